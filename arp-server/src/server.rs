@@ -1,0 +1,180 @@
+//! An ARP or ND frame that the virtual LAN server admitted is checked here, its sender recorded, and the
+//! verdict tells the control node to whom the unchanged frame goes.
+
+use core::net::IpAddr;
+
+use vlan_core::ethernet::EthernetHeader;
+use vlan_core::{DropReason, MacAddress};
+
+use crate::bindings::{BindError, Binding, Bindings, Owner, Recorded};
+use crate::message::{ArpKind, Parsed, parse};
+
+/// How to make an [`ArpServer`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ArpConfig {
+    /// How many bindings the LAN holds at most. A member never holds more than
+    /// [`ADDRESSES_PER_VIF_MAX`](vlan_core::limits::ADDRESSES_PER_VIF_MAX) of them, so a capacity of that many
+    /// for each member can never be filled by some to the harm of others.
+    pub capacity: usize,
+    /// Answer from registrations instead of relaying (E6). Not built yet: every message is relayed, which is
+    /// always correct and costs more frames.
+    pub suppress: bool,
+}
+
+/// What a message says, for the locations in its header and for counters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ArpMessage {
+    /// What the message is for.
+    pub kind: ArpKind,
+    /// The address that the message speaks for, and the sender's MAC: the ARP sender, the IPv6 source of a
+    /// solicitation or router message, the target of a neighbour advertisement. `None` for probes and for
+    /// router solicitations without an address.
+    pub sender: Option<(IpAddr, MacAddress)>,
+    /// The address that the message comes from: the same as in `sender` but for neighbour advertisements,
+    /// where it is the IPv6 source. Port security `address` has to allow both.
+    pub source: Option<IpAddr>,
+    /// The address that a request, probe or redirect asks about; the asker's in a reply. `None` when there
+    /// is none.
+    pub target: Option<IpAddr>,
+    /// This message made the binding in `sender`, or changed its MAC.
+    pub learned: bool,
+    /// Another member holds the address in `sender`: its MAC. The binding stays as it is; the frame is still
+    /// delivered, so that the stacks see the conflict themselves.
+    pub conflict: Option<MacAddress>,
+}
+
+/// What happens to an ARP or ND frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ArpVerdict {
+    /// It goes to every member but its sender.
+    Flood {
+        /// What it says.
+        message: ArpMessage,
+    },
+    /// It goes to the member with this MAC.
+    Unicast {
+        /// The Ethernet destination.
+        to: MacAddress,
+        /// What it says.
+        message: ArpMessage,
+    },
+    /// It is dropped, to be counted under this reason.
+    Drop(DropReason),
+}
+
+/// The ARP server of one virtual LAN.
+#[derive(Clone, Debug)]
+pub struct ArpServer {
+    bindings: Bindings,
+}
+
+impl ArpServer {
+    /// Makes a server with no bindings.
+    #[must_use]
+    pub fn new(config: &ArpConfig) -> Self {
+        Self { bindings: Bindings::new(config.capacity) }
+    }
+
+    /// Binds `address` to `mac` and `owner`: a registration by the member's node, or the administrator's word
+    /// (S93, S94). The same member may bind again, which moves the MAC.
+    ///
+    /// # Errors
+    /// When another member holds the address, there is no room, or no station can have the address.
+    pub fn bind(&mut self, address: IpAddr, mac: MacAddress, owner: Owner) -> Result<(), BindError> {
+        self.bindings.bind(address, mac, owner)
+    }
+
+    /// Takes a binding of `owner` back; false when `owner` does not hold `address`.
+    pub fn unbind(&mut self, address: IpAddr, owner: Owner) -> bool {
+        self.bindings.unbind(address, owner)
+    }
+
+    /// Drops everything that `owner` holds: it has left the LAN for good.
+    pub fn forget(&mut self, owner: Owner) {
+        self.bindings.forget(owner);
+    }
+
+    /// The binding of `address`.
+    #[must_use]
+    pub fn lookup(&self, address: IpAddr) -> Option<Binding> {
+        self.bindings.lookup(address)
+    }
+
+    /// Every binding, in the order of addresses, IPv4 first.
+    pub fn bindings(&self) -> impl Iterator<Item = Binding> + '_ {
+        self.bindings.iter()
+    }
+
+    /// How many bindings there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.bindings.len()
+    }
+
+    /// True when nothing is bound.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.bindings.len() == 0
+    }
+
+    /// Takes an ARP or ND frame of the member `from`.
+    ///
+    /// `frame` is a whole private copy: what is checked here is what the caller delivers. `from_mac` is the
+    /// one MAC that the sender may use: the member's own under port security, else the frame's source.
+    /// The checksum of an ND message is not verified: it may not have been filled in yet.
+    pub fn handle_frame(&mut self, frame: &[u8], from: Owner, from_mac: MacAddress) -> ArpVerdict {
+        let Some(header) = EthernetHeader::parse(frame) else {
+            return ArpVerdict::Drop(DropReason::TooShort);
+        };
+        if !from_mac.is_station() {
+            return ArpVerdict::Drop(DropReason::BadSource);
+        }
+        let parsed = match parse(frame, &header, from_mac) {
+            Ok(parsed) => parsed,
+            Err(reason) => return ArpVerdict::Drop(reason),
+        };
+        if header.destination == from_mac {
+            return ArpVerdict::Drop(DropReason::Hairpin);
+        }
+        let message = self.record(&parsed, from, from_mac);
+        //= spec/arp.md#who-gets-a-message
+        //# The ARP server MUST send a message with a group destination to every member but its sender, and one
+        //# with a unicast destination to the member with that MAC alone.
+        if header.destination.is_group() {
+            ArpVerdict::Flood { message }
+        } else {
+            ArpVerdict::Unicast { to: header.destination, message }
+        }
+    }
+
+    /// Learns what the message teaches, and says what it contradicts.
+    fn record(&mut self, parsed: &Parsed, from: Owner, from_mac: MacAddress) -> ArpMessage {
+        let recorded = match parsed.claim {
+            //= spec/arp.md#learning
+            //# The ARP server MUST record the address and MAC that a valid message states for its own sender, unless
+            //# another member holds the address or there is no room.
+            Some(address) if parsed.teaches => self.bindings.learn(address, from_mac, from),
+            Some(address) => match self.bindings.rival(address, from) {
+                Some(holder) => Recorded::Conflict(holder),
+                None => Recorded::Unchanged,
+            },
+            //= spec/arp.md#probes
+            //# A probe MUST NOT make or change a binding.
+            None => Recorded::Unchanged,
+        };
+        //= spec/arp.md#conflicts-stay-visible
+        //# A message that contradicts a binding MUST be delivered like any other, and the contradiction reported.
+        let conflict = match recorded {
+            Recorded::Conflict(holder) => Some(holder),
+            _ => None,
+        };
+        ArpMessage {
+            kind: parsed.kind,
+            sender: parsed.claim.map(|address| (address, from_mac)),
+            source: parsed.source,
+            target: parsed.target,
+            learned: recorded == Recorded::Changed,
+            conflict,
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! What each machine on a frame's way costs, per frame, in one thread and warm caches.
+//!
+//! `cargo bench -p benches --bench machines`. These are parts, to see which one became dearer: rates of whole
+//! paths between pinned processes come from `switch-bench`, as ratios to a peer measured in the same run.
+
+use std::hint::black_box;
+use std::net::Ipv4Addr;
+
+use arp_server::build::{Operation, arp};
+use arp_server::{ArpConfig, ArpServer, ArpVerdict, Owner};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use rvi::{Association, AssociationConfig, Part, Region, Scheduler, Scratch, ShmConfig, ShmLeg};
+use vlan_core::driver::{Driver, Egress, PeerSlot};
+use vlan_core::limits::{BSEQ_WINDOW, MESSAGE_WINDOW};
+use vlan_core::mac_table::MacTable;
+use vlan_core::server::{LanServer, LanServerConfig, MemberSlot, PortSecurity, Verdict};
+use vlan_core::window::Window;
+use vlan_core::wire::control::{Grant, InterfaceAddress, InterfaceConfig, MemberNotice};
+use vlan_core::wire::{ControlMessage, FrameHeader, FrameKind, Vnet};
+use vlan_core::{
+    BootTag, Channel, Instant, LanId, LegNumber, MacAddress, NodeNumber, ProcessId, RviNumber, VifNumber,
+};
+
+const LAN: LanId = LanId(10);
+const NOW: Instant = Instant::ZERO;
+/// Messages that a pump handles between two publications.
+const BATCH: u64 = 32;
+const LEG: LegNumber = LegNumber(0);
+const DIRECT: Channel = Channel(3);
+
+fn mac(number: u16) -> MacAddress {
+    let [high, low] = number.to_be_bytes();
+    MacAddress([2, 0, 1, 0, high, low])
+}
+
+/// A UDP frame over IPv4 of `len` octets.
+fn frame(destination: MacAddress, source: MacAddress, len: usize) -> Vec<u8> {
+    let mut frame = vec![0; len];
+    frame[..6].copy_from_slice(&destination.0);
+    frame[6..12].copy_from_slice(&source.0);
+    frame[12..15].copy_from_slice(&[8, 0, 0x45]);
+    frame[23] = 17;
+    frame
+}
+
+fn header(bseq: u32) -> FrameHeader {
+    FrameHeader {
+        kind: FrameKind::Relay,
+        flags: 0,
+        lan: LAN,
+        origin: NodeNumber(1),
+        origin_vif: VifNumber(1),
+        destination_vif: VifNumber(1),
+        vnet: Vnet::default(),
+        boot: BootTag(100),
+        bseq,
+    }
+}
+
+/// The driver of node 1 with a peer at node 2 whose traffic goes direct.
+fn driver() -> Driver {
+    let config = InterfaceConfig {
+        lan: LAN,
+        vif: VifNumber(1),
+        mac: mac(1),
+        mtu: 1500,
+        relay_channel: Channel(1),
+        arp_channel: Channel(2),
+        check_source: true,
+        name: "red0".into(),
+        lan_name: "red".into(),
+        addresses: Vec::new(),
+        gateways: Vec::new(),
+    };
+    let mut driver = Driver::new(NodeNumber(1), ProcessId(100), config, 64, 7);
+    for node in 2..34 {
+        assert!(driver.handle_member(&MemberNotice {
+            lan: LAN,
+            node: NodeNumber(node),
+            vif: VifNumber(1),
+            mac: mac(node),
+            process: ProcessId(100),
+            attached: true,
+        }));
+    }
+    let grant = Grant {
+        rvi: RviNumber(1),
+        lan: LAN,
+        peer: NodeNumber(2),
+        peer_process: ProcessId(100),
+        channel: DIRECT,
+        own_vif: VifNumber(1),
+        peer_vif: VifNumber(1),
+        peer_mac: mac(2),
+    };
+    assert_eq!(driver.handle_grant(&grant), Some(PeerSlot(0)));
+    driver.handle_direct_up(NOW, PeerSlot(0), true);
+    driver.handle_barrier_echo(PeerSlot(0), 1);
+    driver
+}
+
+fn bench_driver(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("driver");
+    group.throughput(Throughput::Elements(1));
+    let mut own = driver();
+    let out = frame(mac(2), mac(1), 64);
+    let vnet = Vnet::default();
+    group.bench_function("classify and header, direct", |b| {
+        b.iter(|| match own.classify(&vnet, black_box(&out), out.len()) {
+            Egress::Direct { header, .. } => {
+                own.sent(&header, out.len());
+                header.emit(out.len())
+            }
+            other => panic!("not direct but {other:?}"),
+        });
+    });
+    let relayed = frame(mac(3), mac(1), 64);
+    group.bench_function("classify and header, relay", |b| {
+        b.iter(|| match own.classify(&vnet, black_box(&relayed), relayed.len()) {
+            Egress::Relay { header, .. } => {
+                own.sent(&header, relayed.len());
+                header.emit(relayed.len())
+            }
+            other => panic!("not relayed but {other:?}"),
+        });
+    });
+    let incoming = frame(mac(1), mac(2), 64);
+    let unicast = FrameHeader { kind: FrameKind::Unicast, origin: NodeNumber(2), ..header(0) };
+    let octets = unicast.emit(incoming.len());
+    group.bench_function("parse and admit, direct", |b| {
+        b.iter(|| {
+            let header = FrameHeader::parse(black_box(&octets), octets.len() + incoming.len()).unwrap();
+            let ingress = own.admit_direct(PeerSlot(0), &header, black_box(&incoming), incoming.len());
+            own.delivered(&header, true, incoming.len(), true);
+            ingress
+        });
+    });
+    group.finish();
+}
+
+fn bench_lan_server(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("lan server");
+    group.throughput(Throughput::Elements(1));
+    let mut server = LanServer::new(LanServerConfig {
+        id: LAN,
+        name: "red".into(),
+        mtu: 1500,
+        port_security: PortSecurity::Mac,
+        members: (1..=32).map(|node| (NodeNumber(node), VifNumber(1), mac(node))).collect(),
+        seed: 7,
+    });
+    for slot in 0..32 {
+        server.attach(MemberSlot(slot), ProcessId(100));
+    }
+    let mut bseq = 0;
+    let unicast = frame(mac(2), mac(1), 64);
+    group.bench_function("verdict, unicast", |b| {
+        b.iter(|| {
+            bseq += 1;
+            let verdict = server.handle_frame(NOW, MemberSlot(0), &header(bseq), black_box(&unicast), 64);
+            debug_assert!(matches!(verdict, Verdict::Unicast { .. }));
+            verdict
+        });
+    });
+    let group_frame = frame(MacAddress::BROADCAST, mac(1), 64);
+    group.bench_function("verdict, group", |b| {
+        b.iter(|| {
+            bseq += 1;
+            server.handle_frame(NOW, MemberSlot(0), &header(bseq), black_box(&group_frame), 64)
+        });
+    });
+    group.finish();
+}
+
+fn bench_arp(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("arp server");
+    group.throughput(Throughput::Elements(1));
+    let mut server = ArpServer::new(&ArpConfig { capacity: 4096, suppress: false });
+    for node in 1..=32_u16 {
+        let address = Ipv4Addr::from(0x0a01_0000 + u32::from(node));
+        server.bind(address.into(), mac(node), Owner(node)).unwrap();
+    }
+    let (own, other) = (Ipv4Addr::new(10, 1, 0, 1), Ipv4Addr::new(10, 1, 0, 2));
+    let request = arp(Operation::Request, MacAddress::BROADCAST, (mac(1), own), other);
+    group.bench_function("request of a bound sender", |b| {
+        b.iter(|| {
+            let verdict = server.handle_frame(black_box(&request), Owner(1), mac(1));
+            debug_assert!(matches!(verdict, ArpVerdict::Flood { .. }));
+            verdict
+        });
+    });
+    group.finish();
+}
+
+fn bench_tlv(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("tlv");
+    group.throughput(Throughput::Elements(1));
+    let header = header(7);
+    let octets = header.emit(64);
+    group.bench_function("frame header, emit", |b| b.iter(|| black_box(&header).emit(64)));
+    group.bench_function("frame header, parse", |b| b.iter(|| FrameHeader::parse(black_box(&octets), 96)));
+    let address = InterfaceAddress { address: Ipv4Addr::new(10, 1, 0, 1).into(), prefix: 24 };
+    let bind = ControlMessage::Bind { vif: VifNumber(1), address };
+    let octets = bind.emit();
+    group.bench_function("control message, emit", |b| b.iter(|| black_box(&bind).emit()));
+    group.bench_function("control message, parse", |b| b.iter(|| ControlMessage::parse(black_box(&octets))));
+    group.finish();
+}
+
+/// Two associations joined by one leg over heap regions.
+fn pair() -> (Association, Association) {
+    let config = ShmConfig::default();
+    let regions = [Region::heap(config.region_len()), Region::heap(config.region_len())];
+    for region in &regions {
+        ShmLeg::format(region, &config);
+    }
+    let mut ends = [(0, 1), (1, 0)].map(|(own, peer)| {
+        let leg = ShmLeg::new(regions[own].clone(), regions[peer].clone()).expect("two formatted regions");
+        let config = AssociationConfig { scheduler: Scheduler::Lane, ..AssociationConfig::default() };
+        let mut end = Association::new(&config);
+        end.handle_leg_up(NOW, LEG, leg);
+        end.open_channel(DIRECT);
+        end
+    });
+    for end in &mut ends {
+        while end.poll_event().is_some() {}
+    }
+    let [a, b] = ends;
+    (a, b)
+}
+
+/// Sends and receives one batch; returns how many messages arrived.
+fn exchange(from: &mut Association, to: &mut Association, parts: &[Part<'_>], scratch: &mut Scratch) -> u64 {
+    for flow in 0..BATCH as u32 {
+        black_box(from.send(NOW, DIRECT, flow, 0, parts)).expect("an empty ring has room for a batch");
+    }
+    from.publish();
+    while from.poll_doorbell().is_some() {}
+    let mut received = 0;
+    while let Some(message) = to.receive(scratch) {
+        black_box(message.head);
+        received += 1;
+    }
+    to.release();
+    to.publish();
+    received
+}
+
+fn bench_association(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("association");
+    group.throughput(Throughput::Elements(BATCH));
+    for len in [64, 1500] {
+        let (mut from, mut to) = pair();
+        let header = FrameHeader { kind: FrameKind::Unicast, ..header(0) }.emit(len);
+        let body = frame(mac(2), mac(1), len);
+        let parts = [Part::Private(&header), Part::Private(&body)];
+        let mut scratch = Scratch::default();
+        assert_eq!(exchange(&mut from, &mut to, &parts, &mut scratch), BATCH);
+        group.bench_function(format!("send and receive a batch of {BATCH}, {len} octets"), |b| {
+            b.iter(|| exchange(&mut from, &mut to, &parts, &mut scratch));
+        });
+    }
+    group.finish();
+}
+
+fn bench_tables(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("tables");
+    group.throughput(Throughput::Elements(1));
+    for bits in [BSEQ_WINDOW, MESSAGE_WINDOW] {
+        let mut window = Window::new(bits, 0);
+        let mut number = 0_u32;
+        group.bench_function(format!("window of {bits}, insert in order"), |b| {
+            b.iter(|| {
+                number = number.wrapping_add(1);
+                window.insert(black_box(number))
+            });
+        });
+    }
+    for members in [32, 4096] {
+        let mut table = MacTable::new(usize::from(members), 7);
+        for number in 0..members {
+            table.insert(mac(number), number).expect("room for every member");
+        }
+        let mut number = 0;
+        group.bench_function(format!("address table of {members}, lookup"), |b| {
+            b.iter(|| {
+                number = (number + 1) % members;
+                table.lookup(black_box(mac(number)))
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(
+    machines,
+    bench_driver,
+    bench_lan_server,
+    bench_arp,
+    bench_tlv,
+    bench_association,
+    bench_tables
+);
+criterion_main!(machines);

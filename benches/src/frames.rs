@@ -1,0 +1,75 @@
+//! The frames of the benchmarks: every octet written for each, the header checked and every octet copied out.
+
+use rvi::SharedOctets;
+use switch_node::{Delivery, FrameSink};
+use vlan_core::wire::frame::Vnet;
+use vlan_core::{MacAddress, VifNumber};
+
+/// Makes one frame after another in the same private buffer.
+pub struct Source {
+    frame: Vec<u8>,
+    template: Vec<u8>,
+    number: u32,
+}
+
+impl Source {
+    pub fn new(size: usize, destination: MacAddress, source: MacAddress) -> Self {
+        let mut template = vec![0x5a; size];
+        template[..6].copy_from_slice(&destination.0);
+        template[6..12].copy_from_slice(&source.0);
+        template[12..14].copy_from_slice(&0x0800_u16.to_be_bytes());
+        // A UDP packet over IPv4; the sums are left to an edge that these frames never meet.
+        template[14] = 0x45;
+        template[16..18].copy_from_slice(&((size - 14) as u16).to_be_bytes());
+        template[22] = 64;
+        template[23] = 17;
+        template[26..34].copy_from_slice(&[10, 1, 0, 1, 10, 1, 0, 2]);
+        Self { frame: template.clone(), template, number: 0 }
+    }
+
+    /// The next frame: all octets written anew, a number among them.
+    #[inline]
+    pub fn next(&mut self) -> &[u8] {
+        self.frame.copy_from_slice(&self.template);
+        self.number = self.number.wrapping_add(1);
+        self.frame[42..46].copy_from_slice(&self.number.to_le_bytes());
+        &self.frame
+    }
+}
+
+impl Source {
+    /// The last frame again: it was not taken.
+    pub fn same(&self) -> &[u8] {
+        &self.frame
+    }
+}
+
+/// Takes frames: checks the header and the number, copies everything to private memory.
+pub struct Sink {
+    out: Vec<u8>,
+    destination: MacAddress,
+    pub received: u64,
+    next: u32,
+    /// Frames whose number was not the one expected.
+    pub wrong: u64,
+}
+
+impl Sink {
+    pub fn new(destination: MacAddress) -> Self {
+        Self { out: vec![0; 70_000], destination, received: 0, next: 0, wrong: 0 }
+    }
+}
+
+impl FrameSink for Sink {
+    #[inline]
+    fn deliver(&mut self, _vif: VifNumber, _vnet: &Vnet, head: &[u8], rest: SharedOctets<'_>) -> Delivery {
+        self.out[..head.len()].copy_from_slice(head);
+        rest.copy_to(&mut self.out[head.len()..head.len() + rest.len()]);
+        let number = u32::from_le_bytes([self.out[42], self.out[43], self.out[44], self.out[45]]);
+        let good = self.out[..6] == self.destination.0 && (self.next == 0 || number == self.next);
+        self.wrong += u64::from(!good);
+        self.next = number.wrapping_add(1);
+        self.received += 1;
+        Delivery::Taken
+    }
+}

@@ -1,0 +1,156 @@
+//! Two nodes and a control node as they ship, joined by shared memory that outlives a fork.
+
+use rvi::host::OwnMemory;
+use rvi::{Region, ShmConfig, ShmLeg};
+use switch_node::{Node, NodeConfig, Output, PeerId};
+use switch_server::control_node::{
+    ArpMode, Command, ControlNode, ControlNodeConfig, LanConfig, MemberConfig, NodeEntry, Output as CnOutput,
+    PortSecurity,
+};
+use vlan_core::address::ControlNodeSerial;
+use vlan_core::{CabinetNumber, Instant, LanId, LegNumber, MacAddress, NodeNumber, ProcessId, VifNumber};
+
+use crate::frames::{Sink, Source};
+
+pub const VIF: VifNumber = VifNumber(1);
+const CONTROL: ProcessId = ProcessId(99);
+
+pub fn mac(node: u8) -> MacAddress {
+    MacAddress([2, 0, 1, 0, 0, node])
+}
+
+/// Both ends of a leg over two sealed memfds, as two processes would have it.
+pub fn leg_pair() -> anyhow::Result<(ShmLeg, ShmLeg)> {
+    let config = ShmConfig::default();
+    let a = OwnMemory::new(&config)?.into_region();
+    let b = OwnMemory::new(&config)?.into_region();
+    let leg = |own: &Region, peer: &Region| {
+        ShmLeg::new(own.clone(), peer.clone()).map_err(|error| anyhow::anyhow!("a leg: {error:?}"))
+    };
+    Ok((leg(&a, &b)?, leg(&b, &a)?))
+}
+
+pub struct World {
+    pub control: ControlNode,
+    pub nodes: [Node; 2],
+    legs: u8,
+    pub clock: u64,
+}
+
+impl World {
+    /// Two attached members of one LAN.
+    pub fn new(legs: u8) -> anyhow::Result<Self> {
+        let numbers = [1_u8, 2];
+        let member = |n: u8| MemberConfig {
+            node: NodeNumber(n.into()),
+            vif: VIF,
+            mac: mac(n),
+            interface: "red0".into(),
+            addresses: Vec::new(),
+            gateways: Vec::new(),
+        };
+        let control = ControlNode::new(ControlNodeConfig {
+            serial: ControlNodeSerial(1),
+            cabinet: CabinetNumber(1),
+            process: CONTROL,
+            epoch: 1,
+            seed: 7,
+            nodes: numbers
+                .map(|n| NodeEntry { number: NodeNumber(n.into()), name: format!("node{n}") })
+                .to_vec(),
+            lans: vec![LanConfig {
+                id: LanId(10),
+                name: "red".into(),
+                mtu: vlan_core::limits::LAN_MTU,
+                arp: ArpMode::Relay,
+                port_security: PortSecurity::Mac,
+                members: numbers.map(member).to_vec(),
+            }],
+        });
+        let nodes = numbers.map(|n| {
+            Node::new(NodeConfig {
+                number: NodeNumber(n.into()),
+                process: ProcessId(n.into()),
+                cabinet: CabinetNumber(1),
+                control_node_legs: vec![(0..legs).map(LegNumber).collect()],
+                seed: n.into(),
+            })
+        });
+        let mut world = Self { control, nodes, legs, clock: 0 };
+        let mut sinks = [Sink::new(mac(1)), Sink::new(mac(2))];
+        for _ in 0..100 {
+            world.step(&mut sinks)?;
+        }
+        anyhow::ensure!(world.nodes.iter().all(Node::is_attached), "the nodes did not attach");
+        Ok(world)
+    }
+
+    /// Keeps the pair on the control node's relay.
+    pub fn cut(&mut self) {
+        let cut = Command::Cut { a: NodeNumber(1), b: NodeNumber(2), leg: None };
+        self.control.handle_command(Instant::from_nanos(self.clock), cut);
+    }
+
+    /// Sends until the pair's direct RVI carries the frames.
+    pub fn raise_direct(&mut self, size: usize) -> anyhow::Result<()> {
+        let mut source = Source::new(size, mac(2), mac(1));
+        let mut sinks = [Sink::new(mac(1)), Sink::new(mac(2))];
+        for _ in 0..2000 {
+            let now = Instant::from_nanos(self.clock);
+            let _ = self.nodes[0].send_frame(now, VIF, &Default::default(), source.next());
+            self.step(&mut sinks)?;
+            let direct = self.nodes[0].interfaces().any(|i| i.counters.sent_direct.frames > 0);
+            if direct {
+                // What is on its way arrives before the measurement begins.
+                for _ in 0..100 {
+                    self.step(&mut sinks)?;
+                }
+                return Ok(());
+            }
+        }
+        anyhow::bail!("the direct RVI did not come up")
+    }
+
+    /// One round of everybody's pump, 10 us later.
+    pub fn step(&mut self, sinks: &mut [Sink; 2]) -> anyhow::Result<()> {
+        self.clock += 10_000;
+        let now = Instant::from_nanos(self.clock);
+        for (node, sink) in self.nodes.iter_mut().zip(sinks) {
+            node.handle_timeout(now);
+            node.receive(now, 256, sink);
+            node.publish(now);
+        }
+        self.control.handle_timeout(now);
+        self.control.pump(now, 256);
+        self.outputs(now)
+    }
+
+    fn outputs(&mut self, now: Instant) -> anyhow::Result<()> {
+        for index in 0..self.nodes.len() {
+            while let Some(output) = self.nodes[index].poll_output() {
+                if let Output::Connect { control_node, leg } = output {
+                    let (ours, theirs) = leg_pair()?;
+                    let number = NodeNumber(index as u16 + 1);
+                    self.control.handle_leg_up(now, number, ProcessId(index as u64 + 1), leg, theirs);
+                    self.nodes[index].handle_leg_up(
+                        now,
+                        PeerId::ControlNode(control_node),
+                        CONTROL,
+                        leg,
+                        ours,
+                    );
+                }
+            }
+        }
+        while let Some(output) = self.control.poll_output() {
+            if let CnOutput::Introduce { a, b, leg } = output
+                && leg.0 < self.legs
+            {
+                let (one, other) = leg_pair()?;
+                self.nodes[usize::from(a.0.0) - 1].handle_leg_up(now, PeerId::Node(b.0), b.1, leg, one);
+                self.nodes[usize::from(b.0.0) - 1].handle_leg_up(now, PeerId::Node(a.0), a.1, leg, other);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,248 @@
+//! A running lab: `switch-server lab` on a platform file in a folder of its own.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use crate::command::{Done, run};
+
+/// How long anything that is waited for may take before the test fails.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A lab that ends with this value.
+pub struct Lab {
+    supervisor: Child,
+    folder: PathBuf,
+    name: String,
+    log: Arc<Mutex<String>>,
+    readers: Vec<JoinHandle<()>>,
+}
+
+/// A program of this workspace: the tests are built beside it.
+///
+/// # Errors
+/// When it has not been built in the same profile.
+pub fn program(name: &str) -> Result<PathBuf> {
+    let test = std::env::current_exe()?;
+    let folder = test.parent().and_then(Path::parent).context("the test has no target folder")?;
+    let path = folder.join(name);
+    ensure!(path.exists(), "{} is missing: `cargo build --release --workspace` makes it", path.display());
+    Ok(path)
+}
+
+impl Lab {
+    /// Starts a lab on a platform file of the `examples` folder, its name changed to `name`, and waits until
+    /// it is ready.
+    ///
+    /// # Errors
+    /// When it does not become ready, with everything it said.
+    pub fn start(example: &str, name: &str, options: &[&str]) -> Result<Self> {
+        Self::start_with(example, name, options, |_| Ok(()))
+    }
+
+    /// As [`Self::start`]; `prepare` may change the lab's folder after the keys are made.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_with(
+        example: &str,
+        name: &str,
+        options: &[&str],
+        prepare: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<Self> {
+        let folder = std::env::temp_dir().join(format!("weft-e2e-{}-{name}", std::process::id()));
+        fs::create_dir_all(&folder)?;
+        let text = fs::read_to_string(examples().join(example))?;
+        let first = text.lines().find(|line| line.starts_with("name = ")).context("no platform name")?;
+        fs::write(folder.join("lab.toml"), text.replacen(first, &format!("name = \"{name}\""), 1))?;
+        let server = program("switch-server")?;
+        let file = folder.join("lab.toml");
+        run(20, &[&server.to_string_lossy(), "keys", &file.to_string_lossy()])?.ok()?;
+        prepare(&folder)?;
+        let mut supervisor = Command::new(&server)
+            .arg("lab")
+            .arg(&file)
+            .args(options)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let log = Arc::new(Mutex::new(String::new()));
+        let out = supervisor.stdout.take().context("no standard output")?;
+        let err = supervisor.stderr.take().context("no standard error")?;
+        let readers = vec![collect(out, &log), collect(err, &log)];
+        let lab = Self { supervisor, folder, name: name.into(), log, readers };
+        lab.wait_for("the lab to be ready", || Ok(lab.log().lines().any(|line| line == "ready")))?;
+        Ok(lab)
+    }
+
+    /// Everything that the lab has said so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.log.lock().map(|log| log.clone()).unwrap_or_default()
+    }
+
+    /// The platform file.
+    #[must_use]
+    pub fn file(&self) -> PathBuf {
+        self.folder.join("lab.toml")
+    }
+
+    /// Process id of the supervisor.
+    #[must_use]
+    pub fn supervisor(&self) -> u32 {
+        self.supervisor.id()
+    }
+
+    /// The namespace of a node, by name.
+    #[must_use]
+    pub fn namespace(&self, node: &str) -> String {
+        format!("{}-{node}", self.name)
+    }
+
+    /// Runs a command inside a node's namespace.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn exec(&self, node: &str, seconds: u32, words: &[&str]) -> Result<Done> {
+        let namespace = self.namespace(node);
+        run(seconds, &[&["ip", "netns", "exec", &namespace], words].concat())
+    }
+
+    /// Starts a command inside a node's namespace and leaves it running.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn spawn(&self, node: &str, seconds: u32, words: &[&str]) -> Result<Child> {
+        let namespace = self.namespace(node);
+        let mut command = Command::new("timeout");
+        command.args(["--kill-after=2", &seconds.to_string(), "ip", "netns", "exec", &namespace]);
+        Ok(command.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?)
+    }
+
+    /// Runs `switchctl` on this lab.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn switchctl(&self, words: &[&str]) -> Result<Done> {
+        let (program, file) = (program("switchctl")?, self.file());
+        run(20, &[&[&*program.to_string_lossy(), "-f", &file.to_string_lossy()], words].concat())
+    }
+
+    /// What `switchctl ... --json` says.
+    ///
+    /// # Errors
+    /// When it fails or prints no JSON.
+    pub fn json(&self, words: &[&str]) -> Result<Value> {
+        let out = self.switchctl(&[words, &["--json"]].concat())?.ok()?;
+        serde_json::from_str(&out).with_context(|| out.clone())
+    }
+
+    /// The sum of the counters of `switchctl counters` for which `matches` says yes to their name.
+    ///
+    /// # Errors
+    /// When the counters cannot be read.
+    pub fn counter(&self, matches: impl Fn(&str) -> bool) -> Result<u64> {
+        let counters = self.json(&["counters"])?;
+        let counters = counters.as_array().context("counters are no list")?;
+        let values = counters.iter().filter(|c| c["name"].as_str().is_some_and(&matches));
+        Ok(values.filter_map(|c| c["value"].as_u64()).sum())
+    }
+
+    /// Process ids by name, as the lab's own file says.
+    ///
+    /// # Errors
+    /// When the file cannot be read or does not name it.
+    pub fn pid(&self, name: &str) -> Result<u32> {
+        let text = fs::read_to_string(self.folder.join("run/lab.json"))?;
+        let lab: Value = serde_json::from_str(&text)?;
+        let all = ["nodes", "control_nodes"].into_iter().filter_map(|kind| lab[kind].as_array()).flatten();
+        let pid = all.filter(|entry| entry["name"] == name).find_map(|entry| entry["pid"].as_u64());
+        Ok(u32::try_from(pid.with_context(|| format!("no process {name} in {text}"))?)?)
+    }
+
+    /// Sends SIGKILL to a process of the lab.
+    ///
+    /// # Errors
+    /// When there is no such process.
+    pub fn kill(&self, name: &str) -> Result<()> {
+        let pid = i32::try_from(self.pid(name)?)?;
+        let pid = rustix::process::Pid::from_raw(pid).context("pid 0")?;
+        Ok(rustix::process::kill_process(pid, rustix::process::Signal::KILL)?)
+    }
+
+    /// Asks `condition` again and again until it holds.
+    ///
+    /// # Errors
+    /// When it fails, or does not hold within 30 s.
+    pub fn wait_for(&self, what: &str, condition: impl Fn() -> Result<bool>) -> Result<()> {
+        let until = Instant::now() + PATIENCE;
+        while !condition()? {
+            if Instant::now() > until {
+                bail!("waited in vain for {what}\n{}", self.log());
+            }
+            std::thread::yield_now();
+        }
+        Ok(())
+    }
+
+    /// Ends the lab as an administrator does, and checks that nothing is left behind.
+    ///
+    /// # Errors
+    /// When the supervisor fails or leaves a namespace behind.
+    pub fn stop(mut self) -> Result<()> {
+        self.interrupt()?;
+        let status = self.supervisor.wait()?;
+        ensure!(status.success(), "the lab ended with {status}\n{}", self.log());
+        let left = run(5, &["ip", "netns", "list"])?.ok()?;
+        let prefix = format!("{}-", self.name);
+        ensure!(!left.lines().any(|line| line.starts_with(&prefix)), "left behind: {left}");
+        Ok(())
+    }
+
+    fn interrupt(&self) -> Result<()> {
+        let pid = rustix::process::Pid::from_raw(i32::try_from(self.supervisor.id())?).context("pid 0")?;
+        Ok(rustix::process::kill_process(pid, rustix::process::Signal::INT)?)
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if let Ok(None) = self.supervisor.try_wait() {
+            let _ = self.interrupt();
+            let _ = self.supervisor.wait();
+        }
+        for reader in self.readers.drain(..) {
+            let _ = reader.join();
+        }
+        if std::thread::panicking() {
+            eprintln!("--- the lab said:\n{}", self.log());
+        }
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn collect(stream: impl Read + Send + 'static, log: &Arc<Mutex<String>>) -> JoinHandle<()> {
+    let log = Arc::clone(log);
+    std::thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            if let Ok(mut log) = log.lock() {
+                log.push_str(&line);
+                log.push('\n');
+            }
+        }
+    })
+}
+
+/// The folder of example platform files.
+#[must_use]
+pub fn examples() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples")
+}

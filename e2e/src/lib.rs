@@ -1,0 +1,12 @@
+//! What the end-to-end tests stand on: a lab of real processes, commands inside its namespaces, and numbered
+//! traffic between real IP stacks.
+//!
+//! The tests need root (named namespaces) and the programs that `cargo xtask test --install` installs. They send
+//! traffic only inside namespaces that the lab made.
+
+pub mod command;
+pub mod lab;
+pub mod traffic;
+
+pub use command::{Done, run};
+pub use lab::Lab;

@@ -1,0 +1,160 @@
+//! Numbered datagrams between the IP stacks of two namespaces: every loss, copy and swap is seen.
+
+use std::fs::File;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+/// What a receiver counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Datagrams sent.
+    pub sent: u64,
+    /// Datagrams received.
+    pub received: u64,
+    /// Received more than once, or older than one received before.
+    pub reordered: u64,
+    /// The longest time between two datagrams.
+    pub longest_gap: Duration,
+}
+
+impl Tally {
+    /// Datagrams that never came.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.sent.saturating_sub(self.received)
+    }
+}
+
+/// A stream of numbered datagrams that is under way.
+pub struct Stream {
+    stop: Arc<AtomicBool>,
+    received: Arc<AtomicU64>,
+    sender: JoinHandle<Result<u64>>,
+    receiver: JoinHandle<Result<Tally>>,
+}
+
+/// Opens a UDP socket inside a named namespace: the thread that enters it ends at once, the socket stays.
+///
+/// # Errors
+/// When the namespace or the address is not there.
+pub fn socket_in(namespace: &str, address: IpAddr) -> Result<UdpSocket> {
+    let path = format!("/run/netns/{namespace}");
+    let open = move || -> Result<UdpSocket> {
+        let namespace = File::open(&path).with_context(|| path.clone())?;
+        rustix::thread::move_into_link_name_space(
+            std::os::fd::AsFd::as_fd(&namespace),
+            Some(rustix::thread::LinkNameSpaceType::Network),
+        )?;
+        Ok(UdpSocket::bind(SocketAddr::new(address, 0))?)
+    };
+    std::thread::spawn(open).join().map_err(|_| anyhow::anyhow!("the opening thread panicked"))?
+}
+
+impl Stream {
+    /// Starts sending from one namespace to the other at `rate` datagrams a second with `size` octets each.
+    ///
+    /// # Errors
+    /// When a socket cannot be opened.
+    pub fn start(from: (&str, IpAddr), to: (&str, IpAddr), rate: u64, size: usize) -> Result<Self> {
+        let (sender, receiver) = (socket_in(from.0, from.1)?, socket_in(to.0, to.1)?);
+        // A receiver that is not scheduled for some milliseconds is not the fabric's loss.
+        rustix::net::sockopt::set_socket_recv_buffer_size_force(&receiver, 32 << 20)?;
+        receiver.set_read_timeout(Some(Duration::from_millis(200)))?;
+        let target = receiver.local_addr()?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let received = Arc::new(AtomicU64::new(0));
+        let (stop_sender, seen) = (Arc::clone(&stop), Arc::clone(&received));
+        let done = Arc::new(AtomicU64::new(u64::MAX));
+        let sent = Arc::clone(&done);
+        Ok(Self {
+            stop,
+            received,
+            sender: std::thread::spawn(move || send(&sender, target, rate, size, &stop_sender, &done)),
+            receiver: std::thread::spawn(move || receive(&receiver, &seen, &sent)),
+        })
+    }
+
+    /// Datagrams received so far.
+    #[must_use]
+    pub fn received(&self) -> u64 {
+        // ORDERING: a plain count; nothing is published with it.
+        self.received.load(Ordering::Relaxed)
+    }
+
+    /// Stops sending, waits for what is on its way and says what was counted.
+    ///
+    /// # Errors
+    /// When a socket failed.
+    pub fn finish(self) -> Result<Tally> {
+        // ORDERING: a flag that is polled; nothing is published with it.
+        self.stop.store(true, Ordering::Relaxed);
+        let sent = self.sender.join().map_err(|_| anyhow::anyhow!("the sender panicked"))??;
+        let tally = self.receiver.join().map_err(|_| anyhow::anyhow!("the receiver panicked"))??;
+        Ok(Tally { sent, ..tally })
+    }
+}
+
+fn send(
+    socket: &UdpSocket,
+    target: SocketAddr,
+    rate: u64,
+    size: usize,
+    stop: &AtomicBool,
+    done: &AtomicU64,
+) -> Result<u64> {
+    let (start, mut sent, mut datagram) = (Instant::now(), 0_u64, vec![0x5a; size.max(8)]);
+    // ORDERING: as in `finish`.
+    while !stop.load(Ordering::Relaxed) {
+        let due = (start.elapsed().as_secs_f64() * rate as f64) as u64;
+        while sent < due {
+            datagram[..8].copy_from_slice(&sent.to_le_bytes());
+            socket.send_to(&datagram, target)?;
+            sent += 1;
+        }
+        std::thread::park_timeout(Duration::from_micros(200));
+    }
+    // ORDERING: a count that is polled.
+    done.store(sent, Ordering::Relaxed);
+    Ok(sent)
+}
+
+fn receive(socket: &UdpSocket, seen: &AtomicU64, sent: &AtomicU64) -> Result<Tally> {
+    let (mut tally, mut next, mut last) = (Tally::default(), 0_u64, None::<Instant>);
+    let mut buffer = vec![0; 70_000];
+    let mut quiet = 0;
+    // Ends when everything sent has come, or nothing more has for a second after the sender ended.
+    loop {
+        match socket.recv(&mut buffer) {
+            Ok(len) if len >= 8 => {
+                quiet = 0;
+                let number = u64::from_le_bytes(buffer[..8].try_into()?);
+                tally.received += 1;
+                tally.reordered += u64::from(number < next);
+                next = next.max(number + 1);
+                let now = Instant::now();
+                if let Some(last) = last.replace(now) {
+                    tally.longest_gap = tally.longest_gap.max(now - last);
+                }
+                // ORDERING: a plain count.
+                seen.store(tally.received, Ordering::Relaxed);
+            }
+            Ok(_) => {}
+            Err(error)
+                if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) =>
+            {
+                quiet += 1;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        // ORDERING: a count that is polled.
+        let sent = sent.load(Ordering::Relaxed);
+        if tally.received >= sent || sent != u64::MAX && quiet >= 5 {
+            return Ok(tally);
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! What the programs say to people.
+
+use anyhow::{Result, ensure};
+use e2e::lab::{examples, program};
+use e2e::run;
+
+/// Runs `check` on a changed example and returns what it said.
+fn check(change: impl Fn(&str) -> String) -> Result<(Option<i32>, String)> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("lab.toml");
+    let text = std::fs::read_to_string(examples().join("two-lans.toml"))?;
+    let changed = change(&text);
+    ensure!(changed != text, "the change changed nothing");
+    std::fs::write(&file, changed)?;
+    let server = program("switch-server")?;
+    let done = run(10, &[&server.to_string_lossy(), "check", &file.to_string_lossy()])?;
+    Ok((done.code, done.err))
+}
+
+#[test]
+fn each_mistake_in_a_platform_file_ends_with_2_and_says_where() -> Result<()> {
+    type Change = (&'static str, &'static str, &'static str);
+    const CHANGES: [Change; 12] = [
+        ("name = \"red\"", "name = \"red\"\ncolour = 3", "colour"),
+        ("id = 20", "id = 10", "10"),
+        ("number = 2", "number = 1", "1"),
+        ("node = \"guest\"", "node = \"gast\"", "gast"),
+        ("10.1.0.2/24", "10.1.0.2/33", "10.1.0.2/33"),
+        ("10.1.0.2/24", "10.1.0.1/24", "10.1.0.1"),
+        ("mtu = 1500", "mtu = 20", "mtu"),
+        ("mtu = 1500", "mtu = \"big\"", "mtu"),
+        ("name = \"two\"", "name = \"twelve-lans\"", "twelve-lans"),
+        ("serial = 1", "serial = 0", "serial"),
+        ("b = \"unix\" }", "c = \"unix\" }", "c"),
+        ("[[lan]]", "[[lan", "lan"),
+    ];
+    for (old, new, says) in CHANGES {
+        let (code, err) = check(|text| text.replacen(old, new, 1))?;
+        ensure!(code == Some(2), "{new:?}: exit {code:?}\n{err}");
+        let line = err.lines().find(|line| line.contains("lab.toml:")).unwrap_or_default();
+        let place: Vec<&str> = line.split("lab.toml:").nth(1).unwrap_or_default().splitn(3, ':').collect();
+        let numbers = place.iter().take(2).all(|word| word.trim().parse::<u32>().is_ok());
+        ensure!(place.len() == 3 && numbers, "{new:?} has no line and column:\n{err}");
+        ensure!(err.contains(says) && err.contains("hint: "), "{new:?} is not explained:\n{err}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_demo_runs_to_its_result_as_root_and_without() -> Result<()> {
+    let server = program("switch-server")?;
+    let server = server.to_string_lossy();
+    let as_root = run(100, &[&server, "demo"])?.ok()?;
+    ensure!(as_root.contains("RESULT"), "{as_root}");
+    let folder = tempfile::tempdir()?;
+    let copy = folder.path().join("switch-server");
+    std::fs::copy(&*server, &copy)?;
+    run(5, &["chmod", "-R", "a+rx", &folder.path().to_string_lossy()])?.ok()?;
+    let words =
+        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", &copy.to_string_lossy(), "demo"];
+    let as_nobody = run(100, &words)?.ok()?;
+    ensure!(as_nobody.contains("RESULT"), "{as_nobody}");
+    Ok(())
+}

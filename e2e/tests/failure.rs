@@ -1,0 +1,150 @@
+//! What may die, dies under load.
+
+use std::net::IpAddr;
+
+use anyhow::{Context, Result, ensure};
+use e2e::Lab;
+use e2e::traffic::Stream;
+
+const PAIRS: [(&str, &str, &str, &str); 2] =
+    [("web1", "10.1.0.1", "web2", "10.1.0.2"), ("web2", "fd00:1::2", "web1", "fd00:1::1")];
+
+/// Datagrams a second of each stream: far below what the slowest test machine carries.
+const RATE: u64 = 5_000;
+
+fn streams(lab: &Lab) -> Result<Vec<Stream>> {
+    PAIRS
+        .iter()
+        .map(|(from, source, to, target)| {
+            let (source, target): (IpAddr, IpAddr) = (source.parse()?, target.parse()?);
+            Stream::start((&lab.namespace(from), source), (&lab.namespace(to), target), RATE, 200)
+        })
+        .collect()
+}
+
+/// Waits until each stream has received `more` datagrams more than now.
+fn flow(lab: &Lab, streams: &[Stream], more: u64) -> Result<()> {
+    let before: Vec<u64> = streams.iter().map(Stream::received).collect();
+    lab.wait_for("datagrams to arrive", || {
+        Ok(streams.iter().zip(&before).all(|(stream, before)| stream.received() >= before + more))
+    })
+}
+
+fn wait_for_direct(lab: &Lab) -> Result<()> {
+    lab.wait_for("a direct RVI of web1 and web2", || {
+        let rvis = lab.json(&["rvis"])?;
+        let rvis = rvis.as_array().context("no list")?;
+        Ok(rvis.iter().any(|rvi| {
+            let ends = [rvi["a"].as_str(), rvi["b"].as_str()];
+            ends.contains(&Some("web1")) && ends.contains(&Some("web2")) && rvi["state"] != "cut"
+        }))
+    })
+}
+
+fn expect_nothing_lost(streams: Vec<Stream>) -> Result<()> {
+    for stream in streams {
+        let tally = stream.finish()?;
+        ensure!(tally.lost() == 0 && tally.reordered == 0, "{tally:?}");
+        ensure!(tally.sent > 1000, "hardly anything was sent: {tally:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn direct_traffic_goes_on_while_the_control_node_is_dead_and_when_it_comes_back() -> Result<()> {
+    let lab = Lab::start("two-lans.toml", "e2edead", &["--no-restart"])?;
+    let (macs, bindings) = (lab.json(&["lans"])?, lab.json(&["bindings"])?);
+    let streams = streams(&lab)?;
+    flow(&lab, &streams, 1000)?;
+    wait_for_direct(&lab)?;
+    flow(&lab, &streams, 1000)?;
+    lab.kill("cn-a")?;
+    // Twelve seconds: longer than the neighbours' reachable time and all its probes.
+    flow(&lab, &streams, 12 * RATE)?;
+    ensure!(lab.switchctl(&["status"])?.code != Some(0), "the control node is not dead");
+    lab.switchctl(&["restart", "cn-a"])?.ok()?;
+    lab.wait_for("all nodes to attach again", || {
+        let Ok(nodes) = lab.json(&["nodes"]) else { return Ok(false) };
+        Ok(nodes.as_array().is_some_and(|nodes| nodes.iter().all(|node| node["attached"] == true)))
+    })?;
+    flow(&lab, &streams, 2000)?;
+    expect_nothing_lost(streams)?;
+    let names = |value: &serde_json::Value| -> Vec<String> {
+        let members = value.as_array().into_iter().flatten().flat_map(|lan| lan["members"].as_array());
+        members.flatten().map(|member| format!("{}={}", member["node"], member["mac"])).collect()
+    };
+    ensure!(names(&macs) == names(&lab.json(&["lans"])?), "MACs have changed");
+    lab.wait_for("the bindings to be as before", || Ok(lab.json(&["bindings"])? == bindings))?;
+    lab.stop()
+}
+
+#[test]
+fn a_cut_rvi_goes_by_relay_and_comes_back_with_nothing_lost() -> Result<()> {
+    let lab = Lab::start("two-lans.toml", "e2ecut", &[])?;
+    let streams = streams(&lab)?;
+    flow(&lab, &streams, 1000)?;
+    wait_for_direct(&lab)?;
+    flow(&lab, &streams, 1000)?;
+    for round in 0..5 {
+        let fabric: &[&str] = if round % 2 == 0 { &[] } else { &["--fabric", "a"] };
+        lab.switchctl(&[&["rvi", "cut", "web1", "web2"], fabric].concat())?.ok()?;
+        flow(&lab, &streams, 2000)?;
+        lab.switchctl(&[&["rvi", "heal", "web1", "web2"], fabric].concat())?.ok()?;
+        flow(&lab, &streams, 2000)?;
+        wait_for_direct(&lab)?;
+    }
+    expect_nothing_lost(streams)?;
+    lab.stop()
+}
+
+#[test]
+fn direct_traffic_does_not_pass_the_control_node() -> Result<()> {
+    let lab = Lab::start("two-lans.toml", "e2edir", &[])?;
+    let streams = streams(&lab)?;
+    flow(&lab, &streams, 1000)?;
+    wait_for_direct(&lab)?;
+    flow(&lab, &streams, 1000)?;
+    let relayed = |lab: &Lab| lab.counter(|name| name.contains(".tx.relay.frames"));
+    let direct = |lab: &Lab| lab.counter(|name| name.contains(".tx.direct.frames"));
+    let (relayed_before, direct_before) = (relayed(&lab)?, direct(&lab)?);
+    flow(&lab, &streams, 4 * RATE)?;
+    let (relayed, direct) = (relayed(&lab)? - relayed_before, direct(&lab)? - direct_before);
+    // ARP, ND and the kernels' own multicast still go to the control node.
+    ensure!(direct >= 8 * RATE && relayed < direct / 100, "{relayed} relayed, {direct} direct");
+    expect_nothing_lost(streams)?;
+    lab.stop()
+}
+
+#[test]
+fn a_killed_node_comes_back_and_its_peers_memory_too() -> Result<()> {
+    let lab = Lab::start("two-lans.toml", "e2ekill", &[])?;
+    let streams = streams(&lab)?;
+    flow(&lab, &streams, 1000)?;
+    wait_for_direct(&lab)?;
+    let before = usage(lab.pid("web1")?)?;
+    for _ in 0..5 {
+        let old = lab.pid("web2")?;
+        lab.kill("web2")?;
+        lab.wait_for("web2 to be started again", || Ok(lab.pid("web2")? != old))?;
+        flow(&lab, &streams, 500)?;
+        wait_for_direct(&lab)?;
+        flow(&lab, &streams, 500)?;
+    }
+    for stream in streams {
+        ensure!(stream.finish()?.reordered == 0, "reordered across a node's death");
+    }
+    lab.wait_for("web1 to have as many descriptors and mappings as before", || {
+        let now = usage(lab.pid("web1")?)?;
+        Ok(now.0 <= before.0 && now.1 <= before.1 + (4 << 20))
+    })?;
+    lab.stop()
+}
+
+/// Open descriptors and shared memory in octets of a process.
+fn usage(pid: u32) -> Result<(usize, u64)> {
+    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd"))?.count();
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find(|line| line.starts_with("RssShmem:")).context("no RssShmem")?;
+    let kib: u64 = line.split_whitespace().nth(1).context("no number")?.parse()?;
+    Ok((descriptors, kib << 10))
+}

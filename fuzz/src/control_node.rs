@@ -1,0 +1,490 @@
+//! Three nodes that do as they like, against a control node: registrations and control messages of their
+//! choice, frames right and wrong, legs that come and go at any time.
+//!
+//! Checked: no panic, the ledger of each LAN closes, what a node is sent is right and of its own LANs only, and
+//! a pair is granted a direct RVI only on a LAN that both are on.
+
+use rvi::{Association, AssociationConfig, Part, Region, Scheduler, Scratch, ShmConfig, ShmLeg};
+use switch_server::control_node::{
+    ArpMode, Command, ControlNode, ControlNodeConfig, LanConfig, MemberConfig, NodeEntry, PortSecurity,
+};
+use vlan_core::wire::control::{Grant, HeldDirect, InterfaceAddress, ReportItem, TLV_VERSION};
+use vlan_core::wire::{ControlMessage, FrameHeader, FrameKind, Vnet};
+use vlan_core::{
+    CabinetNumber, Channel, ControlNodeSerial, Instant, LanId, LegNumber, MacAddress, NodeNumber, ProcessId,
+    RviNumber, VifNumber,
+};
+
+use crate::script::{Script, mac};
+
+const CONFIG: ShmConfig = ShmConfig { slots_log2: 4, arena_len: 256 * 1024 };
+/// On this LAN is every node with its interface 1.
+const RED: LanId = LanId(10);
+/// On this LAN are nodes 1 and 2 with their interface 2.
+const BLUE: LanId = LanId(11);
+/// Node 4 is known but a member of nothing.
+const NODES: u8 = 4;
+const LEGS: u8 = 2;
+const OUTPUTS_MAX: usize = 10_000;
+
+/// A node as the fuzzer plays it.
+struct Player {
+    number: NodeNumber,
+    process: ProcessId,
+    association: Association,
+    bseq: u32,
+}
+
+struct Run {
+    control_node: ControlNode,
+    players: Vec<Player>,
+    now: Instant,
+}
+
+/// Runs the operations in `data`.
+pub fn run(data: &[u8]) {
+    let mut script = Script::new(data);
+    let Some(options) = script.octet() else { return };
+    let mut run = start(options);
+    while let Some(()) = run.step(&mut script) {
+        run.drain_outputs();
+        run.check();
+    }
+    run.finish();
+}
+
+fn start(options: u8) -> Run {
+    let port_security = if options & 1 == 0 { PortSecurity::Mac } else { PortSecurity::Off };
+    let control_node = ControlNode::new(config(port_security));
+    let players = (1..=NODES).map(|number| Player::new(NodeNumber(number.into()))).collect();
+    let mut run = Run { control_node, players, now: Instant::from_nanos(1) };
+    if options & 2 != 0 {
+        for player in 0..usize::from(NODES) {
+            run.leg_up(player, LegNumber(0));
+            run.register(player);
+        }
+        run.control_node.pump(run.now, 100);
+    }
+    run
+}
+
+fn config(port_security: PortSecurity) -> ControlNodeConfig {
+    let member = |node: u8, vif| MemberConfig {
+        node: NodeNumber(node.into()),
+        vif: VifNumber(vif),
+        mac: mac(node + 16 * vif as u8),
+        interface: "weft0".into(),
+        addresses: Vec::new(),
+        gateways: Vec::new(),
+    };
+    let lan = |id, members| LanConfig {
+        id,
+        name: "lan".into(),
+        mtu: 1500,
+        arp: ArpMode::Relay,
+        port_security,
+        members,
+    };
+    let entry = |number: u8| NodeEntry { number: NodeNumber(number.into()), name: "node".into() };
+    ControlNodeConfig {
+        serial: ControlNodeSerial(1),
+        cabinet: CabinetNumber(1),
+        process: ProcessId(0xc0),
+        epoch: 1,
+        seed: 9,
+        nodes: (1..=NODES).map(entry).collect(),
+        lans: vec![
+            lan(RED, (1..=3).map(|node| member(node, 1)).collect()),
+            lan(BLUE, (1..=2).map(|node| member(node, 2)).collect()),
+        ],
+    }
+}
+
+/// The LAN of an interface, and its MAC.
+fn interface(node: NodeNumber, vif: u8) -> (LanId, MacAddress) {
+    (if vif == 1 { RED } else { BLUE }, mac(node.0 as u8 + 16 * vif))
+}
+
+fn is_member(node: NodeNumber, lan: LanId) -> bool {
+    lan == RED && (1..=3).contains(&node.0) || lan == BLUE && (1..=2).contains(&node.0)
+}
+
+impl Player {
+    fn new(number: NodeNumber) -> Self {
+        let mut player =
+            Self { number, process: ProcessId(u64::from(number.0)), association: association(), bseq: 0 };
+        player.restart(u64::from(number.0));
+        player
+    }
+
+    /// Another process takes the node's place.
+    fn restart(&mut self, process: u64) {
+        self.process = ProcessId(process);
+        self.association = association();
+        self.bseq = 0;
+    }
+
+    fn control(&mut self, now: Instant, message: &ControlMessage) {
+        let _ = self.association.send_control(now, &message.emit());
+    }
+}
+
+fn association() -> Association {
+    let config =
+        AssociationConfig { scheduler: Scheduler::Failover, seed: 4, ..AssociationConfig::default() };
+    let mut association = Association::new(&config);
+    (1..=4).for_each(|channel| association.open_channel(Channel(channel)));
+    association
+}
+
+impl Run {
+    fn step(&mut self, script: &mut Script<'_>) -> Option<()> {
+        let operation = script.below(20)?;
+        let player = usize::from(script.below(NODES)?);
+        match operation {
+            0 => self.leg_up(player, LegNumber(script.below(LEGS)?)),
+            1 => self.register(player),
+            2 => self.leave(script, player)?,
+            3 => self.restart(script, player)?,
+            4 | 5 => {
+                self.control_node.pump(self.now, usize::from(script.octet()?));
+            }
+            6 | 7 => self.take(player),
+            8 | 9 => self.frame(script, player)?,
+            10 => self.arp(script, player)?,
+            11 => {
+                let message = control_message(script, self.players[player].number)?;
+                self.players[player].control(self.now, &message);
+            }
+            12 => {
+                let octets = script.block()?;
+                let _ = self.players[player].association.send_control(self.now, octets);
+            }
+            13 => {
+                let channel = Channel(script.below(5)?);
+                let octets = script.block()?;
+                let part = [Part::Private(octets)];
+                let _ = self.players[player].association.send(self.now, channel, 0, 0, &part);
+            }
+            14 => self.barrier(script, player)?,
+            15 => self.command(script)?,
+            16 => {
+                script.advance(&mut self.now)?;
+                self.control_node.handle_timeout(self.now);
+            }
+            17 => {
+                // Long enough for heartbeats and for revocations to time out.
+                self.now = self.now + core::time::Duration::from_millis(u64::from(script.octet()?) * 40);
+                self.control_node.handle_timeout(self.now);
+                self.players[player].association.handle_timeout(self.now);
+            }
+            18 => {
+                if self.control_node.prepare_sleep() {
+                    self.control_node.wake();
+                }
+                while self.control_node.poll_doorbell().is_some() {}
+            }
+            _ => {
+                self.players[player].association.publish();
+                while self.players[player].association.poll_doorbell().is_some() {}
+            }
+        }
+        Some(())
+    }
+
+    fn leg_up(&mut self, player: usize, leg: LegNumber) {
+        let who = &mut self.players[player];
+        let regions = [Region::heap(CONFIG.region_len()), Region::heap(CONFIG.region_len())];
+        regions.iter().for_each(|region| ShmLeg::format(region, &CONFIG));
+        let [near, far] = regions;
+        // A host sees the old leg of this number hang up first.
+        if who.association.legs().any(|status| status.number == leg) {
+            let _ = who.association.handle_leg_gone(self.now, leg);
+            self.control_node.handle_leg_gone(self.now, who.number, who.process, leg);
+            self.control_node.pump(self.now, usize::MAX);
+        }
+        let ends = (ShmLeg::new(near.clone(), far.clone()), ShmLeg::new(far, near));
+        if let (Ok(ours), Ok(theirs)) = ends {
+            self.control_node.handle_leg_up(self.now, who.number, who.process, leg, theirs);
+            who.association.handle_leg_up(self.now, leg, ours);
+        }
+    }
+
+    /// A leg goes, in order or not.
+    fn leave(&mut self, script: &mut Script<'_>, player: usize) -> Option<()> {
+        let leg = LegNumber(script.below(LEGS)?);
+        let in_order = script.flag()?;
+        let who = &mut self.players[player];
+        if in_order {
+            who.association.leave_leg(self.now, leg);
+        }
+        let _ = who.association.handle_leg_gone(self.now, leg);
+        self.control_node.handle_leg_gone(self.now, who.number, who.process, leg);
+        Some(())
+    }
+
+    /// Another process takes the node's place; the old one's legs hang up, or are left as they are.
+    fn restart(&mut self, script: &mut Script<'_>, player: usize) -> Option<()> {
+        let process = u64::from(script.octet()?) << 8 | player as u64;
+        if script.flag()? {
+            self.hang_up(player);
+        }
+        self.players[player].restart(process);
+        Some(())
+    }
+
+    fn command(&mut self, script: &mut Script<'_>) -> Option<()> {
+        let (a, b) = (NodeNumber(script.below(5)?.into()), NodeNumber(script.below(5)?.into()));
+        let leg = script.flag()?.then_some(LegNumber(0));
+        let command = match script.below(3)? {
+            0 => Command::Cut { a, b, leg },
+            1 => Command::Heal { a, b, leg },
+            _ => Command::RequestReports { id: 1 },
+        };
+        self.control_node.handle_command(self.now, command);
+        Some(())
+    }
+
+    fn hang_up(&mut self, player: usize) {
+        let who = &mut self.players[player];
+        for leg in (0..LEGS).map(LegNumber) {
+            let _ = who.association.handle_leg_gone(self.now, leg);
+            self.control_node.handle_leg_gone(self.now, who.number, who.process, leg);
+        }
+    }
+
+    fn register(&mut self, player: usize) {
+        let who = &mut self.players[player];
+        let register = ControlMessage::Register {
+            version: TLV_VERSION,
+            node: who.number,
+            process: who.process,
+            interfaces: Vec::new(),
+            direct: Vec::new(),
+        };
+        who.control(self.now, &register);
+        who.association.publish();
+    }
+
+    /// A frame on a relay channel, right but for what the script changes.
+    fn frame(&mut self, script: &mut Script<'_>, player: usize) -> Option<()> {
+        let vif = script.below(2)? + 1;
+        let destination = match script.below(6)? {
+            0 => MacAddress::BROADCAST,
+            node => interface(NodeNumber(node.into()), vif).1,
+        };
+        let kind = if destination.is_group() { FrameKind::Group } else { FrameKind::Relay };
+        let len = 60 + usize::from(script.below(3)?) * 400;
+        let mut frame = vec![0; len];
+        frame[..6].copy_from_slice(&destination.0);
+        frame[12..14].copy_from_slice(&[8, 0]);
+        self.send_frame(script, player, vif, kind, Channel(2 * vif - 1), frame)
+    }
+
+    fn arp(&mut self, script: &mut Script<'_>, player: usize) -> Option<()> {
+        let vif = script.below(2)? + 1;
+        let own = interface(self.players[player].number, vif).1;
+        let (kind, sender, target) = (script.below(3)?, script.octet()?, script.octet()?);
+        let operation = if kind == 1 {
+            arp_server::build::Operation::Reply
+        } else {
+            arp_server::build::Operation::Request
+        };
+        let destination = if kind == 0 {
+            MacAddress::BROADCAST
+        } else {
+            interface(NodeNumber(u16::from(target % 4) + 1), vif).1
+        };
+        let address = |tail| std::net::Ipv4Addr::new(10, 1, 0, tail);
+        let frame = arp_server::build::arp(operation, destination, (own, address(sender)), address(target));
+        self.send_frame(script, player, vif, FrameKind::Arp, Channel(2 * vif), frame.into())
+    }
+
+    fn send_frame(
+        &mut self,
+        script: &mut Script<'_>,
+        player: usize,
+        vif: u8,
+        kind: FrameKind,
+        channel: Channel,
+        mut frame: Vec<u8>,
+    ) -> Option<()> {
+        let who = &mut self.players[player];
+        let (lan, own) = interface(who.number, vif);
+        frame[6..12].copy_from_slice(&own.0);
+        let mut header = FrameHeader {
+            kind,
+            flags: 0,
+            lan,
+            origin: who.number,
+            origin_vif: VifNumber(vif.into()),
+            destination_vif: VifNumber(0),
+            vnet: Vnet::default(),
+            boot: who.process.boot_tag(),
+            bseq: who.bseq,
+        };
+        match script.below(16)? {
+            0 => header.flags = script.octet()?,
+            1 => header.lan = LanId(script.octet()?.into()),
+            2 => header.origin = NodeNumber(script.octet()?.into()),
+            3 => header.bseq = script.u32()?,
+            4 => frame[usize::from(script.below(60)?) % 42] = script.octet()?,
+            5 => frame.truncate(script.octet()?.into()),
+            6 => header.vnet = script.octets(10)?.first_chunk().map(Vnet::parse)?,
+            _ => who.bseq = who.bseq.wrapping_add(1),
+        }
+        let octets = match kind {
+            FrameKind::Arp => header.emit_arp(&Default::default(), &Default::default(), frame.len()).to_vec(),
+            _ => header.emit(frame.len()).to_vec(),
+        };
+        let parts = [Part::Private(&octets), Part::Private(&frame)];
+        let _ = who.association.send(self.now, channel, 0, 0, &parts);
+        who.association.publish();
+        Some(())
+    }
+
+    fn barrier(&mut self, script: &mut Script<'_>, player: usize) -> Option<()> {
+        let vif = script.below(2)? + 1;
+        let who = &mut self.players[player];
+        let message = ControlMessage::Barrier {
+            lan: interface(who.number, vif).0,
+            origin: who.number,
+            origin_vif: VifNumber(vif.into()),
+            destination: NodeNumber(script.below(5)?.into()),
+            destination_vif: VifNumber(script.below(3)?.into()),
+            boot: who.process.boot_tag(),
+            id: 1,
+        };
+        let octets = message.emit();
+        let _ = who.association.send(self.now, Channel(2 * vif - 1), 0, 0, &[Part::Private(&octets)]);
+        Some(())
+    }
+
+    /// Takes all that a node was sent, and checks it.
+    fn take(&mut self, player: usize) {
+        let who = &mut self.players[player];
+        let mut scratch = Scratch::default();
+        while let Some(message) = who.association.receive(&mut scratch) {
+            let mut octets = message.head.to_vec();
+            octets.resize(message.len, 0);
+            message.rest.copy_to(&mut octets[message.head.len()..]);
+            if message.channel == Channel::CONTROL {
+                check_control(who.number, &ControlMessage::parse(&octets).expect("a control message"));
+            } else if let Ok(header) = FrameHeader::parse(&octets, octets.len()) {
+                let vif = message.channel.0.div_ceil(2);
+                assert_eq!(header.lan, interface(who.number, vif).0, "a frame of another LAN");
+                assert!(is_member(who.number, header.lan), "a frame to a non-member");
+                assert!(is_member(header.origin, header.lan), "a frame from a non-member");
+            } else {
+                let barrier = ControlMessage::parse(&octets).expect("a frame or a message in band");
+                assert!(barrier.is_in_band());
+            }
+        }
+        who.association.release();
+        who.association.publish();
+        while who.association.poll_event().is_some() {}
+    }
+
+    fn drain_outputs(&mut self) {
+        for count in 0.. {
+            assert!(count < OUTPUTS_MAX, "outputs without end");
+            if self.control_node.poll_output().is_none() {
+                break;
+            }
+        }
+    }
+
+    fn check(&self) {
+        for lan in self.control_node.status().lans {
+            assert!(lan.ledger.closes(lan.drops.total()), "LAN {}: {:?} {:?}", lan.id, lan.ledger, lan.drops);
+        }
+    }
+
+    /// Every leg hangs up: nobody is attached any more, and nothing is bound.
+    fn finish(mut self) {
+        for player in 0..self.players.len() {
+            self.hang_up(player);
+        }
+        self.control_node.pump(self.now, usize::MAX);
+        self.check();
+        let status = self.control_node.status();
+        for player in &self.players {
+            let attached = status.nodes.iter().find(|n| n.number == player.number).and_then(|n| n.process);
+            assert_ne!(attached, Some(player.process), "attached without a leg");
+        }
+    }
+}
+
+fn check_control(node: NodeNumber, message: &ControlMessage) {
+    match message {
+        ControlMessage::Grant(Grant { lan, peer, .. }) => {
+            assert!(is_member(node, *lan) && is_member(*peer, *lan) && node != *peer, "{message:?}");
+        }
+        ControlMessage::Member(notice) => {
+            assert!(is_member(node, notice.lan) && is_member(notice.node, notice.lan), "{message:?}");
+        }
+        ControlMessage::Interface(config) => assert!(is_member(node, config.lan), "{message:?}"),
+        ControlMessage::Binding { location, .. } => assert!(is_member(node, location.lan), "{message:?}"),
+        _ => {}
+    }
+}
+
+/// A control message that only a node sends, with fields of the script's choice.
+fn control_message(script: &mut Script<'_>, node: NodeNumber) -> Option<ControlMessage> {
+    let vif = VifNumber(script.below(4)?.into());
+    let rvi = RviNumber(script.below(8)?.into());
+    let peer = NodeNumber(script.below(5)?.into());
+    let address = std::net::Ipv4Addr::new(10, 1, 0, script.octet()?).into();
+    Some(match script.below(9)? {
+        0 => ControlMessage::Heartbeat { number: 1 },
+        1 | 2 => ControlMessage::Bind { vif, address: InterfaceAddress { address, prefix: 24 } },
+        3 => ControlMessage::Unbind { vif, address },
+        4 => ControlMessage::DirectIdle { rvi },
+        5 => ControlMessage::DirectLost { peer },
+        6 => ControlMessage::Revoked { rvi },
+        7 => ControlMessage::Report {
+            id: 1,
+            last: script.flag()?,
+            items: vec![ReportItem { name: "x".into(), value: 1 }; 40],
+        },
+        _ => {
+            let held = HeldDirect {
+                rvi,
+                lan: if script.flag()? { RED } else { BLUE },
+                peer,
+                channel: Channel(script.below(4)?),
+                own_vif: vif,
+                peer_vif: VifNumber(script.below(3)?.into()),
+            };
+            ControlMessage::Register {
+                version: u16::from(script.below(3)?),
+                node: if script.octet()? == 0 { peer } else { node },
+                process: ProcessId(script.octet()?.into()),
+                interfaces: Vec::new(),
+                direct: vec![held; usize::from(script.below(3)?)],
+            }
+        }
+    })
+}
+
+/// Nodes that attach, talk, are granted a direct RVI, restart and go.
+#[must_use]
+pub fn seeds() -> Vec<Vec<u8>> {
+    // Operation, node, interface, destination, length, no change.
+    let to_2: &[u8] = &[8, 0, 0, 2, 0, 9];
+    let to_all: &[u8] = &[8, 1, 0, 0, 0, 9];
+    let blue: &[u8] = &[8, 0, 1, 2, 1, 9];
+    let ask: &[u8] = &[10, 0, 0, 0, 1, 2, 9];
+    let answer: &[u8] = &[10, 1, 0, 1, 2, 0, 9];
+    let bind: &[u8] = &[11, 0, 1, 0, 0, 1, 1];
+    let pump: &[u8] = &[4, 0, 100];
+    let take: &[u8] = &[6, 0, 6, 1, 6, 2];
+    let later: &[u8] = &[16, 0, 0xff, 0x7f];
+    let talk = [&[2][..], to_2, to_all, blue, ask, answer, bind, pump, take, later, to_2, pump, take];
+    let granted = [&[2][..], to_2, pump, later, to_2, pump, take, &[11, 0, 1, 1, 2, 0, 5], pump, take];
+    let restart = [&[2][..], to_2, pump, &[3, 0, 9, 1, 0, 0, 0, 1, 0], pump, take, to_2, pump, take];
+    let two_legs = [&[0][..], &[0, 0, 0, 1, 0, 0, 0, 1, 4, 0, 9, 2, 0, 0, 1, 4, 0, 9], to_2, pump, take];
+    let cut =
+        [&[3][..], to_2, pump, later, to_2, pump, &[15, 0, 1, 2, 0, 0], take, &[17, 0, 255], pump, take];
+    vec![talk.concat(), granted.concat(), restart.concat(), two_legs.concat(), cut.concat()]
+}

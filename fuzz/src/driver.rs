@@ -1,0 +1,394 @@
+//! Sequences of notices, grants, barriers and frames into the driver of one interface.
+//!
+//! Checked: the ledger closes on both sides, a frame goes on a direct RVI only behind an echoed barrier, held
+//! frames are released, and a numbered frame is delivered at most once.
+
+use vlan_core::driver::{BARRIER_RETRY, Driver, Egress, InBand, Ingress, Path, PeerSlot};
+use vlan_core::location::Location;
+use vlan_core::wire::ControlMessage;
+use vlan_core::wire::control::{Grant, InterfaceConfig, MemberNotice};
+use vlan_core::wire::{FrameHeader, FrameKind, Vnet};
+use vlan_core::{
+    BootTag, Channel, DropReason, Instant, LanId, MacAddress, NodeNumber, ProcessId, RviNumber, VifNumber,
+};
+
+use crate::numbers::Numbers;
+use crate::script::{Script, mac};
+
+const LAN: LanId = LanId(10);
+const OWN: NodeNumber = NodeNumber(1);
+const OWN_VIF: VifNumber = VifNumber(1);
+const PEERS_MAX: usize = 4;
+/// How many pairs of node and interface the notices of a run can name.
+const PEERS_NAMED: usize = 12;
+
+/// What the run has seen, to hold the driver against.
+#[derive(Default)]
+struct Model {
+    /// For each slot: the number of the barrier that waits for its echo; 0 for the peer's word.
+    waiting: [Option<u32>; PEERS_MAX],
+    /// Slots whose traffic may go direct.
+    direct: [bool; PEERS_MAX],
+    /// Slots with frames on hold.
+    held: [u64; PEERS_MAX],
+    /// For each slot: the life of the peer and which of its numbered frames were delivered in it.
+    delivered: [(Option<BootTag>, Numbers); PEERS_MAX],
+    offered: u64,
+    copies: u64,
+    arrived: u64,
+    now: Instant,
+}
+
+/// Runs the operations in `data`.
+pub fn run(data: &[u8]) {
+    let mut script = Script::new(data);
+    let Some(seed) = script.octet() else { return };
+    let mut driver = Driver::new(OWN, ProcessId(0x77), config(), PEERS_MAX, seed.into());
+    let mut model = Model::default();
+    while let Some(()) = step(&mut script, &mut driver, &mut model) {
+        drain(&mut driver, &mut model);
+        check_ledger(&driver, &model);
+        assert!(driver.peers().len() <= PEERS_NAMED, "more peers than the notices named");
+    }
+}
+
+fn config() -> InterfaceConfig {
+    let octets = ControlMessage::Interface(InterfaceConfig {
+        lan: LAN,
+        vif: OWN_VIF,
+        mac: mac(1),
+        mtu: 1500,
+        relay_channel: Channel(1),
+        arp_channel: Channel(2),
+        check_source: true,
+        name: "red0".into(),
+        lan_name: "red".into(),
+        addresses: Vec::new(),
+        gateways: Vec::new(),
+    })
+    .emit();
+    match ControlMessage::parse(&octets) {
+        Ok(ControlMessage::Interface(config)) => config,
+        other => panic!("an interface configuration became {other:?}"),
+    }
+}
+
+fn step(script: &mut Script<'_>, driver: &mut Driver, model: &mut Model) -> Option<()> {
+    match script.below(14)? {
+        0 => {
+            let _ = driver.handle_member(&notice(script)?);
+        }
+        1 => {
+            let location =
+                Location { node: node(script)?, vif: vif(script)?, lan: LAN, ..Location::default() };
+            driver.handle_binding(mac(script.octet()?), &location);
+        }
+        2 => {
+            let _ = driver.handle_grant(&grant(script)?);
+        }
+        3 => direct_up(script, driver, model)?,
+        4 => {
+            let slot = known_slot(script, driver)?;
+            driver.handle_direct_closing(slot);
+            stop_direct(model, slot);
+        }
+        5 => {
+            let slot = known_slot(script, driver)?;
+            driver.handle_direct_gone(slot);
+            stop_direct(model, slot);
+        }
+        6 => driver.handle_barrier(node(script)?, vif(script)?, script.u32()?),
+        7 => {
+            let slot = known_slot(script, driver)?;
+            let id = script.octet()?.into();
+            driver.handle_barrier_echo(slot, id);
+            let place = usize::from(slot.0);
+            if place < PEERS_MAX && model.waiting[place] == Some(id) {
+                model.waiting[place] = None;
+                model.direct[place] = true;
+            }
+        }
+        8 => {
+            let slot = known_slot(script, driver)?;
+            let place = usize::from(slot.0);
+            if driver.handle_relay_drained(slot) && place < PEERS_MAX {
+                assert!(model.waiting[place].take().is_some(), "a barrier ended that was not there");
+                model.direct[place] = true;
+            }
+        }
+        9 => {
+            script.advance(&mut model.now)?;
+            driver.handle_timeout(model.now);
+            assert!(driver.poll_timeout().is_none_or(|at| at > model.now), "a timeout that does not end");
+            for (place, peer) in driver.peers().iter().enumerate().take(PEERS_MAX) {
+                if peer.path == Path::Relay {
+                    model.waiting[place] = None;
+                }
+            }
+            model.now = model.now + BARRIER_RETRY;
+        }
+        10 | 11 => send(script, driver, model)?,
+        12 => receive_relayed(script, driver, model)?,
+        _ => receive_direct(script, driver, model)?,
+    }
+    Some(())
+}
+
+fn stop_direct(model: &mut Model, slot: PeerSlot) {
+    let place = usize::from(slot.0);
+    if place < PEERS_MAX {
+        model.direct[place] = false;
+        model.waiting[place] = None;
+    }
+}
+
+fn direct_up(script: &mut Script<'_>, driver: &mut Driver, model: &mut Model) -> Option<()> {
+    let slot = known_slot(script, driver)?;
+    let relay_up = script.flag()?;
+    let waits_already = driver.peer(slot)?.direct.is_none();
+    driver.handle_direct_up(model.now, slot, relay_up);
+    let place = usize::from(slot.0);
+    if place < PEERS_MAX && !waits_already && !model.direct[place] {
+        model.waiting[place] = Some(if relay_up { last_barrier(driver) } else { 0 });
+    }
+    Some(())
+}
+
+/// The number of the barrier that the driver has just asked to send.
+fn last_barrier(driver: &mut Driver) -> u32 {
+    let mut last = 0;
+    while let Some(message) = driver.poll_in_band() {
+        if let InBand::Relay(ControlMessage::Barrier { id, .. }) = message {
+            last = id;
+        }
+    }
+    last
+}
+
+fn drain(driver: &mut Driver, model: &mut Model) {
+    while let Some(message) = driver.poll_in_band() {
+        match message {
+            InBand::Relay(ControlMessage::Barrier { lan, origin, .. }) => {
+                assert_eq!((lan, origin), (LAN, OWN))
+            }
+            InBand::Direct(_, _, ControlMessage::BarrierEcho { .. }) => {}
+            other => panic!("an unexpected message in band: {other:?}"),
+        }
+    }
+    while let Some(slot) = driver.poll_released() {
+        let place = usize::from(slot.0);
+        if place < PEERS_MAX {
+            // Released frames are classified again; here they are given up and counted.
+            driver.count_drop(DropReason::Expired, core::mem::take(&mut model.held[place]));
+        }
+    }
+    while let Some(slot) = driver.poll_barrier_retry(model.now) {
+        assert!(driver.peer(slot).is_some_and(|peer| peer.direct.is_some()));
+    }
+}
+
+fn check_ledger(driver: &Driver, model: &Model) {
+    let counters = driver.counters();
+    let out = counters.sent_direct.frames + counters.sent_relay.frames;
+    let up = counters.received_direct.frames + counters.received_relay.frames;
+    let held: u64 = model.held.iter().sum();
+    assert_eq!(model.offered + model.arrived, out + up + held + counters.drops.total());
+}
+
+fn send(script: &mut Script<'_>, driver: &mut Driver, model: &mut Model) -> Option<()> {
+    let vnet = vnet(script)?;
+    let destination = if script.flag()? { mac(script.octet()?) } else { MacAddress::BROADCAST };
+    let head = frame(script, destination, mac(1))?;
+    let frame_len = head.len() + usize::from(script.u16()?);
+    model.offered += 1;
+    match driver.classify(&vnet, &head, frame_len) {
+        Egress::Direct { peer, node, header, copy_to_server, .. } => {
+            assert_eq!(driver.peer(peer).map(|p| p.node), Some(node));
+            let place = usize::from(peer.0);
+            assert!(place >= PEERS_MAX || model.direct[place], "direct before the barrier");
+            check_header(&header, FrameKind::Unicast);
+            driver.sent(&header, frame_len);
+            if copy_to_server {
+                let copy = driver.copy_header(&vnet);
+                driver.sent(&copy, frame_len);
+                model.copies += 1;
+            }
+        }
+        Egress::Relay { header, .. } => {
+            check_header(&header, if destination.is_group() { FrameKind::Group } else { FrameKind::Relay });
+            driver.sent(&header, frame_len);
+        }
+        Egress::Arp { header } => {
+            check_header(&header, FrameKind::Arp);
+            driver.sent(&header, frame_len);
+        }
+        Egress::Hold { peer } => {
+            let place = usize::from(peer.0);
+            if place < PEERS_MAX {
+                model.held[place] += 1;
+            } else {
+                driver.count_drop(DropReason::Expired, 1);
+            }
+        }
+        Egress::Drop(reason) => driver.count_drop(reason, 1),
+    }
+    Some(())
+}
+
+fn check_header(header: &FrameHeader, kind: FrameKind) {
+    assert_eq!((header.kind, header.lan, header.origin, header.origin_vif), (kind, LAN, OWN, OWN_VIF));
+}
+
+fn receive_relayed(script: &mut Script<'_>, driver: &mut Driver, model: &mut Model) -> Option<()> {
+    let header = header(script)?;
+    let head = frame(script, mac(1), mac(2))?;
+    let frame_len = head.len();
+    model.arrived += 1;
+    if let Ingress::Deliver(vnet) = driver.admit_relayed(&header, &head, frame_len) {
+        assert!(vnet.is_valid_for(frame_len) && header.lan == LAN);
+        note_delivered(driver, model, &header);
+        driver.delivered(&header, false, frame_len, script.flag().unwrap_or(true));
+    }
+    Some(())
+}
+
+fn receive_direct(script: &mut Script<'_>, driver: &mut Driver, model: &mut Model) -> Option<()> {
+    let slot = PeerSlot(script.below(PEERS_MAX as u8 + 1)?.into());
+    let header = header(script)?;
+    let source = mac(script.below(6)?);
+    let head = frame(script, mac(1), source)?;
+    let frame_len = head.len();
+    model.arrived += 1;
+    if let Ingress::Deliver(vnet) = driver.admit_direct(slot, &header, &head, frame_len) {
+        let peer = driver.peer(slot).expect("a frame was delivered from a peer that is not known");
+        assert!(peer.direct.is_some() && vnet.is_valid_for(frame_len));
+        assert_eq!(
+            (header.lan, header.origin, header.origin_vif, source),
+            (LAN, peer.node, peer.vif, peer.mac)
+        );
+        if header.kind != FrameKind::Unicast {
+            note_delivered(driver, model, &header);
+        }
+        driver.delivered(&header, true, frame_len, script.flag().unwrap_or(true));
+    }
+    Some(())
+}
+
+/// A numbered frame is delivered once in one life of its origin.
+fn note_delivered(driver: &Driver, model: &mut Model, header: &FrameHeader) {
+    // What a control node makes itself is not numbered.
+    if header.origin == NodeNumber(0) {
+        return;
+    }
+    let Some(slot) = driver.find_peer(header.origin, header.origin_vif) else { return };
+    let place = usize::from(slot.0);
+    if place >= PEERS_MAX {
+        return;
+    }
+    let (life, numbers) = &mut model.delivered[place];
+    if *life != Some(header.boot) {
+        *life = Some(header.boot);
+        numbers.clear();
+    }
+    numbers.note(header.bseq);
+}
+
+fn node(script: &mut Script<'_>) -> Option<NodeNumber> {
+    Some(NodeNumber(script.below(6)?.into()))
+}
+
+fn vif(script: &mut Script<'_>) -> Option<VifNumber> {
+    Some(VifNumber(u16::from(script.below(8)? == 0) + 1))
+}
+
+fn known_slot(script: &mut Script<'_>, driver: &Driver) -> Option<PeerSlot> {
+    let slot = script.octet()?;
+    let peers = driver.peers().len();
+    // No peer yet: the step is skipped by ending the run, which costs a fuzzer nothing.
+    (peers > 0).then(|| PeerSlot(u16::from(slot) % peers as u16))
+}
+
+fn notice(script: &mut Script<'_>) -> Option<MemberNotice> {
+    let node = node(script)?;
+    Some(MemberNotice {
+        lan: LAN,
+        node,
+        vif: vif(script)?,
+        mac: mac(script.below(8)?),
+        process: ProcessId(script.octet()?.into()),
+        attached: script.flag()?,
+    })
+}
+
+fn grant(script: &mut Script<'_>) -> Option<Grant> {
+    let peer = node(script)?;
+    Some(Grant {
+        rvi: RviNumber(script.octet()?.into()),
+        lan: LAN,
+        peer,
+        peer_process: ProcessId(script.octet()?.into()),
+        channel: Channel(script.octet()?),
+        own_vif: OWN_VIF,
+        peer_vif: vif(script)?,
+        peer_mac: mac(script.below(8)?),
+    })
+}
+
+fn header(script: &mut Script<'_>) -> Option<FrameHeader> {
+    const KINDS: [FrameKind; 4] = [FrameKind::Unicast, FrameKind::Group, FrameKind::Relay, FrameKind::Arp];
+    Some(FrameHeader {
+        kind: KINDS[usize::from(script.below(4)?)],
+        flags: script.octet()?,
+        lan: if script.octet()? == 0 { LanId(11) } else { LAN },
+        origin: node(script)?,
+        origin_vif: vif(script)?,
+        destination_vif: vif(script)?,
+        vnet: vnet(script)?,
+        boot: BootTag(u16::from(script.below(3)?)),
+        bseq: if script.flag()? { script.u32()? } else { script.octet()?.into() },
+    })
+}
+
+/// Mostly the plain state; else ten octets of anything.
+fn vnet(script: &mut Script<'_>) -> Option<Vnet> {
+    if script.octet()? & 7 != 0 {
+        return Some(Vnet::default());
+    }
+    let octets = script.octets(10)?;
+    octets.first_chunk().map(Vnet::parse)
+}
+
+/// A head with these addresses: IPv4, ARP, ND, or what the script says; sometimes too short.
+fn frame(script: &mut Script<'_>, destination: MacAddress, source: MacAddress) -> Option<Vec<u8>> {
+    let mut head = vec![0; 60];
+    head[..6].copy_from_slice(&destination.0);
+    head[6..12].copy_from_slice(&source.0);
+    match script.below(6)? {
+        0 => head[12..14].copy_from_slice(&[8, 6]),
+        1 => {
+            head[12..14].copy_from_slice(&[0x86, 0xdd]);
+            (head[20], head[54]) = (58, 135);
+        }
+        2 => head.truncate(script.octet()?.into()),
+        3 => head[12..].copy_from_slice(script.octets(48)?),
+        _ => head[12..14].copy_from_slice(&[8, 0]),
+    }
+    Some(head)
+}
+
+/// A member that comes, is granted a direct RVI, is sent to on it, and goes.
+#[must_use]
+pub fn seeds() -> Vec<Vec<u8>> {
+    let member: &[u8] = &[0, 2, 1, 2, 9, 1];
+    let send: &[u8] = &[10, 1, 1, 2, 4, 0, 0];
+    let arp: &[u8] = &[10, 1, 1, 2, 0, 0, 0];
+    let grant: &[u8] = &[2, 2, 7, 9, 3, 1, 2];
+    let up: &[u8] = &[3, 0, 1];
+    let echo: &[u8] = &[7, 0, 1];
+    let relayed: &[u8] = &[12, 2, 0, 1, 2, 1, 1, 1, 1, 0, 5, 4, 1];
+    let direct: &[u8] = &[13, 0, 0, 0, 1, 2, 1, 1, 1, 1, 0, 5, 2, 4, 1];
+    let life = [&[1], member, send, grant, up, send, echo, send, arp, direct, &[4, 0], send, &[5, 0], send];
+    let alone = [&[2], member, grant, &[3, 0, 0], send, &[8, 0], send, relayed, relayed];
+    let late = [&[3], member, grant, up, send, &[9, 0xff, 0xff], &[9, 0xff, 0xff], send];
+    vec![life.concat(), alone.concat(), late.concat()]
+}

@@ -1,0 +1,205 @@
+//! Sequences of registrations and frames into a virtual LAN server and its ARP server, composed as a control
+//! node composes them: the ledger closes, nothing reaches a member that is not there, nothing is taken twice.
+
+use arp_server::{ArpConfig, ArpServer, ArpVerdict};
+use vlan_core::server::{LanServer, LanServerConfig, MemberSlot, PortSecurity, Verdict};
+use vlan_core::wire::{FrameHeader, FrameKind, Vnet};
+use vlan_core::{BootTag, DropReason, Instant, LanId, MacAddress, NodeNumber, ProcessId, VifNumber};
+
+use crate::numbers::Numbers;
+use crate::script::{Script, mac};
+
+const LAN: LanId = LanId(10);
+const MEMBERS: u8 = 4;
+
+struct Run {
+    server: LanServer,
+    arp: ArpServer,
+    /// Which numbered frames each member's process has had taken.
+    taken: Vec<Numbers>,
+    now: Instant,
+}
+
+/// Runs the operations in `data`.
+pub fn run(data: &[u8]) {
+    let mut script = Script::new(data);
+    let port_security = match script.below(3) {
+        Some(0) => PortSecurity::Off,
+        Some(1) => PortSecurity::Mac,
+        Some(_) => PortSecurity::Address,
+        None => return,
+    };
+    let mut run = start(port_security);
+    while let Some(()) = run.step(&mut script) {
+        run.check_ledger();
+    }
+}
+
+fn start(port_security: PortSecurity) -> Run {
+    let members = (0..MEMBERS).map(|n| (NodeNumber(u16::from(n) + 1), VifNumber(1), mac(n))).collect();
+    let config = LanServerConfig { id: LAN, name: "red".into(), mtu: 1500, port_security, members, seed: 3 };
+    Run {
+        server: LanServer::new(config),
+        arp: ArpServer::new(&ArpConfig { capacity: 64, suppress: false }),
+        taken: vec![Numbers::default(); MEMBERS.into()],
+        now: Instant::ZERO,
+    }
+}
+
+impl Run {
+    fn step(&mut self, script: &mut Script<'_>) -> Option<()> {
+        let operation = script.below(8)?;
+        let member = script.below(MEMBERS)?;
+        let slot = MemberSlot(member.into());
+        match operation {
+            0 => {
+                let process = ProcessId(script.below(4)?.into());
+                if self.server.member(slot)?.process != Some(process) {
+                    self.taken[usize::from(member)].clear();
+                }
+                self.server.attach(slot, process);
+            }
+            1 => {
+                // What comes back may be the same process: its numbering goes on only while it stays attached.
+                self.server.detach(slot);
+                self.taken[usize::from(member)].clear();
+                self.arp.forget(slot);
+            }
+            2 => script.advance(&mut self.now)?,
+            _ => self.frame(script, slot)?,
+        }
+        Some(())
+    }
+
+    fn frame(&mut self, script: &mut Script<'_>, from: MemberSlot) -> Option<()> {
+        let source = if script.below(8)? == 0 { mac(script.octet()?) } else { mac(from.0 as u8) };
+        let header = header(script, from)?;
+        let frame = frame(script, source)?;
+        let frame_len = frame.len() + usize::from(script.octet()? == 0) * 1500;
+        let before = self.server.member(from)?.ingress.frames;
+        let verdict = self.server.handle_frame(self.now, from, &header, &frame, frame_len);
+        if self.server.member(from)?.ingress.frames > before {
+            self.taken[usize::from(from.0)].note(header.bseq);
+        }
+        self.deliver(verdict, from, &frame, frame_len, source);
+        Some(())
+    }
+
+    fn deliver(
+        &mut self,
+        verdict: Verdict,
+        from: MemberSlot,
+        frame: &[u8],
+        frame_len: usize,
+        source: MacAddress,
+    ) {
+        match verdict {
+            Verdict::Unicast { to, .. } => {
+                let member = self.server.member(to).expect("a verdict names a member");
+                assert!(member.process.is_some() && to != from);
+                self.server.delivered(to, frame_len);
+            }
+            Verdict::Group => self.flood(from, frame_len),
+            Verdict::Arp => match self.arp.handle_frame(frame, from, source) {
+                ArpVerdict::Flood { .. } => self.flood(from, frame_len),
+                ArpVerdict::Unicast { to, .. } => {
+                    let verdict = match self.server.slot_of(to) {
+                        Some(to) => self.server.decide_unicast(self.now, from, to),
+                        None => self.server.drop(DropReason::UnknownDestination),
+                    };
+                    assert!(!matches!(verdict, Verdict::Arp));
+                    self.deliver(verdict, from, frame, frame_len, source);
+                }
+                ArpVerdict::Drop(reason) => {
+                    let _ = self.server.drop(reason);
+                }
+            },
+            Verdict::Drop(_) => {}
+        }
+    }
+
+    fn flood(&mut self, from: MemberSlot, frame_len: usize) {
+        let receivers: Vec<MemberSlot> = self
+            .server
+            .members()
+            .filter(|(slot, member)| *slot != from && member.process.is_some())
+            .map(|(slot, _)| slot)
+            .collect();
+        self.server.cloned(receivers.len());
+        for to in receivers {
+            self.server.delivered(to, frame_len);
+        }
+    }
+
+    fn check_ledger(&self) {
+        let ledger = self.server.ledger();
+        let out = ledger.egress + ledger.no_receiver + self.server.drops().total();
+        assert_eq!(ledger.ingress + ledger.clones, out);
+        let taken: u64 = self.server.members().map(|(_, m)| m.ingress.frames).sum();
+        let given: u64 = self.server.members().map(|(_, m)| m.egress.frames).sum();
+        assert!(taken <= ledger.ingress && given == ledger.egress);
+    }
+}
+
+/// A header that is right for `from` but for one field, at most.
+fn header(script: &mut Script<'_>, from: MemberSlot) -> Option<FrameHeader> {
+    const KINDS: [FrameKind; 4] = [FrameKind::Group, FrameKind::Relay, FrameKind::Arp, FrameKind::Unicast];
+    let mut header = FrameHeader {
+        kind: KINDS[usize::from(script.below(4)?)],
+        flags: 0,
+        lan: LAN,
+        origin: NodeNumber(from.0 + 1),
+        origin_vif: VifNumber(1),
+        destination_vif: VifNumber(0),
+        vnet: Vnet::default(),
+        boot: BootTag(script.below(4)?.into()),
+        bseq: script.octet()?.into(),
+    };
+    match script.below(16)? {
+        0 => header.lan = LanId(script.u16()?),
+        1 => header.origin = NodeNumber(script.u16()?),
+        2 => header.origin_vif = VifNumber(script.u16()?),
+        3 => header.bseq = script.u32()?,
+        4 => header.vnet = script.octets(10)?.first_chunk().map(Vnet::parse)?,
+        _ => {}
+    }
+    Some(header)
+}
+
+/// A frame to a member, to a group or to nobody: IPv4, ARP, or what the script says.
+fn frame(script: &mut Script<'_>, source: MacAddress) -> Option<Vec<u8>> {
+    let destination = match script.octet()? {
+        255 => MacAddress::BROADCAST,
+        n => mac(n % 6),
+    };
+    let mut frame = vec![0; 60];
+    frame[..6].copy_from_slice(&destination.0);
+    frame[6..12].copy_from_slice(&source.0);
+    match script.below(6)? {
+        0 => {
+            frame[12..22].copy_from_slice(&[8, 6, 0, 1, 8, 0, 6, 4, 0, 1 + script.below(3)?]);
+            frame[22..28].copy_from_slice(&source.0);
+            frame[28..32].copy_from_slice(&[10, 1, 0, script.octet()?]);
+            frame[38..42].copy_from_slice(&[10, 1, 0, script.octet()?]);
+        }
+        1 => frame.truncate(script.octet()?.into()),
+        2 => frame[12..].copy_from_slice(script.octets(48)?),
+        _ => frame[12..14].copy_from_slice(&[8, 0]),
+    }
+    Some(frame)
+}
+
+/// Two members that attach and talk in every way.
+#[must_use]
+pub fn seeds() -> Vec<Vec<u8>> {
+    let attach: &[u8] = &[0, 0, 1, 0, 1, 2];
+    // Operation, member, own source; kind, boot, number, no change; destination, content.
+    let unicast: &[u8] = &[3, 0, 1, 1, 1, 7, 9, 1, 5, 1];
+    let group: &[u8] = &[3, 0, 1, 0, 1, 8, 9, 255, 5, 1];
+    let request: &[u8] = &[3, 0, 1, 2, 1, 9, 9, 255, 0, 0, 1, 2, 1];
+    let reply: &[u8] = &[3, 1, 1, 2, 2, 9, 9, 0, 0, 1, 2, 1, 1];
+    let restart: &[u8] = &[1, 0, 0, 0, 3];
+    let talk = [&[1][..], attach, unicast, group, request, reply, restart, unicast];
+    let open = [&[0][..], attach, unicast, &[2, 0, 0, 0x40], unicast, group];
+    vec![talk.concat(), open.concat()]
+}

@@ -1,0 +1,322 @@
+//! What the management interface says, as one set of types for those who serve it and those who ask.
+//!
+//! The control node's runtime (`switch-server`) fills these in and serves them as JSON over its management
+//! socket; `switchctl` reads them back and prints tables. The lab's supervisor writes [`LabFile`] beside the
+//! platform file and answers [`LabRequest`]s on a socket of its own, so that `switchctl exec` and
+//! `switchctl restart` need no control node. **Each of these types is defined here and nowhere else**: a field is
+//! added here first, and an added field has a default, so that an older program still reads a newer answer.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /v1/status` | [`Status`] |
+//! | `GET /v1/nodes` | list of [`Node`] |
+//! | `GET /v1/lans` | list of [`Lan`] |
+//! | `GET /v1/rvis` | list of [`Rvi`] |
+//! | `GET /v1/bindings` | list of [`Binding`] |
+//! | `GET /v1/drops` | list of [`Drop`] |
+//! | `GET /v1/counters` | list of [`Counter`] |
+//! | `POST /v1/rvi/cut`, `POST /v1/rvi/heal` with an [`RviDrill`] | [`RviDrillAnswer`] |
+//!
+//! Anything but status 200 carries a [`Refusal`]. MAC and IP addresses travel as text, numbers as numbers.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// One control node at a glance: `GET /v1/status`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Status {
+    /// The control node's name in the platform file.
+    pub name: String,
+    /// Number of the configuration in force; each accepted change adds one.
+    pub epoch: u64,
+    /// True when the platform file on disk is not the configuration in force.
+    pub config_differs: bool,
+    /// Seconds since the process started.
+    pub uptime_s: u64,
+    /// Nodes attached now.
+    pub nodes_attached: u32,
+    /// Nodes of the platform file.
+    pub nodes_total: u32,
+    /// Virtual LANs served.
+    pub lans: u32,
+    /// Direct RVIs (reliable virtual interfaces) granted now.
+    pub rvis_direct: u32,
+    /// IP addresses bound to a MAC and a location.
+    pub bindings: u32,
+}
+
+/// One node of the platform: `GET /v1/nodes`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Node {
+    /// Its name.
+    pub name: String,
+    /// Its number.
+    pub number: u16,
+    /// True while it has a leg to this control node.
+    pub attached: bool,
+    /// Identity of the process that serves it, 16 hexadecimal digits; empty while it is not attached.
+    pub process: String,
+    /// Its virtual interfaces, by number.
+    pub interfaces: Vec<Interface>,
+}
+
+/// One virtual interface of a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Interface {
+    /// Name of the LAN.
+    pub lan: String,
+    /// Number of the interface in its node.
+    pub vif: u16,
+    /// Virtual MAC address.
+    pub mac: String,
+    /// Name of the interface in the node.
+    pub name: String,
+    /// IP addresses bound to it now.
+    pub addresses: Vec<String>,
+}
+
+/// One virtual LAN: `GET /v1/lans`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Lan {
+    /// Its name.
+    pub name: String,
+    /// Its number.
+    pub id: u16,
+    /// MTU in octets.
+    pub mtu: u16,
+    /// Its members.
+    pub members: Vec<LanMember>,
+}
+
+/// One member of a virtual LAN.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LanMember {
+    /// Name of the member's node.
+    pub node: String,
+    /// Number of the interface in its node.
+    pub vif: u16,
+    /// Virtual MAC address.
+    pub mac: String,
+    /// True while the node is attached.
+    pub attached: bool,
+}
+
+/// One direct RVI between two nodes: `GET /v1/rvis`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Rvi {
+    /// Its number.
+    pub rvi: u32,
+    /// Name of the LAN that it serves.
+    pub lan: String,
+    /// The end at the node with the lower number.
+    pub a: RviEnd,
+    /// The other end.
+    pub b: RviEnd,
+    /// `granted` (an end has not yet confirmed), `up`, `cut` (by the administrator) or `ending`.
+    pub state: String,
+    /// Its legs, one for each fabric.
+    pub legs: Vec<RviLeg>,
+}
+
+/// One end of a direct RVI.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RviEnd {
+    /// Name of the node.
+    pub node: String,
+    /// Number of the interface in its node.
+    pub vif: u16,
+    /// Frames that this end has sent directly, when it has reported.
+    pub tx_frames: u64,
+    /// Octets that this end has sent directly.
+    pub tx_octets: u64,
+    /// Frames that this end has received directly.
+    pub rx_frames: u64,
+    /// Octets that this end has received directly.
+    pub rx_octets: u64,
+}
+
+/// One leg of a direct RVI.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RviLeg {
+    /// Name of the fabric.
+    pub fabric: String,
+    /// `up`, `down` or `cut`.
+    pub state: String,
+}
+
+/// One IP address and where it is: `GET /v1/bindings`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Binding {
+    /// The IP address.
+    pub address: String,
+    /// The MAC address it is bound to.
+    pub mac: String,
+    /// Name of the node.
+    pub node: String,
+    /// Name of the LAN.
+    pub lan: String,
+    /// Number of the interface in its node.
+    pub vif: u16,
+}
+
+/// Frames dropped at one place for one reason: `GET /v1/drops`. Reasons that never happened are left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Drop {
+    /// Where: the control node's name, or `NODE/LAN` for an interface.
+    #[serde(rename = "where")]
+    pub place: String,
+    /// The reason's name (`vlan_core::DropReason::name`).
+    pub reason: String,
+    /// Frames.
+    pub frames: u64,
+}
+
+/// One counter: `GET /v1/counters`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Counter {
+    /// A dotted name; a node's counters begin with `node.NAME.`.
+    pub name: String,
+    /// The value.
+    pub value: u64,
+}
+
+/// Cuts or heals the direct RVIs of a pair of nodes: body of `POST /v1/rvi/cut` and `POST /v1/rvi/heal`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RviDrill {
+    /// Name of one node.
+    pub a: String,
+    /// Name of the other.
+    pub b: String,
+    /// Only the leg through this fabric; all legs when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fabric: Option<String>,
+}
+
+/// Answer to an [`RviDrill`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RviDrillAnswer {
+    /// Direct RVIs of the pair that existed when the order was carried out.
+    pub rvis: u32,
+}
+
+/// Why the management interface refused: body of every answer whose status is not 200.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Refusal {
+    /// What is wrong.
+    pub error: String,
+    /// What to do about it; may be empty.
+    pub hint: String,
+}
+
+/// A running lab, written by its supervisor as `run/lab.json` beside the platform file.
+///
+/// Written whole under another name and renamed into place, each time a process starts or ends; removed when the
+/// lab ends. The lab is alive only while [`supervisor`](Self::supervisor) is: a reader checks that first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LabFile {
+    /// Name of the platform.
+    pub name: String,
+    /// Process id of the supervisor.
+    pub supervisor: u32,
+    /// The user namespace of a lab without root, such as `/proc/4711/ns/user`; absent for root.
+    pub user_ns: Option<PathBuf>,
+    /// The nodes.
+    pub nodes: Vec<LabNode>,
+    /// The control nodes.
+    pub control_nodes: Vec<LabProcess>,
+}
+
+/// One node of a running lab.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LabNode {
+    /// Its name in the platform file.
+    pub name: String,
+    /// Its process; absent while it is dead.
+    pub pid: Option<u32>,
+    /// The network namespace that holds its interfaces: `/run/netns/NAME-NODE`, or without root a descriptor
+    /// of the supervisor, `/proc/SUPERVISOR/fd/N`. It outlives the node's process.
+    pub netns: PathBuf,
+}
+
+/// One control node of a running lab.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LabProcess {
+    /// Its name in the platform file.
+    pub name: String,
+    /// Its process; absent while it is dead.
+    pub pid: Option<u32>,
+}
+
+/// A request to the lab's supervisor: one JSON object on a line of its own, on the stream socket `run/lab.sock`.
+/// The answer is one [`LabAnswer`] on a line; then the supervisor closes the connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "kebab-case")]
+pub enum LabRequest {
+    /// Starts the node or control node again in its place; one that lives is refused.
+    Restart {
+        /// Name of the node or control node.
+        name: String,
+    },
+}
+
+/// Answer of the lab's supervisor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "kebab-case")]
+pub enum LabAnswer {
+    /// It was done.
+    Started {
+        /// The new process.
+        pid: u32,
+    },
+    /// It was not done.
+    Refused(Refusal),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_of_an_older_server_is_read_with_defaults() {
+        let status: Status = serde_json::from_str(r#"{"name": "cn-a", "epoch": 3}"#).unwrap();
+        assert_eq!(status, Status { name: "cn-a".into(), epoch: 3, ..Status::default() });
+    }
+
+    #[test]
+    fn a_lab_request_is_one_line_of_json_and_reads_back() {
+        let request = LabRequest::Restart { name: "cn-a".into() };
+        let text = serde_json::to_string(&request).unwrap();
+        assert_eq!(text, r#"{"request":"restart","name":"cn-a"}"#);
+        assert_eq!(serde_json::from_str::<LabRequest>(&text).unwrap(), request);
+        let refused = LabAnswer::Refused(Refusal { error: "cn-a runs".into(), hint: String::new() });
+        let text = serde_json::to_string(&refused).unwrap();
+        assert_eq!(serde_json::from_str::<LabAnswer>(&text).unwrap(), refused);
+    }
+
+    #[test]
+    fn a_drop_says_where_under_that_name() {
+        let drop = Drop { place: "cn-a".into(), reason: "expired".into(), frames: 2 };
+        assert_eq!(
+            serde_json::to_string(&drop).unwrap(),
+            r#"{"where":"cn-a","reason":"expired","frames":2}"#
+        );
+    }
+}

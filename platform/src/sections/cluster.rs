@@ -1,0 +1,156 @@
+//! `[[lan.cluster]]`: addresses that several members of a LAN serve together.
+
+use std::time::Duration;
+
+use crate::model::{Balance, Check, CheckKind, Cluster, ClusterServer, Lan, Protocol, Service, Sticky};
+use crate::reader::{Reader, Table, Value};
+use crate::registry::Kind;
+use crate::sections::Known;
+use crate::sections::member::{read_node_reference, require_member};
+use crate::value;
+
+/// Reads one `[[lan.cluster]]`; `scope` is the LAN's place in the file.
+//= spec/platform-file.md#cluster-addresses
+//# A cluster address MUST be no address of a member, an outside host or another cluster of the LAN, and lie in a
+//# subnet of the LAN.
+pub(super) fn read_cluster(
+    reader: &mut Reader<'_>,
+    mut table: Table<'_>,
+    lan: &Lan,
+    known: &Known,
+    scope: usize,
+) -> Cluster {
+    reader.not_built(table.offset, "a cluster address");
+    let mut cluster = Cluster { addresses: Vec::new(), services: Vec::new() };
+    if let Some(value) = table.required(reader, "address", "\"10.1.0.100\"") {
+        for (text, offset) in value.strings(reader) {
+            let Some(address) = reader.accept(offset, value::station_address(text)) else { continue };
+            reader.claim(Kind::Address, scope, address.to_string(), offset);
+            let mut subnets = lan.members.iter().flat_map(|m| &m.addresses);
+            if !subnets.any(|subnet| value::in_subnet(subnet, address)) {
+                reader.mistake(
+                    offset,
+                    format!("the cluster address {address} is in no subnet of LAN {:?}", lan.name),
+                    "choose an address of a subnet in which members have addresses",
+                );
+            }
+            cluster.addresses.push(address);
+        }
+    }
+    let services = table.required(reader, "service", "a section [[lan.cluster.service]]");
+    let mut ports = Vec::new();
+    for table in services.map(|v| v.tables(reader, "[[lan.cluster.service]]")).unwrap_or_default() {
+        let service = read_service(reader, table, lan, known, &mut ports);
+        cluster.services.push(service);
+    }
+    table.finish(reader);
+    cluster
+}
+
+fn read_service(
+    reader: &mut Reader<'_>,
+    mut table: Table<'_>,
+    lan: &Lan,
+    known: &Known,
+    ports: &mut Vec<(Protocol, u16)>,
+) -> Service {
+    let protocols = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
+    let protocol = table.required(reader, "protocol", "\"tcp\"").and_then(|v| v.choice(reader, &protocols));
+    let port_value = table.required(reader, "port", "80");
+    let port = port_value.and_then(|v| v.integer16(reader, 1..=u16::MAX));
+    if let (Some(protocol), Some(port), Some(value)) = (protocol, port, port_value) {
+        if ports.contains(&(protocol, port)) {
+            reader.mistake(
+                value.offset,
+                format!("the cluster serves port {port} of this protocol twice"),
+                "give one service all its servers, or another port",
+            );
+        }
+        ports.push((protocol, port));
+    }
+    let balances = [
+        ("hash", Balance::Hash),
+        ("round-robin", Balance::RoundRobin),
+        ("least-connections", Balance::LeastConnections),
+        ("per-packet", Balance::PerPacket),
+    ];
+    let balance = table.optional("balance").and_then(|v| v.choice(reader, &balances)).unwrap_or_default();
+    let stickies = [("none", Sticky::None), ("client", Sticky::Client)];
+    let sticky = table.optional("sticky").and_then(|v| v.choice(reader, &stickies)).unwrap_or_default();
+    let servers = read_servers(reader, &mut table, lan, known);
+    let check = table.optional("check").and_then(|v| read_check(reader, v));
+    table.finish(reader);
+    Service {
+        protocol: protocol.unwrap_or(Protocol::Tcp),
+        port: port.unwrap_or(0),
+        balance,
+        sticky,
+        servers,
+        check,
+    }
+}
+
+fn read_servers(
+    reader: &mut Reader<'_>,
+    table: &mut Table<'_>,
+    lan: &Lan,
+    known: &Known,
+) -> Vec<ClusterServer> {
+    let mut servers: Vec<ClusterServer> = Vec::new();
+    let Some(value) = table.required(reader, "servers", "[{ node = \"web1\" }]") else { return servers };
+    let tables = value.tables(reader, "servers");
+    if tables.is_empty() && value.is_list() {
+        reader.mistake(value.offset, "the service has no server", "add one: { node = \"web1\" }");
+    }
+    for mut table in tables {
+        let node_value = table.required(reader, "node", "\"web1\"");
+        let node = node_value.and_then(|v| read_node_reference(reader, v, known));
+        // A share above 256 times another's is no balance, and the row tables could not show it.
+        let weight = table.optional("weight").and_then(|v| v.integer16(reader, 1..=256)).unwrap_or(1);
+        table.finish(reader);
+        let Some((value, node)) = node_value.zip(node) else { continue };
+        require_member(reader, value, node, lan);
+        if servers.iter().any(|s| s.node == node) {
+            reader.mistake(
+                value.offset,
+                "the service has this server twice",
+                "remove one, or give it a `weight`",
+            );
+        }
+        servers.push(ClusterServer { node, weight });
+    }
+    servers
+}
+
+fn read_check(reader: &mut Reader<'_>, value: Value<'_>) -> Option<Check> {
+    let mut table = value.table(reader, "check")?;
+    let kinds = [("tcp", false), ("http", true)];
+    let http =
+        table.required(reader, "kind", "\"tcp\"").and_then(|v| v.choice(reader, &kinds)).unwrap_or(false);
+    let kind = if http { read_http(reader, &mut table) } else { CheckKind::Tcp };
+    let interval = table.optional("interval").and_then(|value| {
+        let text = value.string(reader)?;
+        reader.accept(value.offset, value::duration(text))
+    });
+    let mut count = |key| table.optional(key).and_then(|v| v.integer16(reader, 1..=100));
+    let (fall, rise) = (count("fall"), count("rise"));
+    table.finish(reader);
+    Some(Check {
+        kind,
+        // The defaults are those of the file's description: three failures in as many seconds.
+        interval: interval.unwrap_or(Duration::from_secs(1)),
+        fall: fall.unwrap_or(3),
+        rise: rise.unwrap_or(2),
+    })
+}
+
+fn read_http(reader: &mut Reader<'_>, table: &mut Table<'_>) -> CheckKind {
+    let path = table.optional("path").and_then(|value| {
+        let text = value.string(reader)?;
+        if !text.starts_with('/') || text.bytes().any(|b| !b.is_ascii_graphic()) {
+            reader.mistake(value.offset, format!("{text:?} is not the path of a URL"), "write it as /health");
+        }
+        Some(text.to_owned())
+    });
+    CheckKind::Http { path: path.unwrap_or_else(|| "/".into()) }
+}

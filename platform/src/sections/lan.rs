@@ -1,0 +1,184 @@
+//! `[[lan]]`: a virtual LAN and its uplink.
+
+use vlan_core::LanId;
+use vlan_core::limits::LAN_MTU;
+use vlan_core::server::PortSecurity;
+
+use crate::model::{ArpMode, Driver, Lan, Platform, Uplink, UplinkMode, UplinkPort};
+use crate::reader::{Reader, Table, Value};
+use crate::registry::Kind;
+use crate::sections::member::{read_member, read_node_reference, require_member};
+use crate::sections::{Known, claim_name, cluster, unknown};
+use crate::value;
+
+/// The smallest MTU of an IPv4 link (RFC 791, 3.2).
+const MTU_MIN: u16 = 68;
+/// The smallest MTU of an IPv6 link (RFC 8200, 5).
+const MTU_MIN_IPV6: u16 = 1280;
+
+/// Reads one `[[lan]]`.
+pub(super) fn read_lan(
+    reader: &mut Reader<'_>,
+    mut table: Table<'_>,
+    platform: &mut Platform,
+    known: &mut Known,
+) {
+    let scope = platform.lans.len();
+    let name = table.required(reader, "name", "\"red\"").map(|v| claim_name(reader, v, Kind::LanName));
+    let id = table.required(reader, "id", "10").and_then(|value| {
+        let id = value.integer16(reader, 1..=u16::MAX)?;
+        reader.claim(Kind::LanId, 0, id.to_string(), value.offset);
+        Some(LanId(id))
+    });
+    let mtu_value = table.optional("mtu");
+    let mut lan = Lan {
+        name: name.unwrap_or_default(),
+        id: id.unwrap_or_default(),
+        mtu: mtu_value.and_then(|v| v.integer16(reader, MTU_MIN..=LAN_MTU)).unwrap_or(LAN_MTU),
+        arp: read_arp(reader, table.optional("arp")),
+        port_security: read_port_security(reader, table.optional("port-security")),
+        members: Vec::new(),
+        uplink: None,
+        clusters: Vec::new(),
+    };
+    read_members(reader, &mut table, known, &mut lan, scope);
+    check_mtu(reader, mtu_value, &lan);
+    if let Some(value) = table.optional("uplink") {
+        reader.not_built(value.offset, "an uplink");
+        lan.uplink =
+            value.table(reader, "[lan.uplink]").map(|t| read_uplink(reader, t, platform, &lan, known));
+    }
+    for table in table.optional("cluster").map(|v| v.tables(reader, "[[lan.cluster]]")).unwrap_or_default() {
+        let cluster = cluster::read_cluster(reader, table, &lan, known, scope);
+        lan.clusters.push(cluster);
+    }
+    table.finish(reader);
+    platform.lans.push(lan);
+}
+
+fn read_arp(reader: &mut Reader<'_>, value: Option<Value<'_>>) -> ArpMode {
+    let words = [("relay", ArpMode::Relay), ("suppress", ArpMode::Suppress)];
+    let Some((value, mode)) = value.and_then(|v| Some((v, v.choice(reader, &words)?))) else {
+        return ArpMode::default();
+    };
+    if mode == ArpMode::Suppress {
+        reader.not_built(value.offset, "ARP suppression");
+    }
+    mode
+}
+
+fn read_port_security(reader: &mut Reader<'_>, value: Option<Value<'_>>) -> PortSecurity {
+    let words = [("mac", PortSecurity::Mac), ("address", PortSecurity::Address), ("off", PortSecurity::Off)];
+    let Some((value, security)) = value.and_then(|v| Some((v, v.choice(reader, &words)?))) else {
+        return PortSecurity::Mac;
+    };
+    if security == PortSecurity::Address {
+        reader.not_built(value.offset, "port security by address");
+    }
+    security
+}
+
+//= spec/platform-file.md#mtu
+//# The MTU of a LAN MUST lie between 68 and 16896 octets, and be at least 1280 when a member has an IPv6 address.
+fn check_mtu(reader: &mut Reader<'_>, value: Option<Value<'_>>, lan: &Lan) {
+    let has_ipv6 = lan.members.iter().flat_map(|m| &m.addresses).any(|a| a.address.is_ipv6());
+    let Some(value) = value.filter(|_| has_ipv6 && lan.mtu < MTU_MIN_IPV6) else { return };
+    reader.mistake(
+        value.offset,
+        format!("`mtu` is {} on a LAN with IPv6 addresses", lan.mtu),
+        "IPv6 needs at least 1280: raise `mtu`, or remove the IPv6 addresses",
+    );
+}
+
+//= spec/platform-file.md#members
+//# A LAN MUST have a member, and a node MUST be a member of a LAN once at most.
+fn read_members(
+    reader: &mut Reader<'_>,
+    table: &mut Table<'_>,
+    known: &mut Known,
+    lan: &mut Lan,
+    scope: usize,
+) {
+    let value = table.optional("member");
+    let offset = value.map_or(table.offset, |v| v.offset);
+    let members = value.map(|v| v.tables(reader, "[[lan.member]]")).unwrap_or_default();
+    let is_list = value.is_none_or(|v| v.is_list());
+    if members.is_empty() && is_list {
+        reader.mistake(
+            offset,
+            format!("LAN {:?} has no member", lan.name),
+            "add a section [[lan.member]] with node = \"NAME\", or remove the LAN",
+        );
+    }
+    for table in members {
+        let member = read_member(reader, table, known, lan, scope);
+        lan.members.push(member);
+    }
+}
+
+fn read_uplink(
+    reader: &mut Reader<'_>,
+    mut table: Table<'_>,
+    platform: &Platform,
+    lan: &Lan,
+    known: &Known,
+) -> Uplink {
+    let modes = [("filtered", UplinkMode::Filtered), ("unfiltered", UplinkMode::Unfiltered)];
+    let mode = table.required(reader, "mode", "\"filtered\"").and_then(|v| v.choice(reader, &modes));
+    let vid = table.optional("vid").and_then(|v| v.integer16(reader, 1..=4094));
+    let default_router = table.optional("default-router").and_then(|v| {
+        let router = read_node_reference(reader, v, known)?;
+        require_member(reader, v, router, lan);
+        Some(router)
+    });
+    let drivers = [
+        ("auto", Driver::Auto),
+        ("af-xdp", Driver::AfXdp),
+        ("af-packet", Driver::AfPacket),
+        ("tap", Driver::Tap),
+    ];
+    let driver = table.optional("driver").and_then(|v| v.choice(reader, &drivers)).unwrap_or_default();
+    let mut ports = Vec::new();
+    if let Some(value) = table.required(reader, "ports", "[{ control-node = \"cn-a\", device = \"eth1\" }]") {
+        let tables = value.tables(reader, "ports");
+        if tables.is_empty() && value.is_list() {
+            reader.mistake(
+                value.offset,
+                "the uplink has no port",
+                "add one: { control-node = \"cn-a\", device = \"eth1\" }",
+            );
+        }
+        for table in tables {
+            ports.extend(read_port(reader, table, platform, vid));
+        }
+    }
+    table.finish(reader);
+    Uplink { mode: mode.unwrap_or(UplinkMode::Filtered), vid, default_router, driver, ports }
+}
+
+fn read_port(
+    reader: &mut Reader<'_>,
+    mut table: Table<'_>,
+    platform: &Platform,
+    vid: Option<u16>,
+) -> Option<UplinkPort> {
+    let offset = table.offset;
+    let control_node = table.required(reader, "control-node", "\"cn-a\"").and_then(|value| {
+        let name = value.string(reader)?;
+        let index = platform.control_nodes.iter().position(|c| c.name == name);
+        if index.is_none() {
+            let names = platform.control_nodes.iter().map(|c| c.name.as_str());
+            unknown(reader, value.offset, "control node", name, names);
+        }
+        index
+    });
+    let device = table.required(reader, "device", "\"eth1\"").and_then(|value| {
+        let text = value.string(reader)?;
+        reader.accept(value.offset, value::interface_name(text)).map(str::to_owned)
+    });
+    table.finish(reader);
+    let port = UplinkPort { control_node: control_node?, device: device? };
+    let tag = vid.map_or("untagged".to_owned(), |vid| format!("tag {vid}"));
+    reader.claim(Kind::Outside, port.control_node, format!("{tag} on {}", port.device), offset);
+    Some(port)
+}

@@ -1,0 +1,247 @@
+//! `[[lan.member]]`: a node's membership in a LAN, which is one virtual interface.
+
+use std::net::IpAddr;
+
+use vlan_core::limits::{ADDRESSES_PER_VIF_MAX, VIFS_PER_NODE_MAX};
+use vlan_core::wire::control::InterfaceAddress;
+use vlan_core::{MacAddress, NodeNumber, VifNumber};
+
+use crate::model::{Attach, Lan, Limits, Member, Role};
+use crate::reader::{Reader, Table, Value};
+use crate::registry::Kind;
+use crate::sections::{Known, unknown};
+use crate::value;
+
+/// Reads one `[[lan.member]]`; `scope` is the LAN's place in the file.
+pub(super) fn read_member(
+    reader: &mut Reader<'_>,
+    mut table: Table<'_>,
+    known: &mut Known,
+    lan: &Lan,
+    scope: usize,
+) -> Member {
+    let node = table.required(reader, "node", "\"web1\"").and_then(|value| {
+        let node = read_node_reference(reader, value, known)?;
+        let name = value.string(reader)?;
+        reader.claim(Kind::Member, scope, name, value.offset);
+        Some(node)
+    });
+    let node = node.filter(|node| *node != NodeNumber::default());
+    let vif = node.map(|node| next_vif(reader, table.offset, node, known)).unwrap_or_default();
+    let node = node.unwrap_or_default();
+    let interface = read_interface(reader, &mut table, node, lan);
+    let mac = table.optional("mac").and_then(|v| read_mac(reader, v));
+    let addresses = read_addresses(reader, table.optional("address"), scope);
+    let gateways = read_gateways(reader, table.optional("gateway"), &addresses);
+    let promiscuous = table.optional("promiscuous").and_then(|value| {
+        let promiscuous = value.boolean(reader)?;
+        if promiscuous {
+            reader.not_built(value.offset, "a promiscuous listener");
+        }
+        Some(promiscuous)
+    });
+    let role = table.optional("role").and_then(|value| {
+        reader.not_built(value.offset, "a role");
+        value.choice(reader, &[("dhcp-server", Role::DhcpServer), ("router", Role::Router)])
+    });
+    let learn = table.optional("learn").and_then(|value| {
+        // As many as one interface may register addresses for, 64 times over: a bridge behind a node.
+        let learn = value.integer16(reader, 0..=4096)?;
+        if learn > 0 {
+            reader.not_built(value.offset, "learning of addresses");
+        }
+        Some(learn)
+    });
+    let attach = table.optional("attach").and_then(|v| read_attach(reader, v)).unwrap_or_default();
+    let limits = table.optional("limits").and_then(|v| read_limits(reader, v)).unwrap_or_default();
+    table.finish(reader);
+    Member {
+        node,
+        vif,
+        interface,
+        mac,
+        addresses,
+        gateways,
+        promiscuous: promiscuous.unwrap_or(false),
+        role,
+        learn: learn.unwrap_or(0),
+        attach,
+        limits,
+    }
+}
+
+/// The node of that name; notes a mistake when there is none.
+pub(super) fn read_node_reference(
+    reader: &mut Reader<'_>,
+    value: Value<'_>,
+    known: &Known,
+) -> Option<NodeNumber> {
+    let name = value.string(reader)?;
+    let node = known.nodes.get(name).copied();
+    if node.is_none() {
+        unknown(reader, value.offset, "node", name, known.nodes.keys().map(String::as_str));
+    }
+    node
+}
+
+//= spec/platform-file.md#interface-numbers
+//# The interfaces of a node MUST be numbered from 1 in the order of its memberships in the file, and be 127 at most.
+fn next_vif(reader: &mut Reader<'_>, offset: usize, node: NodeNumber, known: &mut Known) -> VifNumber {
+    let last = known.vifs.entry(node).or_default();
+    *last = last.saturating_add(1);
+    // Said once for each node: at the first interface too many.
+    if usize::from(*last) == VIFS_PER_NODE_MAX + 1 {
+        reader.mistake(
+            offset,
+            format!("node {node} has more than {VIFS_PER_NODE_MAX} interfaces"),
+            format!("a node is a member of at most {VIFS_PER_NODE_MAX} LANs: remove memberships"),
+        );
+    }
+    VifNumber(*last)
+}
+
+/// The name of the interface: the LAN's name when the member gives none.
+fn read_interface(reader: &mut Reader<'_>, table: &mut Table<'_>, node: NodeNumber, lan: &Lan) -> String {
+    let (text, offset) = match table.optional("interface") {
+        Some(value) => match value.string(reader) {
+            Some(text) => (text, value.offset),
+            None => return String::new(),
+        },
+        // A LAN name with a mistake has been reported already.
+        None if value::name(&lan.name).is_err() => return String::new(),
+        None => (lan.name.as_str(), table.offset),
+    };
+    let accepted = reader.accept(offset, value::interface_name(text)).is_some();
+    if accepted && node != NodeNumber::default() {
+        reader.claim(Kind::Interface, usize::from(node.0), text, offset);
+    }
+    text.to_owned()
+}
+
+//= spec/platform-file.md#mac-addresses
+//# A MAC address in the file MUST be the unicast address of one station.
+fn read_mac(reader: &mut Reader<'_>, value: Value<'_>) -> Option<MacAddress> {
+    let text = value.string(reader)?;
+    let Ok(mac) = text.parse::<MacAddress>() else {
+        reader.mistake(
+            value.offset,
+            format!("{text:?} is not a MAC address"),
+            "write six pairs of hexadecimal digits joined by colons, such as 52:54:00:00:00:2a",
+        );
+        return None;
+    };
+    if !mac.is_station() {
+        let kind = if mac.is_group() { "a group address" } else { "the null address" };
+        reader.mistake(
+            value.offset,
+            format!("{mac} is {kind}"),
+            "an interface has a unicast MAC: the first octet is even, and not all are zero",
+        );
+        return None;
+    }
+    reader.claim(Kind::Mac, 0, mac.to_string(), value.offset);
+    Some(mac)
+}
+
+fn read_addresses(reader: &mut Reader<'_>, value: Option<Value<'_>>, scope: usize) -> Vec<InterfaceAddress> {
+    let mut addresses = Vec::new();
+    let Some(value) = value else { return addresses };
+    for (text, offset) in value.strings(reader) {
+        if addresses.len() == ADDRESSES_PER_VIF_MAX {
+            reader.mistake(
+                offset,
+                "too many addresses",
+                format!("an interface has at most {ADDRESSES_PER_VIF_MAX} addresses"),
+            );
+            break;
+        }
+        let Some(address) = reader.accept(offset, value::interface_address(text)) else { continue };
+        reader.claim(Kind::Address, scope, address.address.to_string(), offset);
+        addresses.push(address);
+    }
+    addresses
+}
+
+//= spec/platform-file.md#gateways
+//# A gateway MUST be another address of a subnet in which the member has one, and there MUST be at most one for each
+//# of IPv4 and IPv6.
+fn read_gateways(
+    reader: &mut Reader<'_>,
+    value: Option<Value<'_>>,
+    addresses: &[InterfaceAddress],
+) -> Vec<IpAddr> {
+    let mut gateways: Vec<IpAddr> = Vec::new();
+    let Some(value) = value else { return gateways };
+    for (text, offset) in value.strings(reader) {
+        let Some(gateway) = reader.accept(offset, value::station_address(text)) else { continue };
+        if addresses.iter().any(|a| a.address == gateway) {
+            reader.mistake(
+                offset,
+                format!("the gateway {gateway} is the member's own address"),
+                "name another station of the LAN",
+            );
+        } else if !addresses.iter().any(|a| value::in_subnet(a, gateway)) {
+            reader.mistake(
+                offset,
+                format!("the gateway {gateway} is in none of the member's subnets"),
+                "give the member an address in the gateway's subnet, or correct the gateway",
+            );
+        } else if gateways.iter().any(|g| g.is_ipv4() == gateway.is_ipv4()) {
+            reader.mistake(
+                offset,
+                format!("a second gateway for IPv{}", if gateway.is_ipv4() { 4 } else { 6 }),
+                "name one gateway for each of IPv4 and IPv6 at most",
+            );
+        }
+        gateways.push(gateway);
+    }
+    gateways
+}
+
+fn read_attach(reader: &mut Reader<'_>, value: Value<'_>) -> Option<Attach> {
+    let text = value.string(reader)?;
+    if text == "tap" {
+        return Some(Attach::Tap);
+    }
+    let Some(path) = text.strip_prefix("vhost-user:") else {
+        reader.mistake(
+            value.offset,
+            format!("{text:?} is not a way to attach"),
+            "write \"tap\" or \"vhost-user:PATH\"",
+        );
+        return None;
+    };
+    reader.not_built(value.offset, "a vhost-user attachment");
+    let path = reader.accept(value.offset, value::file_path(path))?;
+    let path = reader.folder.join(path);
+    reader.claim(Kind::Socket, 0, path.to_string_lossy(), value.offset);
+    Some(Attach::VhostUser(path))
+}
+
+fn read_limits(reader: &mut Reader<'_>, value: Value<'_>) -> Option<Limits> {
+    reader.not_built(value.offset, "rate limits");
+    let mut table = value.table(reader, "limits")?;
+    // TOML integers end at the largest i64.
+    let mut limit = |key| table.optional(key).and_then(|v| v.integer(reader, 1..=i64::MAX as u64));
+    let limits = Limits {
+        broadcast: limit("broadcast"),
+        multicast: limit("multicast"),
+        unknown: limit("unknown"),
+        frames: limit("frames"),
+        bits: limit("bits"),
+    };
+    table.finish(reader);
+    Some(limits)
+}
+
+/// Notes a mistake when the node is not a member of the LAN.
+pub(super) fn require_member(reader: &mut Reader<'_>, value: Value<'_>, node: NodeNumber, lan: &Lan) {
+    if !lan.members.iter().any(|m| m.node == node) {
+        let name = value.string(reader).unwrap_or_default();
+        reader.mistake(
+            value.offset,
+            format!("node {name:?} is not a member of LAN {:?}", lan.name),
+            "name a member, or make the node one",
+        );
+    }
+}

@@ -1,0 +1,157 @@
+//! The platform files that the project ships are read, and say what they seem to say.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use platform::{
+    Attach, CheckKind, Leg, Limits, Management, Platform, PortSecurity, Role, Sticky, Subnet, UplinkMode,
+};
+use vlan_core::{CabinetNumber, ControlNodeSerial, FabricIndex, LanId, NodeNumber, VifNumber};
+
+fn example(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(name)
+}
+
+fn load(name: &str) -> Platform {
+    match Platform::load(&example(name)) {
+        Ok(platform) => platform,
+        Err(error) => panic!("{}", error.report()),
+    }
+}
+
+#[test]
+fn every_example_is_accepted() {
+    let mut count = 0;
+    for entry in std::fs::read_dir(example("")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        if name.ends_with(".toml") && name != "Cargo.toml" {
+            load(&name);
+            count += 1;
+        }
+    }
+    assert!(count >= 4);
+}
+
+#[test]
+fn the_examples_of_what_is_built_ask_for_nothing_else() {
+    for name in ["two-lans.toml", "ten-nodes.toml", "mesh24.toml"] {
+        assert_eq!(load(name).not_built_yet(), [], "{name}");
+    }
+    assert_eq!(load("mesh24.toml").nodes.len(), 24);
+    assert_eq!(load("ten-nodes.toml").lans[0].members.len(), 10);
+}
+
+#[test]
+fn interfaces_are_numbered_from_1_in_file_order() {
+    //= spec/platform-file.md#interface-numbers
+    //= type=test
+    //# The interfaces of a node MUST be numbered from 1 in the order of its memberships in the file, and be 127 at most.
+    let platform = load("two-lans.toml");
+    let of = |name| {
+        let node = platform.node(name).unwrap().number;
+        let interfaces = platform.memberships(node).map(|(lan, m)| (m.vif, lan.id, m.interface.as_str()));
+        interfaces.collect::<Vec<_>>()
+    };
+    assert_eq!(of("web1"), [(VifNumber(1), LanId(10), "red"), (VifNumber(2), LanId(20), "blue")]);
+    assert_eq!(of("guest"), [(VifNumber(1), LanId(20), "blue")]);
+}
+
+#[test]
+fn every_key_arrives_in_the_model() {
+    let platform = load("everything.toml");
+    assert_eq!((platform.name.as_str(), platform.cabinet), ("lab", CabinetNumber(1)));
+    assert!(platform.fabrics[1].trusted && !platform.fabrics[0].trusted);
+    let lab_network = Subnet { address: "172.31.1.0".parse().unwrap(), prefix: 24 };
+    assert_eq!(platform.fabrics[1].lab_network, Some(lab_network));
+
+    let control_node = platform.control_node("cn-a").unwrap();
+    assert_eq!(control_node.serial, ControlNodeSerial(1));
+    assert_eq!(control_node.metrics, Some("127.0.0.1:9101".parse().unwrap()));
+    assert_eq!(control_node.workers, 1);
+    assert!(control_node.unix_leg(FabricIndex(0)).unwrap().ends_with("examples/run/cn-a-a.sock"));
+    assert_eq!(control_node.unix_leg(FabricIndex(1)), None);
+
+    let [web1, web2] = ["web1", "web2"].map(|name| platform.node(name).unwrap());
+    assert_eq!(web1.host.as_deref(), Some("h1"));
+    let loopback = Leg::Udp { address: Some("127.0.0.1".parse().unwrap()), port: None };
+    assert_eq!(web1.legs, [vec![Leg::Unix { path: None }], vec![Leg::Unix { path: None }, loopback]]);
+    assert!(!web2.has_unix_leg(FabricIndex(0)) && web1.has_unix_leg(FabricIndex(1)));
+
+    let lan = platform.lan("red").unwrap();
+    assert_eq!((lan.mtu, lan.port_security), (16_896, PortSecurity::Mac));
+    let member = &lan.members[0];
+    assert_eq!(member.interface, "red0");
+    assert_eq!(member.mac.unwrap().to_string(), "52:54:00:00:00:01");
+    assert_eq!(member.gateways.len(), 2);
+    assert_eq!(member.attach, Attach::Tap);
+    let limits = Limits {
+        broadcast: Some(1000),
+        multicast: Some(1000),
+        unknown: Some(100),
+        frames: Some(1_000_000),
+        bits: Some(10_000_000_000),
+    };
+    assert_eq!(member.limits, limits);
+    assert_eq!(lan.members[1].addresses.len(), 1, "one string where a list may stand");
+    assert_eq!(lan.members[2].role, Some(Role::Router));
+
+    let uplink = lan.uplink.as_ref().unwrap();
+    assert_eq!((uplink.mode, uplink.vid), (UplinkMode::Filtered, Some(100)));
+    assert_eq!(uplink.default_router, Some(NodeNumber(3)));
+    assert_eq!(uplink.ports[0].control_node, 0);
+    let service = &lan.clusters[0].services[0];
+    assert_eq!((service.port, service.sticky), (80, Sticky::None));
+    assert_eq!(service.servers.iter().map(|s| s.weight).collect::<Vec<_>>(), [1, 2]);
+    let check = service.check.as_ref().unwrap();
+    assert_eq!(check.kind, CheckKind::Http { path: "/health".into() });
+    assert_eq!((check.interval, check.fall, check.rise), (Duration::from_secs(1), 3, 2));
+    assert_eq!(platform.outside[0].lan, LanId(10));
+}
+
+#[test]
+fn what_is_not_built_yet_is_named_with_its_place() {
+    //= spec/platform-file.md#not-built-yet
+    //= type=test
+    //# A key or value whose part is not built yet MUST be accepted by `check` and refused, by name and place, by `run` and
+    //# `lab`.
+    let platform = load("everything.toml");
+    let named: Vec<_> = platform.not_built_yet().iter().map(|n| n.what.as_str()).collect();
+    for what in [
+        "a lab network",
+        "a udp leg",
+        "an ether leg",
+        "rate limits",
+        "a role",
+        "an uplink",
+        "a cluster address",
+        "a host outside",
+    ] {
+        assert!(named.contains(&what), "{what}: {named:?}");
+    }
+    let udp = platform.not_built_yet().iter().find(|n| n.what == "a udp leg").unwrap();
+    let line = platform.text.lines().nth(udp.position.line as usize - 1).unwrap();
+    assert!(line[udp.position.column as usize - 1..].starts_with("\"udp:127.0.0.1:7401\""), "{line}");
+    let mut sorted = platform.not_built_yet().to_vec();
+    sorted.sort();
+    assert_eq!(sorted, platform.not_built_yet());
+}
+
+#[test]
+fn paths_are_relative_to_the_file() {
+    //= spec/platform-file.md#paths
+    //= type=test
+    //# A relative path MUST be taken from the folder of the platform file.
+    let text = std::fs::read_to_string(example("two-lans.toml")).unwrap();
+    let platform = Platform::parse(&text, Path::new("/etc/weft/p.toml")).unwrap();
+    let control_node = &platform.control_nodes[0];
+    assert_eq!(control_node.management, Management::Unix("/etc/weft/run/cn-a.sock".into()));
+    assert_eq!(control_node.public_key_file(), Path::new("/etc/weft/keys/cn-a.pub"));
+    assert_eq!(platform.nodes[0].key_file, Path::new("/etc/weft/keys/web1"));
+    assert_eq!(platform.grant_key_file, Path::new("/etc/weft/keys/grant"));
+    assert_eq!(platform.lab_file(), Path::new("/etc/weft/run/lab.json"));
+    let here = Platform::parse(&text, Path::new("p.toml")).unwrap();
+    assert_eq!(here.lab_socket(), Path::new("./run/lab.sock"));
+    let absolute = text.replace("\"keys/web1\"", "\"/var/keys/web1\"");
+    let platform = Platform::parse(&absolute, Path::new("/etc/weft/p.toml")).unwrap();
+    assert_eq!(platform.nodes[0].key_file, Path::new("/var/keys/web1"));
+}

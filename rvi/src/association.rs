@@ -1,0 +1,409 @@
+//! The association of two processes: legs, channels, numbers, lanes, parking.
+//!
+//! What happens to a frame here: [`Association::send`] picks the leg of its lane, gives it its number and
+//! copies it into that leg's ring (or parks it for a while when the ring is full); at the other end
+//! [`Association::receive`] takes it out of the ring, drops it if it came before, and hands it to the driver.
+//! Rules: `spec/rvi.md`.
+
+mod channel;
+mod flush;
+mod leg;
+mod moving;
+mod park;
+mod receive;
+mod route;
+mod sleep;
+mod timers;
+mod types;
+
+pub use types::{
+    AssociationConfig, AssociationEvent, LegDownReason, LegEnd, LegState, LegStatus, Scheduler, SendError,
+    Sent, Unsent,
+};
+
+use alloc::collections::{BTreeSet, VecDeque};
+use alloc::vec::Vec;
+
+use vlan_core::limits::{CONTROL_MESSAGE_LEN_MAX, FABRICS_MAX, MESSAGE_LEN_MAX};
+use vlan_core::{Channel, Instant, LegNumber};
+
+use crate::message::Part;
+use crate::ring::slot::LANES;
+use crate::ring::{PushError, SlotMeta};
+
+use channel::ChannelState;
+use leg::Leg;
+use moving::Source;
+use park::ParkQueue;
+use receive::Turn;
+use route::Route;
+
+/// Legs of an association at the same time.
+const LEGS: usize = FABRICS_MAX;
+/// Control messages that wait for room at most, and their octets: twice the largest answer that is known.
+const CONTROL_QUEUE_MAX: usize = 1024;
+const CONTROL_QUEUE_OCTETS_MAX: usize = 4 << 20;
+
+/// The machine of one association; one life of it is a session.
+///
+/// Calls may come in any order. A host's round is: `receive` until it says `None` or the batch is full, `send`
+/// what comes of it, `publish`, `release`, ring the doorbells that `poll_doorbell` names, drain `poll_event`.
+#[derive(Debug)]
+pub struct Association {
+    scheduler: Scheduler,
+    lane_seed: u32,
+    session: u16,
+    /// The latest time that anybody told.
+    now: Instant,
+    legs: [Option<Leg>; LEGS],
+    route: Route,
+    /// Nothing waits: a message can go straight into its ring.
+    direct: bool,
+    channels: Vec<ChannelState>,
+    parked: ParkQueue,
+    control_queue: VecDeque<Vec<u8>>,
+    control_octets: usize,
+    /// Rings whose messages must be sent again, in this order.
+    sources: VecDeque<Source>,
+    /// Messages that a leg we had given up turned out to have delivered.
+    taken: BTreeSet<(u8, u32)>,
+    /// Some message was sent again that another leg may have delivered.
+    is_uncertain: bool,
+    /// How often a leg was given up because its peer took nothing.
+    stalls: u64,
+    turn: Turn,
+    holds: u32,
+    /// A bit for each leg whose doorbell is to be rung.
+    doorbells: u8,
+    /// A message was refused for want of room since the last sleep.
+    refused: bool,
+    events: VecDeque<AssociationEvent>,
+    /// For messages that are sent again.
+    spare: Vec<u8>,
+}
+
+impl Association {
+    /// Makes an association without legs, with the control channel open.
+    #[must_use]
+    pub fn new(config: &AssociationConfig) -> Self {
+        let mut association = Self {
+            scheduler: config.scheduler,
+            lane_seed: (config.seed ^ config.seed >> 32) as u32,
+            session: config.session,
+            now: Instant::ZERO,
+            legs: [const { None }; LEGS],
+            route: Route::new(),
+            direct: false,
+            channels: Vec::new(),
+            parked: ParkQueue::new(config.park_messages_max, config.park_octets_max),
+            control_queue: VecDeque::new(),
+            control_octets: 0,
+            sources: VecDeque::new(),
+            taken: BTreeSet::new(),
+            is_uncertain: false,
+            stalls: 0,
+            turn: Turn::default(),
+            holds: 0,
+            doorbells: 0,
+            refused: false,
+            events: VecDeque::with_capacity(16),
+            spare: Vec::new(),
+        };
+        association.open_channel(Channel::CONTROL);
+        association
+    }
+
+    /// True when a leg carries messages, or at least holds them until its peer goes on.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.legs.iter().flatten().any(|leg| leg.state != LegState::Leaving)
+    }
+
+    /// The legs in use.
+    pub fn legs(&self) -> impl Iterator<Item = LegStatus> + '_ {
+        self.legs.iter().flatten().map(Leg::status)
+    }
+
+    /// Lets messages of `channel` in and out. Its numbers go on where they were in this session.
+    pub fn open_channel(&mut self, channel: Channel) {
+        let index = usize::from(channel.0);
+        while self.channels.len() <= index {
+            self.channels.push(ChannelState::new());
+        }
+        self.channels[index].open = true;
+    }
+
+    /// Refuses messages of `channel` from now on, in and out. The control channel stays open.
+    pub fn close_channel(&mut self, channel: Channel) {
+        if channel == Channel::CONTROL {
+            return;
+        }
+        if let Some(state) = self.channels.get_mut(usize::from(channel.0)) {
+            state.open = false;
+        }
+    }
+
+    /// True when messages of `channel` pass.
+    #[must_use]
+    pub fn is_open(&self, channel: Channel) -> bool {
+        self.channels.get(usize::from(channel.0)).is_some_and(|state| state.open)
+    }
+
+    /// Sends one message, the concatenation of `parts`, on a data channel. The flow hash `flow` says in which
+    /// lane it stays in order. A `charge` other than 0 comes back in the event if the message has to wait.
+    ///
+    /// # Errors
+    /// When it was not accepted; nothing of it is kept then.
+    #[inline]
+    pub fn send(
+        &mut self,
+        now: Instant,
+        channel: Channel,
+        flow: u32,
+        charge: u32,
+        parts: &[Part<'_>],
+    ) -> Result<Sent, SendError> {
+        self.now = now;
+        let len = parts.iter().map(Part::len).sum();
+        if len > MESSAGE_LEN_MAX {
+            return Err(SendError::TooLong { len, limit: MESSAGE_LEN_MAX });
+        }
+        //= spec/rvi.md#channels
+        //# An end MUST NOT send on, or deliver from, a channel that is not open.
+        if channel == Channel::CONTROL || !self.is_open(channel) {
+            return Err(SendError::NoChannel);
+        }
+        let lane = ((flow ^ self.lane_seed) & (LANES - 1)) as u16;
+        if self.direct && self.push_data(channel, lane, len, parts) {
+            return Ok(Sent::Ring);
+        }
+        self.send_or_park(channel, lane, charge, len, parts)
+    }
+
+    /// The way of a message when something waits, or its ring is full.
+    #[cold]
+    fn send_or_park(
+        &mut self,
+        channel: Channel,
+        lane: u16,
+        charge: u32,
+        len: usize,
+        parts: &[Part<'_>],
+    ) -> Result<Sent, SendError> {
+        if !self.route.has_leg() {
+            return Err(SendError::NoLeg);
+        }
+        if !self.direct {
+            self.flush();
+            if self.may_pass(lane) && self.push_data(channel, lane, len, parts) {
+                return Ok(Sent::Ring);
+            }
+        }
+        //= spec/rvi.md#parking
+        //# A message that finds no room MUST wait without a number, in order, within bounds of messages and octets;
+        //# beyond them `send` MUST refuse it.
+        if !self.route.has_leg() {
+            return Err(SendError::NoLeg);
+        }
+        if !self.parked.has_room(len) {
+            self.refused = true;
+            return Err(SendError::Full);
+        }
+        self.parked.push(self.now, channel, lane, charge, parts);
+        self.direct = false;
+        Ok(Sent::Parked)
+    }
+
+    /// Puts a message into the ring of its lane. False when it does not go in now.
+    #[inline]
+    fn push_data(&mut self, channel: Channel, lane: u16, len: usize, parts: &[Part<'_>]) -> bool {
+        let index = self.route.leg(lane);
+        let Some(Some(leg)) = self.legs.get_mut(index) else { return false };
+        let Some(state) = self.channels.get_mut(usize::from(channel.0)) else { return false };
+        if !state.has_number() {
+            self.mark(channel);
+            return false;
+        }
+        //= spec/rvi.md#numbers-at-first-transmission
+        //# A message MUST get its number when it is first put into a ring, and MUST keep it when it is sent again.
+        let meta = SlotMeta { mseq: state.next, lane, channel, session: self.session, resent: false };
+        match leg.shm.data_tx.push(meta, len, parts) {
+            Ok(()) => {
+                leg.tx_messages += 1;
+                leg.tx_octets += len as u64;
+                if state.advance() {
+                    self.mark(channel);
+                }
+                true
+            }
+            Err(PushError::Full) => false,
+            Err(PushError::Fault(fault)) => {
+                self.take_down(index, fault);
+                false
+            }
+        }
+    }
+
+    /// Sends a control message, in order behind those before it; it never expires.
+    ///
+    /// # Errors
+    /// When it was not accepted; nothing of it is kept then.
+    pub fn send_control(&mut self, now: Instant, message: &[u8]) -> Result<Sent, SendError> {
+        self.now = now;
+        if message.len() > CONTROL_MESSAGE_LEN_MAX {
+            return Err(SendError::TooLong { len: message.len(), limit: CONTROL_MESSAGE_LEN_MAX });
+        }
+        if !self.route.has_leg() {
+            return Err(SendError::NoLeg);
+        }
+        if !self.direct {
+            self.flush();
+        }
+        if self.control_may_pass() && self.push_control(message) {
+            return Ok(Sent::Ring);
+        }
+        if self.control_queue.len() >= CONTROL_QUEUE_MAX
+            || self.control_octets + message.len() > CONTROL_QUEUE_OCTETS_MAX
+        {
+            self.refused = true;
+            return Err(SendError::Full);
+        }
+        self.control_octets += message.len();
+        self.control_queue.push_back(message.into());
+        self.direct = false;
+        Ok(Sent::Parked)
+    }
+
+    /// Puts a control message into the ring of the control leg. False when it does not go in now.
+    fn push_control(&mut self, message: &[u8]) -> bool {
+        let index = self.route.control_leg();
+        let Some(Some(leg)) = self.legs.get_mut(index) else { return false };
+        let state = &mut self.channels[usize::from(Channel::CONTROL.0)];
+        if !state.has_number() {
+            self.mark(Channel::CONTROL);
+            return false;
+        }
+        let meta = SlotMeta {
+            mseq: state.next,
+            lane: 0,
+            channel: Channel::CONTROL,
+            session: self.session,
+            resent: false,
+        };
+        match leg.shm.control_tx.push(meta, message.len(), &[Part::Private(message)]) {
+            Ok(()) => {
+                leg.tx_messages += 1;
+                leg.tx_octets += message.len() as u64;
+                if state.advance() {
+                    self.mark(Channel::CONTROL);
+                }
+                true
+            }
+            Err(PushError::Full) => false,
+            Err(PushError::Fault(fault)) => {
+                self.take_down(index, fault);
+                false
+            }
+        }
+    }
+
+    /// Works out again which numbers of `channel` may be unsettled.
+    #[cold]
+    fn mark(&mut self, channel: Channel) {
+        for index in 0..LEGS {
+            self.refresh(index);
+        }
+        if !self.sources.is_empty() {
+            return;
+        }
+        let (settled, pushed) = self.progress(channel == Channel::CONTROL);
+        if let Some(state) = self.channels.get_mut(usize::from(channel.0)) {
+            state.mark(&settled, &pushed);
+        }
+    }
+
+    /// For each leg, how much is settled of what was pushed to its data or control ring.
+    fn progress(&self, control: bool) -> ([u64; LEGS], [u64; LEGS]) {
+        let (mut settled, mut pushed) = ([u64::MAX; LEGS], [0; LEGS]);
+        for (index, leg) in self.legs.iter().enumerate() {
+            let Some(leg) = leg else { continue };
+            let ring = if control { &leg.shm.control_tx } else { &leg.shm.data_tx };
+            settled[index] = ring.pushed_settled();
+            pushed[index] = ring.pushed();
+        }
+        (settled, pushed)
+    }
+
+    /// Reads the heads of a leg's peer again.
+    fn refresh(&mut self, index: usize) {
+        let Some(leg) = &mut self.legs[index] else { return };
+        if let Err(fault) = leg.refresh() {
+            self.take_down(index, fault);
+        }
+    }
+
+    /// Makes everything sent since the last call visible to the peer, and finds which doorbells to ring.
+    #[inline]
+    pub fn publish(&mut self) {
+        if !self.direct {
+            self.flush();
+        }
+        let now = self.now;
+        let mut any = false;
+        for leg in self.legs.iter_mut().flatten() {
+            any |= leg.publish(now);
+        }
+        if any {
+            self.find_doorbells();
+        }
+    }
+
+    fn find_doorbells(&mut self) {
+        let mut fenced = false;
+        for (index, leg) in self.legs.iter_mut().enumerate() {
+            let Some(leg) = leg else { continue };
+            if core::mem::take(&mut leg.fresh) {
+                if !fenced {
+                    leg.shm.bell.fence();
+                    fenced = true;
+                }
+                if leg.shm.bell.must_ring_for_data() {
+                    self.doorbells |= 1 << index;
+                }
+            }
+        }
+    }
+
+    /// The next leg whose doorbell is to be rung: an empty wake-up of the peer's process.
+    pub fn poll_doorbell(&mut self) -> Option<LegNumber> {
+        while self.doorbells != 0 {
+            let index = self.doorbells.trailing_zeros() as usize;
+            self.doorbells &= self.doorbells - 1;
+            if let Some(leg) = &self.legs[index] {
+                return Some(leg.number);
+            }
+        }
+        None
+    }
+
+    /// The next thing that happened.
+    pub fn poll_event(&mut self) -> Option<AssociationEvent> {
+        self.events.pop_front()
+    }
+
+    /// True when the peer has settled everything that was accepted.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.parked.is_empty()
+            && self.control_queue.is_empty()
+            && self.sources.is_empty()
+            && self.legs.iter().flatten().all(Leg::is_settled)
+    }
+
+    /// True when messages are pending and no leg's peer has taken any for 10 ms.
+    #[must_use]
+    pub fn is_stalled(&self) -> bool {
+        let mut legs = self.legs.iter().flatten().filter(|leg| leg.state != LegState::Leaving).peekable();
+        legs.peek().is_some() && legs.all(|leg| leg.stuck)
+    }
+}

@@ -1,0 +1,75 @@
+//! Numbers of a channel: those given out, and those seen.
+
+use vlan_core::limits::MESSAGE_WINDOW;
+use vlan_core::window::{Window, WindowVerdict};
+
+use super::LEGS;
+
+/// How often the oldest number that may be unsettled is worked out again, in messages.
+const MARK_INTERVAL: u32 = 1024;
+
+/// One channel of the association, in both directions.
+///
+/// Numbers run on when a channel is closed and opened again: they belong to the session.
+#[derive(Debug)]
+pub(super) struct ChannelState {
+    pub(super) open: bool,
+    /// The number of the next message.
+    pub(super) next: u32,
+    /// Every message before this one is settled.
+    oldest: u32,
+    /// Every message before this one is settled once each leg has settled `mark_pushed`.
+    mark: u32,
+    mark_pushed: [u64; LEGS],
+    seen: Window,
+}
+
+impl ChannelState {
+    pub(super) fn new() -> Self {
+        let seen = Window::new(MESSAGE_WINDOW, 0);
+        Self { open: false, next: 0, oldest: 0, mark: 0, mark_pushed: [0; LEGS], seen }
+    }
+
+    /// True when one more number may be given out.
+    //= spec/rvi.md#numbers
+    //# A sender MUST NOT have a message outstanding whose number is 16,384 or more behind the next number of its
+    //# channel.
+    #[inline]
+    pub(super) fn has_number(&self) -> bool {
+        self.next.wrapping_sub(self.oldest) < MESSAGE_WINDOW - 1
+    }
+
+    /// Counts a number given out. True when it is time for `mark`.
+    #[inline]
+    pub(super) fn advance(&mut self) -> bool {
+        self.next = self.next.wrapping_add(1);
+        self.next.is_multiple_of(MARK_INTERVAL)
+    }
+
+    /// Moves `oldest` up if the marked point is settled, and marks the present one.
+    pub(super) fn mark(&mut self, settled: &[u64; LEGS], pushed: &[u64; LEGS]) {
+        if settled.iter().zip(&self.mark_pushed).all(|(settled, marked)| settled >= marked) {
+            self.oldest = self.mark;
+            self.mark = self.next;
+            self.mark_pushed = *pushed;
+        }
+    }
+
+    /// A leg begins at `index`: nothing is outstanding on it.
+    pub(super) fn leg_up(&mut self, index: usize) {
+        self.mark_pushed[index] = 0;
+    }
+
+    /// Marked messages were sent again: they are settled only when `pushed` is.
+    pub(super) fn remark(&mut self, pushed: &[u64; LEGS]) {
+        self.mark_pushed = *pushed;
+    }
+
+    /// True for a number that was not seen before.
+    //= spec/rvi.md#duplicates
+    //# A receiver MUST deliver a message number of a channel at most once in a session.
+    #[inline]
+    pub(super) fn is_new(&mut self, mseq: u32) -> bool {
+        self.seen.insert(mseq) == WindowVerdict::New
+    }
+}

@@ -1,0 +1,203 @@
+//! Taking messages out of the legs' rings.
+//!
+//! What happens to a frame here: control first, then data, leg by leg in turn; a copy of what came before is
+//! dropped; an impossible slot ends its leg.
+
+use vlan_core::Channel;
+
+use super::{Association, LEGS};
+use crate::association::types::LegState;
+use crate::message::{Message, Scratch};
+use crate::ring::{Polled, Received, RingFault};
+
+/// Data messages taken from one leg before control and the other legs have their turn.
+const BURST: u8 = 32;
+/// Messages dropped in one call before the host gets a word in.
+const DROPS_MAX: u32 = 256;
+
+/// Whose turn it is.
+#[derive(Debug, Default)]
+pub(super) struct Turn {
+    /// Indices of the legs that are received from.
+    order: [u8; LEGS],
+    count: u8,
+    at: u8,
+    /// Messages left in the burst; 0 = look at control first.
+    left: u8,
+}
+
+/// What one look at a ring gave.
+enum Taken {
+    Empty,
+    Dropped,
+    Message(Received),
+    Down,
+}
+
+impl Association {
+    /// The next message of any leg and channel, control first; its first 256 octets are copied to `scratch`.
+    /// `None`: nothing now.
+    #[inline]
+    pub fn receive<'s>(&mut self, scratch: &'s mut Scratch) -> Option<Message<'s>> {
+        let (index, received) = self.take_next(scratch)?;
+        let leg = self.legs[index].as_ref()?;
+        let len = received.fields.len as usize;
+        let (head, rest) = scratch.split(&leg.shm.peer, received.rest, len);
+        Some(Message { channel: received.fields.meta.channel, leg: leg.number, len, head, rest })
+    }
+
+    #[inline]
+    fn take_next(&mut self, scratch: &mut Scratch) -> Option<(usize, Received)> {
+        let mut drops = 0;
+        if self.turn.left == 0 {
+            if let Some(taken) = self.take_control(scratch, &mut drops) {
+                return Some(taken);
+            }
+            self.turn.left = BURST;
+            self.next_leg();
+        }
+        let mut tries = self.turn.count;
+        while tries > 0 && drops < DROPS_MAX {
+            let index = usize::from(self.turn.order[usize::from(self.turn.at)]);
+            match self.take_data(index, scratch) {
+                Taken::Message(received) => {
+                    self.turn.left = self.turn.left.saturating_sub(1);
+                    return Some((index, received));
+                }
+                Taken::Dropped => drops += 1,
+                Taken::Empty => {
+                    tries -= 1;
+                    self.next_leg();
+                }
+                Taken::Down => tries = self.turn.count,
+            }
+        }
+        self.turn.left = 0;
+        self.take_control(scratch, &mut drops)
+    }
+
+    #[inline]
+    fn next_leg(&mut self) {
+        self.turn.at += 1;
+        if self.turn.at >= self.turn.count {
+            self.turn.at = 0;
+        }
+    }
+
+    fn take_control(&mut self, scratch: &mut Scratch, drops: &mut u32) -> Option<(usize, Received)> {
+        let mut at = 0;
+        while at < self.turn.count && *drops < DROPS_MAX {
+            let index = usize::from(self.turn.order[usize::from(at)]);
+            let Some(leg) = &mut self.legs[index] else { break };
+            let polled = leg.shm.control_rx.poll(self.session, &mut scratch.octets);
+            match self.judge(index, polled, true) {
+                Taken::Message(received) => return Some((index, received)),
+                Taken::Dropped => *drops += 1,
+                Taken::Empty => at += 1,
+                Taken::Down => at = 0,
+            }
+        }
+        None
+    }
+
+    #[inline]
+    fn take_data(&mut self, index: usize, scratch: &mut Scratch) -> Taken {
+        let Some(leg) = &mut self.legs[index] else { return Taken::Empty };
+        let polled = leg.shm.data_rx.poll(self.session, &mut scratch.octets);
+        self.judge(index, polled, false)
+    }
+
+    /// Counts what came, and says whether it is delivered.
+    #[inline]
+    fn judge(&mut self, index: usize, polled: Polled, control: bool) -> Taken {
+        let received = match polled {
+            Polled::Empty => return Taken::Empty,
+            Polled::Message(received) => received,
+            Polled::Fault(fault) => {
+                self.take_down(index, fault);
+                return Taken::Down;
+            }
+        };
+        let meta = received.fields.meta;
+        if (meta.channel == Channel::CONTROL) != control {
+            self.take_down(index, RingFault::Channel(meta.channel.0));
+            return Taken::Down;
+        }
+        let Some(leg) = &mut self.legs[index] else { return Taken::Empty };
+        leg.rx_messages += 1;
+        leg.rx_octets += u64::from(received.fields.len);
+        let Some(state) = self.channels.get_mut(usize::from(meta.channel.0)) else {
+            leg.refused += 1;
+            return Taken::Dropped;
+        };
+        if !state.is_new(meta.mseq) {
+            leg.duplicates += 1;
+            return Taken::Dropped;
+        }
+        if !state.open {
+            leg.refused += 1;
+            return Taken::Dropped;
+        }
+        Taken::Message(received)
+    }
+
+    /// Lists the legs that are received from.
+    pub(super) fn list_turns(&mut self) {
+        let mut turn = Turn::default();
+        for (index, leg) in self.legs.iter().enumerate() {
+            if leg.as_ref().is_some_and(|leg| leg.state != LegState::Leaving) {
+                turn.order[usize::from(turn.count)] = index as u8;
+                turn.count += 1;
+            }
+        }
+        self.turn = turn;
+    }
+
+    /// Tells the peers that everything received so far is taken, and, unless held, done with: they may reuse its
+    /// room. Call once per batch, after what came of the batch is published.
+    #[inline]
+    pub fn release(&mut self) {
+        let hold = self.holds > 0;
+        self.turn.left = 0;
+        for index in 0..LEGS {
+            let Some(leg) = &mut self.legs[index] else { continue };
+            let data = leg.shm.data_rx.release(hold);
+            if leg.shm.control_rx.release(false) || data {
+                self.ring_for_room(index);
+            }
+        }
+    }
+
+    #[inline]
+    fn ring_for_room(&mut self, index: usize) {
+        let Some(leg) = &mut self.legs[index] else { return };
+        leg.shm.bell.fence();
+        if leg.shm.bell.must_ring_for_room() {
+            self.doorbells |= 1 << index;
+        }
+    }
+
+    /// Keeps what is received from being settled, until `unhold` was called as often: the outputs that it went to
+    /// are not published yet.
+    pub fn hold(&mut self) {
+        self.holds += 1;
+    }
+
+    /// Takes one `hold` back; with the last one, what was released meanwhile is settled.
+    ///
+    /// # Panics
+    /// When nothing is held.
+    pub fn unhold(&mut self) {
+        assert!(self.holds > 0, "unhold without hold");
+        self.holds -= 1;
+        if self.holds > 0 {
+            return;
+        }
+        for index in 0..LEGS {
+            let Some(leg) = &mut self.legs[index] else { continue };
+            if leg.shm.data_rx.settle() {
+                self.ring_for_room(index);
+            }
+        }
+    }
+}

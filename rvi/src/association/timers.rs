@@ -1,0 +1,110 @@
+//! Deadlines: what waited too long, and peers that take nothing.
+
+use vlan_core::Instant;
+
+use super::{Association, LEGS};
+use crate::association::leg::Progress;
+use crate::association::types::{AssociationEvent, LegState};
+
+/// Why the association wants to be called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Deadline {
+    /// A parked message expires.
+    Expiry(Instant),
+    /// It is time to look at a leg's heads.
+    Watch(Instant),
+}
+
+impl Deadline {
+    fn at(self) -> Instant {
+        match self {
+            Self::Expiry(at) | Self::Watch(at) => at,
+        }
+    }
+}
+
+impl Association {
+    /// When [`Association::handle_timeout`] is to be called at the latest; `None`: no need.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let expiry = self.parked.front().map(|parked| Deadline::Expiry(parked.deadline));
+        let watches =
+            self.legs.iter().flatten().filter_map(|leg| leg.watch.map(|w| Deadline::Watch(w.deadline)));
+        watches.chain(expiry).map(Deadline::at).min()
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.now = now;
+        self.expire();
+        for index in 0..LEGS {
+            self.look(index);
+        }
+        self.flush();
+        self.forget_taken();
+    }
+
+    //= spec/rvi.md#expiry
+    //# A message that found no room for 50 ms MUST be dropped and told to the host, with its charge.
+    fn expire(&mut self) {
+        while self.parked.front().is_some_and(|parked| parked.deadline <= self.now) {
+            let Some(parked) = self.parked.pop() else { return };
+            self.tell_expired(parked);
+        }
+    }
+
+    pub(super) fn tell_expired(&mut self, parked: super::park::Parked) {
+        let (charge, channel, len) = (parked.charge, parked.channel, parked.octets.len());
+        self.events.push_back(AssociationEvent::ParkedExpired { charge, channel, len });
+        self.parked.recycle(parked.octets);
+    }
+
+    /// Looks whether the peer takes what is in a leg, if it is time to.
+    fn look(&mut self, index: usize) {
+        let Some(leg) = &mut self.legs[index] else { return };
+        if leg.watch.is_none_or(|watch| watch.deadline > self.now) {
+            return;
+        }
+        match leg.look() {
+            Err(fault) => self.take_down(index, fault),
+            Ok(Progress::Stuck) => self.handle_stuck(index),
+            Ok(progress) => self.handle_progress(index, progress),
+        }
+    }
+
+    fn handle_stuck(&mut self, index: usize) {
+        let Some(leg) = &mut self.legs[index] else { return };
+        leg.watch(self.now);
+        let (was_stuck, state, number) = (leg.stuck, leg.state, leg.number);
+        leg.stuck = true;
+        if !was_stuck {
+            self.events.push_back(AssociationEvent::Stalled(number));
+        }
+        if state == LegState::Up && self.has_better_than(index) {
+            self.move_off(index);
+        }
+    }
+
+    fn has_better_than(&self, index: usize) -> bool {
+        (0..).zip(&self.legs).any(|(other, leg)| {
+            other != index && leg.as_ref().is_some_and(|leg| leg.state == LegState::Up && !leg.stuck)
+        })
+    }
+
+    /// The peer takes messages. A stalled leg is used again when it has taken all of them.
+    fn handle_progress(&mut self, index: usize, progress: Progress) {
+        let Some(leg) = &mut self.legs[index] else { return };
+        leg.stuck = false;
+        if progress == Progress::Moving {
+            leg.watch(self.now);
+            return;
+        }
+        leg.watch = None;
+        if leg.state == LegState::Stalled {
+            let number = leg.number;
+            self.recover(index);
+            self.events.push_back(AssociationEvent::LegUp(number));
+            self.spread();
+        }
+    }
+}

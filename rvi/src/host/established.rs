@@ -1,0 +1,250 @@
+//! A leg that is up, as its host sees it: a socket for doorbells, introductions and the hang-up at the end.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use vlan_core::{LegNumber, NodeNumber, ProcessId};
+
+use super::leg_socket::{self, LegSocket, LegViolation, ReceiveError, Received, Room, SendError};
+use super::wire::{self, DATAGRAM_LEN_MAX, PeerEnd};
+
+/// Doorbells taken per call of [`EstablishedLeg::receive`]: an honest peer has one or two waiting, and one that
+/// floods gets no more of our time than this per wake-up.
+pub const DOORBELLS_PER_CALL: usize = 16;
+
+/// What waited on a leg's socket.
+///
+/// Anything but [`Datagram::Nothing`] also means that the leg's rings may hold something: doorbells that were
+/// waiting in front of it have been taken.
+#[derive(Debug)]
+pub enum Datagram {
+    /// Nothing.
+    Nothing,
+    /// The peer published something.
+    Doorbell,
+    /// The control node introduces a peer; set the leg up with [`super::PairLeg`].
+    PeerEnd(PeerEnd, LegSocket),
+    /// The peer has hung up: the leg is gone.
+    Closed,
+    /// The peer broke a rule of the socket: the leg is gone, the reason belongs in the log.
+    Violation(LegViolation),
+}
+
+/// Who may send what on a leg's socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// We are a node, the peer is a control node: it may introduce other nodes.
+    TowardsControlNode,
+    /// Only doorbells come.
+    Plain,
+}
+
+/// One established leg without its memory, which went to the association.
+///
+/// Dropping it closes the socket, which tells the peer that the leg is gone: before that, an association that
+/// leaves the leg in order has written its final head.
+#[derive(Debug)]
+pub struct EstablishedLeg {
+    /// The peer; 0 stands for a control node.
+    pub peer: NodeNumber,
+    /// Which life of the peer.
+    pub peer_process: ProcessId,
+    /// Which leg of the association.
+    pub leg: LegNumber,
+    /// The sum of both ends' random numbers, the same at both ends.
+    pub session: u64,
+    socket: LegSocket,
+    role: Role,
+}
+
+impl EstablishedLeg {
+    pub(super) fn new(socket: LegSocket, end: &PeerEnd, session: u64, role: Role) -> Self {
+        Self { peer: end.peer, peer_process: end.peer_process, leg: end.leg, session, socket, role }
+    }
+
+    /// Takes what waits on the socket; call it until it says [`Datagram::Nothing`], or again at the next wake-up
+    /// of a level-triggered poll.
+    //= spec/leg-setup.md#doorbells
+    //# A host MUST take a bounded number of doorbells per wake-up.
+    pub fn receive(&mut self) -> Datagram {
+        let mut buffer = [0; DATAGRAM_LEN_MAX];
+        let mut doorbells = 0;
+        while doorbells < DOORBELLS_PER_CALL {
+            let room = if self.role == Role::TowardsControlNode { Room::OneDescriptor } else { Room::Octets };
+            match self.socket.receive(&mut buffer, room) {
+                Ok(Received::Nothing) => break,
+                Ok(Received::Datagram { len, descriptor }) => {
+                    let datagram = &buffer[..len];
+                    if !leg_socket::is_doorbell(datagram, descriptor.as_ref()) {
+                        return self.handle_datagram(datagram, descriptor);
+                    }
+                    doorbells += 1;
+                }
+                Err(ReceiveError::Violation(violation)) => return Datagram::Violation(violation),
+                Err(ReceiveError::Closed | ReceiveError::Os(_)) => return Datagram::Closed,
+            }
+        }
+        if doorbells == 0 { Datagram::Nothing } else { Datagram::Doorbell }
+    }
+
+    //= spec/leg-setup.md#other-datagrams
+    //# A datagram of any other form than those expected at that point MUST end the leg or its set-up.
+    fn handle_datagram(&mut self, datagram: &[u8], descriptor: Option<OwnedFd>) -> Datagram {
+        match self.peer_end(datagram, descriptor) {
+            Ok((end, socket)) => Datagram::PeerEnd(end, socket),
+            Err(violation) => {
+                self.socket.shut();
+                Datagram::Violation(violation)
+            }
+        }
+    }
+
+    //= spec/leg-setup.md#introductions
+    //# A node MUST take the end of a leg to a peer only from its control node's leg.
+    fn peer_end(
+        &self,
+        datagram: &[u8],
+        descriptor: Option<OwnedFd>,
+    ) -> Result<(PeerEnd, LegSocket), LegViolation> {
+        let end = PeerEnd::parse(datagram).filter(|_| self.role == Role::TowardsControlNode);
+        let Some(end) = end else {
+            descriptor.into_iter().for_each(super::descriptor::discard);
+            return Err(unexpected(datagram));
+        };
+        let socket = LegSocket::from_received(descriptor.ok_or(LegViolation::NoDescriptor)?)?;
+        Ok((end, socket))
+    }
+
+    /// Wakes the peer.
+    ///
+    /// # Errors
+    ///
+    /// The leg is gone; the socket's readiness says so too.
+    pub fn ring_doorbell(&self) -> Result<(), SendError> {
+        self.socket.ring_doorbell()
+    }
+
+    /// Gives the node at this leg its end of a leg to another node. The caller drops `socket` afterwards.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Busy`]: the node does not read its socket; a control node closes the leg of such a node.
+    pub fn send_peer_end(&self, end: &PeerEnd, socket: &LegSocket) -> Result<(), SendError> {
+        self.socket.send(end.emit().as_slice(), Some(socket.as_fd()))
+    }
+
+    /// True when the peer has closed its end, whatever still waits to be received.
+    #[must_use]
+    pub fn is_hung_up(&self) -> bool {
+        self.socket.is_hung_up()
+    }
+}
+
+/// A datagram that nobody expects here.
+pub(super) fn unexpected(datagram: &[u8]) -> LegViolation {
+    let kind = wire::split_header(datagram).map_or(0, |(_, kind, _)| kind);
+    LegViolation::Unexpected { len: datagram.len(), kind }
+}
+
+impl AsFd for EstablishedLeg {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+
+    const END: PeerEnd = PeerEnd { peer: NodeNumber(3), peer_process: ProcessId(33), leg: LegNumber(1) };
+
+    fn legs(role: Role) -> (EstablishedLeg, EstablishedLeg) {
+        let (a, b) = LegSocket::pair().unwrap();
+        (EstablishedLeg::new(a, &END, 1, Role::Plain), EstablishedLeg::new(b, &END, 1, role))
+    }
+
+    #[test]
+    fn doorbells_are_taken_several_at_a_time_and_never_without_bound() {
+        //= spec/leg-setup.md#doorbells
+        //= type=test
+        //# A host MUST take a bounded number of doorbells per wake-up.
+        let (a, mut b) = legs(Role::Plain);
+        assert!(matches!(b.receive(), Datagram::Nothing));
+        for _ in 0..DOORBELLS_PER_CALL + 3 {
+            a.ring_doorbell().unwrap();
+        }
+        assert!(matches!(b.receive(), Datagram::Doorbell));
+        assert!(matches!(b.receive(), Datagram::Doorbell));
+        assert!(matches!(b.receive(), Datagram::Nothing));
+        drop(a);
+        assert!(matches!(b.receive(), Datagram::Closed));
+    }
+
+    #[test]
+    fn a_node_gets_its_end_of_a_leg_from_its_control_node() {
+        let (control_node, mut node) = legs(Role::TowardsControlNode);
+        let (ours, theirs) = LegSocket::pair().unwrap();
+        control_node.ring_doorbell().unwrap();
+        control_node.send_peer_end(&END, &theirs).unwrap();
+        drop(theirs);
+        let Datagram::PeerEnd(end, mut socket) = node.receive() else { panic!("an introduction") };
+        assert_eq!(end, END);
+        ours.send(b"through", None).unwrap();
+        let received = socket.receive(&mut [0; 16], Room::Octets).unwrap();
+        assert!(matches!(received, Received::Datagram { len: 7, descriptor: None }));
+    }
+
+    #[test]
+    fn a_node_takes_no_introduction_from_another_node() {
+        //= spec/leg-setup.md#introductions
+        //= type=test
+        //# A node MUST take the end of a leg to a peer only from its control node's leg.
+        let (peer, mut node) = legs(Role::Plain);
+        let (_ours, theirs) = LegSocket::pair().unwrap();
+        peer.send_peer_end(&END, &theirs).unwrap();
+        assert!(matches!(node.receive(), Datagram::Violation(LegViolation::Descriptors)));
+        let (peer, mut node) = legs(Role::Plain);
+        peer.socket.send(END.emit().as_slice(), None).unwrap();
+        assert!(matches!(node.receive(), Datagram::Violation(LegViolation::Unexpected { kind: 4, .. })));
+        assert!(matches!(node.receive(), Datagram::Closed));
+    }
+
+    #[test]
+    fn any_other_datagram_ends_the_leg() {
+        //= spec/leg-setup.md#other-datagrams
+        //= type=test
+        //# A datagram of any other form than those expected at that point MUST end the leg or its set-up.
+        let garbage: [&[u8]; 6] = [b"x", &[0, 0], b"WL", b"WL\x01\x04", &[0; 64], &[0xff; DATAGRAM_LEN_MAX]];
+        for role in [Role::Plain, Role::TowardsControlNode] {
+            for octets in garbage {
+                let (peer, mut node) = legs(role);
+                peer.socket.send(octets, None).unwrap();
+                assert!(matches!(node.receive(), Datagram::Violation(_)), "{octets:?}");
+                assert!(peer.is_hung_up());
+            }
+        }
+        let (peer, mut node) = legs(Role::TowardsControlNode);
+        peer.socket.send(END.emit().as_slice(), None).unwrap();
+        assert!(matches!(node.receive(), Datagram::Violation(LegViolation::NoDescriptor)));
+    }
+
+    #[test]
+    fn a_doorbell_or_introduction_with_a_wrong_descriptor_closes_it() {
+        for octets in [&[0][..], END.emit().as_slice()] {
+            let (peer, mut node) = legs(Role::TowardsControlNode);
+            let (mut reader, writer) = std::io::pipe().unwrap();
+            peer.socket.send(octets, Some(writer.as_fd())).unwrap();
+            drop(writer);
+            assert!(matches!(node.receive(), Datagram::Violation(_)));
+            assert_eq!(reader.read(&mut [0]).unwrap(), 0);
+        }
+    }
+
+    #[test]
+    fn a_control_node_is_told_when_a_node_does_not_read() {
+        let (control_node, _node) = legs(Role::TowardsControlNode);
+        let (ours, _theirs) = LegSocket::pair().unwrap();
+        let refused = (0..100_000).find_map(|_| control_node.send_peer_end(&END, &ours).err());
+        assert_eq!(refused, Some(SendError::Busy));
+    }
+}

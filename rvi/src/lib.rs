@@ -1,0 +1,33 @@
+//! Reliable virtual interfaces (RVI): an *association* of two processes owns *legs* through independent
+//! fabrics, and carries *channels* of messages over them, exactly once and in order per *lane*.
+//!
+//! [`Association`] is a machine: it does no I/O, reads no clock and draws no randomness. A shared-memory leg
+//! ([`ShmLeg`]) is memory that the machine reads and writes itself; making, passing and mapping that memory,
+//! sockets, doorbells and the handshake are the host's work (feature `std`, module `host`).
+//!
+//! What happens to a frame here: `send` copies it into a ring of the own region, `publish` makes it visible,
+//! the peer's `receive` gives it to the driver. The rules stand in `spec/rvi.md` and `spec/ring.md`.
+
+#![no_std]
+#![deny(unsafe_code)]
+
+extern crate alloc;
+#[cfg(any(feature = "std", test))]
+extern crate std;
+
+pub mod association;
+#[cfg(feature = "std")]
+pub mod host;
+pub mod message;
+pub mod region;
+pub mod ring;
+pub mod shm_leg;
+
+pub use association::{
+    Association, AssociationConfig, AssociationEvent, LegDownReason, LegEnd, LegState, LegStatus, Scheduler,
+    SendError, Sent, Unsent,
+};
+pub use message::{Message, Part, Scratch, SharedOctets};
+pub use region::Region;
+pub use ring::RingFault;
+pub use shm_leg::{ShmConfig, ShmLeg, ShmLegError};

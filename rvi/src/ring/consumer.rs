@@ -1,0 +1,146 @@
+//! The reading end of a ring, in the peer's region.
+//!
+//! What happens to a frame here: its slot is copied to private memory once and checked there, its first 256
+//! octets are copied too, and what follows is handed on as shared octets.
+
+use vlan_core::limits::PRIVATE_HEAD_LEN;
+
+use crate::ring::layout::GRANULE;
+use crate::ring::slot::{FIRST_LEN, MORE_LEN, SLOT_BODY, SLOT_LEN, SlotFields};
+use crate::ring::{RingFault, RingLayout, RingMemory};
+
+/// Octets of private memory that a message's slot and head are copied to.
+pub const PRIVATE_LEN: usize = SLOT_BODY + PRIVATE_HEAD_LEN + SLOT_LEN;
+/// Arena octets that are copied with the head.
+const HEAD_IN_ARENA: usize = PRIVATE_HEAD_LEN - FIRST_LEN;
+
+/// A message taken from the ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// The checked fields of its slot.
+    pub fields: SlotFields,
+    /// Offset in the peer's region and length of what follows the first 256 octets.
+    pub rest: (usize, usize),
+}
+
+/// What is next in the ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Polled {
+    /// Nothing yet.
+    Empty,
+    /// A message; its head is in private memory.
+    Message(Received),
+    /// Something impossible. The ring must not be read any more.
+    Fault(RingFault),
+}
+
+/// The reading end.
+#[derive(Debug)]
+pub struct Consumer<M> {
+    own: M,
+    peer: M,
+    ring: RingLayout,
+    /// Behind the last message taken.
+    next: u32,
+    /// What `head` says.
+    released: u32,
+    /// What `settled` says.
+    settled: u32,
+}
+
+impl<M: RingMemory> Consumer<M> {
+    /// Makes the end of a ring that nothing was taken from yet; `ring` is the layout of the peer's region.
+    pub fn new(own: M, peer: M, ring: RingLayout) -> Self {
+        Self { own, peer, ring, next: 0, released: 0, settled: 0 }
+    }
+
+    /// Takes the next message; its slot and head go to `private`.
+    #[inline]
+    pub fn poll(&mut self, session: u16, private: &mut [u8; PRIVATE_LEN]) -> Polled {
+        let slot = self.ring.slot(self.next);
+        if self.peer.load_acquire(slot) != self.next.wrapping_add(1) {
+            return Polled::Empty;
+        }
+        let Some(copy) = private.first_chunk_mut::<SLOT_LEN>() else { return Polled::Empty };
+        self.peer.copy_slot(slot, copy);
+        let fields = match SlotFields::parse(copy, &self.ring, session) {
+            Ok(fields) => fields,
+            Err(fault) => return Polled::Fault(fault),
+        };
+        let mut rest = (0, 0);
+        if fields.in_arena {
+            rest = self.copy_arena_head(&fields, private);
+        } else {
+            self.copy_more(fields.slots, private);
+        }
+        self.next = self.next.wrapping_add(fields.slots);
+        Polled::Message(Received { fields, rest })
+    }
+
+    /// True when a message can be taken.
+    #[inline]
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.peer.load_acquire(self.ring.slot(self.next)) == self.next.wrapping_add(1)
+    }
+
+    #[inline]
+    fn copy_more(&self, slots: u32, private: &mut [u8; PRIVATE_LEN]) {
+        let (chunks, _) = private[SLOT_LEN..].as_chunks_mut::<MORE_LEN>();
+        for (i, out) in (1..slots).zip(chunks) {
+            self.peer.copy_out(self.ring.slot(self.next.wrapping_add(i)) + 4, out);
+        }
+    }
+
+    #[inline]
+    fn copy_arena_head(&self, fields: &SlotFields, private: &mut [u8; PRIVATE_LEN]) -> (usize, usize) {
+        let start = self.ring.arena + fields.arena as usize * GRANULE;
+        let len = fields.len as usize - FIRST_LEN;
+        if len <= HEAD_IN_ARENA {
+            self.peer.copy_out(start, &mut private[SLOT_LEN..SLOT_LEN + len]);
+            return (0, 0);
+        }
+        self.peer.copy_out(start, &mut private[SLOT_LEN..SLOT_LEN + HEAD_IN_ARENA]);
+        (start + HEAD_IN_ARENA, len - HEAD_IN_ARENA)
+    }
+
+    /// Tells the peer that everything taken so far is ours, and done with unless `hold`. True when that is news.
+    //= spec/ring.md#settled
+    //# A consumer MUST NOT store a `settled` beyond what it has finished reading and has published to its outputs.
+    #[inline]
+    pub fn release(&mut self, hold: bool) -> bool {
+        let moved = self.released != self.next;
+        if moved {
+            self.released = self.next;
+            self.own.store_release(self.ring.head, self.next);
+        }
+        if !hold && self.settled != self.released {
+            self.settled = self.released;
+            self.own.store_release(self.ring.head + 4, self.settled);
+            return true;
+        }
+        moved
+    }
+
+    /// Settles what was released while it was held. True when that is news.
+    pub fn settle(&mut self) -> bool {
+        if self.settled == self.released {
+            return false;
+        }
+        self.settled = self.released;
+        self.own.store_release(self.ring.head + 4, self.settled);
+        true
+    }
+
+    /// Behind the last message taken.
+    #[must_use]
+    pub fn next(&self) -> u32 {
+        self.next
+    }
+
+    /// True when something was taken that is not settled.
+    #[must_use]
+    pub fn is_unsettled(&self) -> bool {
+        self.settled != self.next
+    }
+}

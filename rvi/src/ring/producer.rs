@@ -1,0 +1,374 @@
+//! The writing end of a ring, in the own region.
+//!
+//! What happens to a frame here: it is copied, part by part, into the next free slots (and the arena when it is
+//! long), and becomes visible to the peer with the rest of its batch at `publish`.
+
+#![allow(unsafe_code, reason = "copies into ring memory")]
+
+use alloc::boxed::Box;
+use alloc::vec;
+
+use crate::message::Part;
+use crate::ring::layout::GRANULE;
+use crate::ring::slot::{
+    FIRST_LEN, INLINE_LEN_MAX, MORE_LEN, SLOT_BODY, SLOT_LEN, SlotFields, SlotMeta, granules_for, slots_for,
+};
+use crate::ring::{RingFault, RingLayout, RingMemory};
+
+/// Why a message is not in the ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PushError {
+    /// No free slot, or not enough of the arena in one piece.
+    Full,
+    /// The peer's words are impossible.
+    Fault(RingFault),
+}
+
+/// The writing end.
+///
+/// Positions run freely over 32 bits; `position & mask` is the slot. `settled <= head <= published <= tail`.
+#[derive(Debug)]
+pub struct Producer<M> {
+    own: M,
+    peer: M,
+    ring: RingLayout,
+    /// Behind the last message pushed.
+    tail: u32,
+    /// Behind the last message published.
+    published: u32,
+    /// The peer's `settled`, as last read and found possible.
+    settled: u32,
+    /// The peer's `head`, likewise.
+    head: u32,
+    /// Granules ever taken from the arena, skipped ones included.
+    arena_tail: u32,
+    /// Granules ever given back.
+    arena_head: u32,
+    /// For each slot, the low half of `arena_tail` behind its message.
+    arena_ends: Box<[u16]>,
+    /// For each slot, how many slots its message takes; 0 for a further slot.
+    spans: Box<[u8]>,
+    /// Slots ever pushed: `tail` that never wraps.
+    pushed: u64,
+}
+
+impl<M: RingMemory> Producer<M> {
+    /// Makes the end of a ring that nothing was written to yet.
+    pub fn new(own: M, peer: M, ring: RingLayout) -> Self {
+        let count = ring.slot_count() as usize;
+        Self {
+            own,
+            peer,
+            ring,
+            tail: 0,
+            published: 0,
+            settled: 0,
+            head: 0,
+            arena_tail: 0,
+            arena_head: 0,
+            arena_ends: vec![0; count].into_boxed_slice(),
+            spans: vec![0; count].into_boxed_slice(),
+            pushed: 0,
+        }
+    }
+
+    /// Copies a message of `len` octets, the sum of its parts, into the ring, not yet visible.
+    ///
+    /// # Errors
+    /// `Full` when there is no room now; nothing has changed then.
+    #[inline]
+    pub fn push(&mut self, meta: SlotMeta, len: usize, parts: &[Part<'_>]) -> Result<(), PushError> {
+        debug_assert_eq!(len, parts.iter().map(Part::len).sum::<usize>(), "the length is that of the parts");
+        let slots = slots_for(len);
+        let granules = granules_for(len);
+        if !self.has_room(slots, granules) {
+            self.refresh().map_err(PushError::Fault)?;
+            if !self.has_room(slots, granules) {
+                return Err(PushError::Full);
+            }
+        }
+        let arena = if granules == 0 { 0 } else { self.take_granules(granules) };
+        let fields = SlotFields { len: len as u32, slots, in_arena: granules != 0, arena, meta };
+        let mut gather = Gather { parts, taken: 0 };
+        let slot = self.ring.slot(self.tail);
+        let head = fields.emit();
+        // SAFETY: a slot of the own ring that the peer has settled; 20 octets behind its first word.
+        unsafe { self.own.copy_in(slot + 4, head.as_ptr(), SLOT_BODY - 4) }
+        gather.copy(&self.own, slot + SLOT_BODY, len.min(FIRST_LEN));
+        if granules != 0 {
+            gather.copy(&self.own, self.ring.arena + arena as usize * GRANULE, len - FIRST_LEN);
+        } else if slots > 1 {
+            self.copy_more(&mut gather, slots, len - FIRST_LEN);
+        }
+        self.note(slots);
+        self.tail = self.tail.wrapping_add(slots);
+        self.pushed += u64::from(slots);
+        Ok(())
+    }
+
+    /// Makes everything pushed so far visible. True when there was something.
+    //= spec/ring.md#publication
+    //# The first word of a message's first slot MUST be stored with release order, as its position plus one, after
+    //# every other octet of the message.
+    #[inline]
+    pub fn publish(&mut self) -> bool {
+        if self.published == self.tail {
+            return false;
+        }
+        let mut position = self.published;
+        while position != self.tail {
+            self.own.store_release(self.ring.slot(position), position.wrapping_add(1));
+            position = position.wrapping_add(self.span(position));
+        }
+        self.published = self.tail;
+        self.own.store_release(self.ring.tail, self.tail);
+        true
+    }
+
+    /// Reads the peer's `head` and `settled` again.
+    ///
+    /// # Errors
+    /// When they went back, beyond the published, or passed each other. The last possible values stay.
+    //= spec/ring.md#distances
+    //# A producer MUST refuse a `settled` or `head` that is not between the last one it accepted and what it has
+    //# published.
+    #[inline]
+    pub fn refresh(&mut self) -> Result<(), RingFault> {
+        let settled = self.peer.load_acquire(self.ring.head + 4);
+        let head = self.peer.load_acquire(self.ring.head);
+        self.settled_to(settled)?;
+        if distance(self.settled, self.head) > distance(self.settled, self.published) {
+            self.head = self.settled;
+        }
+        self.head = self.within(head, self.head, self.published)?;
+        Ok(())
+    }
+
+    fn settled_to(&mut self, value: u32) -> Result<(), RingFault> {
+        let value = self.within(value, self.settled, self.published)?;
+        if value == self.settled {
+            return Ok(());
+        }
+        if value != self.tail && self.spans[self.place(value)] == 0 {
+            return Err(RingFault::Distance { value, last: self.settled, newest: self.published });
+        }
+        let end = self.arena_ends[self.place(value.wrapping_sub(1))];
+        let freed = end.wrapping_sub(self.arena_head as u16);
+        self.arena_head = self.arena_head.wrapping_add(freed.into());
+        self.settled = value;
+        Ok(())
+    }
+
+    fn within(&self, value: u32, last: u32, newest: u32) -> Result<u32, RingFault> {
+        if distance(last, value) > distance(last, newest) {
+            return Err(RingFault::Distance { value, last, newest });
+        }
+        Ok(value)
+    }
+
+    /// Reads the peer's words and takes `value` as what it took in the end, if that is possible.
+    ///
+    /// # Errors
+    /// As `refresh`.
+    pub fn close_at(&mut self, value: u32) -> Result<(), RingFault> {
+        self.refresh()?;
+        let value = self.within(value, self.settled, self.published)?;
+        self.settled_to(value)?;
+        self.head = value;
+        Ok(())
+    }
+
+    /// True when a message of this size fits by the words read last.
+    //= spec/ring.md#reuse
+    //# A producer MUST NOT write to a slot or to arena octets before the peer's `settled` has passed them.
+    #[inline]
+    fn has_room(&self, slots: u32, granules: u32) -> bool {
+        if distance(self.settled, self.tail) + slots > self.ring.slot_count() {
+            return false;
+        }
+        granules == 0
+            || distance(self.arena_head, self.arena_tail) + self.skipped(granules) + granules
+                <= self.ring.arena_granules
+    }
+
+    /// Granules left out so that the next `granules` do not wrap.
+    #[inline]
+    fn skipped(&self, granules: u32) -> u32 {
+        let left = self.ring.arena_granules - (self.arena_tail & (self.ring.arena_granules - 1));
+        if granules > left { left } else { 0 }
+    }
+
+    #[inline]
+    fn take_granules(&mut self, granules: u32) -> u32 {
+        let start = self.arena_tail.wrapping_add(self.skipped(granules));
+        self.arena_tail = start.wrapping_add(granules);
+        start & (self.ring.arena_granules - 1)
+    }
+
+    #[inline]
+    fn copy_more(&self, gather: &mut Gather<'_>, slots: u32, mut left: usize) {
+        for i in 1..slots {
+            let position = self.tail.wrapping_add(i);
+            let slot = self.ring.slot(position);
+            //= spec/ring.md#lap-mark
+            //# The first word of a further slot MUST be that slot's own position.
+            self.own.store_relaxed(slot, position);
+            gather.copy(&self.own, slot + 4, left.min(MORE_LEN));
+            left = left.saturating_sub(MORE_LEN);
+        }
+    }
+
+    /// Remembers how many slots the message at `tail` takes, and where its arena octets end.
+    #[inline]
+    fn note(&mut self, slots: u32) {
+        let end = self.arena_tail as u16;
+        let first = self.place(self.tail);
+        self.arena_ends[first] = end;
+        self.spans[first] = slots as u8;
+        for i in 1..slots {
+            let further = self.place(self.tail.wrapping_add(i));
+            self.arena_ends[further] = end;
+            self.spans[further] = 0;
+        }
+    }
+
+    #[inline]
+    fn place(&self, position: u32) -> usize {
+        (position & self.ring.mask) as usize
+    }
+
+    /// Slots of the message whose first slot is at `position`; at least 1.
+    #[inline]
+    #[must_use]
+    pub fn span(&self, position: u32) -> u32 {
+        u32::from(self.spans[self.place(position)]).max(1)
+    }
+
+    /// Reads a message of the own ring back, for sending it by another way. `octets` gets its octets.
+    ///
+    /// `position` must be that of a first slot between `settled` and `tail`. Returns its fields.
+    ///
+    /// # Panics
+    /// When our own slot does not read back as it was written.
+    pub fn read_back(&self, position: u32, session: u16, octets: &mut alloc::vec::Vec<u8>) -> SlotFields {
+        let mut slot = [0; SLOT_LEN];
+        self.own.copy_slot(self.ring.slot(position), &mut slot);
+        let fields = SlotFields::parse(&slot, &self.ring, session).expect("our own slot is valid");
+        let len = fields.len as usize;
+        octets.clear();
+        octets.resize(len, 0);
+        let first = len.min(FIRST_LEN);
+        octets[..first].copy_from_slice(&slot[SLOT_BODY..SLOT_BODY + first]);
+        if fields.in_arena {
+            self.own.copy_out(self.ring.arena + fields.arena as usize * GRANULE, &mut octets[FIRST_LEN..]);
+            return fields;
+        }
+        for (i, out) in octets[first..].chunks_mut(MORE_LEN).enumerate() {
+            self.own.copy_out(self.ring.slot(position.wrapping_add(1 + i as u32)) + 4, out);
+        }
+        fields
+    }
+
+    /// Behind the last message pushed.
+    #[inline]
+    #[must_use]
+    pub fn tail(&self) -> u32 {
+        self.tail
+    }
+
+    /// Slots ever pushed: `tail` that never wraps.
+    #[inline]
+    #[must_use]
+    pub fn pushed(&self) -> u64 {
+        self.pushed
+    }
+
+    /// How much of `pushed` the peer had settled when its words were read last.
+    #[must_use]
+    pub fn pushed_settled(&self) -> u64 {
+        self.pushed - u64::from(distance(self.settled, self.tail))
+    }
+
+    /// How much of `pushed` the peer had taken when its words were read last.
+    #[must_use]
+    pub fn pushed_taken(&self) -> u64 {
+        self.pushed - u64::from(distance(self.head, self.tail))
+    }
+
+    /// Behind the last message published.
+    #[must_use]
+    pub fn published(&self) -> u32 {
+        self.published
+    }
+
+    /// True when the peer has settled everything that was pushed.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.settled == self.tail || self.peer.load_acquire(self.ring.head + 4) == self.tail
+    }
+
+    /// The peer's `settled` as last read: everything before it is taken and done with.
+    #[inline]
+    #[must_use]
+    pub fn settled(&self) -> u32 {
+        self.settled
+    }
+
+    /// The peer's `head` as last read: everything before it was taken.
+    #[inline]
+    #[must_use]
+    pub fn head(&self) -> u32 {
+        self.head
+    }
+
+    /// True when the peer's words differ from those read last: there may be more room.
+    #[must_use]
+    pub fn has_moved(&self) -> bool {
+        self.peer.load_acquire(self.ring.head + 4) != self.settled
+            || self.peer.load_acquire(self.ring.head) != self.head
+    }
+
+    /// Octets in the longest message that this ring can ever take.
+    #[must_use]
+    pub fn len_max(&self) -> usize {
+        let half = self.ring.arena_granules as usize / 2 * GRANULE;
+        (FIRST_LEN + half).max(INLINE_LEN_MAX)
+    }
+}
+
+/// Octets or slots from `from` to `to` on the free-running circle.
+#[inline]
+fn distance(from: u32, to: u32) -> u32 {
+    to.wrapping_sub(from)
+}
+
+/// Copies parts one behind the other, however the targets are cut.
+struct Gather<'a> {
+    parts: &'a [Part<'a>],
+    /// Octets of the first part already copied.
+    taken: usize,
+}
+
+impl Gather<'_> {
+    /// Copies the next `len` octets to `offset`. The parts have at least as many left.
+    #[inline]
+    fn copy<M: RingMemory>(&mut self, memory: &M, mut offset: usize, mut len: usize) {
+        while len > 0 {
+            let Some((part, others)) = self.parts.split_first() else {
+                debug_assert!(false, "parts shorter than their length");
+                return;
+            };
+            let now = len.min(part.len() - self.taken);
+            let from = part.as_ptr().wrapping_add(self.taken);
+            // SAFETY: `now` octets from `from` lie in the part; the target is free memory of the own ring.
+            unsafe { memory.copy_in(offset, from, now) }
+            self.taken += now;
+            if self.taken == part.len() {
+                self.parts = others;
+                self.taken = 0;
+            }
+            offset += now;
+            len -= now;
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! The slot: 64 octets that announce, and mostly hold, a message.
+
+use vlan_core::Channel;
+use vlan_core::limits::MESSAGE_LEN_MAX;
+
+use crate::ring::RingFault;
+use crate::ring::layout::{GRANULE, RingLayout};
+
+/// Octets of a slot: a cache line.
+pub const SLOT_LEN: usize = 64;
+/// Where the message starts in a slot.
+pub const SLOT_BODY: usize = 24;
+/// Octets of a message in its first slot.
+pub const FIRST_LEN: usize = SLOT_LEN - SLOT_BODY;
+/// Octets of a message in each further slot, behind the lap mark.
+pub const MORE_LEN: usize = SLOT_LEN - 4;
+/// Most slots of a message.
+pub const SLOTS_MAX: u32 = 4;
+/// The longest message without arena octets: 220.
+pub const INLINE_LEN_MAX: usize = FIRST_LEN + 3 * MORE_LEN;
+/// Lanes of a channel.
+pub const LANES: u32 = 1024;
+
+const LEN_BITS: u32 = 20;
+const LEN_MASK: u32 = (1 << LEN_BITS) - 1;
+const MORE_SHIFT: u32 = LEN_BITS;
+const ARENA: u32 = 1 << 22;
+const RESENT: u32 = 1 << 23;
+const RESERVED: u32 = !(LEN_MASK | 3 << MORE_SHIFT | ARENA | RESENT);
+/// The only kind of message there is: data.
+const KIND_DATA: u8 = 1;
+
+const _: () = assert!(MESSAGE_LEN_MAX <= LEN_MASK as usize, "20 bits of length");
+const _: () = assert!(INLINE_LEN_MAX == 220);
+
+/// What a slot says of its message besides length and place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SlotMeta {
+    /// The message's number in its channel.
+    pub mseq: u32,
+    /// Its lane; below 1024.
+    pub lane: u16,
+    /// Its channel.
+    pub channel: Channel,
+    /// Low 16 bits of the session.
+    pub session: u16,
+    /// True for a copy of a message that another leg may have delivered.
+    pub resent: bool,
+}
+
+/// A slot's fields, checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlotFields {
+    /// Octets of the message.
+    pub len: u32,
+    /// Slots it takes.
+    pub slots: u32,
+    /// True when what follows the first 40 octets lies in the arena.
+    pub in_arena: bool,
+    /// Granule in the arena where it starts.
+    pub arena: u32,
+    /// The rest.
+    pub meta: SlotMeta,
+}
+
+/// Slots that a message of `len` octets takes.
+#[inline]
+#[must_use]
+pub const fn slots_for(len: usize) -> u32 {
+    if len <= FIRST_LEN || len > INLINE_LEN_MAX {
+        return 1;
+    }
+    let more = len - FIRST_LEN;
+    if more <= MORE_LEN {
+        2
+    } else if more <= 2 * MORE_LEN {
+        3
+    } else {
+        4
+    }
+}
+
+/// Granules that a message of `len` octets takes in the arena.
+#[inline]
+#[must_use]
+pub const fn granules_for(len: usize) -> u32 {
+    if len <= INLINE_LEN_MAX { 0 } else { (len - FIRST_LEN).div_ceil(GRANULE) as u32 }
+}
+
+impl SlotFields {
+    /// Encodes everything but the first word, which is stored at publication.
+    #[inline]
+    #[must_use]
+    pub fn emit(&self) -> [u8; SLOT_BODY - 4] {
+        let mut word = self.len | (self.slots - 1) << MORE_SHIFT;
+        if self.in_arena {
+            word |= ARENA;
+        }
+        if self.meta.resent {
+            word |= RESENT;
+        }
+        let mut o = [0; SLOT_BODY - 4];
+        o[0..4].copy_from_slice(&word.to_le_bytes());
+        o[4..8].copy_from_slice(&self.arena.to_le_bytes());
+        o[8..12].copy_from_slice(&self.meta.mseq.to_le_bytes());
+        o[12..16].copy_from_slice(&u32::from(self.meta.lane).to_le_bytes());
+        o[16] = self.meta.channel.0;
+        o[17] = KIND_DATA;
+        o[18..20].copy_from_slice(&self.meta.session.to_le_bytes());
+        o
+    }
+
+    /// Reads and checks the private copy of a slot on a ring of `layout`.
+    ///
+    /// # Errors
+    /// Says what no message has.
+    //= spec/ring.md#checking-a-slot
+    //# A consumer MUST copy a slot to private memory once and MUST check the copy before it uses any field of it.
+    #[inline]
+    pub fn parse(slot: &[u8; SLOT_LEN], layout: &RingLayout, session: u16) -> Result<Self, RingFault> {
+        let word_at = |i: usize| u32::from_le_bytes([slot[i], slot[i + 1], slot[i + 2], slot[i + 3]]);
+        let word = word_at(4);
+        let len = word & LEN_MASK;
+        let slots = (word >> MORE_SHIFT & 3) + 1;
+        let in_arena = word & ARENA != 0;
+        if word & RESERVED != 0
+            || len as usize > MESSAGE_LEN_MAX
+            || slots != slots_for(len as usize)
+            || in_arena != (len as usize > INLINE_LEN_MAX)
+        {
+            return Err(RingFault::Length { word });
+        }
+        let arena = word_at(8);
+        //= spec/ring.md#arena-bounds
+        //# Arena octets that a slot names MUST lie wholly inside the arena.
+        if in_arena
+            && (arena >= layout.arena_granules || granules_for(len as usize) > layout.arena_granules - arena)
+        {
+            return Err(RingFault::ArenaBounds { offset: arena.wrapping_mul(GRANULE as u32), len });
+        }
+        let lane = word_at(16);
+        if lane >= LANES {
+            return Err(RingFault::Lane { word: lane });
+        }
+        if slot[21] != KIND_DATA {
+            return Err(RingFault::Kind(slot[21]));
+        }
+        let named = u16::from_le_bytes([slot[22], slot[23]]);
+        if named != session {
+            return Err(RingFault::Session(named));
+        }
+        let meta = SlotMeta {
+            mseq: word_at(12),
+            lane: lane as u16,
+            channel: Channel(slot[20]),
+            session,
+            resent: word & RESENT != 0,
+        };
+        Ok(Self { len, slots, in_arena, arena, meta })
+    }
+}

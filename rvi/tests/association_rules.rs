@@ -1,0 +1,398 @@
+//! One test for each rule of `spec/rvi.md` and `spec/ring.md` that shows at the association's surface.
+#![cfg(not(loom))]
+
+use std::time::Duration;
+
+use rvi::ring::layout::{DATA_HEAD, STATE};
+use rvi::{
+    Association, AssociationConfig, AssociationEvent, LegDownReason, LegEnd, LegState, Part, Region,
+    Scheduler, Scratch, SendError, Sent, ShmConfig, ShmLeg, Unsent,
+};
+use vlan_core::{Channel, Instant, LegNumber};
+
+const CHANNEL: Channel = Channel(1);
+const LEG: [LegNumber; 2] = [LegNumber(0), LegNumber(1)];
+
+struct Pair {
+    ends: [Association; 2],
+    /// Own regions of both ends, by leg.
+    regions: Vec<[Region; 2]>,
+}
+
+impl Pair {
+    fn new(legs: u8, config: &AssociationConfig) -> Self {
+        let ends = [0, 1].map(|_| {
+            let mut end = Association::new(config);
+            end.open_channel(CHANNEL);
+            end
+        });
+        let mut pair = Self { ends, regions: Vec::new() };
+        for leg in 0..legs {
+            pair.bring_up(LegNumber(leg));
+        }
+        pair
+    }
+
+    fn bring_up(&mut self, leg: LegNumber) {
+        let config = ShmConfig { slots_log2: 4, arena_len: 256 * 1024 };
+        let regions = [(); 2].map(|()| Region::heap(config.region_len()));
+        for region in &regions {
+            ShmLeg::format(region, &config);
+        }
+        for end in 0..2 {
+            let shm = ShmLeg::new(regions[end].clone(), regions[1 - end].clone()).expect("formatted");
+            self.ends[end].handle_leg_up(at(0), leg, shm);
+        }
+        self.regions.push(regions);
+    }
+
+    fn send(&mut self, now: u64, flow: u32, id: u8) -> Result<Sent, SendError> {
+        self.ends[0].send(at(now), CHANNEL, flow, id.into(), &[Part::Private(&[id; 40])])
+    }
+
+    fn receive(&mut self) -> Vec<u8> {
+        let mut scratch = Scratch::default();
+        std::iter::from_fn(|| self.ends[1].receive(&mut scratch).map(|m| m.head[0])).collect()
+    }
+
+    fn events(&mut self, end: usize) -> Vec<AssociationEvent> {
+        std::iter::from_fn(|| self.ends[end].poll_event()).collect()
+    }
+
+    fn word(&self, leg: usize, end: usize, offset: usize) -> u32 {
+        let mut word = [0; 4];
+        self.regions[leg][end].read(offset, &mut word);
+        u32::from_le_bytes(word)
+    }
+}
+
+fn at(millis: u64) -> Instant {
+    Instant::ZERO + Duration::from_millis(millis)
+}
+
+fn failover() -> AssociationConfig {
+    AssociationConfig { scheduler: Scheduler::Failover, park_messages_max: 2, ..AssociationConfig::default() }
+}
+
+#[test]
+fn what_is_not_published_is_not_received() {
+    let mut pair = Pair::new(1, &failover());
+    assert_eq!(pair.send(0, 0, 1), Ok(Sent::Ring));
+    assert_eq!(pair.receive(), []);
+    pair.ends[0].publish();
+    assert_eq!(pair.receive(), [1]);
+}
+
+#[test]
+fn an_end_writes_only_to_its_own_region() {
+    //= spec/ring.md#single-writer
+    //= type=test
+    //# Each end MUST write only to its own region.
+    let mut pair = Pair::new(1, &failover());
+    let peer = pair.regions[0][1].clone();
+    let mut before = vec![0; peer.len()];
+    peer.read(0, &mut before);
+    for id in 0..20 {
+        let _ = pair.send(0, 0, id);
+        let _ = pair.ends[0].send_control(at(0), &[1; 300]);
+        pair.ends[0].publish();
+        pair.ends[0].release();
+        pair.ends[0].prepare_sleep();
+        pair.ends[0].handle_timeout(at(u64::from(id)));
+    }
+    pair.ends[0].leave_leg(at(30), LEG[0]);
+    let mut after = vec![0; peer.len()];
+    peer.read(0, &mut after);
+    assert!(before == after);
+}
+
+#[test]
+fn the_first_word_of_a_further_slot_is_its_position() {
+    //= spec/ring.md#lap-mark
+    //= type=test
+    //# The first word of a further slot MUST be that slot's own position.
+    let mut pair = Pair::new(1, &failover());
+    pair.ends[0].send(at(0), CHANNEL, 0, 0, &[Part::Private(&[9; 220])]).expect("room");
+    pair.ends[0].publish();
+    let words = [0, 1, 2, 3].map(|i| pair.word(0, 0, rvi::ring::layout::SLOTS + i * 64));
+    assert_eq!(words, [1, 1, 2, 3]);
+}
+
+#[test]
+fn the_rest_of_a_long_message_is_only_ever_copied() {
+    //= spec/ring.md#shared-octets
+    //= type=test
+    //# Nothing MUST hold a Rust reference to octets that a peer may still write.
+    let mut pair = Pair::new(1, &failover());
+    let octets: Vec<u8> = (0..60_000_u32).map(|i| i as u8).collect();
+    pair.ends[0].send(at(0), CHANNEL, 0, 0, &[Part::Private(&octets)]).expect("room");
+    pair.ends[0].publish();
+    let mut scratch = Scratch::default();
+    let message = pair.ends[1].receive(&mut scratch).expect("a message");
+    assert_eq!(message.head, &octets[..256]);
+    let rest = message.rest;
+    // The peer writes while we still hold it: what is copied is what is there, nothing else happens.
+    pair.regions[0][0].write(pair.regions[0][0].len() - 256 * 1024, &[0xee; 60_000]);
+    let mut copy = vec![0; rest.len()];
+    rest.copy_to(&mut copy);
+    assert_eq!(copy.len(), 60_000 - 256);
+    assert!(copy[..1000].iter().all(|o| *o == 0xee));
+}
+
+#[test]
+fn nothing_is_settled_while_it_is_held() {
+    //= spec/ring.md#settled
+    //= type=test
+    //# A consumer MUST NOT store a `settled` beyond what it has finished reading and has published to its outputs.
+    let mut pair = Pair::new(1, &failover());
+    pair.send(0, 0, 1).expect("room");
+    pair.ends[0].publish();
+    pair.ends[1].hold();
+    assert_eq!(pair.receive(), [1]);
+    assert_eq!(pair.word(0, 1, DATA_HEAD), 0, "not released");
+    pair.ends[1].release();
+    assert_eq!((pair.word(0, 1, DATA_HEAD), pair.word(0, 1, DATA_HEAD + 4)), (1, 0));
+    assert!(!pair.ends[0].is_drained());
+    pair.ends[1].unhold();
+    assert_eq!(pair.word(0, 1, DATA_HEAD + 4), 1);
+    assert!(pair.ends[0].is_drained());
+}
+
+#[test]
+fn a_message_without_room_waits_in_order_and_beyond_the_bounds_is_refused() {
+    //= spec/rvi.md#parking
+    //= type=test
+    //# A message that finds no room MUST wait without a number, in order, within bounds of messages and octets;
+    //# beyond them `send` MUST refuse it.
+    //= spec/rvi.md#numbers-at-first-transmission
+    //= type=test
+    //# A message MUST get its number when it is first put into a ring, and MUST keep it when it is sent again.
+    let mut pair = Pair::new(1, &failover());
+    let sent: Vec<_> = (0..20).map(|id| pair.send(0, 0, id)).collect();
+    assert_eq!(sent[15], Ok(Sent::Ring));
+    assert_eq!(sent[16..19], [Ok(Sent::Parked), Ok(Sent::Parked), Err(SendError::Full)]);
+    pair.ends[0].publish();
+    assert_eq!(pair.receive(), (0..16).collect::<Vec<u8>>());
+    pair.ends[1].release();
+    pair.ends[0].publish();
+    assert_eq!(pair.receive(), [16, 17]);
+    let sent = pair.events(0);
+    assert!(sent.ends_with(&[16, 17].map(|charge| AssociationEvent::ParkedSent { charge })));
+    assert_eq!(pair.send(0, 0, 21), Ok(Sent::Ring));
+}
+
+#[test]
+fn a_message_that_waited_for_50_ms_expires_and_leaves_no_gap() {
+    //= spec/rvi.md#expiry
+    //= type=test
+    //# A message that found no room for 50 ms MUST be dropped and told to the host, with its charge.
+    let mut pair = Pair::new(1, &failover());
+    for id in 0..17 {
+        pair.send(0, 0, id).expect("room or parked");
+    }
+    pair.events(0);
+    assert!(pair.ends[0].poll_timeout().is_some_and(|timeout| timeout <= at(50)));
+    pair.ends[0].handle_timeout(at(49));
+    assert_eq!(pair.events(0), []);
+    pair.ends[0].handle_timeout(at(50));
+    let expired = AssociationEvent::ParkedExpired { charge: 16, channel: CHANNEL, len: 40 };
+    assert_eq!(pair.events(0), [expired]);
+    pair.ends[0].publish();
+    assert_eq!(pair.receive().len(), 16);
+    pair.ends[1].release();
+    assert_eq!(pair.send(51, 0, 99), Ok(Sent::Ring));
+    pair.ends[0].publish();
+    assert_eq!(pair.receive(), [99]);
+}
+
+#[test]
+fn a_leg_left_in_order_loses_and_doubles_nothing() {
+    //= spec/rvi.md#leaving-a-leg
+    //= type=test
+    //# An end that leaves a leg MUST stop consuming, MUST store its final heads and CLOSED, and only then hang up.
+    //= spec/rvi.md#leaving-a-leg
+    //= type=test
+    //# An end MUST read the peer's final heads only after the leg's socket has hung up.
+    //= spec/ring.md#closing
+    //= type=test
+    //# An end that leaves a ring MUST store its final heads before it stores the state CLOSED with release order,
+    //# and MUST take nothing from the ring afterwards.
+    //= spec/rvi.md#proof
+    //= type=test
+    //# After a leg was left in order everything before the final heads MUST count as taken; after any other end only
+    //# what was settled.
+    let mut pair = Pair::new(1, &failover());
+    for id in 0..4 {
+        pair.send(0, 0, id).expect("room");
+    }
+    pair.ends[0].publish();
+    let mut scratch = Scratch::default();
+    assert_eq!(pair.ends[1].receive(&mut scratch).map(|m| m.head[0]), Some(0));
+    pair.ends[1].leave_leg(at(1), LEG[0]);
+    assert_eq!([4, 0].map(|i| pair.word(0, 1, STATE + i)), [1, 2], "final head, then CLOSED");
+    assert_eq!(pair.receive(), [], "nothing more is taken");
+    assert!(!pair.ends[1].is_up());
+    assert_eq!(pair.send(1, 0, 4), Ok(Sent::Ring), "the sender has not seen it yet");
+    assert_eq!(pair.ends[0].handle_leg_gone(at(2), LEG[0]), LegEnd::Closed);
+    assert_eq!(pair.ends[1].handle_leg_gone(at(2), LEG[0]), LegEnd::Closed);
+    let mut unsent = Vec::new();
+    pair.ends[0].drain_unsent(&mut |channel, octets, unsent_as| unsent.push((channel, octets[0], unsent_as)));
+    assert_eq!(unsent, [1, 2, 3, 4].map(|id| (CHANNEL, id, Unsent::Ring { maybe_taken: false })));
+    assert_eq!(pair.send(3, 0, 5), Err(SendError::NoLeg));
+}
+
+#[test]
+fn after_a_death_what_was_visible_may_have_been_taken() {
+    let mut pair = Pair::new(1, &failover());
+    for id in 0..3 {
+        pair.send(0, 0, id).expect("room");
+        if id < 2 {
+            pair.ends[0].publish();
+        }
+        if id == 0 {
+            assert_eq!(pair.receive(), [0]);
+            pair.ends[1].release();
+        }
+    }
+    assert_eq!(pair.ends[0].handle_leg_gone(at(1), LEG[0]), LegEnd::Died);
+    assert!(pair.events(0).contains(&AssociationEvent::LegDown(LEG[0], LegDownReason::Died)));
+    let mut unsent = Vec::new();
+    pair.ends[0].drain_unsent(&mut |_, octets, unsent_as| unsent.push((octets[0], unsent_as)));
+    let (maybe, not) = (Unsent::Ring { maybe_taken: true }, Unsent::Ring { maybe_taken: false });
+    assert_eq!(unsent, [(1, maybe), (2, not)]);
+}
+
+#[test]
+fn a_leg_whose_head_stands_still_is_given_up_for_another_one() {
+    //= spec/rvi.md#stall
+    //= type=test
+    //# When a peer has taken nothing for 10 ms from a leg on which something is pending, and another leg is up, the
+    //# messages of that leg MUST be sent again by the other one under their numbers.
+    let mut pair = Pair::new(2, &failover());
+    pair.send(0, 0, 1).expect("room");
+    pair.ends[0].publish();
+    pair.events(0);
+    assert_eq!(pair.ends[0].poll_timeout(), Some(at(10)));
+    pair.ends[0].handle_timeout(at(9));
+    assert_eq!(pair.events(0), []);
+    pair.ends[0].handle_timeout(at(10));
+    assert_eq!(pair.events(0), [AssociationEvent::Stalled(LEG[0]), AssociationEvent::Moving(LEG[0])]);
+    pair.ends[0].publish();
+    let status: Vec<_> = pair.ends[0].legs().collect();
+    assert_eq!((status[0].state, status[1].resends), (LegState::Stalled, 1));
+    assert!(!pair.ends[0].is_stalled(), "the other leg is not stuck");
+    assert_eq!(pair.receive(), [1], "once");
+    pair.ends[1].release();
+    pair.ends[0].handle_timeout(at(20));
+    assert_eq!(pair.events(0), [AssociationEvent::LegUp(LEG[0])]);
+    assert!(pair.ends[0].is_drained());
+}
+
+#[test]
+fn with_its_only_leg_stuck_the_association_is_stalled_and_goes_on_with_it() {
+    let mut pair = Pair::new(1, &failover());
+    pair.send(0, 0, 1).expect("room");
+    pair.ends[0].publish();
+    pair.ends[0].handle_timeout(at(10));
+    assert!(pair.ends[0].is_stalled());
+    assert!(pair.ends[0].is_up());
+    assert_eq!(pair.receive(), [1]);
+    pair.ends[1].release();
+    pair.ends[0].handle_timeout(at(20));
+    assert!(!pair.ends[0].is_stalled());
+}
+
+#[test]
+fn no_number_is_given_out_16384_ahead_of_one_that_is_outstanding() {
+    //= spec/rvi.md#numbers
+    //= type=test
+    //# A sender MUST NOT have a message outstanding whose number is 16,384 or more behind the next number of its
+    //# channel.
+    let config = AssociationConfig { park_messages_max: 0, ..AssociationConfig::default() };
+    let mut pair = Pair::new(2, &config);
+    // Find a flow for each leg: the one on leg 0 gets stuck, the other one runs.
+    let stuck = (0..4)
+        .find(|flow| {
+            let before = pair.ends[0].legs().next().map(|leg| leg.tx_messages);
+            pair.send(0, *flow, 0).expect("room");
+            pair.ends[0].legs().next().map(|leg| leg.tx_messages) != before
+        })
+        .expect("some flow goes by leg 0");
+    let running = stuck ^ 1;
+    pair.ends[0].publish();
+    let mut sent = 0;
+    // The peer takes from leg 1 only, as if leg 0 were stuck there: its own view of leg 0 is cut off.
+    pair.ends[1].leave_leg(at(0), LEG[0]);
+    for _ in 0..20_000 {
+        if pair.send(0, running, 1).is_ok() {
+            sent += 1;
+        }
+        pair.ends[0].publish();
+        pair.receive();
+        pair.ends[1].release();
+    }
+    assert!((8_000..16_384).contains(&sent), "{sent} beyond one that is outstanding");
+}
+
+#[test]
+fn a_sleeping_peer_is_rung_for_once_a_sleep() {
+    let mut pair = Pair::new(1, &failover());
+    assert!(pair.ends[1].prepare_sleep(), "nothing to receive");
+    for id in 0..2 {
+        pair.send(0, 0, id).expect("room");
+        pair.ends[0].publish();
+        assert_eq!(pair.ends[0].poll_doorbell(), (id == 0).then_some(LEG[0]));
+    }
+    assert!(!pair.ends[1].prepare_sleep(), "there is something to receive");
+    assert_eq!(pair.receive().len(), 2);
+    pair.ends[1].release();
+    pair.send(0, 0, 2).expect("room");
+    pair.ends[0].publish();
+    assert_eq!(pair.ends[0].poll_doorbell(), None, "the peer is awake");
+}
+
+#[test]
+fn a_sender_that_sleeps_for_room_is_rung_when_there_is_some() {
+    let mut pair = Pair::new(1, &failover());
+    for id in 0..17 {
+        pair.send(0, 0, id).expect("room or parked");
+    }
+    pair.ends[0].publish();
+    assert!(pair.ends[0].prepare_sleep());
+    assert_eq!(pair.receive().len(), 16);
+    assert_eq!(pair.ends[1].poll_doorbell(), None);
+    pair.ends[1].release();
+    assert_eq!(pair.ends[1].poll_doorbell(), Some(LEG[0]));
+    pair.ends[0].wake();
+    pair.ends[0].publish();
+    assert_eq!(pair.receive(), [16]);
+}
+
+#[test]
+fn control_comes_before_data_and_in_order_over_a_full_ring() {
+    let mut pair = Pair::new(1, &failover());
+    pair.send(0, 0, 1).expect("room");
+    for id in 0..100 {
+        let sent = pair.ends[0].send_control(at(0), &[id; 1000]).expect("room or queued");
+        assert_eq!(sent == Sent::Ring, id < 64, "{id}");
+    }
+    pair.ends[0].publish();
+    let mut got = Vec::new();
+    for _ in 0..3 {
+        got.extend(pair.receive());
+        pair.ends[1].release();
+        pair.ends[0].publish();
+    }
+    assert_eq!(got[..65], [(0..64).collect::<Vec<u8>>(), vec![1]].concat());
+    assert_eq!(got[65..], (64..100).collect::<Vec<u8>>());
+}
+
+#[test]
+fn a_message_beyond_the_limit_is_refused() {
+    let mut pair = Pair::new(1, &failover());
+    let limit = vlan_core::limits::MESSAGE_LEN_MAX;
+    let octets = vec![0; limit + 1];
+    let refused = pair.ends[0].send(at(0), CHANNEL, 0, 0, &[Part::Private(&octets)]);
+    assert_eq!(refused, Err(SendError::TooLong { len: limit + 1, limit }));
+    assert_eq!(pair.ends[0].send(at(0), CHANNEL, 0, 0, &[Part::Private(&octets[1..])]), Ok(Sent::Ring));
+}

@@ -1,0 +1,500 @@
+//! The checker: knows every numbered frame that a node accepted, and judges each delivery and the end of a run.
+//!
+//! It checks I-1 (no duplicate within the lives of both processes), I-3 and I-15 (order within each flow, over
+//! relay, barrier and direct together), I-4 (every accepted frame ends once), I-5 (every octet and the vnet state
+//! as sent), and that nothing reaches a stack that is not a member of the frame's LAN.
+
+use std::fmt;
+use std::time::Duration;
+
+use vlan_core::wire::frame::Vnet;
+use vlan_core::{Instant, LanId};
+
+use crate::frame::{self, Addressing, Numbering};
+
+/// A rule that was broken, with what broke it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// The invariant's name, such as `I-3 order`.
+    pub invariant: &'static str,
+    /// When it was seen.
+    pub at: Instant,
+    /// What was seen.
+    pub detail: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} broken at {}: {}", self.invariant, self.at, self.detail)
+    }
+}
+
+/// A place where a stack may be: one node's membership in one LAN, by its place in the plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StationIndex(pub usize);
+
+/// A flow, by its place in the checker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FlowIndex(pub usize);
+
+/// Who may get the frames of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Receivers {
+    /// One station.
+    One(StationIndex),
+    /// Every other member of the LAN.
+    Group,
+    /// Nobody: an attempt to reach another LAN or to use another's address.
+    Nobody,
+}
+
+/// What the checker knows of a flow: its frames are numbered from 0 in the order in which they are accepted.
+#[derive(Debug)]
+pub struct Flow {
+    /// The sending station.
+    pub from: StationIndex,
+    /// Who may get it.
+    pub to: Receivers,
+    /// Addresses and ports.
+    pub addressing: Addressing,
+    lan: LanId,
+    mtu: u16,
+    frames: Vec<FrameRecord>,
+    /// For each station: its life and the highest number it got.
+    last: Vec<(StationIndex, u32, u32)>,
+}
+
+#[derive(Debug)]
+struct FrameRecord {
+    len: u32,
+    accepted: Instant,
+    from_life: u32,
+    /// Stations that should get it, with their lives when it was accepted.
+    expected: Vec<(StationIndex, u32)>,
+    delivered: Vec<(StationIndex, u32)>,
+    refused_by_device: Vec<StationIndex>,
+}
+
+#[derive(Debug)]
+struct Station {
+    lan: LanId,
+    /// The number of this life, and whether it lives.
+    life: u32,
+    is_up: bool,
+    /// Nothing sent by it or to it is judged.
+    is_hostile: bool,
+    /// Times at which no control node served it, and the start of one that goes on.
+    detached: Vec<(Instant, Instant)>,
+    detached_since: Option<Instant>,
+}
+
+/// How the frames of a run ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Audit {
+    /// Unicast frames that nodes accepted.
+    pub accepted: u64,
+    /// Of these, delivered.
+    pub delivered: u64,
+    /// Refused by the receiver's device and counted as `device-full`.
+    pub device_full: u64,
+    /// Sent by or to a process that was killed before they arrived: counted apart (DESIGN.md, section 1).
+    pub apart: u64,
+    /// None of these, with every control node serving both ends: each must stand in a permitted-loss counter.
+    pub lost: u64,
+    /// Lost while no control node served the receiver, which a control node counts as `not-attached`.
+    pub detached: u64,
+    /// Group frames times receivers that should have had them.
+    pub group_expected: u64,
+    /// Of these, delivered.
+    pub group_delivered: u64,
+    /// Of these, refused by a device.
+    pub group_device_full: u64,
+    /// Of these, to or from killed processes.
+    pub group_apart: u64,
+    /// Of these, not for a receiver that no control node served.
+    pub group_detached: u64,
+    /// Of these, lost.
+    pub group_lost: u64,
+    /// Drops that account for these: one for a frame that no receiver had, as its origin may have dropped it
+    /// before it was cloned; else one for each receiver.
+    pub group_drops: u64,
+}
+
+/// How long after it was accepted a frame may still wait in rings to and from a control node that does not run.
+const RELAY_DWELL: Duration = Duration::from_millis(300);
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Checker {
+    stations: Vec<Station>,
+    flows: Vec<Flow>,
+    /// Frames that stacks got, of any kind.
+    pub deliveries: u64,
+}
+
+impl Checker {
+    /// Makes a station known; it is down.
+    pub fn add_station(&mut self, lan: LanId) -> StationIndex {
+        self.stations.push(Station {
+            lan,
+            life: 0,
+            is_up: false,
+            is_hostile: false,
+            detached: Vec::new(),
+            detached_since: Some(Instant::ZERO),
+        });
+        StationIndex(self.stations.len() - 1)
+    }
+
+    /// Nothing sent by the station, or to it, is to be judged.
+    pub fn mark_hostile(&mut self, station: StationIndex) {
+        self.stations[station.0].is_hostile = true;
+    }
+
+    /// A stack came up at `station`: a new life.
+    pub fn station_up(&mut self, station: StationIndex) {
+        let station = &mut self.stations[station.0];
+        station.life += 1;
+        station.is_up = true;
+    }
+
+    /// A control node serves the station from now on, or none does.
+    pub fn attach(&mut self, now: Instant, station: StationIndex, attached: bool) {
+        let station = &mut self.stations[station.0];
+        match (attached, station.detached_since) {
+            (true, Some(since)) => {
+                station.detached.push((since, now));
+                station.detached_since = None;
+            }
+            (false, None) => station.detached_since = Some(now),
+            _ => {}
+        }
+    }
+
+    /// The stack at `station` is gone.
+    pub fn station_down(&mut self, station: StationIndex) {
+        self.stations[station.0].is_up = false;
+    }
+
+    /// Makes a flow known.
+    pub fn add_flow(
+        &mut self,
+        from: StationIndex,
+        to: Receivers,
+        addressing: Addressing,
+        mtu: u16,
+    ) -> FlowIndex {
+        let lan = self.stations[from.0].lan;
+        let flow = Flow { from, to, addressing, lan, mtu, frames: Vec::new(), last: Vec::new() };
+        self.flows.push(flow);
+        FlowIndex(self.flows.len() - 1)
+    }
+
+    /// A flow's record.
+    #[must_use]
+    pub fn flow(&self, flow: FlowIndex) -> &Flow {
+        &self.flows[flow.0]
+    }
+
+    /// How many frames of `flow` were accepted, and how many deliveries it had.
+    #[must_use]
+    pub fn progress(&self, flow: FlowIndex) -> (usize, usize) {
+        let frames = &self.flows[flow.0].frames;
+        (frames.len(), frames.iter().map(|f| f.delivered.len()).sum())
+    }
+
+    /// The octets and vnet state of the flow's next frame.
+    #[must_use]
+    pub fn next_frame(&self, flow: FlowIndex, len: usize) -> (Vnet, Vec<u8>) {
+        let number = self.flows[flow.0].frames.len() as u32;
+        self.frame(flow, number, len)
+    }
+
+    /// The node took the frame that [`Self::next_frame`] made.
+    pub fn frame_accepted(&mut self, now: Instant, flow: FlowIndex, len: usize) {
+        let Self { stations, flows, .. } = self;
+        let record = &mut flows[flow.0];
+        let up = |i: &usize| stations[*i].is_up && !stations[*i].is_hostile;
+        let expected: Vec<_> = match record.to {
+            Receivers::One(StationIndex(to)) => vec![to],
+            Receivers::Group => {
+                let is_receiver = |i: &usize| stations[*i].lan == record.lan && *i != record.from.0;
+                (0..stations.len()).filter(is_receiver).collect()
+            }
+            Receivers::Nobody => Vec::new(),
+        };
+        record.frames.push(FrameRecord {
+            len: len as u32,
+            accepted: now,
+            from_life: stations[record.from.0].life,
+            expected: expected.into_iter().filter(up).map(|i| (StationIndex(i), stations[i].life)).collect(),
+            delivered: Vec::new(),
+            refused_by_device: Vec::new(),
+        });
+    }
+
+    /// A numbered frame is at the device of `station`, which refuses it when `refuse`.
+    ///
+    /// # Errors
+    /// When the frame breaks an invariant.
+    pub fn frame_arrived(
+        &mut self,
+        now: Instant,
+        station: StationIndex,
+        vnet: &Vnet,
+        octets: &[u8],
+        refuse: bool,
+    ) -> Result<Numbering, Violation> {
+        let broken = |invariant, detail: String| Err(Violation { invariant, at: now, detail });
+        let Some(numbering) = frame::parse(octets) else {
+            return broken(
+                "I-5 content",
+                format!("{} octets that nobody sent, at {station:?}", octets.len()),
+            );
+        };
+        let (flow, number) = (FlowIndex(numbering.flow as usize), numbering.number);
+        let Some(record) = self.flows.get(flow.0) else {
+            return broken("I-5 content", format!("{numbering:?} at {station:?}: no such flow"));
+        };
+        let Some(sent) = record.frames.get(number as usize) else {
+            return broken("I-5 content", format!("{numbering:?} at {station:?}: never accepted"));
+        };
+        self.check_receiver(now, station, record, numbering)?;
+        let (expected_vnet, expected) = self.frame(flow, number, sent.len as usize);
+        if expected != octets || expected_vnet != *vnet {
+            let at = expected.iter().zip(octets).position(|(a, b)| a != b);
+            return broken(
+                "I-5 content",
+                format!(
+                    "{numbering:?}: {} of {} octets, first difference at {at:?}, {vnet:?}",
+                    octets.len(),
+                    sent.len
+                ),
+            );
+        }
+        self.check_order(now, station, numbering)?;
+        let life = self.stations[station.0].life;
+        let sent = &mut self.flows[flow.0].frames[number as usize];
+        if refuse {
+            sent.refused_by_device.push(station);
+        } else {
+            sent.delivered.push((station, life));
+            self.deliveries += 1;
+        }
+        Ok(numbering)
+    }
+
+    fn frame(&self, flow: FlowIndex, number: u32, len: usize) -> (Vnet, Vec<u8>) {
+        let record = &self.flows[flow.0];
+        let numbering = Numbering { lan: record.lan.0, flow: flow.0 as u32, number };
+        let vnet = frame::vnet_of(&record.addressing, number, len, record.mtu);
+        (vnet, frame::make(&record.addressing, numbering, len))
+    }
+
+    fn check_receiver(
+        &self,
+        now: Instant,
+        station: StationIndex,
+        flow: &Flow,
+        numbering: Numbering,
+    ) -> Result<(), Violation> {
+        let lan = self.stations[station.0].lan;
+        let meant = match flow.to {
+            Receivers::One(one) => one == station,
+            Receivers::Group => flow.from != station,
+            Receivers::Nobody => false,
+        };
+        if meant && lan == flow.lan && self.stations[station.0].is_up {
+            return Ok(());
+        }
+        let detail =
+            format!("{numbering:?} from {:?} to {:?} came to {station:?} of LAN {lan}", flow.from, flow.to);
+        Err(Violation { invariant: "nothing reaches a non-member", at: now, detail })
+    }
+
+    /// Numbers of a flow only grow at one life of a receiver.
+    fn check_order(
+        &mut self,
+        now: Instant,
+        station: StationIndex,
+        numbering: Numbering,
+    ) -> Result<(), Violation> {
+        let life = self.stations[station.0].life;
+        let record = &mut self.flows[numbering.flow as usize];
+        let Some(last) = record.last.iter_mut().find(|(s, ..)| *s == station) else {
+            record.last.push((station, life, numbering.number));
+            return Ok(());
+        };
+        if last.1 != life || numbering.number > last.2 {
+            (last.1, last.2) = (life, numbering.number);
+            return Ok(());
+        }
+        let frame = &record.frames[numbering.number as usize];
+        let again = frame.delivered.contains(&(station, life)) || frame.refused_by_device.contains(&station);
+        let invariant = if again { "I-1 no duplicate" } else { "I-3 order" };
+        let detail = format!(
+            "{numbering:?} (accepted at {}) came to {station:?} after number {}",
+            frame.accepted, last.2
+        );
+        Err(Violation { invariant, at: now, detail })
+    }
+
+    /// How every frame ended. To be called when nothing is under way any more.
+    #[must_use]
+    pub fn audit(&self) -> Audit {
+        let mut audit = Audit::default();
+        for flow in self.flows.iter().filter(|flow| self.is_judged(flow)) {
+            for frame in &flow.frames {
+                match flow.to {
+                    Receivers::One(to) => self.audit_unicast(&mut audit, flow, frame, to),
+                    Receivers::Group => self.audit_group(&mut audit, flow, frame),
+                    Receivers::Nobody => {}
+                }
+            }
+        }
+        audit
+    }
+
+    /// Lost unicast frames, for a failure's report: flow, number, when it was accepted.
+    pub fn lost(&self) -> impl Iterator<Item = (FlowIndex, u32, Instant)> + '_ {
+        let judged = self.flows.iter().enumerate().filter(|(_, flow)| self.is_judged(flow));
+        judged.flat_map(move |(i, flow)| {
+            flow.frames.iter().enumerate().filter_map(move |(number, frame)| {
+                let mut audit = Audit::default();
+                match flow.to {
+                    Receivers::One(to) => self.audit_unicast(&mut audit, flow, frame, to),
+                    Receivers::Group => self.audit_group(&mut audit, flow, frame),
+                    Receivers::Nobody => {}
+                }
+                (audit.lost + audit.group_lost > 0).then_some((FlowIndex(i), number as u32, frame.accepted))
+            })
+        })
+    }
+
+    fn audit_unicast(&self, audit: &mut Audit, flow: &Flow, frame: &FrameRecord, to: StationIndex) {
+        audit.accepted += 1;
+        if !frame.delivered.is_empty() {
+            audit.delivered += 1;
+        } else if !frame.refused_by_device.is_empty() {
+            audit.device_full += 1;
+        } else if !self.both_lived(flow, frame, to) {
+            audit.apart += 1;
+        } else if self.was_detached(frame, to) {
+            audit.detached += 1;
+        } else {
+            audit.lost += 1;
+        }
+    }
+
+    fn audit_group(&self, audit: &mut Audit, flow: &Flow, frame: &FrameRecord) {
+        let lost_before = audit.group_lost;
+        for &(to, _) in &frame.expected {
+            audit.group_expected += 1;
+            if frame.delivered.iter().any(|(s, _)| *s == to) {
+                audit.group_delivered += 1;
+            } else if frame.refused_by_device.contains(&to) {
+                audit.group_device_full += 1;
+            } else if !self.both_lived(flow, frame, to) {
+                audit.group_apart += 1;
+            } else if self.was_detached(frame, to) {
+                audit.group_detached += 1;
+            } else {
+                audit.group_lost += 1;
+            }
+        }
+        let reached = !frame.delivered.is_empty() || !frame.refused_by_device.is_empty();
+        let lost = audit.group_lost - lost_before;
+        audit.group_drops += if reached { lost } else { lost.min(1) };
+    }
+
+    fn is_judged(&self, flow: &Flow) -> bool {
+        let hostile = |s: StationIndex| self.stations[s.0].is_hostile;
+        !hostile(flow.from) && !matches!(flow.to, Receivers::One(to) if hostile(to))
+    }
+
+    /// True when no control node served the receiver at some time while the frame may have been at one.
+    fn was_detached(&self, frame: &FrameRecord, to: StationIndex) -> bool {
+        let station = &self.stations[to.0];
+        let until = frame.accepted + RELAY_DWELL;
+        let now = station.detached_since.map(|since| (since, until));
+        station.detached.iter().copied().chain(now).any(|(from, to)| from < until && to >= frame.accepted)
+    }
+
+    fn both_lived(&self, flow: &Flow, frame: &FrameRecord, to: StationIndex) -> bool {
+        let lives = |s: StationIndex, life| self.stations[s.0].is_up && self.stations[s.0].life == life;
+        let receiver = frame.expected.iter().find(|(s, _)| *s == to);
+        lives(flow.from, frame.from_life) && receiver.is_some_and(|&(s, life)| lives(s, life))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vlan_core::MacAddress;
+
+    fn two_stations() -> (Checker, StationIndex, FlowIndex) {
+        let mut checker = Checker::default();
+        let a = checker.add_station(LanId(10));
+        let b = checker.add_station(LanId(10));
+        checker.add_station(LanId(20));
+        for i in 0..3 {
+            checker.station_up(StationIndex(i));
+            checker.attach(Instant::ZERO, StationIndex(i), true);
+        }
+        let addressing = Addressing {
+            source_mac: MacAddress([2, 0, 1, 0, 0, 1]),
+            destination_mac: MacAddress([2, 0, 1, 0, 0, 2]),
+            source: "10.1.0.1".parse().unwrap(),
+            destination: "10.1.0.2".parse().unwrap(),
+            source_port: 9,
+        };
+        let flow = checker.add_flow(a, Receivers::One(b), addressing, 1500);
+        (checker, b, flow)
+    }
+
+    /// Accepts `count` frames and returns them.
+    fn send(checker: &mut Checker, flow: FlowIndex, count: usize) -> Vec<(Vnet, Vec<u8>)> {
+        (0..count)
+            .map(|_| {
+                let frame = checker.next_frame(flow, 100);
+                checker.frame_accepted(Instant::from_nanos(1), flow, 100);
+                frame
+            })
+            .collect()
+    }
+
+    fn arrive(checker: &mut Checker, station: StationIndex, frame: &(Vnet, Vec<u8>)) -> Option<&'static str> {
+        checker.frame_arrived(Instant::ZERO, station, &frame.0, &frame.1, false).err().map(|v| v.invariant)
+    }
+
+    #[test]
+    fn each_broken_rule_is_named() {
+        let (mut checker, b, flow) = two_stations();
+        let frames = send(&mut checker, flow, 4);
+        assert_eq!(arrive(&mut checker, b, &frames[0]), None);
+        assert_eq!(arrive(&mut checker, b, &frames[2]), None);
+        assert_eq!(arrive(&mut checker, b, &frames[2]), Some("I-1 no duplicate"));
+        assert_eq!(arrive(&mut checker, b, &frames[1]), Some("I-3 order"));
+        assert_eq!(arrive(&mut checker, StationIndex(2), &frames[3]), Some("nothing reaches a non-member"));
+        let mut changed = frames[3].clone();
+        changed.1[99] ^= 1;
+        assert_eq!(arrive(&mut checker, b, &changed), Some("I-5 content"));
+        let mut unsummed = frames[3].clone();
+        unsummed.0.flags ^= Vnet::NEEDS_CSUM;
+        assert_eq!(arrive(&mut checker, b, &unsummed), Some("I-5 content"));
+        let audit = checker.audit();
+        assert_eq!((audit.accepted, audit.delivered, audit.lost, audit.apart), (4, 2, 2, 0));
+    }
+
+    #[test]
+    fn a_new_life_of_the_receiver_begins_anew_and_excuses_what_the_old_one_did_not_get() {
+        let (mut checker, b, flow) = two_stations();
+        let frames = send(&mut checker, flow, 3);
+        assert_eq!(arrive(&mut checker, b, &frames[1]), None);
+        checker.station_down(b);
+        checker.station_up(b);
+        assert_eq!(arrive(&mut checker, b, &frames[1]), None);
+        let audit = checker.audit();
+        assert_eq!((audit.delivered, audit.lost, audit.apart), (1, 0, 2));
+    }
+}

@@ -1,0 +1,16 @@
+//! The deterministic simulator of Weft: `Node` and `ControlNode` as they ship, a simulated clock, shared-memory
+//! legs, model IP stacks, a menu of faults, and checkers after every step.
+//!
+//! A run is a function of its [`plan::Plan`], which is a function of a seed. [`runner`] runs seeds, [`scenarios`]
+//! holds the named ones, [`world::World`] is the simulated platform.
+
+pub mod checker;
+pub mod coverage;
+pub mod event;
+pub mod frame;
+pub mod journal;
+pub mod plan;
+pub mod runner;
+pub mod scenarios;
+pub mod stack;
+pub mod world;

@@ -1,0 +1,214 @@
+//! What a run consists of: the platform, the traffic, and which faults may come. A function of the seed.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use rvi::ShmConfig;
+use vlan_core::random::Random;
+use vlan_core::wire::control::InterfaceAddress;
+use vlan_core::{ControlNodeSerial, LanId, MacAddress, NodeNumber, VifNumber};
+
+use crate::coverage::Fault;
+use crate::stack::StackTimes;
+
+/// A LAN of the platform.
+#[derive(Clone, Debug)]
+pub struct LanPlan {
+    /// Its number.
+    pub id: LanId,
+    /// Its MTU in octets.
+    pub mtu: u16,
+    /// Whether port security checks IP addresses as well as MACs.
+    pub checks_addresses: bool,
+    /// Its members, as places in the list of nodes.
+    pub members: Vec<usize>,
+}
+
+/// A station: one node's membership in one LAN.
+#[derive(Clone, Copy, Debug)]
+pub struct StationPlan {
+    /// The node, as its place in the list.
+    pub node: usize,
+    /// Its interface's number in the node.
+    pub vif: VifNumber,
+    /// The LAN, as its place in the list.
+    pub lan: usize,
+    /// Its MAC.
+    pub mac: MacAddress,
+    /// Its IPv4 address.
+    pub ipv4: InterfaceAddress,
+    /// Its IPv6 address.
+    pub ipv6: InterfaceAddress,
+}
+
+/// How much is sent, and how large it is.
+#[derive(Clone, Debug)]
+pub struct TrafficPlan {
+    /// Flows of each ordered pair of stations of a LAN.
+    pub flows_per_pair: usize,
+    /// Mean pause between two bursts of a flow.
+    pub interval: Duration,
+    /// Datagrams of a burst, at most.
+    pub burst_max: u64,
+    /// Of 100 datagrams, how many are longer than a kilobyte.
+    pub large_percent: u64,
+    /// Broadcast flows of each station.
+    pub group_flows: usize,
+    /// Flows to stations of other LANs, in the whole platform.
+    pub misdirected_flows: usize,
+}
+
+/// Everything about a run that is fixed before it starts.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The seed that the run is a function of.
+    pub seed: u64,
+    /// Fabrics, so legs of each association: 1 or 2.
+    pub fabrics: u8,
+    /// Nodes; their numbers start from 1.
+    pub nodes: usize,
+    /// Control nodes.
+    pub control_nodes: usize,
+    /// LANs.
+    pub lans: Vec<LanPlan>,
+    /// The node that writes what it likes into its legs, if any. It is a member of no LAN with others' traffic
+    /// expectations: nothing sent by it or to it is judged.
+    pub hostile: Option<usize>,
+    /// Rings of legs to control nodes.
+    pub control_rings: ShmConfig,
+    /// Rings of legs between nodes.
+    pub pair_rings: ShmConfig,
+    /// How fast neighbour caches age.
+    pub stack_times: StackTimes,
+    /// What is sent.
+    pub traffic: TrafficPlan,
+    /// Faults to inject, at random times; empty for scripted scenarios.
+    pub fault_menu: Vec<Fault>,
+    /// How many of them.
+    pub faults: usize,
+    /// How long traffic and faults last after the platform is up.
+    pub duration: Duration,
+}
+
+impl Plan {
+    /// A calm platform of `nodes` nodes in one LAN over two fabrics, full-sized rings, no faults: what scripted
+    /// scenarios start from.
+    #[must_use]
+    pub fn calm(seed: u64, nodes: usize) -> Self {
+        let lan =
+            LanPlan { id: LanId(10), mtu: 16_896, checks_addresses: false, members: (0..nodes).collect() };
+        Self {
+            seed,
+            fabrics: 2,
+            nodes,
+            control_nodes: 1,
+            lans: vec![lan],
+            hostile: None,
+            control_rings: ShmConfig { slots_log2: 10, arena_len: 1 << 18 },
+            pair_rings: ShmConfig { slots_log2: 10, arena_len: 1 << 18 },
+            stack_times: StackTimes {
+                reachable: Duration::from_millis(150),
+                retransmit: Duration::from_millis(50),
+            },
+            traffic: TrafficPlan {
+                flows_per_pair: 2,
+                interval: Duration::from_millis(2),
+                burst_max: 4,
+                large_percent: 5,
+                group_flows: 1,
+                misdirected_flows: 0,
+            },
+            fault_menu: Vec::new(),
+            faults: 0,
+            duration: Duration::from_millis(200),
+        }
+    }
+
+    /// The plan that belongs to `seed`: two to five nodes, one or two LANs, often a node outside a LAN, small and
+    /// large rings, and `faults` faults out of the whole menu.
+    #[must_use]
+    pub fn of_seed(seed: u64, faults: usize) -> Self {
+        let mut random = Random::new(seed ^ 0x7765_6674_2d73_696d);
+        let nodes = 2 + random.below(4) as usize;
+        let mut plan = Self::calm(seed, nodes);
+        plan.fabrics = 1 + u8::from(random.below(4) > 0);
+        plan.lans[0].checks_addresses = random.below(2) == 0;
+        if nodes > 2 && random.below(2) == 0 {
+            // The last node is no member: in another LAN, or in none.
+            plan.lans[0].members.pop();
+        }
+        if random.below(2) == 0 {
+            let from = random.below(nodes as u64 - 1) as usize;
+            plan.lans.push(LanPlan {
+                id: LanId(20),
+                mtu: 1500,
+                checks_addresses: random.below(2) == 0,
+                members: (from..nodes).collect(),
+            });
+            plan.traffic.misdirected_flows = 1 + random.below(2) as usize;
+        }
+        if nodes > 2 && random.below(4) == 0 {
+            plan.hostile = Some(random.below(nodes as u64) as usize);
+        }
+        plan.control_rings = rings(&mut random);
+        plan.pair_rings = rings(&mut random);
+        plan.traffic.flows_per_pair = 1 + random.below(3) as usize;
+        plan.traffic.interval = Duration::from_micros(300 + random.below(4000));
+        plan.traffic.burst_max = 1 + random.below(16);
+        plan.traffic.large_percent = [0, 2, 20][random.below(3) as usize];
+        plan.traffic.group_flows = random.below(3) as usize;
+        plan.fault_menu = Fault::ALL.into_iter().filter(|_| random.below(3) > 0).collect();
+        plan.faults = faults;
+        plan.duration = Duration::from_millis(150 + random.below(350));
+        plan
+    }
+
+    /// The stations, LAN by LAN and member by member.
+    #[must_use]
+    pub fn stations(&self) -> Vec<StationPlan> {
+        let mut stations = Vec::new();
+        let mut vifs = vec![0_u16; self.nodes];
+        for (place, lan) in self.lans.iter().enumerate() {
+            for &node in &lan.members {
+                vifs[node] += 1;
+                let count = stations.len() as u32 + 1;
+                let mac = MacAddress::from_counter(SERIAL, count).unwrap_or(MacAddress::NULL);
+                stations.push(StationPlan {
+                    node,
+                    vif: VifNumber(vifs[node]),
+                    lan: place,
+                    mac,
+                    ipv4: ipv4(lan.id, node),
+                    ipv6: ipv6(lan.id, node),
+                });
+            }
+        }
+        stations
+    }
+
+    /// The number of the node at a place.
+    #[must_use]
+    pub fn number(node: usize) -> NodeNumber {
+        NodeNumber(node as u16 + 1)
+    }
+}
+
+/// The serial of the control node that all MACs come from.
+pub const SERIAL: ControlNodeSerial = ControlNodeSerial(1);
+
+fn ipv4(lan: LanId, node: usize) -> InterfaceAddress {
+    let address = Ipv4Addr::new(10, lan.0 as u8, 0, node as u8 + 1);
+    InterfaceAddress { address: IpAddr::V4(address), prefix: 24 }
+}
+
+fn ipv6(lan: LanId, node: usize) -> InterfaceAddress {
+    let address = Ipv6Addr::new(0xfd00, lan.0, 0, 0, 0, 0, 0, node as u16 + 1);
+    InterfaceAddress { address: IpAddr::V6(address), prefix: 64 }
+}
+
+/// Rings from starved to comfortable; the arena is often the least that one may have.
+fn rings(random: &mut Random) -> ShmConfig {
+    let slots_log2 = [3, 5, 7, 10][random.below(4) as usize];
+    let arena_len = [1 << 18, 1 << 19][random.below(2) as usize];
+    ShmConfig { slots_log2, arena_len }
+}

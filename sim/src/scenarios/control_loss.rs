@@ -1,0 +1,161 @@
+//! A control node dies: at every step, again and again, with frames in every place.
+
+use super::{Scenario, boot, boot_to_direct, ms};
+use crate::checker::Violation;
+use crate::plan::Plan;
+use crate::world::World;
+
+pub(super) const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "a_control_node_killed_between_consume_and_publish_loses_nothing_it_had_not_settled",
+        plan: relay_only,
+        script: killed_before_publishing,
+    },
+    Scenario {
+        name: "a_control_node_killed_between_publish_and_settle_duplicates_nothing",
+        plan: relay_only,
+        script: killed_before_settling,
+    },
+    Scenario {
+        name: "a_control_node_killed_with_24_members_between_consume_and_push",
+        plan: many_members,
+        script: killed_before_publishing,
+    },
+    Scenario {
+        name: "a_control_node_killed_at_every_step_of_its_start",
+        plan: |seed| Plan::calm(seed, 3),
+        script: killed_at_every_step,
+    },
+    Scenario {
+        name: "direct_traffic_goes_on_while_the_control_node_is_dead",
+        plan: |seed| Plan::calm(seed, 3),
+        script: dead_for_long,
+    },
+    Scenario {
+        name: "a_barrier_whose_control_node_dies_keeps_order",
+        plan: busy_pair,
+        script: dies_around_barriers,
+    },
+];
+
+/// Group traffic and relayed traffic alone: the pairs are cut, so no direct RVI takes anything away.
+fn relay_only(seed: u64) -> Plan {
+    let mut plan = Plan::calm(seed, 3);
+    plan.traffic.group_flows = 2;
+    plan
+}
+
+fn many_members(seed: u64) -> Plan {
+    let mut plan = Plan::calm(seed, 24);
+    plan.traffic.flows_per_pair = 0;
+    plan.traffic.group_flows = 1;
+    plan.traffic.large_percent = 0;
+    plan.traffic.interval = ms(8);
+    plan
+}
+
+fn busy_pair(seed: u64) -> Plan {
+    let mut plan = Plan::calm(seed, 2);
+    plan.traffic.interval = std::time::Duration::from_micros(100);
+    plan.traffic.burst_max = 8;
+    plan
+}
+
+fn cut_all(world: &mut World) {
+    for a in 0..world.plan.nodes {
+        for b in a + 1..world.plan.nodes {
+            world.cut(Plan::number(a), Plan::number(b), None);
+        }
+    }
+}
+
+fn killed_before_publishing(world: &mut World) -> Result<(), Violation> {
+    killed_in_batch(world, true)
+}
+
+fn killed_before_settling(world: &mut World) -> Result<(), Violation> {
+    killed_in_batch(world, false)
+}
+
+fn killed_in_batch(world: &mut World, before_publishing: bool) -> Result<(), Violation> {
+    boot(world)?;
+    cut_all(world);
+    world.start_traffic();
+    for _ in 0..6 {
+        world.run_for(ms(15))?;
+        world.kill_control_in_next_batch(before_publishing);
+        world.run_for(ms(10))?;
+        world.start_control_again();
+    }
+    world.run_for(ms(30))
+}
+
+fn killed_at_every_step(world: &mut World) -> Result<(), Violation> {
+    world.start_traffic();
+    for calls in 0..60 {
+        world.kill_control_after_calls(calls);
+        world.run_for(ms(12))?;
+        world.start_control_again();
+        world.run_for(ms(3))?;
+    }
+    world.run_for(ms(30))
+}
+
+fn dead_for_long(world: &mut World) -> Result<(), Violation> {
+    boot_to_direct(world)?;
+    world.kill_control();
+    world.run_for(ms(1500))?;
+    world.start_control_again();
+    world.run_for(ms(100))
+}
+
+fn dies_around_barriers(world: &mut World) -> Result<(), Violation> {
+    boot(world)?;
+    world.start_traffic();
+    for round in 0..20 {
+        world.run_for(std::time::Duration::from_micros(2_000 + 300 * round))?;
+        world.kill_control();
+        world.run_for(ms(8))?;
+        world.start_control_again();
+        world.run_for(ms(15))?;
+        world.cut(Plan::number(0), Plan::number(1), None);
+        world.run_for(ms(5))?;
+        world.heal(Plan::number(0), Plan::number(1));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::scenarios::testing::passes;
+
+    #[test]
+    fn a_control_node_killed_between_consume_and_publish_loses_nothing_it_had_not_settled() {
+        passes("a_control_node_killed_between_consume_and_publish_loses_nothing_it_had_not_settled");
+    }
+
+    #[test]
+    fn a_control_node_killed_between_publish_and_settle_duplicates_nothing() {
+        passes("a_control_node_killed_between_publish_and_settle_duplicates_nothing");
+    }
+
+    #[test]
+    fn a_control_node_killed_with_24_members_between_consume_and_push() {
+        passes("a_control_node_killed_with_24_members_between_consume_and_push");
+    }
+
+    #[test]
+    fn a_control_node_killed_at_every_step_of_its_start() {
+        passes("a_control_node_killed_at_every_step_of_its_start");
+    }
+
+    #[test]
+    fn direct_traffic_goes_on_while_the_control_node_is_dead() {
+        passes("direct_traffic_goes_on_while_the_control_node_is_dead");
+    }
+
+    #[test]
+    fn a_barrier_whose_control_node_dies_keeps_order() {
+        passes("a_barrier_whose_control_node_dies_keeps_order");
+    }
+}

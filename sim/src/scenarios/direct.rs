@@ -1,0 +1,183 @@
+//! Direct RVIs: the barrier, cuts, legs that die, nodes that die.
+
+use std::time::Duration;
+
+use super::{Scenario, boot, boot_to_direct, ms};
+use crate::checker::Violation;
+use crate::plan::Plan;
+use crate::world::World;
+
+pub(super) const SCENARIOS: &[Scenario] = &[
+    Scenario { name: "a_barrier_at_full_rate_keeps_order", plan: full_rate, script: barrier_at_full_rate },
+    Scenario {
+        name: "a_cut_and_a_heal_lose_nothing",
+        plan: |seed| Plan::calm(seed, 3),
+        script: cut_and_heal,
+    },
+    Scenario {
+        name: "one_leg_cut_and_healed_under_load_loses_nothing",
+        plan: full_rate,
+        script: cut_and_heal_a_leg,
+    },
+    Scenario { name: "one_leg_dies_with_and_without_relay", plan: full_rate, script: one_leg_dies },
+    Scenario { name: "both_legs_flap", plan: full_rate, script: both_legs_flap },
+    Scenario {
+        name: "a_node_killed_under_load_comes_back",
+        plan: |seed| Plan::calm(seed, 3),
+        script: node_killed,
+    },
+    Scenario { name: "every_timer_3_ms_late", plan: |seed| Plan::calm(seed, 3), script: late_timers },
+    Scenario {
+        name: "one_end_gets_its_leg_much_later_or_never",
+        plan: |seed| Plan::calm(seed, 3),
+        script: late_introductions,
+    },
+];
+
+/// Two nodes that send as much as they are let.
+fn full_rate(seed: u64) -> Plan {
+    let mut plan = Plan::calm(seed, 2);
+    plan.traffic.flows_per_pair = 4;
+    plan.traffic.interval = Duration::from_micros(100);
+    plan.traffic.burst_max = 16;
+    plan.traffic.large_percent = 1;
+    plan
+}
+
+fn barrier_at_full_rate(world: &mut World) -> Result<(), Violation> {
+    boot(world)?;
+    world.start_traffic();
+    world.run_for(ms(60))?;
+    world.expect_direct(0, 1)
+}
+
+fn cut_and_heal(world: &mut World) -> Result<(), Violation> {
+    boot_to_direct(world)?;
+    world.expect_direct(0, 1)?;
+    for _ in 0..5 {
+        world.cut(Plan::number(0), Plan::number(1), None);
+        world.run_for(ms(20))?;
+        world.heal(Plan::number(0), Plan::number(1));
+        world.run_for(ms(40))?;
+    }
+    world.expect_nothing_lost()
+}
+
+fn cut_and_heal_a_leg(world: &mut World) -> Result<(), Violation> {
+    boot(world)?;
+    world.start_traffic();
+    world.run_for(ms(40))?;
+    for round in 0..6 {
+        let leg = vlan_core::LegNumber(round % 2);
+        world.cut(Plan::number(0), Plan::number(1), Some(leg));
+        world.run_for(ms(8))?;
+        world.heal(Plan::number(0), Plan::number(1));
+        world.run_for(ms(12))?;
+    }
+    world.expect_nothing_lost()
+}
+
+fn one_leg_dies(world: &mut World) -> Result<(), Violation> {
+    boot(world)?;
+    world.start_traffic();
+    world.run_for(ms(40))?;
+    world.expect_direct(0, 1)?;
+    world.hang_up_leg(0, 1, 0);
+    world.run_for(ms(20))?;
+    world.kill_control();
+    world.run_for(ms(10))?;
+    world.hang_up_leg(0, 1, 1);
+    world.run_for(ms(40))?;
+    world.start_control_again();
+    world.run_for(ms(60))
+}
+
+fn both_legs_flap(world: &mut World) -> Result<(), Violation> {
+    boot(world)?;
+    world.start_traffic();
+    for round in 0..24 {
+        world.run_for(Duration::from_micros(1_000 + 700 * (round % 7)))?;
+        world.hang_up_leg(0, 1, (round % 2) as u8);
+    }
+    world.run_for(ms(40))
+}
+
+fn node_killed(world: &mut World) -> Result<(), Violation> {
+    boot_to_direct(world)?;
+    for _ in 0..4 {
+        world.kill_node_at(1);
+        world.run_for(ms(30))?;
+        world.start_node_again(1);
+        world.run_for(ms(80))?;
+    }
+    Ok(())
+}
+
+fn late_timers(world: &mut World) -> Result<(), Violation> {
+    world.make_timers_late(ms(3));
+    boot_to_direct(world)?;
+    world.cut(Plan::number(0), Plan::number(1), None);
+    world.run_for(ms(30))?;
+    world.heal(Plan::number(0), Plan::number(1));
+    world.kill_control();
+    world.run_for(ms(30))?;
+    world.start_control_again();
+    world.run_for(ms(80))
+}
+
+fn late_introductions(world: &mut World) -> Result<(), Violation> {
+    world.make_introductions_late(ms(30));
+    boot_to_direct(world)?;
+    for _ in 0..4 {
+        world.cut(Plan::number(0), Plan::number(1), None);
+        world.run_for(ms(15))?;
+        world.heal(Plan::number(0), Plan::number(1));
+        world.run_for(ms(50))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::scenarios::testing::passes;
+
+    #[test]
+    fn a_barrier_at_full_rate_keeps_order() {
+        passes("a_barrier_at_full_rate_keeps_order");
+    }
+
+    #[test]
+    fn a_cut_and_a_heal_lose_nothing() {
+        passes("a_cut_and_a_heal_lose_nothing");
+    }
+
+    #[test]
+    fn one_leg_cut_and_healed_under_load_loses_nothing() {
+        passes("one_leg_cut_and_healed_under_load_loses_nothing");
+    }
+
+    #[test]
+    fn one_leg_dies_with_and_without_relay() {
+        passes("one_leg_dies_with_and_without_relay");
+    }
+
+    #[test]
+    fn both_legs_flap() {
+        passes("both_legs_flap");
+    }
+
+    #[test]
+    fn a_node_killed_under_load_comes_back() {
+        passes("a_node_killed_under_load_comes_back");
+    }
+
+    #[test]
+    fn every_timer_3_ms_late() {
+        passes("every_timer_3_ms_late");
+    }
+
+    #[test]
+    fn one_end_gets_its_leg_much_later_or_never() {
+        passes("one_end_gets_its_leg_much_later_or_never");
+    }
+}

@@ -1,0 +1,212 @@
+//! The simulated platform: processes, the sockets between them, stacks, traffic, faults, and the run loop.
+//!
+//! A [`World`] is one more host of the machines: it does for `Node` and `ControlNode` what the agent and the
+//! control node's runtime do, in simulated time. What a batch costs, how long a notice takes and what goes wrong
+//! are drawn from the plan's seed.
+
+mod connections;
+mod control_host;
+mod converge;
+mod faults;
+mod hostile;
+mod inspect;
+mod node_host;
+mod process;
+mod script;
+mod sink;
+mod traffic;
+
+use std::time::Duration;
+
+use vlan_core::random::Random;
+use vlan_core::{Instant, LegNumber, NodeNumber};
+
+use crate::checker::{Checker, StationIndex, Violation};
+use crate::coverage::Coverage;
+use crate::event::EventQueue;
+use crate::journal::Journal;
+use crate::plan::{Plan, StationPlan};
+
+pub use converge::Outcome;
+
+use connections::{Connection, ConnectionIndex, Party, Side};
+use control_host::ControlHost;
+use node_host::NodeHost;
+use traffic::Source;
+
+/// Something that happens at a moment.
+#[derive(Debug)]
+enum Event {
+    /// A process runs a batch, unless a later event has taken this one's place.
+    Run { party: Party, ticket: u64 },
+    /// A node's attempt to connect a leg to a control node succeeds or fails.
+    Connect { node: usize, life: u32, control: usize, leg: LegNumber },
+    /// An end of a connection is told that it is up.
+    LegUp { connection: ConnectionIndex, side: Side },
+    /// An end of a connection is told that the other has hung up.
+    HangUp { connection: ConnectionIndex, side: Side },
+    /// A traffic source sends.
+    Traffic { source: usize },
+    /// A stack's timers.
+    Stack { node: usize, life: u32 },
+    /// A dead process is started again.
+    Start { party: Party },
+    /// A fault of the menu.
+    Fault,
+    /// A lasting fault ends.
+    Relief { party: Party },
+    /// A pair that was cut is healed.
+    Heal { a: NodeNumber, b: NodeNumber },
+    /// The hostile node does something.
+    Hostile,
+}
+
+/// What goes wrong with the fabric as a whole for a while.
+#[derive(Clone, Copy, Debug, Default)]
+struct Weather {
+    /// Notices of hang-ups take up to this long.
+    late_hang_up: Duration,
+    /// Of 100 attempts to connect to a control node, how many fail.
+    connect_failure_percent: u64,
+    /// One end of a new pair leg gets it up to this much later; one in four never.
+    late_introduction: Duration,
+}
+
+/// See the module.
+pub struct World {
+    /// What the run consists of.
+    pub plan: Plan,
+    /// What happened.
+    pub journal: Journal,
+    /// What every frame should become.
+    pub checker: Checker,
+    /// Which faults met which states.
+    pub coverage: Coverage,
+    random: Random,
+    queue: EventQueue<Event>,
+    stations: Vec<StationPlan>,
+    nodes: Vec<NodeHost>,
+    controls: Vec<ControlHost>,
+    connections: Vec<Connection>,
+    sources: Vec<Source>,
+    weather: Weather,
+    /// Timers of processes that start come up to this much late.
+    timers_late: Duration,
+    /// Pairs cut by the administrator.
+    cuts: Vec<(NodeNumber, NodeNumber, Option<LegNumber>)>,
+    faults_left: usize,
+    traffic_on: bool,
+    violation: Option<Violation>,
+    /// Counters of processes that have died.
+    dead: inspect::Losses,
+}
+
+impl World {
+    /// Builds the platform of `plan`; every process starts within the first milliseconds.
+    #[must_use]
+    pub fn new(plan: Plan, trace: bool) -> Self {
+        let stations = plan.stations();
+        let mut checker = Checker::default();
+        for station in &stations {
+            let place = checker.add_station(plan.lans[station.lan].id);
+            if plan.hostile == Some(station.node) {
+                checker.mark_hostile(place);
+            }
+        }
+        let random = Random::new(plan.seed);
+        let mut world = Self {
+            journal: Journal::new(trace),
+            checker,
+            coverage: Coverage::default(),
+            random,
+            queue: EventQueue::new(),
+            nodes: (0..plan.nodes).map(|_| NodeHost::default()).collect(),
+            controls: (0..plan.control_nodes).map(|_| ControlHost::default()).collect(),
+            connections: Vec::new(),
+            sources: Vec::new(),
+            weather: Weather::default(),
+            timers_late: Duration::ZERO,
+            cuts: Vec::new(),
+            faults_left: 0,
+            traffic_on: false,
+            violation: None,
+            dead: inspect::Losses::default(),
+            stations,
+            plan,
+        };
+        let parties =
+            (0..world.controls.len()).map(Party::Control).chain((0..world.nodes.len()).map(Party::Node));
+        for party in parties.collect::<Vec<_>>() {
+            let at = world.soon(Duration::from_millis(3));
+            world.queue.schedule(at, Event::Start { party });
+        }
+        world.add_sources();
+        if world.plan.hostile.is_some() {
+            world.queue.schedule(Instant::from_nanos(5_000_000), Event::Hostile);
+        }
+        world
+    }
+
+    /// The simulated time.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        self.queue.now()
+    }
+
+    /// Runs until `until`.
+    ///
+    /// # Errors
+    /// When an invariant breaks.
+    pub fn run_until(&mut self, until: Instant) -> Result<(), Violation> {
+        while let Some(event) = self.queue.take_next(until) {
+            self.handle(event);
+            if let Some(violation) = self.violation.take() {
+                return Err(violation);
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs for `duration`.
+    ///
+    /// # Errors
+    /// When an invariant breaks.
+    pub fn run_for(&mut self, duration: Duration) -> Result<(), Violation> {
+        self.run_until(self.now() + duration)
+    }
+
+    fn handle(&mut self, event: Event) {
+        let now = self.now();
+        match event {
+            Event::Run { party, ticket } => self.run_party(now, party, ticket),
+            Event::Connect { node, life, control, leg } => self.connect(now, node, life, control, leg),
+            Event::LegUp { connection, side } => self.leg_up(now, connection, side),
+            Event::HangUp { connection, side } => self.hang_up_noticed(now, connection, side),
+            Event::Traffic { source } => self.source_sends(now, source),
+            Event::Stack { node, life } => self.stack_timers(now, node, life),
+            Event::Start { party } => self.start(now, party),
+            Event::Fault => self.inject_next_fault(now),
+            Event::Relief { party } => self.relieve(now, party),
+            Event::Heal { a, b } => self.heal(a, b),
+            Event::Hostile => self.hostile_acts(now),
+        }
+    }
+
+    /// Records the first broken invariant; the run ends after this event.
+    fn break_invariant(&mut self, violation: Violation) {
+        self.violation.get_or_insert(violation);
+    }
+
+    /// A moment within the next `span`, at random.
+    fn soon(&mut self, span: Duration) -> Instant {
+        self.now() + Duration::from_nanos(self.random.below(span.as_nanos() as u64 + 1))
+    }
+
+    fn chance(&mut self, percent: u64) -> bool {
+        self.random.below(100) < percent
+    }
+
+    fn station_at(&self, node: usize, vif: vlan_core::VifNumber) -> Option<StationIndex> {
+        self.stations.iter().position(|s| s.node == node && s.vif == vif).map(StationIndex)
+    }
+}

@@ -1,0 +1,201 @@
+//! The host of a control node: its runtime's loop in simulated time.
+
+use switch_server::control_node::{
+    ArpMode, Command, ControlNode, ControlNodeConfig, ControlNodeEvent, LanConfig, MemberConfig, NodeEntry,
+    Output, PortSecurity,
+};
+use vlan_core::{CabinetNumber, Instant, LegNumber, NodeNumber, ProcessId};
+
+use super::World;
+use super::connections::Party;
+use super::process::Schedule;
+use crate::checker::StationIndex;
+use crate::plan::{Plan, SERIAL};
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct ControlHost {
+    pub schedule: Schedule,
+    /// The machine, while the process lives.
+    pub machine: Option<ControlNode>,
+    /// It dies in its next batch that takes something, with these of its writes undone.
+    pub undo_at_death: Option<super::faults::Undo>,
+}
+
+impl World {
+    /// Starts a control node's process.
+    pub(super) fn start_control(&mut self, now: Instant, control: usize) {
+        let process = ProcessId(self.random.next_u64());
+        let seed = self.random.next_u64();
+        let config = self.control_config(process, seed);
+        let host = &mut self.controls[control];
+        host.schedule.reborn(process);
+        host.schedule.timers_late = self.timers_late;
+        host.undo_at_death = None;
+        host.machine = Some(ControlNode::new(config));
+        self.journal.line(now, format_args!("control node {control} starts as {process}"));
+        self.run_at(Party::Control(control), now);
+        // What the administrator cut stays cut: the management tool asks again.
+        for (a, b, leg) in self.cuts.clone() {
+            self.command(now, Command::Cut { a, b, leg });
+        }
+    }
+
+    fn control_config(&self, process: ProcessId, seed: u64) -> ControlNodeConfig {
+        let lans = self.plan.lans.iter().enumerate().map(|(place, lan)| {
+            let members = self.stations.iter().filter(|s| s.lan == place).map(|s| MemberConfig {
+                node: Plan::number(s.node),
+                vif: s.vif,
+                mac: s.mac,
+                interface: format!("lan{}", lan.id),
+                addresses: vec![s.ipv4, s.ipv6],
+                gateways: Vec::new(),
+            });
+            LanConfig {
+                id: lan.id,
+                name: format!("lan{}", lan.id),
+                mtu: lan.mtu,
+                arp: ArpMode::Relay,
+                port_security: if lan.checks_addresses { PortSecurity::Address } else { PortSecurity::Mac },
+                members: members.collect(),
+            }
+        });
+        let nodes =
+            (0..self.plan.nodes).map(|n| NodeEntry { number: Plan::number(n), name: format!("node{n}") });
+        ControlNodeConfig {
+            serial: SERIAL,
+            cabinet: CabinetNumber(1),
+            process,
+            epoch: 1,
+            seed,
+            nodes: nodes.collect(),
+            lans: lans.collect(),
+        }
+    }
+
+    /// One batch of a control node. Between any two calls into the machine the process may die.
+    pub(super) fn run_control(&mut self, now: Instant, control: usize) {
+        let Some(mut machine) = self.controls[control].machine.take() else { return };
+        let over = self.control_batch(now, control, &mut machine);
+        self.controls[control].machine = Some(machine);
+        match over {
+            Some((messages, more)) => {
+                let deadline = self.controls[control].machine.as_ref().and_then(ControlNode::poll_timeout);
+                self.batch_over(now, Party::Control(control), messages, deadline, more);
+            }
+            None => self.end_control(now, control),
+        }
+    }
+
+    fn control_batch(
+        &mut self,
+        now: Instant,
+        control: usize,
+        machine: &mut ControlNode,
+    ) -> Option<(usize, bool)> {
+        machine.wake();
+        if machine.poll_timeout().is_some_and(|at| at <= now)
+            && self.controls[control].schedule.timer_fired(now)
+        {
+            machine.handle_timeout(now);
+        }
+        self.control_step(control)?;
+        let budget = self.controls[control].schedule.budget();
+        let before = self.memory_before_death(control);
+        let taken = machine.pump(now, budget);
+        if let Some(before) = before
+            && taken > 0
+        {
+            self.undo_writes(control, &before);
+            return None;
+        }
+        self.control_step(control)?;
+        while let Some((node, process, leg)) = machine.poll_doorbell() {
+            let peer = Party::Node(usize::from(node.0) - 1);
+            self.ring(Party::Control(control), peer, process, leg);
+        }
+        self.control_step(control)?;
+        while let Some(output) = machine.poll_output() {
+            self.control_output(now, control, output);
+            self.control_step(control)?;
+        }
+        if taken == budget {
+            return Some((taken, true));
+        }
+        Some((taken, !machine.prepare_sleep()))
+    }
+
+    fn control_step(&mut self, control: usize) -> Option<()> {
+        (!self.controls[control].schedule.dies_now()).then_some(())
+    }
+
+    fn control_output(&mut self, now: Instant, control: usize, output: Output) {
+        match output {
+            Output::Introduce { a, b, leg } => self.introduce(a, b, leg),
+            Output::CloseLeg { node, process, leg } => {
+                let peer = Party::Node(usize::from(node.0) - 1);
+                self.close_leg(Party::Control(control), peer, process, leg);
+            }
+            Output::Report { node, id, items } => {
+                self.journal.line(now, format_args!("report {id} of node {node}: {} items", items.len()));
+            }
+            Output::Log(event) => {
+                self.note_attachment(now, &event);
+                self.journal.line(now, format_args!("control node {control}: {event}"));
+            }
+        }
+    }
+
+    fn note_attachment(&mut self, now: Instant, event: &ControlNodeEvent) {
+        let (number, attached) = match event {
+            ControlNodeEvent::Attached { node, .. } => (*node, true),
+            ControlNodeEvent::Detached { node, .. } => (*node, false),
+            _ => return,
+        };
+        for (place, station) in self.stations.iter().enumerate() {
+            if Plan::number(station.node) == number {
+                self.checker.attach(now, StationIndex(place), attached);
+            }
+        }
+    }
+
+    /// The administrator asks every living control node for something.
+    pub(super) fn command(&mut self, now: Instant, command: Command) {
+        for control in 0..self.controls.len() {
+            if let Some(machine) = &mut self.controls[control].machine {
+                machine.handle_command(now, command);
+                self.run_at(Party::Control(control), now);
+            }
+        }
+    }
+
+    /// Cuts the direct RVIs of two nodes, or one leg, until [`Self::heal`].
+    pub fn cut(&mut self, a: NodeNumber, b: NodeNumber, leg: Option<LegNumber>) {
+        self.cuts.push((a, b, leg));
+        let now = self.now();
+        self.journal.line(now, format_args!("cut {a} {b} {leg:?}"));
+        self.command(now, Command::Cut { a, b, leg });
+    }
+
+    /// Heals whatever was cut between two nodes.
+    pub fn heal(&mut self, a: NodeNumber, b: NodeNumber) {
+        self.cuts.retain(|(of, and, _)| (*of, *and) != (a, b));
+        let now = self.now();
+        self.journal.line(now, format_args!("heal {a} {b}"));
+        self.command(now, Command::Heal { a, b, leg: None });
+    }
+
+    /// The process dies: its sockets go with it.
+    pub(super) fn end_control(&mut self, now: Instant, control: usize) {
+        if self.controls[control].machine.is_none() {
+            return;
+        }
+        self.bury_control(control);
+        self.journal.line(now, format_args!("control node {control} dies"));
+        self.controls[control].machine = None;
+        for place in 0..self.stations.len() {
+            self.checker.attach(now, StationIndex(place), false);
+        }
+        self.hang_up_all(Party::Control(control));
+    }
+}

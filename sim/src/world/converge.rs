@@ -1,0 +1,201 @@
+//! The end of a run: heal everything, then all must be well within a bound (I-8), and every frame accounted for.
+
+use std::time::Duration;
+
+use vlan_core::{DropReason, Instant};
+
+use super::World;
+use super::connections::Party;
+use super::inspect::PERMITTED;
+use crate::checker::{Audit, Receivers, StationIndex, Violation};
+use crate::coverage::Coverage;
+
+/// All member nodes are attached, with their addresses, this long after the last fault: the longest pause
+/// between two attempts to connect is 625 ms, and a leg left by a node that went silent is given up after 1 s.
+const ATTACH_MAX: Duration = Duration::from_secs(4);
+/// All pairs have talked this long after that: neighbours are asked for again within 150 ms.
+const TALK_MAX: Duration = Duration::from_secs(3);
+/// What was held or parked is gone after this.
+const DRAIN: Duration = Duration::from_millis(300);
+/// How long the idle platform is watched.
+const IDLE: Duration = Duration::from_millis(200);
+/// Batches that an idle process may run in that time: heartbeats and neighbour probes.
+const IDLE_BATCHES_MAX: u64 = 150;
+
+/// What a run came to.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// How the frames ended.
+    pub audit: Audit,
+    /// Drops that machines counted, by reason.
+    pub drops: vlan_core::counters::DropCounters,
+    /// Which faults met which states.
+    pub coverage: Coverage,
+    /// Hash of the journal and its length.
+    pub digest: (u64, u64),
+    /// Simulated time at the end.
+    pub ended: Instant,
+}
+
+impl World {
+    /// Heals everything and checks that the platform becomes well again, and that every frame is accounted for.
+    ///
+    /// # Errors
+    /// The first invariant that breaks.
+    pub fn converge(&mut self) -> Result<Outcome, Violation> {
+        self.heal_everything();
+        let attach_until = self.now() + ATTACH_MAX;
+        while !self.everybody_is_attached() {
+            if self.now() >= attach_until {
+                return Err(self.stuck(format!("not attached: {:?}", self.who_is_not_attached())));
+            }
+            self.run_for(Duration::from_millis(10))?;
+        }
+        self.everybody_talks()?;
+        self.run_for(DRAIN)?;
+        self.watch_idle()?;
+        for node in 0..self.nodes.len() {
+            self.check_node(node);
+        }
+        for control in 0..self.controls.len() {
+            self.check_control(control);
+        }
+        // Takes nothing but the violation that the checks may have left.
+        self.run_for(Duration::ZERO)?;
+        if let Some(violation) = self.violation.take() {
+            return Err(violation);
+        }
+        self.account()
+    }
+
+    fn heal_everything(&mut self) {
+        let now = self.now();
+        self.stop_traffic();
+        self.faults_left = 0;
+        self.timers_late = Duration::ZERO;
+        self.plan.fault_menu.clear();
+        self.journal.line(now, format_args!("everything is healed"));
+        let controls = (0..self.controls.len()).map(Party::Control);
+        let parties: Vec<_> = controls.chain((0..self.nodes.len()).map(Party::Node)).collect();
+        for party in parties {
+            self.relieve(now, party);
+            let schedule = self.schedule(party);
+            schedule.dies_after = None;
+            schedule.paused_until = now;
+            if let Party::Control(control) = party {
+                self.controls[control].undo_at_death = None;
+            }
+            self.start(now, party);
+            self.run_at(party, now);
+        }
+        for (a, b) in self.cut_pairs() {
+            self.heal(a, b);
+        }
+    }
+
+    fn everybody_is_attached(&self) -> bool {
+        self.who_is_not_attached().is_empty()
+    }
+
+    /// Stations that do not have all their addresses on an attached node yet.
+    fn who_is_not_attached(&self) -> Vec<usize> {
+        let well = |station: &crate::plan::StationPlan| {
+            let host = &self.nodes[station.node];
+            let stack = host.stacks.get(&station.vif.0);
+            host.machine.as_ref().is_some_and(|m| m.is_attached())
+                && stack.is_some_and(|s| s.has(station.ipv4.address) && s.has(station.ipv6.address))
+        };
+        let judged = |station: &crate::plan::StationPlan| Some(station.node) != self.plan.hostile;
+        let unwell = self.stations.iter().enumerate().filter(|(_, s)| judged(s) && !well(s));
+        unwell.map(|(place, _)| place).collect()
+    }
+
+    /// Every pair of every LAN gets a datagram through both ways, over IPv4 and IPv6.
+    fn everybody_talks(&mut self) -> Result<(), Violation> {
+        let mut probes = Vec::new();
+        for from in 0..self.stations.len() {
+            for to in 0..self.stations.len() {
+                let (a, b) = (self.stations[from], self.stations[to]);
+                let judged = Some(a.node) != self.plan.hostile && Some(b.node) != self.plan.hostile;
+                if from != to && a.lan == b.lan && judged {
+                    probes.push(self.add_pair_source(from, to, true));
+                    probes.push(self.add_pair_source(from, to, false));
+                }
+            }
+        }
+        let until = self.now() + TALK_MAX;
+        while !probes.is_empty() {
+            let now = self.now();
+            if now >= until {
+                let silent: Vec<_> = probes.iter().map(|&p| self.describe(p)).collect();
+                return Err(self.stuck(format!("no word got through: {silent:?}")));
+            }
+            for &probe in &probes {
+                self.send_one(now, probe);
+            }
+            self.run_for(Duration::from_millis(60))?;
+            probes.retain(|&probe| self.checker.progress(self.sources[probe].flow).1 == 0);
+        }
+        Ok(())
+    }
+
+    fn describe(&self, source: usize) -> String {
+        let flow = self.checker.flow(self.sources[source].flow);
+        let to = match flow.to {
+            Receivers::One(StationIndex(to)) => to.to_string(),
+            other => format!("{other:?}"),
+        };
+        let family = if flow.addressing.source.is_ipv4() { "IPv4" } else { "IPv6" };
+        let accepted = self.checker.progress(self.sources[source].flow).0;
+        format!("{} to {to} by {family}, {accepted} accepted", flow.from.0)
+    }
+
+    /// An idle process hardly runs (I-9).
+    fn watch_idle(&mut self) -> Result<(), Violation> {
+        let batches = |world: &Self| -> Vec<u64> {
+            let nodes = world.nodes.iter().map(|n| n.schedule.batches);
+            nodes.chain(world.controls.iter().map(|c| c.schedule.batches)).collect()
+        };
+        let before = batches(self);
+        self.run_for(IDLE)?;
+        let ran: Vec<u64> = batches(self).iter().zip(&before).map(|(after, before)| after - before).collect();
+        // Every neighbour may be probed: three probes and three answers, each a batch or two.
+        let most = IDLE_BATCHES_MAX + 24 * self.stations.len() as u64;
+        match ran.iter().find(|&&ran| ran > most) {
+            Some(_) => {
+                let detail = format!("batches of idle processes in {IDLE:?}: {ran:?}");
+                Err(Violation { invariant: "I-9 timers", at: self.now(), detail })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Every accepted frame ended once: delivered, or counted as a permitted loss (I-4).
+    fn account(&mut self) -> Result<Outcome, Violation> {
+        let audit = self.checker.audit();
+        let drops = self.losses().drops;
+        let permitted: u64 = PERMITTED.iter().map(|&reason| drops.of(reason)).sum();
+        let permitted = permitted - drops.of(DropReason::DeviceFull);
+        let lost = audit.lost + audit.group_drops;
+        // Unicast for a member that is not attached is a refusal with its own counter.
+        let refused = drops.of(DropReason::NotAttached);
+        let unaccounted = lost > permitted || lost + audit.detached > permitted + refused;
+        if unaccounted {
+            let first: Vec<_> = self
+                .checker
+                .lost()
+                .take(8)
+                .map(|(f, n, at)| format!("flow {} number {n} of {at}", f.0))
+                .collect();
+            let counted: Vec<_> = drops.iter().map(|(reason, n)| format!("{reason} {n}")).collect();
+            let detail = format!("{lost} lost, {permitted} counted; {first:?}; {counted:?}; {audit:?}");
+            return Err(Violation { invariant: "I-4 every frame ends once", at: self.now(), detail });
+        }
+        let coverage = self.coverage.clone();
+        Ok(Outcome { audit, drops, coverage, digest: self.journal.digest(), ended: self.now() })
+    }
+
+    pub(super) fn stuck(&self, detail: String) -> Violation {
+        Violation { invariant: "I-8 progress", at: self.now(), detail }
+    }
+}

@@ -1,0 +1,331 @@
+//! The menu of faults: what each does, to whom, and the state that it met.
+
+use std::time::Duration;
+
+use rvi::Region;
+use rvi::ring::layout;
+use vlan_core::driver::Path;
+use vlan_core::{Instant, LegNumber, NodeNumber};
+
+use super::connections::{Party, Side};
+use super::{Event, World};
+use crate::coverage::{ControlState, Fault, PairState};
+use crate::plan::Plan;
+
+/// `head` and `settled` of both rings: what a consumer writes into its own region.
+const CONSUMER_WORDS: [usize; 2] = [layout::DATA_HEAD, layout::CONTROL_HEAD];
+
+/// Which of a control node's writes never happened, because it died before them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Undo {
+    /// It published what it forwarded, and died before it settled anything with the senders.
+    Settling,
+    /// It took messages and died before it published any.
+    Everything,
+}
+
+/// The memory that a control node writes, as it was before a batch.
+pub(super) struct MemoryBefore {
+    undo: Undo,
+    regions: Vec<(Region, Vec<u8>)>,
+}
+
+impl World {
+    // --- which fault met which state --------------------------------------------------------------------------
+
+    /// Counts a fault of a process with the state of each pair that it is part of.
+    pub(super) fn count_fault_of(&mut self, fault: Fault, party: Party) {
+        let control = self.control_state();
+        for (a, b) in self.pairs() {
+            let concerned = match party {
+                Party::Node(node) => a == node || b == node,
+                Party::Control(_) => true,
+            };
+            if concerned {
+                let pair = self.pair_state(a, b);
+                self.coverage.count(fault, pair, control);
+            }
+        }
+    }
+
+    fn count_fault_between(&mut self, fault: Fault, a: usize, b: usize) {
+        let (pair, control) = (self.pair_state(a, b), self.control_state());
+        self.coverage.count(fault, pair, control);
+    }
+
+    /// Pairs of nodes that share a LAN.
+    fn pairs(&self) -> Vec<(usize, usize)> {
+        let mut pairs = Vec::new();
+        for a in 0..self.nodes.len() {
+            for b in a + 1..self.nodes.len() {
+                if self.plan.lans.iter().any(|lan| lan.members.contains(&a) && lan.members.contains(&b)) {
+                    pairs.push((a, b));
+                }
+            }
+        }
+        pairs
+    }
+
+    /// The state of a pair, as its first node sees it.
+    pub(super) fn pair_state(&self, a: usize, b: usize) -> PairState {
+        let (Some(machine), Some(_)) = (&self.nodes[a].machine, &self.nodes[b].machine) else {
+            return PairState::Dead;
+        };
+        let number = Plan::number(b);
+        let path = machine
+            .interfaces()
+            .flat_map(|interface| interface.peers.iter())
+            .filter(|peer| peer.node == number)
+            .map(|peer| peer.path)
+            .max_by_key(|path| !matches!(path, Path::Relay));
+        match path {
+            Some(Path::Barrier { .. }) => PairState::Barrier,
+            Some(Path::Closing) => PairState::Leaving,
+            Some(Path::Direct) if self.legs_between(a, b) > 1 => PairState::DirectTwoLegs,
+            Some(Path::Direct) => PairState::DirectOneLeg,
+            Some(Path::Relay) | None => PairState::Relay,
+        }
+    }
+
+    pub(super) fn legs_between(&self, a: usize, b: usize) -> usize {
+        let ends = (Party::Node(a), Party::Node(b));
+        let between = |c: &super::Connection| {
+            (c.first.party, c.second.party) == ends || (c.second.party, c.first.party) == ends
+        };
+        self.open_connections().filter(|(_, c)| c.is_whole() && between(c)).count()
+    }
+
+    pub(super) fn control_state(&self) -> ControlState {
+        if self.controls.iter().all(|c| c.machine.is_none()) {
+            return ControlState::Down;
+        }
+        let attached = |n: &super::NodeHost| n.machine.as_ref().is_none_or(|m| m.is_attached());
+        if self.nodes.iter().all(attached) { ControlState::Up } else { ControlState::Restarting }
+    }
+
+    // --- injecting ------------------------------------------------------------------------------------------
+
+    /// Spreads `faults` faults of the plan's menu over its duration.
+    pub fn start_faults(&mut self) {
+        self.faults_left = self.plan.faults;
+        if self.faults_left > 0 && !self.plan.fault_menu.is_empty() {
+            let at = self.soon(self.plan.duration / self.plan.faults as u32);
+            self.queue.schedule(at, Event::Fault);
+        }
+    }
+
+    pub(super) fn inject_next_fault(&mut self, now: Instant) {
+        if self.faults_left == 0 {
+            return;
+        }
+        self.faults_left -= 1;
+        let place = self.random.below(self.plan.fault_menu.len() as u64) as usize;
+        let fault = self.plan.fault_menu[place];
+        self.inject(now, fault);
+        let mean = self.plan.duration.as_nanos() as u64 / self.plan.faults as u64;
+        // Now and then two faults in one moment: that is where the rare states are.
+        let pause =
+            if self.chance(30) { self.random.below(300_000) } else { self.random.below(2 * mean + 1) };
+        self.queue.schedule(now + Duration::from_nanos(pause), Event::Fault);
+    }
+
+    /// Injects one fault somewhere.
+    pub fn inject(&mut self, now: Instant, fault: Fault) {
+        let node = self.random.below(self.nodes.len() as u64) as usize;
+        let control = self.random.below(self.controls.len() as u64) as usize;
+        let any = if self.chance(25) { Party::Control(control) } else { Party::Node(node) };
+        self.journal.line(now, format_args!("fault: {}", fault.name()));
+        match fault {
+            Fault::NodeCrash => self.crash(now, Party::Node(node), fault),
+            Fault::ControlCrash => self.crash(now, Party::Control(control), fault),
+            Fault::ControlCrashInBatch => {
+                let undo = if self.chance(50) { Undo::Settling } else { Undo::Everything };
+                self.crash_in_batch(control, undo);
+            }
+            Fault::Cut | Fault::CutLeg | Fault::Heal => self.drill(now, fault),
+            Fault::PairHangUp | Fault::ControlHangUp => self.hang_up_somewhere(fault),
+            Fault::Pause => self.pause(any, None),
+            Fault::SmallBudget => {
+                let budget = 1 + self.random.below(4) as usize;
+                self.schedule(any).small_budget = Some(budget);
+                self.lasting(fault, any);
+            }
+            Fault::LateTimers => {
+                self.schedule(any).timers_late = Duration::from_millis(3);
+                self.lasting(fault, any);
+            }
+            Fault::DeviceFull => {
+                self.nodes[node].refuse_percent = 1 + self.random.below(60);
+                self.lasting_uncounted(Party::Node(node));
+            }
+            Fault::LateHangUp => {
+                self.weather.late_hang_up = Duration::from_micros(200 + self.random.below(30_000));
+                self.lasting_uncounted(any);
+            }
+            Fault::ConnectFailure => {
+                self.weather.connect_failure_percent = 30 + self.random.below(71);
+                self.lasting_uncounted(any);
+            }
+            Fault::LateIntroduction => {
+                self.weather.late_introduction = Duration::from_millis(1 + self.random.below(60));
+                self.lasting_uncounted(any);
+            }
+            // These come with the plan: its rings, and its hostile node.
+            Fault::Starved | Fault::Hostile => {}
+        }
+    }
+
+    /// A process dies, now or within its next batch, and is started again after a while.
+    fn crash(&mut self, now: Instant, party: Party, fault: Fault) {
+        self.count_fault_of(fault, party);
+        if self.chance(50) {
+            let calls = self.random.below(20) as u32;
+            self.schedule(party).dies_after = Some(calls);
+            self.wake(party);
+        } else {
+            self.kill(now, party);
+        }
+        let pause = if self.chance(30) { 1_000_000 } else { 100_000_000 };
+        let at = self.soon(Duration::from_nanos(pause));
+        self.queue.schedule(at, Event::Start { party });
+    }
+
+    /// A control node dies in its next batch that takes something.
+    pub(super) fn crash_in_batch(&mut self, control: usize, undo: Undo) {
+        self.count_fault_of(Fault::ControlCrashInBatch, Party::Control(control));
+        self.controls[control].undo_at_death = Some(undo);
+        let at = self.soon(Duration::from_millis(60));
+        self.queue.schedule(at, Event::Start { party: Party::Control(control) });
+    }
+
+    /// A process dies now.
+    pub(super) fn kill(&mut self, now: Instant, party: Party) {
+        match party {
+            Party::Node(node) => self.end_node(now, node),
+            Party::Control(control) => self.end_control(now, control),
+        }
+    }
+
+    /// Starts a process unless it lives.
+    pub(super) fn start(&mut self, now: Instant, party: Party) {
+        match party {
+            Party::Node(node) if self.nodes[node].machine.is_none() => self.start_node(now, node),
+            Party::Control(control) if self.controls[control].machine.is_none() => {
+                self.start_control(now, control);
+            }
+            _ => {}
+        }
+    }
+
+    fn drill(&mut self, now: Instant, fault: Fault) {
+        if fault == Fault::Heal {
+            if let Some(&(a, b, _)) = self.cuts.first() {
+                self.count_fault_between(fault, usize::from(a.0) - 1, usize::from(b.0) - 1);
+                self.heal(a, b);
+            }
+            return;
+        }
+        let pairs = self.pairs();
+        if pairs.is_empty() {
+            return;
+        }
+        let (a, b) = pairs[self.random.below(pairs.len() as u64) as usize];
+        let leg = LegNumber(self.random.below(u64::from(self.plan.fabrics)) as u8);
+        self.count_fault_between(fault, a, b);
+        let (a, b) = (Plan::number(a), Plan::number(b));
+        self.cut(a, b, (fault == Fault::CutLeg).then_some(leg));
+        let until = now + Duration::from_nanos(self.random.below(80_000_000));
+        self.queue.schedule(until, Event::Heal { a, b });
+    }
+
+    /// The socket of a leg hangs up at one end although both processes live.
+    fn hang_up_somewhere(&mut self, fault: Fault) {
+        let is_control = |c: &super::Connection| matches!(c.first.party, Party::Control(_));
+        let wanted = fault == Fault::ControlHangUp;
+        let open: Vec<_> = self
+            .open_connections()
+            .filter(|(_, c)| c.is_whole() && is_control(c) == wanted)
+            .map(|(index, c)| (index, c.first.party, c.second.party))
+            .collect();
+        if open.is_empty() {
+            return;
+        }
+        let (index, first, second) = open[self.random.below(open.len() as u64) as usize];
+        match (first, second) {
+            (Party::Node(a), Party::Node(b)) => self.count_fault_between(fault, a, b),
+            _ => self.count_fault_of(fault, second),
+        }
+        // Nobody left it in order: both hosts see the same.
+        self.hang_up(index, Side::First);
+        self.hang_up(index, Side::Second);
+    }
+
+    /// A process does not run for `span`, or for 1 to 200 ms.
+    pub(super) fn pause(&mut self, party: Party, span: Option<Duration>) {
+        let drawn = if self.chance(50) { 1 + self.random.below(15) } else { 1 + self.random.below(200) };
+        let until = self.now() + span.unwrap_or(Duration::from_millis(drawn));
+        self.count_fault_of(Fault::Pause, party);
+        self.schedule(party).paused_until = until;
+        self.run_at(party, until);
+    }
+
+    fn lasting(&mut self, fault: Fault, party: Party) {
+        self.count_fault_of(fault, party);
+        self.lasting_uncounted(party);
+    }
+
+    /// A fault that ends after 5 to 100 ms; it is counted whenever it bites.
+    fn lasting_uncounted(&mut self, party: Party) {
+        let at = self.now() + Duration::from_nanos(5_000_000 + self.random.below(95_000_000));
+        self.queue.schedule(at, Event::Relief { party });
+    }
+
+    /// The lasting faults of a process, and the weather, are over.
+    pub(super) fn relieve(&mut self, _now: Instant, party: Party) {
+        self.weather = super::Weather::default();
+        let schedule = self.schedule(party);
+        schedule.small_budget = None;
+        schedule.timers_late = Duration::ZERO;
+        if let Party::Node(node) = party {
+            self.nodes[node].refuse_percent = 0;
+        }
+    }
+
+    /// Pairs that are cut now.
+    pub(super) fn cut_pairs(&self) -> Vec<(NodeNumber, NodeNumber)> {
+        self.cuts.iter().map(|&(a, b, _)| (a, b)).collect()
+    }
+
+    // --- death within a batch -------------------------------------------------------------------------------
+
+    /// Copies what a control node may write in the batch that it is to die in.
+    pub(super) fn memory_before_death(&mut self, control: usize) -> Option<MemoryBefore> {
+        let undo = self.controls[control].undo_at_death?;
+        let life = self.controls[control].schedule.life;
+        let own = self.open_connections().filter_map(|(_, c)| {
+            let end = c.end(Side::First);
+            (end.party == Party::Control(control) && end.life == life).then(|| end.region.clone()).flatten()
+        });
+        let regions = own.map(|region| {
+            let mut octets = vec![0; region.len()];
+            region.read(0, &mut octets);
+            (region, octets)
+        });
+        Some(MemoryBefore { undo, regions: regions.collect() })
+    }
+
+    /// Takes back the writes that a control node did not live to do.
+    pub(super) fn undo_writes(&mut self, control: usize, before: &MemoryBefore) {
+        self.controls[control].undo_at_death = None;
+        for (region, octets) in &before.regions {
+            match before.undo {
+                Undo::Everything => region.write(0, octets),
+                Undo::Settling => {
+                    for words in CONSUMER_WORDS {
+                        region.write(words, &octets[words..words + 8]);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Reading the machines' own counters and bounds: the ledger, the permitted losses, the queues.
+
+use switch_node::node::Node;
+use switch_server::control_node::ControlNode;
+use vlan_core::DropReason;
+use vlan_core::counters::DropCounters;
+
+use super::World;
+use crate::checker::Violation;
+
+/// Frames that an interface may hold besides those that came back from a direct RVI that ended.
+const HELD_MAX: usize = 256 + 2 * 16_384;
+/// The losses that an accepted frame may suffer (DESIGN.md, section 1).
+pub(super) const PERMITTED: [DropReason; 4] =
+    [DropReason::Expired, DropReason::EgressFull, DropReason::DeviceFull, DropReason::PeerGone];
+
+/// Drops counted by machines.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Losses {
+    pub drops: DropCounters,
+}
+
+impl Losses {
+    fn add(&mut self, drops: &DropCounters) {
+        for (reason, frames) in drops.iter() {
+            self.drops.add_many(reason, frames);
+        }
+    }
+
+    fn add_node(&mut self, machine: &Node) {
+        for interface in machine.interfaces() {
+            self.add(&interface.counters.drops);
+        }
+    }
+
+    fn add_control(&mut self, machine: &ControlNode) {
+        for lan in machine.status().lans {
+            self.add(&lan.drops);
+        }
+    }
+}
+
+impl World {
+    /// Keeps the counters of a node's process that is about to die, and checks them one last time.
+    pub(super) fn bury_node(&mut self, node: usize) {
+        self.check_node(node);
+        if let Some(machine) = &self.nodes[node].machine {
+            self.dead.add_node(machine);
+        }
+    }
+
+    /// The same for a control node.
+    pub(super) fn bury_control(&mut self, control: usize) {
+        if let Some(machine) = &self.controls[control].machine {
+            self.dead.add_control(machine);
+        }
+    }
+
+    /// What all machines, living and dead, have counted as dropped.
+    pub(super) fn losses(&self) -> Losses {
+        let mut losses = self.dead.clone();
+        for machine in self.nodes.iter().filter_map(|n| n.machine.as_ref()) {
+            losses.add_node(machine);
+        }
+        for machine in self.controls.iter().filter_map(|c| c.machine.as_ref()) {
+            losses.add_control(machine);
+        }
+        losses
+    }
+
+    /// What every machine knows, for a failure's report.
+    #[must_use]
+    pub fn describe_machines(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for (place, host) in self.nodes.iter().enumerate() {
+            let Some(machine) = &host.machine else { continue };
+            lines.push(format!("node {place}: attached {}", machine.is_attached()));
+            for interface in machine.interfaces() {
+                let counters = interface.counters;
+                lines.push(format!(
+                    "  vif {}: direct {} out {} in, relay {} out {} in, {} held, drops {:?}",
+                    interface.config.vif,
+                    counters.sent_direct.frames,
+                    counters.received_direct.frames,
+                    counters.sent_relay.frames,
+                    counters.received_relay.frames,
+                    interface.held,
+                    counters.drops.iter().collect::<Vec<_>>()
+                ));
+                let peers = interface.peers.iter();
+                lines.extend(peers.map(|p| {
+                    format!("    to node {} {:?} {:?}, process {}", p.node, p.path, p.direct, p.process)
+                }));
+            }
+        }
+        for machine in self.controls.iter().filter_map(|c| c.machine.as_ref()) {
+            let status = machine.status();
+            for lan in status.lans {
+                let drops: Vec<_> = lan.drops.iter().collect();
+                lines.push(format!("LAN {}: {:?}, drops {drops:?}", lan.id, lan.ledger));
+            }
+            lines.extend(status.rvis.iter().map(|rvi| format!("{rvi:?}")));
+        }
+        lines
+    }
+
+    /// Checks a node's ledger and bounds (I-7, "the ledger closes").
+    pub(super) fn check_node(&mut self, node: usize) {
+        let host = &self.nodes[node];
+        let Some(machine) = &host.machine else { return };
+        let (mut sent, mut received, mut dropped, mut held, mut refused) = (0, 0, 0, 0, 0);
+        for interface in machine.interfaces() {
+            let counters = interface.counters;
+            sent += counters.sent_direct.frames + counters.sent_relay.frames;
+            received += counters.received_direct.frames + counters.received_relay.frames;
+            dropped += counters.drops.total();
+            refused += counters.drops.of(DropReason::DeviceFull);
+            held += interface.held;
+        }
+        let fault = if held > HELD_MAX {
+            Some(("I-7 bounds", format!("{held} frames held")))
+        } else if host.taken > sent + dropped + held as u64 {
+            let taken = host.taken;
+            Some(("the ledger closes", format!("{taken} taken, {sent} sent, {dropped} dropped, {held} held")))
+        } else if received != host.delivered {
+            let delivered = host.delivered;
+            Some(("the ledger closes", format!("{delivered} delivered, {received} counted")))
+        } else if refused != host.refused {
+            let by_device = host.refused;
+            Some(("the ledger closes", format!("{by_device} refused by devices, {refused} counted")))
+        } else {
+            None
+        };
+        if let Some((invariant, what)) = fault {
+            let detail = format!("node {node}: {what}");
+            self.break_invariant(Violation { invariant, at: self.now(), detail });
+        }
+    }
+
+    /// Checks a control node's ledger.
+    pub(super) fn check_control(&mut self, control: usize) {
+        let Some(machine) = &self.controls[control].machine else { return };
+        let open = machine.status().lans.into_iter().find(|lan| !lan.ledger.closes(lan.drops.total()));
+        if let Some(lan) = open {
+            let detail = format!(
+                "control node {control}, LAN {}: {:?} with {} drops",
+                lan.id,
+                lan.ledger,
+                lan.drops.total()
+            );
+            self.break_invariant(Violation { invariant: "the ledger closes", at: self.now(), detail });
+        }
+    }
+}

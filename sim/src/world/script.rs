@@ -1,0 +1,128 @@
+//! What scripted scenarios do to a world, and what they expect of it.
+
+use std::time::Duration;
+
+use vlan_core::LegNumber;
+
+use super::World;
+use super::connections::{Party, Side};
+use super::faults::Undo;
+use crate::checker::Violation;
+use crate::coverage::{Fault, PairState};
+
+impl World {
+    /// The control node dies now.
+    pub fn kill_control(&mut self) {
+        self.count_fault_of(Fault::ControlCrash, Party::Control(0));
+        let now = self.now();
+        self.kill(now, Party::Control(0));
+    }
+
+    /// The control node dies after this many more calls into its machine.
+    pub fn kill_control_after_calls(&mut self, calls: u32) {
+        self.count_fault_of(Fault::ControlCrash, Party::Control(0));
+        self.schedule(Party::Control(0)).dies_after = Some(calls);
+        self.wake(Party::Control(0));
+    }
+
+    /// The control node dies in its next batch that takes something: before it has published what it forwarded,
+    /// or after that and before it has settled it with the senders.
+    pub fn kill_control_in_next_batch(&mut self, before_publishing: bool) {
+        self.count_fault_of(Fault::ControlCrashInBatch, Party::Control(0));
+        let undo = if before_publishing { Undo::Everything } else { Undo::Settling };
+        self.controls[0].undo_at_death = Some(undo);
+    }
+
+    /// The control node is started again, unless it lives.
+    pub fn start_control_again(&mut self) {
+        let now = self.now();
+        self.start(now, Party::Control(0));
+    }
+
+    /// A node dies now.
+    pub fn kill_node_at(&mut self, node: usize) {
+        self.count_fault_of(Fault::NodeCrash, Party::Node(node));
+        let now = self.now();
+        self.kill(now, Party::Node(node));
+    }
+
+    /// A node is started again, unless it lives.
+    pub fn start_node_again(&mut self, node: usize) {
+        let now = self.now();
+        self.start(now, Party::Node(node));
+    }
+
+    /// The socket of one leg between two nodes hangs up although both live.
+    pub fn hang_up_leg(&mut self, a: usize, b: usize, leg: u8) {
+        let is_it = |c: &super::Connection| {
+            let ends = (c.first.party, c.second.party);
+            let pair = (Party::Node(a), Party::Node(b));
+            (ends == pair || ends == (pair.1, pair.0)) && c.leg == LegNumber(leg) && c.is_whole()
+        };
+        let found = self.open_connections().find(|(_, c)| is_it(c)).map(|(index, _)| index);
+        if let Some(index) = found {
+            self.count_fault_of(Fault::PairHangUp, Party::Node(a));
+            self.hang_up(index, Side::First);
+            self.hang_up(index, Side::Second);
+        }
+    }
+
+    /// A node does not run for `span`.
+    pub fn pause_node(&mut self, node: usize, span: Duration) {
+        self.pause(Party::Node(node), Some(span));
+    }
+
+    /// The control node does not run for `span`.
+    pub fn pause_control(&mut self, span: Duration) {
+        self.pause(Party::Control(0), Some(span));
+    }
+
+    /// Every timer of every process that lives comes up to `late` late, until everything is healed. Call it
+    /// before the processes start, too: it holds for those that start later.
+    pub fn make_timers_late(&mut self, late: Duration) {
+        self.timers_late = late;
+        let nodes = (0..self.nodes.len()).map(Party::Node);
+        for party in nodes.chain([Party::Control(0)]).collect::<Vec<_>>() {
+            self.schedule(party).timers_late = late;
+        }
+    }
+
+    /// One end of a leg between nodes gets it up to `late` late, or never, until everything is healed.
+    pub fn make_introductions_late(&mut self, late: Duration) {
+        self.weather.late_introduction = late;
+    }
+
+    /// Of 100 frames, the devices of a node refuse `percent`.
+    pub fn make_device_refuse(&mut self, node: usize, percent: u64) {
+        self.nodes[node].refuse_percent = percent;
+    }
+
+    /// Two nodes must talk directly now.
+    ///
+    /// # Errors
+    /// When they do not.
+    pub fn expect_direct(&self, a: usize, b: usize) -> Result<(), Violation> {
+        match self.pair_state(a, b) {
+            PairState::DirectOneLeg | PairState::DirectTwoLegs => Ok(()),
+            other => {
+                Err(self.stuck(format!("nodes {a} and {b} should talk directly, they are at {other:?}")))
+            }
+        }
+    }
+
+    /// No machine may have counted a permitted loss so far.
+    ///
+    /// # Errors
+    /// When one has.
+    pub fn expect_nothing_lost(&self) -> Result<(), Violation> {
+        let drops = self.losses().drops;
+        let lost = super::inspect::PERMITTED.iter().find(|&&reason| drops.of(reason) > 0);
+        match lost {
+            None => Ok(()),
+            Some(reason) => {
+                let detail = format!("{} frames {reason} where nothing need be lost", drops.of(*reason));
+                Err(Violation { invariant: "I-4 every frame ends once", at: self.now(), detail })
+            }
+        }
+    }
+}

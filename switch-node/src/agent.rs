@@ -1,0 +1,145 @@
+//! The agent: a host of [`Node`] on Linux. It gives each virtual interface a TAP in the tenant's namespace, connects
+//! the legs, and drives everything from one thread.
+//!
+//! | file | is |
+//! |---|---|
+//! | `pump.rs` | the loop |
+//! | `ports.rs`, `tap.rs` | the interfaces: frames in and out, configuration |
+//! | `netlink.rs`, `namespace.rs` | the kernel's side of an interface |
+//! | `legs.rs` | sockets: set-up, doorbells, hang-up |
+//! | `poller.rs`, `spin.rs` | waiting |
+//! | `ready.rs` | telling a supervisor |
+
+mod legs;
+pub mod namespace;
+pub mod netlink;
+mod poller;
+mod ports;
+mod pump;
+mod ready;
+mod spin;
+pub mod tap;
+
+use std::fmt;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::fd::BorrowedFd;
+
+use rvi::host::{PrivateKey, random_u64};
+use vlan_core::{CabinetNumber, LegNumber, NodeNumber, ProcessId};
+
+use crate::node::{Node, NodeConfig};
+use legs::{Identity, Legs};
+use namespace::Namespace;
+use netlink::{AddressMonitor, NetlinkError};
+use poller::{Poller, Source};
+use ports::Ports;
+use pump::{Pump, PumpState};
+
+pub use legs::ControlNodeTarget;
+pub use ready::Readiness;
+
+/// What the pump does when there is no work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WaitPolicy {
+    /// Spin briefly when frames flowed a moment ago, then sleep until a doorbell: idle costs nothing.
+    #[default]
+    Interrupt,
+    /// Never sleep: the lowest latency for a core of its own.
+    Poll,
+}
+
+/// What an agent is told when it starts.
+#[derive(Debug)]
+pub struct AgentConfig {
+    /// The node's number.
+    pub number: NodeNumber,
+    /// Its cabinet.
+    pub cabinet: CabinetNumber,
+    /// Its key.
+    pub key: PrivateKey,
+    /// The control nodes, in the order of the platform file.
+    pub control_nodes: Vec<ControlNodeTarget>,
+    /// Where its interfaces go.
+    pub namespace: Namespace,
+    /// What it does when there is no work.
+    pub wait: WaitPolicy,
+    /// Who is told when it is ready.
+    pub readiness: Readiness,
+}
+
+/// How an agent ends that does not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// A newer process serves this node: starting this one again cannot help.
+    Fenced,
+}
+
+/// The agent cannot go on.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum AgentError {
+    /// The namespace's interfaces cannot be configured.
+    Netlink(NetlinkError),
+    /// The system refuses to wait for descriptors.
+    Wait(io::Error),
+}
+
+impl fmt::Display for AgentError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Netlink(error) => error.fmt(f),
+            Self::Wait(error) => write!(f, "cannot wait for descriptors: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for AgentError {}
+
+/// A node agent, ready to run.
+pub struct Agent {
+    pump: Pump,
+}
+
+impl Agent {
+    /// Opens everything that can be opened before a control node has been reached.
+    ///
+    /// # Errors
+    /// When the system refuses it.
+    ///
+    /// # Panics
+    /// When there are more control nodes than [`vlan_core::limits::CONTROL_NODES_MAX`].
+    pub fn new(config: AgentConfig) -> Result<Self, AgentError> {
+        let process = ProcessId(random_u64());
+        let node = Node::new(NodeConfig {
+            number: config.number,
+            process,
+            cabinet: config.cabinet,
+            control_node_legs: leg_numbers(&config.control_nodes),
+            seed: random_u64(),
+        });
+        let monitor = AddressMonitor::open(&config.namespace).map_err(AgentError::Netlink)?;
+        let ports = Ports::new(config.namespace).map_err(AgentError::Netlink)?;
+        let poller = Poller::new().map_err(AgentError::Wait)?;
+        // SAFETY: the monitor lives as long as the poller: both go into the pump.
+        let watched = unsafe { BorrowedFd::borrow_raw(monitor.as_raw_fd()) };
+        poller.add(watched, Source::Monitor).map_err(AgentError::Wait)?;
+        let identity = Identity { number: config.number, process, key: config.key };
+        let legs = Legs::new(identity, config.control_nodes);
+        let (policy, readiness) = (config.wait, config.readiness);
+        let state = PumpState::default();
+        Ok(Self { pump: Pump { node, ports, legs, poller, monitor, readiness, policy, state } })
+    }
+
+    /// Serves the node, until it is fenced. A control node that is not there is waited for.
+    ///
+    /// # Errors
+    /// When the system refuses to wait.
+    pub fn run(&mut self) -> Result<End, AgentError> {
+        self.pump.run().map_err(AgentError::Wait)
+    }
+}
+
+fn leg_numbers(control_nodes: &[ControlNodeTarget]) -> Vec<Vec<LegNumber>> {
+    control_nodes.iter().map(|target| target.legs.iter().map(|(leg, _)| *leg).collect()).collect()
+}

@@ -1,0 +1,301 @@
+//! The sockets of this node's legs: set-up towards control nodes and peers, doorbells, and the hang-up that ends a
+//! leg. The memory of a leg goes to the [`Node`] as soon as the leg is up.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
+
+use rustix::net::Shutdown;
+use rvi::ShmConfig;
+use rvi::host::{
+    Datagram, EstablishedLeg, LegSocket, NodeControlLeg, NodeHello, PairLeg, PeerEnd, PrivateKey, PublicKey,
+    SETUP_TIME_MAX, SetupError, SetupProgress,
+};
+use tracing::{debug, info, warn};
+use vlan_core::{Instant, LegNumber, NodeNumber, ProcessId};
+
+use crate::agent::poller::{Poller, Source};
+use crate::node::{Node, PeerId};
+
+/// Set-ups with other nodes under way at once: two fabrics and twice the nodes of the largest lab. A control node
+/// introduces again what was refused here.
+const PAIR_SETUPS_MAX: usize = 128;
+/// Datagrams taken from one socket before the others get their turn.
+const DATAGRAMS_MAX: usize = 64;
+
+/// A control node, as its nodes reach it.
+#[derive(Clone, Debug)]
+pub struct ControlNodeTarget {
+    /// Its name, for messages.
+    pub name: String,
+    /// Who it is.
+    pub public_key: PublicKey,
+    /// Where it listens for each leg.
+    pub legs: Vec<(LegNumber, PathBuf)>,
+}
+
+/// Who this node is.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Its number.
+    pub number: NodeNumber,
+    /// This life of it.
+    pub process: ProcessId,
+    /// Its key.
+    pub key: PrivateKey,
+}
+
+enum Stage {
+    Control { control_node: u8, leg: LegNumber, setup: NodeControlLeg, deadline: Instant },
+    Pair { setup: PairLeg, deadline: Instant },
+    Up { peer: PeerId, leg: EstablishedLeg },
+}
+
+pub(super) struct Legs {
+    identity: Identity,
+    targets: Vec<ControlNodeTarget>,
+    config: ShmConfig,
+    stages: BTreeMap<u32, Stage>,
+    next_id: u32,
+    /// The last failure told for each leg to a control node, so that it is told once and not at each attempt.
+    told: BTreeMap<(u8, LegNumber), SetupError>,
+}
+
+impl Legs {
+    pub fn new(identity: Identity, targets: Vec<ControlNodeTarget>) -> Self {
+        Self {
+            identity,
+            targets,
+            config: ShmConfig::default(),
+            stages: BTreeMap::new(),
+            next_id: 0,
+            told: BTreeMap::new(),
+        }
+    }
+
+    /// The name of a peer, for messages.
+    pub fn name_of(&self, peer: PeerId) -> String {
+        match peer {
+            PeerId::ControlNode(index) => match self.targets.get(usize::from(index)) {
+                Some(target) => target.name.clone(),
+                None => peer.to_string(),
+            },
+            PeerId::Node(_) => peer.to_string(),
+        }
+    }
+
+    /// Starts a leg to a control node; how it ends is told to `node`, now or later.
+    pub fn connect(
+        &mut self,
+        now: Instant,
+        control_node: u8,
+        leg: LegNumber,
+        node: &mut Node,
+        poller: &Poller,
+    ) {
+        match self.start_control(now, control_node, leg) {
+            Ok(stage) => self.insert(stage, poller),
+            Err(error) => self.connect_failed(now, control_node, leg, error, node),
+        }
+    }
+
+    fn start_control(&self, now: Instant, control_node: u8, leg: LegNumber) -> Result<Stage, SetupError> {
+        let target = self.targets.get(usize::from(control_node));
+        let place = target.and_then(|target| target.legs.iter().find(|(number, _)| *number == leg));
+        let (Some(target), Some((_, path))) = (target, place) else {
+            return Err(SetupError::Connect(rustix::io::Errno::NOENT));
+        };
+        let hello = NodeHello { node: self.identity.number, process: self.identity.process, leg };
+        let setup =
+            NodeControlLeg::connect(path, &self.identity.key, &target.public_key, &hello, &self.config)?;
+        Ok(Stage::Control { control_node, leg, setup, deadline: now + SETUP_TIME_MAX })
+    }
+
+    fn connect_failed(
+        &mut self,
+        now: Instant,
+        control_node: u8,
+        leg: LegNumber,
+        error: SetupError,
+        node: &mut Node,
+    ) {
+        let name = self.name_of(PeerId::ControlNode(control_node));
+        match self.told.insert((control_node, leg), error.clone()) {
+            Some(told) if told == error => debug!(control_node = name, %leg, %error, "no leg"),
+            _ if matches!(error, SetupError::Connect(_)) => {
+                info!(control_node = name, %leg, %error, "control node not reached yet");
+            }
+            _ => warn!(control_node = name, %leg, %error, "no leg to the control node"),
+        }
+        node.handle_connect_failed(now, control_node, leg);
+    }
+
+    /// A control node introduced a peer: its end of a leg came over the control node's own leg.
+    fn start_pair(&mut self, now: Instant, end: PeerEnd, socket: LegSocket, poller: &Poller) {
+        let pairs = self.stages.values().filter(|stage| matches!(stage, Stage::Pair { .. })).count();
+        if pairs >= PAIR_SETUPS_MAX {
+            warn!(peer = %end.peer, leg = %end.leg, limit = PAIR_SETUPS_MAX, "too many introductions at once");
+            return;
+        }
+        match PairLeg::new(socket, end, &self.config) {
+            Ok(setup) => self.insert(Stage::Pair { setup, deadline: now + SETUP_TIME_MAX }, poller),
+            Err(error) => warn!(peer = %end.peer, leg = %end.leg, %error, "no leg to the peer"),
+        }
+    }
+
+    fn insert(&mut self, stage: Stage, poller: &Poller) {
+        let id = self.next_id;
+        self.next_id = self.next_id.wrapping_add(1);
+        if let Some(socket) = stage.socket()
+            && let Err(error) = poller.add(socket, Source::Leg(id))
+        {
+            // Its deadline ends a set-up that nothing wakes.
+            warn!(%error, "a leg's socket cannot be watched");
+        }
+        self.stages.insert(id, stage);
+    }
+
+    /// A leg's socket is readable or has ended.
+    pub fn handle_ready(&mut self, now: Instant, id: u32, node: &mut Node, poller: &Poller) {
+        let Some(stage) = self.stages.remove(&id) else { return };
+        if let Some(stage) = self.advance(now, stage, node, poller) {
+            self.stages.insert(id, stage);
+        }
+    }
+
+    fn advance(&mut self, now: Instant, stage: Stage, node: &mut Node, poller: &Poller) -> Option<Stage> {
+        match stage {
+            Stage::Control { control_node, leg, mut setup, deadline } => match setup.advance() {
+                Ok(SetupProgress::Pending) => Some(Stage::Control { control_node, leg, setup, deadline }),
+                Ok(SetupProgress::Up { leg: up, shm }) => {
+                    self.told.remove(&(control_node, leg));
+                    let peer = PeerId::ControlNode(control_node);
+                    node.handle_leg_up(now, peer, up.peer_process, leg, shm);
+                    Some(Stage::Up { peer, leg: up })
+                }
+                Err(error) => {
+                    self.connect_failed(now, control_node, leg, error, node);
+                    None
+                }
+            },
+            Stage::Pair { mut setup, deadline } => match setup.advance() {
+                Ok(SetupProgress::Pending) => Some(Stage::Pair { setup, deadline }),
+                Ok(SetupProgress::Up { leg: up, shm }) => {
+                    let peer = PeerId::Node(up.peer);
+                    node.handle_leg_up(now, peer, up.peer_process, up.leg, shm);
+                    Some(Stage::Up { peer, leg: up })
+                }
+                Err(error) => {
+                    let end = setup.end();
+                    warn!(peer = %end.peer, leg = %end.leg, %error, "no leg to the peer");
+                    None
+                }
+            },
+            Stage::Up { peer, leg } => self.receive(now, peer, leg, node, poller),
+        }
+    }
+
+    /// Takes what waits on the socket of a leg that is up.
+    fn receive(
+        &mut self,
+        now: Instant,
+        peer: PeerId,
+        mut leg: EstablishedLeg,
+        node: &mut Node,
+        poller: &Poller,
+    ) -> Option<Stage> {
+        for _ in 0..DATAGRAMS_MAX {
+            match leg.receive() {
+                // A doorbell rings for the rings, which the pump looks at in any case.
+                Datagram::Nothing | Datagram::Doorbell => break,
+                Datagram::PeerEnd(end, socket) => self.start_pair(now, end, socket, poller),
+                Datagram::Closed => {
+                    self.gone(now, peer, &leg, node, poller);
+                    return None;
+                }
+                Datagram::Violation(violation) => {
+                    warn!(peer = self.name_of(peer), leg = %leg.leg, %violation, "leg ended");
+                    self.gone(now, peer, &leg, node, poller);
+                    return None;
+                }
+            }
+        }
+        Some(Stage::Up { peer, leg })
+    }
+
+    fn gone(&self, now: Instant, peer: PeerId, leg: &EstablishedLeg, node: &mut Node, poller: &Poller) {
+        poller.remove(leg.as_fd());
+        node.handle_leg_gone(now, peer, leg.peer_process, leg.leg);
+    }
+
+    /// Wakes the process at the other end of a leg.
+    pub fn ring(&self, peer: PeerId, process: ProcessId, leg: LegNumber) {
+        if let Some((_, up)) = self.find(peer, process, leg) {
+            // A peer that has gone shows as the end of its socket.
+            let _ = up.ring_doorbell();
+        }
+    }
+
+    /// The machine has left this leg: the other end sees the hang-up, and hangs up in turn.
+    pub fn close(&self, peer: PeerId, process: ProcessId, leg: LegNumber) {
+        if let Some((_, up)) = self.find(peer, process, leg) {
+            // It fails only when the peer has hung up already, which is read next.
+            let _ = rustix::net::shutdown(up.as_fd(), Shutdown::Write);
+        }
+    }
+
+    fn find(&self, peer: PeerId, process: ProcessId, leg: LegNumber) -> Option<(u32, &EstablishedLeg)> {
+        self.stages.iter().find_map(|(id, stage)| match stage {
+            Stage::Up { peer: other, leg: up }
+                if *other == peer && up.peer_process == process && up.leg == leg =>
+            {
+                Some((*id, up))
+            }
+            _ => None,
+        })
+    }
+
+    /// Gives up set-ups that take too long.
+    pub fn handle_timeout(&mut self, now: Instant, node: &mut Node, poller: &Poller) {
+        let late = |stage: &Stage| stage.deadline().is_some_and(|deadline| deadline <= now);
+        let ids: Vec<u32> = self.stages.iter().filter(|(_, stage)| late(stage)).map(|(id, _)| *id).collect();
+        for id in ids {
+            let Some(stage) = self.stages.remove(&id) else { continue };
+            if let Some(socket) = stage.socket() {
+                poller.remove(socket);
+            }
+            match stage {
+                Stage::Control { control_node, leg, .. } => {
+                    let error = SetupError::Connect(rustix::io::Errno::TIMEDOUT);
+                    self.connect_failed(now, control_node, leg, error, node);
+                }
+                Stage::Pair { setup, .. } => {
+                    warn!(peer = %setup.end().peer, leg = %setup.end().leg, "the peer does not answer");
+                }
+                Stage::Up { .. } => {}
+            }
+        }
+    }
+
+    /// When [`Self::handle_timeout`] is wanted next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.stages.values().filter_map(Stage::deadline).min()
+    }
+}
+
+impl Stage {
+    fn socket(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::Control { setup, .. } => setup.as_fd(),
+            Self::Pair { setup, .. } => setup.as_fd(),
+            Self::Up { leg, .. } => Some(leg.as_fd()),
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        match self {
+            Self::Control { deadline, .. } | Self::Pair { deadline, .. } => Some(*deadline),
+            Self::Up { .. } => None,
+        }
+    }
+}

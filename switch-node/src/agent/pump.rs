@@ -1,0 +1,231 @@
+//! The pump: one thread, one loop. It reads the clock once, feeds a bounded batch to the [`Node`], publishes, rings
+//! each doorbell once, carries out what the node asks for, and sleeps until something is ready or due.
+
+use std::io;
+use std::time::Duration;
+
+use tracing::{debug, error, info, warn};
+use vlan_core::Instant;
+
+use crate::agent::legs::Legs;
+use crate::agent::netlink::AddressMonitor;
+use crate::agent::poller::{Poller, Source};
+use crate::agent::ports::Ports;
+use crate::agent::ready::Readiness;
+use crate::agent::spin::Spin;
+use crate::agent::{End, WaitPolicy};
+use crate::node::{Node, NodeEvent, Output};
+
+/// Messages out of the fabric that go into one batch.
+const RECEIVE_BUDGET: usize = 256;
+/// While frames flow, every this many rounds the kernel is asked about all descriptors; in between only rings and
+/// TAPs are looked at.
+const ROUNDS_PER_LOOK: u32 = 16;
+/// With more interfaces than this, asking the kernel about all is cheaper than a look at each TAP.
+const LOOKED_AT_MAX: usize = 2;
+/// How long the pump stays awake for a frame that waits for room in a ring, and how long it sleeps after that: the
+/// consumer rings no doorbell when it has made room.
+const WAITING_SPIN: Duration = Duration::from_micros(200);
+const WAITING_SLEEP: Duration = Duration::from_micros(100);
+
+pub(super) struct Pump {
+    pub node: Node,
+    pub ports: Ports,
+    pub legs: Legs,
+    pub poller: Poller,
+    pub monitor: AddressMonitor,
+    pub readiness: Readiness,
+    pub policy: WaitPolicy,
+    pub state: PumpState,
+}
+
+/// What the pump remembers from round to round.
+#[derive(Default)]
+pub(super) struct PumpState {
+    spin: Spin,
+    round: u32,
+    /// Something happened that the next round must publish before the pump may sleep.
+    is_unsettled: bool,
+    addresses_changed: bool,
+    waiting_since: Option<Instant>,
+    is_ready: bool,
+}
+
+impl Pump {
+    /// Runs until the node is fenced, or the system refuses to wait.
+    pub fn run(&mut self) -> io::Result<End> {
+        loop {
+            let now = clock();
+            let mut work = self.ports.send_frames(now, &mut self.node);
+            work += self.node.receive(now, RECEIVE_BUDGET, &mut self.ports);
+            self.handle_timeouts(now);
+            self.node.publish(now);
+            while let Some((peer, process, leg)) = self.node.poll_doorbell() {
+                self.legs.ring(peer, process, leg);
+            }
+            while let Some(output) = self.node.poll_output() {
+                self.state.is_unsettled = true;
+                if let Some(end) = self.handle_output(now, output) {
+                    return Ok(end);
+                }
+            }
+            self.handle_addresses(now);
+            self.wait(now, work)?;
+        }
+    }
+
+    fn handle_timeouts(&mut self, now: Instant) {
+        if self.node.poll_timeout().is_some_and(|at| at <= now) {
+            self.node.handle_timeout(now);
+        }
+        if self.legs.poll_timeout().is_some_and(|at| at <= now) {
+            self.legs.handle_timeout(now, &mut self.node, &self.poller);
+        }
+        if self.ports.poll_timeout().is_some_and(|at| at <= now) {
+            self.state.addresses_changed |= self.ports.handle_timeout(now, &self.poller);
+        }
+    }
+
+    fn handle_output(&mut self, now: Instant, output: Output) -> Option<End> {
+        match output {
+            Output::Connect { control_node, leg } => {
+                self.legs.connect(now, control_node, leg, &mut self.node, &self.poller);
+            }
+            Output::CloseLeg { peer, process, leg } => self.legs.close(peer, process, leg),
+            Output::Interface(config) => {
+                self.ports.handle_interface(now, config, &self.poller);
+                self.state.addresses_changed = true;
+            }
+            Output::InterfaceRemoved { vif } => self.ports.handle_removed(vif, &self.poller),
+            Output::Fenced => return Some(End::Fenced),
+            Output::Log(event) => log(&event, &self.legs),
+        }
+        None
+    }
+
+    /// Tells the node which addresses its stacks have, and a supervisor when all of them are there.
+    fn handle_addresses(&mut self, now: Instant) {
+        if self.state.addresses_changed {
+            self.state.addresses_changed = false;
+            self.state.is_unsettled = true;
+            self.ports.read_addresses(now, &mut self.node);
+            return;
+        }
+        // What the node was told is published by now: registered means that the control node can see it.
+        if self.state.is_ready
+            || self.state.is_unsettled
+            || !self.node.is_attached()
+            || !self.ports.are_ready()
+        {
+            return;
+        }
+        self.state.is_ready = true;
+        info!(interfaces = self.ports.len(), "ready");
+        if let Err(error) = self.readiness.announce() {
+            warn!(%error, "the supervisor was not told");
+        }
+    }
+
+    // --- waiting --------------------------------------------------------------------------------------------
+
+    fn wait(&mut self, now: Instant, work: usize) -> io::Result<()> {
+        let is_unsettled = std::mem::take(&mut self.state.is_unsettled);
+        if work > 0 || is_unsettled {
+            self.state.spin.handle_work(now);
+            self.state.waiting_since = None;
+            return self.look_while_busy(now);
+        }
+        let is_waiting = self.ports.is_any_waiting();
+        if self.policy == WaitPolicy::Poll || self.stays_awake(now, is_waiting) {
+            if is_waiting {
+                // Whoever is to make room may need this core.
+                std::thread::yield_now();
+            }
+            return self.look(now, Some(Duration::ZERO));
+        }
+        if !self.node.prepare_sleep() {
+            return Ok(());
+        }
+        let slept = self.sleep(now, is_waiting);
+        self.node.wake();
+        slept
+    }
+
+    fn stays_awake(&mut self, now: Instant, is_waiting: bool) -> bool {
+        if is_waiting {
+            let since = *self.state.waiting_since.get_or_insert(now);
+            return now.since(since) < WAITING_SPIN;
+        }
+        self.state.spin.is_worthwhile(now)
+    }
+
+    /// While frames flow, most rounds look at the rings and the TAPs only.
+    fn look_while_busy(&mut self, now: Instant) -> io::Result<()> {
+        self.state.round = self.state.round.wrapping_add(1);
+        if !self.state.round.is_multiple_of(ROUNDS_PER_LOOK) && self.ports.len() <= LOOKED_AT_MAX {
+            self.ports.assume_readable();
+            return Ok(());
+        }
+        self.look(now, Some(Duration::ZERO))
+    }
+
+    fn sleep(&mut self, now: Instant, is_waiting: bool) -> io::Result<()> {
+        let timeouts = [self.node.poll_timeout(), self.legs.poll_timeout(), self.ports.poll_timeout()];
+        let mut timeout = timeouts.into_iter().flatten().min().map(|at| at.since(now));
+        if is_waiting {
+            timeout = Some(timeout.map_or(WAITING_SLEEP, |timeout| timeout.min(WAITING_SLEEP)));
+            self.ports.listen(&self.poller, false);
+        }
+        let looked = self.look(now, timeout);
+        if is_waiting {
+            self.ports.listen(&self.poller, true);
+        }
+        looked
+    }
+
+    /// Asks the kernel what is ready, and takes it.
+    fn look(&mut self, now: Instant, timeout: Option<Duration>) -> io::Result<()> {
+        self.poller.wait(timeout)?;
+        if self.poller.ready_len() == 0 {
+            return Ok(());
+        }
+        let now = if timeout == Some(Duration::ZERO) { now } else { clock() };
+        for index in 0..self.poller.ready_len() {
+            let Some(ready) = self.poller.ready(index) else { continue };
+            match ready.source {
+                Source::Tap(vif) => self.ports.handle_ready(now, vif, ready.has_ended, &self.poller),
+                Source::Leg(id) => {
+                    self.legs.handle_ready(now, id, &mut self.node, &self.poller);
+                    self.state.is_unsettled = true;
+                }
+                Source::Monitor => self.state.addresses_changed |= self.monitor.has_changed(),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn clock() -> Instant {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    // The monotonic clock starts at zero and fits in 64 bits of nanoseconds for 584 years.
+    Instant::from_nanos(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
+}
+
+fn log(event: &NodeEvent, legs: &Legs) {
+    match event {
+        NodeEvent::Attached { control_node, epoch } => {
+            let name = legs.name_of(crate::node::PeerId::ControlNode(*control_node));
+            info!(control_node = name, epoch, "attached");
+        }
+        NodeEvent::Refused { control_node, reason } => {
+            let name = legs.name_of(crate::node::PeerId::ControlNode(*control_node));
+            error!(control_node = name, reason, "refused");
+        }
+        NodeEvent::Detached { .. }
+        | NodeEvent::LegBroken { .. }
+        | NodeEvent::Silent { .. }
+        | NodeEvent::BadControlMessage { .. } => warn!("{event}"),
+        NodeEvent::LegUp { .. } | NodeEvent::LegGone { .. } => debug!("{event}"),
+        _ => info!("{event}"),
+    }
+}

@@ -1,0 +1,336 @@
+//! The command line of `switch-node`.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use platform::Platform;
+use rvi::host::{KeyError, PrivateKey, PublicKey};
+use tracing::info;
+use tracing_subscriber::EnvFilter;
+use vlan_core::{FabricIndex, LegNumber};
+
+use crate::agent::namespace::{Namespace, NamespaceError, close_on_exec};
+use crate::agent::{Agent, AgentConfig, ControlNodeTarget, End, Readiness, WaitPolicy};
+
+/// Serves one node of a Weft platform.
+#[derive(Debug, Parser)]
+#[command(name = "switch-node", version, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Give a node its virtual interfaces, and serve them until ended.
+    ///
+    /// Each LAN that the node is a member of appears as a network interface, with its MAC, MTU, addresses and
+    /// gateways, as its control node says. A control node that is not there is waited for.
+    #[command(after_help = EXIT_CODES)]
+    Run(Run),
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 1 when it fails while running; 2 when the command line or the platform file is wrong, or when a newer
+process serves this node.";
+
+#[derive(Debug, Args)]
+struct Run {
+    /// The platform file.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Which node of the platform file to serve.
+    #[arg(long, value_name = "NODE")]
+    name: String,
+    /// Network namespace for the interfaces: a name that `ip netns` knows, or a path. Default: the own one.
+    #[arg(long, value_name = "NAME|PATH")]
+    netns: Option<OsString>,
+    /// The same as an inherited descriptor.
+    #[arg(long, value_name = "FD", conflicts_with = "netns", value_parser = clap::value_parser!(RawFd).range(3..))]
+    netns_fd: Option<RawFd>,
+    /// What to do when there is no work.
+    #[arg(long, value_enum, default_value_t = Wait::Interrupt)]
+    wait: Wait,
+    /// Which events to log on standard error: a level (error, warn, info, debug), or a filter such as
+    /// `info,switch_node=debug`.
+    #[arg(long, value_name = "FILTER", default_value = "info")]
+    log: String,
+    /// How to write them.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+    /// Write `ready` to this inherited descriptor when every interface is up and all its addresses are past
+    /// duplicate-address detection and registered. A socket in `NOTIFY_SOCKET` is told too.
+    #[arg(long, value_name = "FD", value_parser = clap::value_parser!(RawFd).range(3..))]
+    ready_fd: Option<RawFd>,
+    /// End when the process that started this one ends.
+    #[arg(long)]
+    die_with_parent: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Wait {
+    /// Spin briefly, then sleep: idle costs nothing.
+    Interrupt,
+    /// Never sleep: takes a whole core.
+    Poll,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    /// A line for people.
+    Text,
+    /// A JSON object on each line.
+    Json,
+}
+
+/// Why a command ends: printed as `error: what` and `hint: what to do`.
+#[derive(Debug)]
+struct Failure {
+    code: u8,
+    /// Whole lines.
+    text: String,
+}
+
+/// It failed while running.
+const RUNTIME: u8 = 1;
+/// The command line or the configuration is wrong, or this process has been replaced.
+const USAGE: u8 = 2;
+
+impl Failure {
+    fn new(code: u8, error: impl fmt::Display, hint: impl fmt::Display) -> Self {
+        Self { code, text: format!("error: {error}\nhint: {hint}\n") }
+    }
+}
+
+/// Runs `switch-node` with these arguments, the program's name first; the result is the process's exit code.
+///
+/// Errors are printed on standard error as `error: what` and `hint: what to do`.
+pub fn main_from(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // It goes to standard output for --help, to standard error otherwise; neither being there, nothing
+            // is left to be done.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { USAGE } else { 0 });
+        }
+    };
+    let Command::Run(run) = cli.command;
+    match run.execute() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprint!("{}", failure.text);
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+impl Run {
+    fn execute(self) -> Result<(), Failure> {
+        if self.die_with_parent {
+            die_with_parent()?;
+        }
+        self.start_log()?;
+        let platform =
+            Platform::load(&self.file).map_err(|error| Failure { code: USAGE, text: error.report() })?;
+        refuse_not_built(&platform)?;
+        let config = self.agent_config(&platform)?;
+        raise_descriptor_limit();
+        info!(node = self.name, number = %config.number, platform = platform.name, "starting");
+        let hint = "look at the line above, and at the limits of this system";
+        let mut agent = Agent::new(config).map_err(|error| {
+            Failure::new(RUNTIME, error, "run this as root or with CAP_NET_ADMIN in the namespace")
+        })?;
+        match agent.run().map_err(|error| Failure::new(RUNTIME, error, hint))? {
+            End::Fenced => Err(Failure::new(
+                USAGE,
+                format_args!("a newer process serves node {}", self.name),
+                "run one switch-node for each node; this one has been replaced and must not be started again",
+            )),
+        }
+    }
+
+    fn start_log(&self) -> Result<(), Failure> {
+        let filter = EnvFilter::try_new(&self.log).map_err(|error| {
+            Failure::new(USAGE, format_args!("--log {}: {error}", self.log), "give a level such as `info`")
+        })?;
+        let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        let log = log.with_target(false);
+        let started = match self.log_format {
+            LogFormat::Text => log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
+            LogFormat::Json => log.json().try_init(),
+        };
+        // A program that hosts this one may have its own log; events then go there.
+        drop(started);
+        Ok(())
+    }
+
+    fn agent_config(&self, platform: &Platform) -> Result<AgentConfig, Failure> {
+        let node = platform.node(&self.name).ok_or_else(|| {
+            let names: Vec<&str> = platform.nodes.iter().map(|node| node.name.as_str()).collect();
+            Failure::new(
+                USAGE,
+                format_args!("{} has no node {}", self.file.display(), self.name),
+                format_args!("its nodes are: {}", names.join(", ")),
+            )
+        })?;
+        let key = PrivateKey::load(&node.key_file).map_err(|error| self.key_failure(&error))?;
+        let control_nodes = platform.control_nodes.iter().map(|control_node| {
+            let public_key = PublicKey::load(&control_node.public_key_file());
+            let public_key = public_key.map_err(|error| self.key_failure(&error))?;
+            let legs = legs_between(platform, control_node, node);
+            Ok(ControlNodeTarget { name: control_node.name.clone(), public_key, legs })
+        });
+        let control_nodes = control_nodes.collect::<Result<Vec<_>, Failure>>()?;
+        if control_nodes.iter().all(|control_node| control_node.legs.is_empty()) {
+            return Err(Failure::new(
+                USAGE,
+                format_args!("node {} shares no unix leg with a control node on its host", self.name),
+                "list \"unix\" legs for both on one fabric, and give both the same `host`",
+            ));
+        }
+        Ok(AgentConfig {
+            number: node.number,
+            cabinet: platform.cabinet,
+            key,
+            control_nodes,
+            namespace: self.namespace()?,
+            wait: match self.wait {
+                Wait::Interrupt => WaitPolicy::Interrupt,
+                Wait::Poll => WaitPolicy::Poll,
+            },
+            readiness: self.readiness()?,
+        })
+    }
+
+    fn key_failure(&self, error: &KeyError) -> Failure {
+        let hint = format!("make missing keys with `switch-server keys {}`", self.file.display());
+        Failure::new(USAGE, error, hint)
+    }
+
+    fn namespace(&self) -> Result<Namespace, Failure> {
+        let opened = match (&self.netns, self.netns_fd) {
+            (Some(name), _) => Namespace::open(name),
+            (None, Some(number)) => {
+                let what = format!("of descriptor {number}");
+                Namespace::from_descriptor(inherited("--netns-fd", number)?, &what)
+            }
+            (None, None) => return Ok(Namespace::own()),
+        };
+        opened.map_err(|error| {
+            let (code, hint) = match &error {
+                NamespaceError::Open { .. } => {
+                    (USAGE, "make it with `ip netns add NAME`, or correct --netns")
+                }
+                NamespaceError::Enter { .. } => (RUNTIME, "run this as root or with CAP_SYS_ADMIN there"),
+            };
+            Failure::new(code, error, hint)
+        })
+    }
+
+    fn readiness(&self) -> Result<Readiness, Failure> {
+        let readiness = Readiness::new().with_notify_socket(std::env::var_os("NOTIFY_SOCKET"));
+        match self.ready_fd {
+            Some(number) => Ok(readiness.with_descriptor(inherited("--ready-fd", number)?)),
+            None => Ok(readiness),
+        }
+    }
+}
+
+/// The legs that both ends list: of shared memory, for both are on one host.
+fn legs_between(
+    platform: &Platform,
+    control_node: &platform::ControlNode,
+    node: &platform::Node,
+) -> Vec<(LegNumber, PathBuf)> {
+    if control_node.host != node.host {
+        return Vec::new();
+    }
+    let shared = |fabric: FabricIndex| -> Option<&Path> {
+        control_node.unix_leg(fabric).filter(|_| node.has_unix_leg(fabric))
+    };
+    platform
+        .fabrics
+        .iter()
+        .filter_map(|fabric| Some((LegNumber(fabric.index.0), shared(fabric.index)?.to_path_buf())))
+        .collect()
+}
+
+fn refuse_not_built(platform: &Platform) -> Result<(), Failure> {
+    let text: String = platform
+        .not_built_yet()
+        .iter()
+        .map(|part| {
+            let place = format_args!("{}:{}", platform.path.display(), part.position);
+            let hint = "take it out: `switch-server check` accepts it, running it does not";
+            format!("error: {place}: {} is not built yet\nhint: {hint}\n", part.what)
+        })
+        .collect();
+    if text.is_empty() { Ok(()) } else { Err(Failure { code: USAGE, text }) }
+}
+
+/// Takes a descriptor that the starting process left open for this one.
+fn inherited(option: &str, number: RawFd) -> Result<OwnedFd, Failure> {
+    close_on_exec(&number).map_err(|error| {
+        Failure::new(
+            USAGE,
+            format_args!("{option} {number}: {error}"),
+            "give the number of a descriptor that is open when switch-node starts",
+        )
+    })?;
+    // SAFETY: it is open, as just seen, and above the standard three; each number is given on the command line for
+    // this one purpose, and nothing in this process has opened descriptors that it could be.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+fn die_with_parent() -> Result<(), Failure> {
+    let parent = rustix::process::getppid();
+    let asked = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
+    let hint = "start it without --die-with-parent";
+    asked.map_err(|error| Failure::new(RUNTIME, format_args!("--die-with-parent: {error}"), hint))?;
+    if rustix::process::getppid() != parent {
+        let error = "the process that started this one has ended already";
+        return Err(Failure::new(RUNTIME, error, "nothing is left to serve for"));
+    }
+    Ok(())
+}
+
+/// Each leg takes a descriptor, each interface one: the soft limit is lower than a node may need.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // Refused, the limit stays as it is and a leg too many fails by itself.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_wrong_command_line_is_refused_with_exit_code_2() {
+        let parse = |line: &str| Cli::try_parse_from(line.split(' '));
+        for wrong in [
+            "switch-node",
+            "switch-node run",
+            "switch-node run lab.toml",
+            "switch-node run lab.toml --name web1 --wait never",
+            "switch-node run lab.toml --name web1 --netns a --netns-fd 5",
+            "switch-node run lab.toml --name web1 --ready-fd 1",
+        ] {
+            assert_eq!(parse(wrong).unwrap_err().exit_code(), 2, "{wrong}");
+        }
+        parse("switch-node run lab.toml --name web1 --netns lab-web1 --ready-fd 7 --die-with-parent")
+            .unwrap();
+    }
+}

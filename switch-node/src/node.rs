@@ -1,0 +1,439 @@
+//! A node of the fabric as a machine: drivers, registration and associations in one, without I/O.
+//!
+//! The agent, the simulator and firmware are hosts of this same code. A host connects legs, feeds frames with
+//! [`Node::send_frame`], takes frames with [`Node::receive`], ends each batch with [`Node::publish`], rings the
+//! doorbells that [`Node::poll_doorbell`] names and carries out what [`Node::poll_output`] gives.
+
+mod control;
+mod direct;
+mod egress;
+mod event;
+mod held;
+mod ingress;
+mod interface;
+mod report;
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use rvi::{Association, AssociationConfig, Scheduler, Scratch, SharedOctets, ShmLeg};
+use vlan_core::driver::PeerSlot;
+use vlan_core::limits::RECONNECT_MIN;
+use vlan_core::random::Random;
+use vlan_core::wire::control::{InterfaceAddress, InterfaceConfig};
+use vlan_core::wire::frame::Vnet;
+use vlan_core::{CabinetNumber, Channel, DropReason, Instant, LegNumber, NodeNumber, ProcessId, VifNumber};
+
+use control::{ControlLink, LegState};
+use direct::DirectLink;
+use interface::Interface;
+
+pub use event::NodeEvent;
+pub use interface::InterfaceState;
+
+/// The other end of a leg.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PeerId {
+    /// A control node, by its place in the platform file.
+    ControlNode(u8),
+    /// Another node.
+    Node(NodeNumber),
+}
+
+/// What a node is told when it is made.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// Its number.
+    pub number: NodeNumber,
+    /// This life of it, drawn at random by the host.
+    pub process: ProcessId,
+    /// Its cabinet.
+    pub cabinet: CabinetNumber,
+    /// The legs to each control node.
+    pub control_node_legs: Vec<Vec<LegNumber>>,
+    /// Seed of jitter, lanes and tables.
+    pub seed: u64,
+}
+
+/// Whether the interface's device took a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// It did.
+    Taken,
+    /// It had no room or refused the frame: counted as `device-full`.
+    DeviceFull,
+}
+
+/// Takes the frames that come out of the fabric.
+pub trait FrameSink {
+    /// Gives a frame to the stack behind `vif`: `head` first, then `rest`, which its sender may still change.
+    fn deliver(&mut self, vif: VifNumber, vnet: &Vnet, head: &[u8], rest: SharedOctets<'_>) -> Delivery;
+}
+
+/// What became of a frame that a stack sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accept {
+    /// Taken: on its way, held for a moment, or dropped and counted.
+    Taken,
+    /// Not taken, because its way is full but moving: offer it again after the next batch, and take no more
+    /// frames from that interface meanwhile.
+    Busy,
+}
+
+/// What the host is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Connect this leg to a control node; answer with `handle_leg_up` or `handle_connect_failed`.
+    Connect {
+        /// The control node, by its place in the platform file.
+        control_node: u8,
+        /// The leg.
+        leg: LegNumber,
+    },
+    /// This end has left the leg: shut the sending side of its socket down. When the other end has hung up too
+    /// (at once, if it has already), call `handle_leg_gone` unless that was done, and close the socket.
+    CloseLeg {
+        /// The other end.
+        peer: PeerId,
+        /// Its process.
+        process: ProcessId,
+        /// The leg.
+        leg: LegNumber,
+    },
+    /// Make this interface, or change it to this.
+    Interface(InterfaceConfig),
+    /// Take this interface away.
+    InterfaceRemoved {
+        /// The interface.
+        vif: VifNumber,
+    },
+    /// A newer process serves this node: stop, and do not start again.
+    Fenced,
+    /// Something the operator may want to know.
+    Log(NodeEvent),
+}
+
+/// A leg whose socket has hung up; what its peer published before is taken first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct GoneLeg {
+    peer: PeerId,
+    process: ProcessId,
+    leg: LegNumber,
+}
+
+/// How long an end that has left a leg waits for the other's hang-up before it goes on without.
+const LEAVE_WAIT: Duration = Duration::from_secs(1);
+/// How soon a frame that is held because a ring is full is tried again: nobody rings when room comes back.
+const HELD_RETRY: Duration = Duration::from_micros(500);
+
+/// A node.
+pub struct Node {
+    config: NodeConfig,
+    random: Random,
+    control: Vec<ControlLink>,
+    /// Boxed, so that one can be taken out while it is worked on.
+    direct: Vec<Option<Box<DirectLink>>>,
+    /// Place in `direct` by node number; `u16::MAX` is none. At most 128 KiB.
+    direct_places: Vec<u16>,
+    /// Peers that have drained a lost control node which this node has not missed yet.
+    drained_early: Vec<(VifNumber, PeerSlot)>,
+    /// By vif number.
+    interfaces: Vec<Option<Interface>>,
+    gone: Vec<GoneLeg>,
+    /// Where the round over the associations goes on.
+    next_link: usize,
+    outputs: VecDeque<Output>,
+    scratch: Scratch,
+}
+
+impl Node {
+    /// Makes a node that knows nothing but its number and where the control nodes are.
+    ///
+    /// # Panics
+    /// When there are more control nodes than [`vlan_core::limits::CONTROL_NODES_MAX`].
+    #[must_use]
+    pub fn new(config: NodeConfig) -> Self {
+        assert!(config.control_node_legs.len() <= vlan_core::limits::CONTROL_NODES_MAX);
+        let mut random = Random::new(config.seed);
+        let control = config
+            .control_node_legs
+            .iter()
+            .map(|legs| ControlLink::new(legs, association(Scheduler::Failover, random.next_u64())))
+            .collect();
+        Self {
+            config,
+            random,
+            control,
+            direct: Vec::new(),
+            direct_places: Vec::new(),
+            drained_early: Vec::new(),
+            interfaces: Vec::new(),
+            gone: Vec::new(),
+            next_link: 0,
+            outputs: VecDeque::new(),
+            scratch: Scratch::default(),
+        }
+    }
+
+    /// The node's number.
+    #[must_use]
+    pub fn number(&self) -> NodeNumber {
+        self.config.number
+    }
+
+    /// True when a control node has accepted this node and told it its whole configuration.
+    #[must_use]
+    pub fn is_attached(&self) -> bool {
+        self.attached().is_some()
+    }
+
+    /// The interfaces this node has now, with their state.
+    pub fn interfaces(&self) -> impl Iterator<Item = InterfaceState<'_>> {
+        self.interfaces.iter().flatten().map(Interface::state)
+    }
+
+    // --- legs -----------------------------------------------------------------------------------------------
+
+    /// A leg to `peer` is up: the host has proved who is there and exchanged memory.
+    pub fn handle_leg_up(
+        &mut self,
+        now: Instant,
+        peer: PeerId,
+        peer_process: ProcessId,
+        leg: LegNumber,
+        shm: ShmLeg,
+    ) {
+        match peer {
+            PeerId::ControlNode(index) => self.control_leg_up(now, index, peer_process, leg, shm),
+            PeerId::Node(node) => self.direct_leg_up(now, node, peer_process, leg, shm),
+        }
+    }
+
+    /// The other end of a leg has hung up. What it published before is still taken, by the next
+    /// [`Self::receive`], before the leg is given up.
+    pub fn handle_leg_gone(&mut self, _now: Instant, peer: PeerId, peer_process: ProcessId, leg: LegNumber) {
+        let gone = GoneLeg { peer, process: peer_process, leg };
+        if !self.gone.contains(&gone) {
+            self.gone.push(gone);
+        }
+    }
+
+    /// Connecting a leg to a control node did not work; it is tried again later.
+    pub fn handle_connect_failed(&mut self, now: Instant, control_node: u8, leg: LegNumber) {
+        if let Some(link) = self.control.get_mut(usize::from(control_node)) {
+            link.connect_failed(now, leg, &mut self.random);
+        }
+    }
+
+    // --- the end of a batch ---------------------------------------------------------------------------------
+
+    /// Ends a batch: held frames whose way is free go, everything sent becomes visible to its receivers, and
+    /// the room of everything received goes back to its senders.
+    pub fn publish(&mut self, now: Instant) {
+        self.flush_held(now);
+        for link in &mut self.control {
+            link.association.publish();
+            link.association.release();
+        }
+        for link in self.direct.iter_mut().flatten() {
+            link.association.publish();
+            link.association.release();
+        }
+        self.drain_association_events(now);
+    }
+
+    /// The next leg whose other end sleeps and has something to take.
+    pub fn poll_doorbell(&mut self) -> Option<(PeerId, ProcessId, LegNumber)> {
+        for (index, link) in self.control.iter_mut().enumerate() {
+            if let (Some(leg), Some(process)) = (link.association.poll_doorbell(), link.process) {
+                return Some((PeerId::ControlNode(index as u8), process, leg));
+            }
+        }
+        for link in self.direct.iter_mut().flatten() {
+            if let Some(leg) = link.association.poll_doorbell() {
+                return Some((PeerId::Node(link.node), link.process, leg));
+            }
+        }
+        None
+    }
+
+    /// Announces to every peer that this node is about to sleep. False: something has arrived meanwhile, and
+    /// the node is awake.
+    pub fn prepare_sleep(&mut self) -> bool {
+        if !self.gone.is_empty() {
+            return false;
+        }
+        let control = self.control.iter_mut().map(|link| &mut link.association);
+        let direct = self.direct.iter_mut().flatten().map(|link| &mut link.association);
+        let mut quiet = true;
+        for association in control.chain(direct) {
+            quiet &= association.prepare_sleep();
+        }
+        if !quiet {
+            self.wake();
+        }
+        quiet
+    }
+
+    /// Takes back what [`Self::prepare_sleep`] announced.
+    pub fn wake(&mut self) {
+        for link in &mut self.control {
+            link.association.wake();
+        }
+        for link in self.direct.iter_mut().flatten() {
+            link.association.wake();
+        }
+    }
+
+    // --- time -----------------------------------------------------------------------------------------------
+
+    /// Does what is due at `now`.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.control_timeouts(now);
+        self.direct_timeouts(now);
+        self.barrier_timeouts(now);
+        self.expire_held(now);
+        self.flush_held(now);
+        self.drain_association_events(now);
+    }
+
+    /// When [`Self::handle_timeout`] is wanted next.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if !self.gone.is_empty() {
+            return Some(Instant::ZERO);
+        }
+        let control = self.control.iter().filter_map(ControlLink::poll_timeout);
+        let direct = self.direct.iter().flatten().filter_map(|link| link.poll_timeout());
+        let interfaces = self.interfaces.iter().flatten().filter_map(Interface::poll_timeout);
+        control.chain(direct).chain(interfaces).min()
+    }
+
+    /// The next thing for the host to do.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    // --- shared by the parts --------------------------------------------------------------------------------
+
+    fn log(&mut self, event: NodeEvent) {
+        self.outputs.push_back(Output::Log(event));
+    }
+
+    fn interface(&self, vif: VifNumber) -> Option<&Interface> {
+        self.interfaces.get(usize::from(vif.0))?.as_ref()
+    }
+
+    fn interface_mut(&mut self, vif: VifNumber) -> Option<&mut Interface> {
+        self.interfaces.get_mut(usize::from(vif.0))?.as_mut()
+    }
+
+    /// The control node that frames go to: the first that has accepted this node.
+    fn attached(&self) -> Option<usize> {
+        self.control.iter().position(ControlLink::is_attached)
+    }
+
+    /// The place of the direct link to `node`.
+    #[inline]
+    fn direct_to(&self, node: NodeNumber) -> Option<usize> {
+        let place = usize::from(*self.direct_places.get(usize::from(node.0))?);
+        (place != usize::from(u16::MAX)).then_some(place)
+    }
+
+    /// Takes what the associations report of themselves: broken legs and frames that waited too long.
+    fn drain_association_events(&mut self, now: Instant) {
+        for index in 0..self.control.len() {
+            while let Some(event) = self.control[index].association.poll_event() {
+                let Some(process) = self.control[index].process else { continue };
+                let peer = PeerId::ControlNode(index as u8);
+                self.association_event(now, peer, process, event);
+            }
+        }
+        for index in 0..self.direct.len() {
+            while let Some(link) = &mut self.direct[index] {
+                let (node, process) = (link.node, link.process);
+                let Some(event) = link.association.poll_event() else { break };
+                self.association_event(now, PeerId::Node(node), process, event);
+            }
+        }
+    }
+
+    fn association_event(
+        &mut self,
+        now: Instant,
+        peer: PeerId,
+        process: ProcessId,
+        event: rvi::AssociationEvent,
+    ) {
+        match event {
+            rvi::AssociationEvent::LegDown(leg, rvi::LegDownReason::Protocol(error)) => {
+                // The peer wrote nonsense: this leg is given up, others go on.
+                self.log(NodeEvent::LegBroken { peer, leg, error });
+                self.outputs.push_back(Output::CloseLeg { peer, process, leg });
+                self.handle_leg_gone(now, peer, process, leg);
+            }
+            rvi::AssociationEvent::ParkedExpired { channel, .. } => {
+                let vif = match peer {
+                    PeerId::ControlNode(index) => self.control[usize::from(index)].vif_of(channel),
+                    PeerId::Node(node) => {
+                        let link = self.direct_to(node).and_then(|place| self.direct[place].as_ref());
+                        link.and_then(|link| link.rvi_of(channel)).map(|rvi| rvi.vif)
+                    }
+                };
+                if let Some(interface) = vif.and_then(|vif| self.interface_mut(vif)) {
+                    interface.driver.count_drop(DropReason::Expired, 1);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// An association that parks nothing itself: this node holds frames at their interface, where they can still
+/// take another way.
+fn association(scheduler: Scheduler, seed: u64) -> Association {
+    Association::new(&AssociationConfig {
+        scheduler,
+        seed,
+        park_messages_max: 0,
+        park_octets_max: 0,
+        session: 0,
+    })
+}
+
+/// The first pause before a leg is tried again, spread by up to a quarter so that nodes do not come together.
+fn backoff(previous: Option<Duration>, random: &mut Random) -> Duration {
+    let base = previous.map_or(RECONNECT_MIN, |d| (d * 2).min(vlan_core::limits::RECONNECT_MAX));
+    base + Duration::from_nanos(random.below(base.as_nanos() as u64 / 4 + 1))
+}
+
+impl LegState {
+    fn due(&self) -> Option<Instant> {
+        match self {
+            Self::Waiting { until, .. } => Some(*until),
+            Self::Connecting { .. } | Self::Up => None,
+        }
+    }
+}
+
+impl Node {
+    /// Takes the complete list of addresses that the stack has on `vif` now; changes are told to the control
+    /// node (S29, S93, S86).
+    pub fn handle_addresses(&mut self, now: Instant, vif: VifNumber, addresses: &[InterfaceAddress]) {
+        let Some(interface) = self.interface_mut(vif) else { return };
+        let messages = interface.change_addresses(addresses);
+        if let Some(index) = self.attached() {
+            for message in &messages {
+                self.send_control(now, index, message);
+            }
+        }
+    }
+
+    /// The channel that a message of `kind` on the interface `vif` takes.
+    fn relay_channels(&self, vif: VifNumber) -> Option<(Channel, Channel)> {
+        let config = self.interface(vif)?.driver.config();
+        Some((config.relay_channel, config.arp_channel))
+    }
+}

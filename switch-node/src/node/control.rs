@@ -1,0 +1,450 @@
+//! The links to the control nodes: connecting, registering, taking configuration, and sending again what a lost
+//! control node had not settled.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use rvi::{Association, LegEnd, Part, Scheduler, SendError, ShmLeg};
+use vlan_core::limits::HEARTBEAT_INTERVAL;
+use vlan_core::random::Random;
+use vlan_core::wire::control::{
+    ControlMessage, HeldDirect, HeldInterface, InterfaceConfig, RevokeReason, TLV_VERSION,
+};
+use vlan_core::wire::frame::{FrameHeader, FrameKind};
+use vlan_core::wire::tlv::TlvError;
+use vlan_core::{Channel, Instant, LegNumber, ProcessId, VifNumber};
+
+use crate::node::interface::Interface;
+use crate::node::{Node, NodeEvent, Output, PeerId, association, backoff};
+
+/// Heartbeats without an answer after which a peer counts as silent.
+pub(super) const SILENT_AFTER: u32 = 3;
+
+/// How far a link to a control node has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// No leg is up.
+    Down,
+    /// A leg is up and REGISTER has been sent.
+    Registering,
+    /// Accepted; interfaces are being named.
+    Configuring,
+    /// The configuration is complete: frames may go.
+    Attached,
+}
+
+/// One leg to a control node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LegState {
+    /// To be connected at `until`.
+    Waiting {
+        until: Instant,
+        pause: Option<Duration>,
+    },
+    /// The host is connecting it.
+    Connecting {
+        pause: Option<Duration>,
+    },
+    Up,
+}
+
+/// The link to one control node.
+pub(super) struct ControlLink {
+    pub association: Association,
+    /// The control node's process, while a leg is up.
+    pub process: Option<ProcessId>,
+    legs: Vec<(LegNumber, LegState)>,
+    stage: Stage,
+    /// Which interface a channel belongs to; 0 is none.
+    vif_by_channel: [VifNumber; 256],
+    /// Messages that an earlier session did not settle, in order.
+    pub resend: VecDeque<Vec<u8>>,
+    pub heard: Instant,
+    heartbeat: Heartbeat,
+}
+
+/// Heartbeats on one association (S54).
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Heartbeat {
+    next: Option<Instant>,
+    number: u32,
+    unanswered: u32,
+}
+
+impl Heartbeat {
+    pub fn start(&mut self, now: Instant) {
+        *self = Self { next: Some(now + HEARTBEAT_INTERVAL), number: self.number, unanswered: 0 };
+    }
+
+    pub fn stop(&mut self) {
+        self.next = None;
+    }
+
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.next
+    }
+
+    pub fn answered(&mut self) {
+        self.unanswered = 0;
+    }
+
+    /// The heartbeat to send when nothing has been heard for an interval; the second value says that the peer
+    /// has become silent just now.
+    pub fn due(&mut self, now: Instant, heard: Instant) -> Option<(ControlMessage, bool)> {
+        if self.next.is_none_or(|next| next > now) {
+            return None;
+        }
+        self.next = Some(now + HEARTBEAT_INTERVAL);
+        if now.since(heard) < HEARTBEAT_INTERVAL {
+            self.unanswered = 0;
+            return None;
+        }
+        self.number = self.number.wrapping_add(1);
+        self.unanswered = self.unanswered.saturating_add(1);
+        let silent = self.unanswered == SILENT_AFTER;
+        Some((ControlMessage::Heartbeat { number: self.number }, silent))
+    }
+}
+
+impl ControlLink {
+    pub fn new(legs: &[LegNumber], association: Association) -> Self {
+        let waiting = LegState::Waiting { until: Instant::ZERO, pause: None };
+        Self {
+            association,
+            process: None,
+            legs: legs.iter().map(|&leg| (leg, waiting)).collect(),
+            stage: Stage::Down,
+            vif_by_channel: [VifNumber(0); 256],
+            resend: VecDeque::new(),
+            heard: Instant::ZERO,
+            heartbeat: Heartbeat::default(),
+        }
+    }
+
+    pub fn is_attached(&self) -> bool {
+        self.stage == Stage::Attached
+    }
+
+    /// The interface that a data channel belongs to.
+    #[inline]
+    pub fn vif_of(&self, channel: Channel) -> Option<VifNumber> {
+        let vif = self.vif_by_channel[usize::from(channel.0)];
+        (vif.0 != 0).then_some(vif)
+    }
+
+    fn set_leg(&mut self, leg: LegNumber, state: LegState) -> bool {
+        match self.legs.iter_mut().find(|(number, _)| *number == leg) {
+            Some((_, place)) => {
+                *place = state;
+                true
+            }
+            None => false,
+        }
+    }
+
+    pub fn connect_failed(&mut self, now: Instant, leg: LegNumber, random: &mut Random) {
+        if let Some((_, state)) = self.legs.iter_mut().find(|(number, _)| *number == leg)
+            && let LegState::Connecting { pause } = *state
+        {
+            let pause = backoff(pause, random);
+            *state = LegState::Waiting { until: now + pause, pause: Some(pause) };
+        }
+    }
+
+    fn open(&mut self, vif: VifNumber, channel: Channel) {
+        self.vif_by_channel[usize::from(channel.0)] = vif;
+        self.association.open_channel(channel);
+    }
+
+    fn close_all_of(&mut self, vif: VifNumber) {
+        for channel in 1..=255 {
+            if self.vif_by_channel[usize::from(channel)] == vif {
+                self.vif_by_channel[usize::from(channel)] = VifNumber(0);
+                self.association.close_channel(Channel(channel));
+            }
+        }
+    }
+
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let legs = self.legs.iter().filter_map(|(_, state)| state.due());
+        legs.chain(self.association.poll_timeout()).chain(self.heartbeat.poll_timeout()).min()
+    }
+}
+
+impl Node {
+    // --- legs and sessions ----------------------------------------------------------------------------------
+
+    pub(super) fn control_timeouts(&mut self, now: Instant) {
+        for index in 0..self.control.len() {
+            let peer = PeerId::ControlNode(index as u8);
+            let link = &mut self.control[index];
+            link.association.handle_timeout(now);
+            for (leg, state) in &mut link.legs {
+                if let LegState::Waiting { until, pause } = *state
+                    && until <= now
+                {
+                    *state = LegState::Connecting { pause };
+                    self.outputs.push_back(Output::Connect { control_node: index as u8, leg: *leg });
+                }
+            }
+            if let Some((heartbeat, silent)) = link.heartbeat.due(now, link.heard) {
+                self.send_control(now, index, &heartbeat);
+                if silent {
+                    self.log(NodeEvent::Silent { peer });
+                }
+            }
+        }
+    }
+
+    pub(super) fn control_leg_up(
+        &mut self,
+        now: Instant,
+        index: u8,
+        process: ProcessId,
+        leg: LegNumber,
+        shm: ShmLeg,
+    ) {
+        let place = usize::from(index);
+        if self.control.get(place).is_none_or(|link| link.legs.iter().all(|(number, _)| *number != leg)) {
+            return;
+        }
+        if self.control[place].process.is_some_and(|known| known != process) {
+            // Another process of the control node: whatever the former had not settled is sent again.
+            self.control_session_over(now, place);
+        }
+        let link = &mut self.control[place];
+        link.set_leg(leg, LegState::Up);
+        link.process = Some(process);
+        link.heard = now;
+        link.association.handle_leg_up(now, leg, shm);
+        let peer = PeerId::ControlNode(index);
+        self.log(NodeEvent::LegUp { peer, leg });
+        if self.control[place].stage == Stage::Down {
+            self.control[place].stage = Stage::Registering;
+            self.control[place].heartbeat.start(now);
+            let register = self.register_message();
+            self.send_control(now, place, &register);
+        }
+    }
+
+    pub(super) fn control_leg_gone(&mut self, now: Instant, index: u8, process: ProcessId, leg: LegNumber) {
+        let place = usize::from(index);
+        let Some(link) = self.control.get_mut(place) else { return };
+        if link.process != Some(process) {
+            return;
+        }
+        let _: LegEnd = link.association.handle_leg_gone(now, leg);
+        // At once: a control node that restarts listens again within milliseconds.
+        link.set_leg(leg, LegState::Waiting { until: now, pause: None });
+        let peer = PeerId::ControlNode(index);
+        self.outputs.push_back(Output::CloseLeg { peer, process, leg });
+        self.log(NodeEvent::LegGone { peer, leg });
+        if !self.control[place].association.is_up() {
+            self.control_session_over(now, place);
+        }
+    }
+
+    /// The last leg has gone, with everything that came by it taken: the session is over.
+    //= spec/driver.md#after-the-loss-of-a-control-node
+    //# A node MUST send the relayed and group frames that a lost control node had not settled again, in order and
+    //# before anything new, to the next control node that accepts it.
+    fn control_session_over(&mut self, now: Instant, place: usize) {
+        let was_attached = self.control[place].is_attached();
+        let seed = self.random.next_u64();
+        let link = &mut self.control[place];
+        link.stage = Stage::Down;
+        link.process = None;
+        link.heartbeat.stop();
+        let resend = &mut link.resend;
+        link.association.drain_unsent(&mut |_, octets, _| {
+            if FrameHeader::parse(octets, octets.len()).is_ok() {
+                let mut octets = octets.to_vec();
+                octets[2] |= FrameHeader::RESENT;
+                resend.push_back(octets);
+            }
+        });
+        link.association = association(Scheduler::Failover, seed);
+        link.vif_by_channel = [VifNumber(0); 256];
+        if was_attached {
+            self.log(NodeEvent::Detached { control_node: place as u8 });
+            self.tell_peers_relay_drained(now);
+        }
+    }
+
+    fn register_message(&self) -> ControlMessage {
+        let interfaces = self.interfaces.iter().flatten().map(|interface| {
+            let config = interface.driver.config();
+            HeldInterface { lan: config.lan, vif: config.vif, mac: config.mac }
+        });
+        let direct = self.direct.iter().flatten().flat_map(|link| {
+            link.rvis().map(|rvi| HeldDirect {
+                rvi: rvi.number,
+                lan: rvi.lan,
+                peer: link.node,
+                channel: rvi.channel,
+                own_vif: rvi.vif,
+                peer_vif: rvi.peer_vif,
+            })
+        });
+        ControlMessage::Register {
+            version: TLV_VERSION,
+            node: self.config.number,
+            process: self.config.process,
+            interfaces: interfaces.collect(),
+            direct: direct.collect(),
+        }
+    }
+
+    /// Sends a control message on channel 0. A control node that takes none for so long that the bounded queue
+    /// is full has lost them: its session is as good as over, and heartbeats will say so.
+    pub(super) fn send_control(&mut self, now: Instant, index: usize, message: &ControlMessage) {
+        let _ = self.control[index].association.send_control(now, &message.emit());
+    }
+
+    // --- messages -------------------------------------------------------------------------------------------
+
+    pub(super) fn handle_control(
+        &mut self,
+        now: Instant,
+        index: usize,
+        message: Result<ControlMessage, TlvError>,
+    ) {
+        match message {
+            Ok(ControlMessage::Heartbeat { number }) => {
+                self.send_control(now, index, &ControlMessage::HeartbeatReply { number });
+            }
+            Ok(ControlMessage::HeartbeatReply { .. }) => self.control[index].heartbeat.answered(),
+            Ok(ControlMessage::Registered { epoch }) => {
+                self.control[index].stage = Stage::Configuring;
+                for interface in self.interfaces.iter_mut().flatten() {
+                    interface.confirmed = false;
+                }
+                self.log(NodeEvent::Attached { control_node: index as u8, epoch });
+            }
+            Ok(ControlMessage::Refused { reason }) => {
+                self.log(NodeEvent::Refused { control_node: index as u8, reason });
+            }
+            Ok(ControlMessage::Fenced) => self.outputs.push_back(Output::Fenced),
+            Ok(ControlMessage::Interface(config)) => self.handle_interface(index, config),
+            Ok(ControlMessage::InterfaceRemoved { vif }) => self.remove_interface(vif),
+            Ok(ControlMessage::ConfigurationEnd { .. }) => self.handle_configuration_end(now, index),
+            Ok(ControlMessage::ReportRequest { id }) => self.send_report(now, index, id),
+            Ok(message) => self.handle_lan_control(now, index, message),
+            Err(_) => self.log(NodeEvent::BadControlMessage { peer: PeerId::ControlNode(index as u8) }),
+        }
+    }
+
+    /// Messages about members, bindings and direct RVIs.
+    fn handle_lan_control(&mut self, now: Instant, index: usize, message: ControlMessage) {
+        match message {
+            ControlMessage::Member(notice) => {
+                for interface in self.interfaces.iter_mut().flatten() {
+                    if interface.driver.lan() == notice.lan {
+                        interface.driver.handle_member(&notice);
+                    }
+                }
+            }
+            ControlMessage::Binding { mac, location } => {
+                for interface in self.interfaces.iter_mut().flatten() {
+                    interface.driver.handle_binding(mac, &location);
+                }
+            }
+            ControlMessage::Grant(grant) => self.handle_grant(now, &grant),
+            ControlMessage::Revoke { peer, reason, rvi } => {
+                // A cut leaves the association by its legs; the other reasons end it too, until one association
+                // can lose one of several RVIs by a barrier of its own.
+                let _: RevokeReason = reason;
+                self.close_direct(now, peer);
+                self.send_control(now, index, &ControlMessage::Revoked { rvi });
+            }
+            ControlMessage::LegCut { peer, leg } => self.leave_direct_leg(now, peer, LegNumber(leg)),
+            _ => self.log(NodeEvent::BadControlMessage { peer: PeerId::ControlNode(index as u8) }),
+        }
+    }
+
+    fn handle_interface(&mut self, index: usize, config: InterfaceConfig) {
+        let vif = config.vif;
+        if vif.0 == 0 || usize::from(vif.0) > vlan_core::limits::VIFS_PER_NODE_MAX {
+            self.log(NodeEvent::BadControlMessage { peer: PeerId::ControlNode(index as u8) });
+            return;
+        }
+        let link = &mut self.control[index];
+        link.open(vif, config.relay_channel);
+        link.open(vif, config.arp_channel);
+        let place = usize::from(vif.0);
+        if self.interfaces.len() <= place {
+            self.interfaces.resize_with(place + 1, || None);
+        }
+        let seed = self.random.next_u64();
+        match &mut self.interfaces[place] {
+            Some(interface)
+                if interface.driver.config().mac == config.mac && interface.driver.lan() == config.lan =>
+            {
+                interface.driver.handle_configuration(config.clone());
+                interface.confirmed = true;
+            }
+            interface => {
+                *interface =
+                    Some(Interface::new(self.config.number, self.config.process, config.clone(), seed));
+            }
+        }
+        self.outputs.push_back(Output::Interface(config));
+    }
+
+    fn remove_interface(&mut self, vif: VifNumber) {
+        for link in &mut self.control {
+            link.close_all_of(vif);
+        }
+        if let Some(place) = self.interfaces.get_mut(usize::from(vif.0))
+            && place.take().is_some()
+        {
+            self.outputs.push_back(Output::InterfaceRemoved { vif });
+        }
+    }
+
+    fn handle_configuration_end(&mut self, now: Instant, index: usize) {
+        let unnamed = self.interfaces.iter().flatten().filter(|interface| !interface.confirmed);
+        for vif in unnamed.map(|interface| interface.driver.vif()).collect::<Vec<_>>() {
+            self.remove_interface(vif);
+        }
+        self.control[index].stage = Stage::Attached;
+        self.drained_early.clear();
+        let mut binds = Vec::new();
+        for interface in self.interfaces.iter().flatten() {
+            let vif = interface.driver.vif();
+            binds.extend(interface.addresses.iter().map(|&address| ControlMessage::Bind { vif, address }));
+        }
+        for bind in &binds {
+            self.send_control(now, index, bind);
+        }
+        self.flush_held(now);
+    }
+
+    // --- what a lost control node had not settled -----------------------------------------------------------
+
+    /// Sends messages of an earlier session again, as far as the ring takes them.
+    pub(super) fn flush_resend(&mut self, now: Instant) {
+        let Some(index) = self.attached() else { return };
+        // What any lost control node left goes to the one that is there now.
+        for other in 0..self.control.len() {
+            while let Some(octets) = self.control[other].resend.pop_front() {
+                match self.resend(now, index, &octets) {
+                    Err(SendError::Full | SendError::NoLeg) => {
+                        self.control[other].resend.push_front(octets);
+                        return;
+                    }
+                    Ok(()) | Err(_) => {}
+                }
+            }
+        }
+    }
+
+    fn resend(&mut self, now: Instant, index: usize, octets: &[u8]) -> Result<(), SendError> {
+        let Ok(header) = FrameHeader::parse(octets, octets.len()) else { return Ok(()) };
+        let Some((relay, arp)) = self.relay_channels(header.origin_vif) else { return Ok(()) };
+        let channel = if header.kind == FrameKind::Arp { arp } else { relay };
+        let link = &mut self.control[index];
+        link.association.send(now, channel, 0, 0, &[Part::Private(octets)]).map(|_| ())
+    }
+}

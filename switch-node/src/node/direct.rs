@@ -1,0 +1,516 @@
+//! The direct associations to other nodes: grants, legs, barriers, and giving back what was not delivered.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use rvi::{Association, LegEnd, Part, Scheduler, ShmLeg, Unsent};
+use vlan_core::driver::{InBand, Path, PeerSlot};
+use vlan_core::limits::DIRECT_IDLE;
+use vlan_core::wire::control::{ControlMessage, Grant};
+use vlan_core::wire::frame::{FrameHeader, FrameKind};
+use vlan_core::wire::tlv::TlvError;
+use vlan_core::{
+    Channel, DropReason, Instant, LanId, LegNumber, MacAddress, NodeNumber, ProcessId, RviNumber, VifNumber,
+};
+
+use crate::node::control::Heartbeat;
+use crate::node::{LEAVE_WAIT, Node, NodeEvent, Output, PeerId, association};
+
+/// A direct RVI of an association.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct DirectRvi {
+    pub number: RviNumber,
+    pub lan: LanId,
+    pub channel: Channel,
+    pub vif: VifNumber,
+    pub peer_vif: VifNumber,
+    /// The peer in the interface's driver.
+    pub slot: PeerSlot,
+}
+
+/// The association with another node.
+pub(super) struct DirectLink {
+    pub node: NodeNumber,
+    pub process: ProcessId,
+    pub association: Association,
+    rvis: Vec<DirectRvi>,
+    /// Place in `rvis` by channel; 255 is none.
+    by_channel: [u8; 256],
+    /// Legs that this end has left, with when it stops waiting for the other's hang-up.
+    leaving: Vec<(LegNumber, Instant)>,
+    /// Set when the whole association is being left.
+    closing: bool,
+    pub heard: Instant,
+    heartbeat: Heartbeat,
+    /// Data messages either way, and when the count last changed.
+    pub data_messages: u64,
+    idle: (u64, Instant),
+    idle_told: bool,
+}
+
+impl DirectLink {
+    fn new(now: Instant, node: NodeNumber, process: ProcessId, seed: u64) -> Self {
+        let mut heartbeat = Heartbeat::default();
+        heartbeat.start(now);
+        Self {
+            node,
+            process,
+            association: association(Scheduler::Lane, seed),
+            rvis: Vec::new(),
+            by_channel: [u8::MAX; 256],
+            leaving: Vec::new(),
+            closing: false,
+            heard: now,
+            heartbeat,
+            data_messages: 0,
+            idle: (0, now),
+            idle_told: false,
+        }
+    }
+
+    /// The RVI on a channel.
+    #[inline]
+    pub fn rvi_of(&self, channel: Channel) -> Option<DirectRvi> {
+        self.rvis.get(usize::from(self.by_channel[usize::from(channel.0)])).copied()
+    }
+
+    pub fn rvis(&self) -> impl Iterator<Item = &DirectRvi> {
+        self.rvis.iter()
+    }
+
+    fn add(&mut self, rvi: DirectRvi) {
+        match self.rvis.iter().position(|known| known.channel == rvi.channel) {
+            Some(place) => self.rvis[place] = rvi,
+            // 255 channels at most, so the place fits and 255 stays free to mean none.
+            None if self.rvis.len() < 255 => {
+                self.by_channel[usize::from(rvi.channel.0)] = self.rvis.len() as u8;
+                self.rvis.push(rvi);
+            }
+            None => {}
+        }
+        self.association.open_channel(rvi.channel);
+    }
+
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let leaving = self.leaving.iter().map(|&(_, until)| until);
+        let idle = (!self.idle_told).then(|| self.idle.1 + DIRECT_IDLE);
+        let timers = leaving.chain(self.association.poll_timeout()).chain(idle);
+        timers.chain(self.heartbeat.poll_timeout()).min()
+    }
+}
+
+impl Node {
+    // --- grants and legs ------------------------------------------------------------------------------------
+
+    pub(super) fn handle_grant(&mut self, now: Instant, grant: &Grant) {
+        let driver_knows = self.interface_mut(grant.own_vif).and_then(|interface| {
+            (interface.driver.lan() == grant.lan).then(|| interface.driver.handle_grant(grant)).flatten()
+        });
+        let Some(slot) = driver_knows else { return };
+        let place = self.direct_for(now, grant.peer, grant.peer_process);
+        let Some(link) = &mut self.direct[place] else { return };
+        link.add(DirectRvi {
+            number: grant.rvi,
+            lan: grant.lan,
+            channel: grant.channel,
+            vif: grant.own_vif,
+            peer_vif: grant.peer_vif,
+            slot,
+        });
+        let up = link.association.is_up() && !link.closing;
+        self.log(NodeEvent::Granted { rvi: grant.rvi, peer: grant.peer });
+        if up {
+            self.start_barrier(now, grant.own_vif, slot);
+        }
+    }
+
+    /// The place of the link to a process of `node`; a link to an earlier process ends.
+    fn direct_for(&mut self, now: Instant, node: NodeNumber, process: ProcessId) -> usize {
+        if let Some(place) = self.direct_to(node) {
+            let known = self.direct[place].as_ref().map(|link| (link.process, link.closing));
+            if known == Some((process, false)) {
+                return place;
+            }
+            self.end_direct(now, place, known.is_some_and(|(known, _)| known != process));
+        }
+        let seed = self.random.next_u64();
+        let link = Box::new(DirectLink::new(now, node, process, seed));
+        let place = match self.direct.iter().position(Option::is_none) {
+            Some(place) => {
+                self.direct[place] = Some(link);
+                place
+            }
+            None => {
+                self.direct.push(Some(link));
+                self.direct.len() - 1
+            }
+        };
+        let number = usize::from(node.0);
+        if self.direct_places.len() <= number {
+            self.direct_places.resize(number + 1, u16::MAX);
+        }
+        self.direct_places[number] = place as u16;
+        place
+    }
+
+    pub(super) fn direct_leg_up(
+        &mut self,
+        now: Instant,
+        node: NodeNumber,
+        process: ProcessId,
+        leg: LegNumber,
+        shm: ShmLeg,
+    ) {
+        let place = self.direct_for(now, node, process);
+        let Some(link) = &mut self.direct[place] else { return };
+        let was_up = link.association.is_up();
+        link.association.handle_leg_up(now, leg, shm);
+        link.heard = now;
+        let rvis = link.rvis.clone();
+        self.log(NodeEvent::LegUp { peer: PeerId::Node(node), leg });
+        if !was_up {
+            for rvi in rvis {
+                self.start_barrier(now, rvi.vif, rvi.slot);
+            }
+        }
+    }
+
+    fn start_barrier(&mut self, now: Instant, vif: VifNumber, slot: PeerSlot) {
+        let relay_up = self.attached().is_some();
+        if let Some(interface) = self.interface_mut(vif) {
+            interface.driver.handle_direct_up(now, slot, relay_up);
+        }
+        if !relay_up {
+            self.tell_relay_drained(now, vif, slot, true);
+        }
+        self.send_in_band(now);
+    }
+
+    pub(super) fn direct_leg_gone(
+        &mut self,
+        now: Instant,
+        node: NodeNumber,
+        process: ProcessId,
+        leg: LegNumber,
+    ) {
+        let Some(place) = self.direct_to(node) else { return };
+        let Some(link) = &mut self.direct[place] else { return };
+        if link.process != process {
+            return;
+        }
+        let end = link.association.handle_leg_gone(now, leg);
+        let left = link.leaving.iter().position(|&(left, _)| left == leg);
+        if let Some(left) = left {
+            link.leaving.remove(left);
+        }
+        let over = !link.association.is_up() && link.leaving.is_empty();
+        let peer = PeerId::Node(node);
+        self.outputs.push_back(Output::CloseLeg { peer, process, leg });
+        self.log(NodeEvent::LegGone { peer, leg });
+        if over {
+            self.end_direct(now, place, end == LegEnd::Died && left.is_none());
+        }
+    }
+
+    // --- leaving --------------------------------------------------------------------------------------------
+
+    /// Leaves every leg of the association with `node`.
+    pub(super) fn close_direct(&mut self, now: Instant, node: NodeNumber) {
+        let Some(place) = self.direct_to(node) else { return };
+        let Some(link) = &mut self.direct[place] else { return };
+        link.closing = true;
+        let legs: Vec<LegNumber> = link.association.legs().map(|leg| leg.number).collect();
+        let rvis = link.rvis.clone();
+        for rvi in rvis {
+            if let Some(interface) = self.interface_mut(rvi.vif) {
+                interface.driver.handle_direct_closing(rvi.slot);
+            }
+        }
+        if legs.is_empty() {
+            self.end_direct(now, place, false);
+            return;
+        }
+        for leg in legs {
+            self.leave_direct_leg(now, node, leg);
+        }
+    }
+
+    /// Leaves one leg: stops taking from it, marks it closed and tells the host to hang up. The other end does
+    /// the same, and what it had not taken goes over another leg or by relay.
+    pub(super) fn leave_direct_leg(&mut self, now: Instant, node: NodeNumber, leg: LegNumber) {
+        let Some(place) = self.direct_to(node) else { return };
+        let Some(link) = &mut self.direct[place] else { return };
+        let known = link.association.legs().any(|status| status.number == leg);
+        if !known || link.leaving.iter().any(|&(left, _)| left == leg) {
+            return;
+        }
+        link.association.leave_leg(now, leg);
+        link.leaving.push((leg, now + LEAVE_WAIT));
+        let process = link.process;
+        let last = !link.association.is_up();
+        let rvis = if last { link.rvis.clone() } else { Vec::new() };
+        self.outputs.push_back(Output::CloseLeg { peer: PeerId::Node(node), process, leg });
+        for rvi in rvis {
+            if let Some(interface) = self.interface_mut(rvi.vif) {
+                interface.driver.handle_direct_closing(rvi.slot);
+            }
+        }
+    }
+
+    /// The association is over: what it did not deliver goes back to be relayed, or is lost with the peer.
+    //= spec/driver.md#after-the-end-of-a-direct-rvi
+    //# When a direct RVI ends in order, the driver MUST send what the peer did not take by relay, in order and before
+    //# anything new to that peer; when the peer's process died, it MUST count what the peer had not taken as peer-gone.
+    fn end_direct(&mut self, now: Instant, place: usize, died: bool) {
+        let Some(mut link) = self.direct[place].take() else { return };
+        self.direct_places[usize::from(link.node.0)] = u16::MAX;
+        let rvis = core::mem::take(&mut link.rvis);
+        let by_channel = link.by_channel;
+        let (mut returned, mut lost) = (Vec::new(), 0);
+        link.association.drain_unsent(&mut |channel, octets, unsent| {
+            let Some(rvi) = rvis.get(usize::from(by_channel[usize::from(channel.0)])) else { return };
+            let Ok(header) = FrameHeader::parse(octets, octets.len()) else { return };
+            if died && matches!(unsent, Unsent::Ring { .. }) {
+                lost += 1;
+                returned.push((*rvi, None));
+            } else {
+                let frame = octets[header.kind.header_len()..].to_vec();
+                returned.push((*rvi, Some((header.vnet, frame))));
+            }
+        });
+        let count = returned.iter().filter(|(_, frame)| frame.is_some()).count();
+        for rvi in &rvis {
+            let own = returned.iter_mut().filter(|(of, _)| of == rvi);
+            let (mut frames, mut gone) = (Vec::new(), 0);
+            for (_, frame) in own {
+                match frame.take() {
+                    Some((vnet, frame)) => frames.push((rvi.slot, vnet, frame)),
+                    None => gone += 1,
+                }
+            }
+            self.hold_returned(now, rvi.vif, frames);
+            if let Some(interface) = self.interface_mut(rvi.vif) {
+                interface.driver.count_drop(DropReason::PeerGone, gone);
+                interface.driver.handle_direct_gone(rvi.slot);
+            }
+        }
+        let peer = link.node;
+        self.log(NodeEvent::DirectEnded { peer, died, returned: count, lost });
+        if let Some(index) = self.attached() {
+            self.send_control(now, index, &ControlMessage::DirectLost { peer });
+        }
+        self.flush_held(now);
+    }
+
+    // --- time -----------------------------------------------------------------------------------------------
+
+    pub(super) fn direct_timeouts(&mut self, now: Instant) {
+        for place in 0..self.direct.len() {
+            let Some(link) = &mut self.direct[place] else { continue };
+            link.association.handle_timeout(now);
+            let (node, process) = (link.node, link.process);
+            if let Some((heartbeat, silent)) = link.heartbeat.due(now, link.heard) {
+                let _ = link.association.send_control(now, &heartbeat.emit());
+                if silent {
+                    self.log(NodeEvent::Silent { peer: PeerId::Node(node) });
+                }
+            }
+            self.report_idle(now, place);
+            let Some(link) = &self.direct[place] else { continue };
+            let overdue = link.leaving.iter().filter(|&&(_, until)| until <= now).map(|&(leg, _)| leg);
+            for leg in overdue.collect::<Vec<_>>() {
+                self.handle_leg_gone(now, PeerId::Node(node), process, leg);
+            }
+        }
+    }
+
+    /// Tells the control node about an association that has carried nothing for 60 s (amendment 19).
+    fn report_idle(&mut self, now: Instant, place: usize) {
+        let attached = self.attached();
+        let Some(link) = &mut self.direct[place] else { return };
+        if link.idle.0 != link.data_messages {
+            link.idle = (link.data_messages, now);
+            link.idle_told = false;
+        }
+        let due = now.since(link.idle.1) >= DIRECT_IDLE && !link.idle_told;
+        if let (true, Some(index), Some(rvi)) = (due, attached, link.rvis.first()) {
+            let idle = ControlMessage::DirectIdle { rvi: rvi.number };
+            link.idle_told = true;
+            self.send_control(now, index, &idle);
+        } else if due {
+            // No control node: ask again when as much time has passed.
+            link.idle.1 = now;
+        }
+    }
+
+    // --- barriers -------------------------------------------------------------------------------------------
+
+    pub(super) fn barrier_timeouts(&mut self, now: Instant) {
+        for place in 0..self.interfaces.len() {
+            let Some(interface) = &mut self.interfaces[place] else { continue };
+            interface.driver.handle_timeout(now);
+            let mut retries = Vec::new();
+            while let Some(slot) = interface.driver.poll_barrier_retry(now) {
+                retries.push(slot);
+            }
+            for slot in retries {
+                if self.direct_is_up(place, slot) {
+                    self.start_barrier(now, VifNumber(place as u16), slot);
+                }
+            }
+        }
+        self.send_in_band(now);
+    }
+
+    fn direct_is_up(&self, interface: usize, slot: PeerSlot) -> bool {
+        let peer = self.interfaces[interface].as_ref().and_then(|i| i.driver.peer(slot));
+        let place = peer.and_then(|peer| self.direct_to(peer.node));
+        place.and_then(|place| self.direct[place].as_ref()).is_some_and(|link| link.association.is_up())
+    }
+
+    /// Sends the barriers and echoes that drivers want sent. One that finds no room is lost: the barrier is
+    /// given up and tried again.
+    pub(super) fn send_in_band(&mut self, now: Instant) {
+        let attached = self.attached();
+        for place in 0..self.interfaces.len() {
+            while let Some(interface) = &mut self.interfaces[place] {
+                let relay = interface.driver.config().relay_channel;
+                let Some(in_band) = interface.driver.poll_in_band() else { break };
+                match in_band {
+                    InBand::Relay(message) => {
+                        if let Some(index) = attached {
+                            let octets = message.emit();
+                            let association = &mut self.control[index].association;
+                            let _ = association.send(now, relay, 0, 0, &[Part::Private(&octets)]);
+                        }
+                    }
+                    InBand::Direct(node, channel, message) => {
+                        let link = self.direct_to(node).and_then(|place| self.direct[place].as_mut());
+                        if let Some(link) = link {
+                            let octets = message.emit();
+                            let _ = link.association.send(now, channel, 0, 0, &[Part::Private(&octets)]);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    // --- the loss of a control node -------------------------------------------------------------------------
+
+    /// Everything that the lost control node had published for this node has been taken: peers that wait for
+    /// a barrier may go on (amendment 20), and so may this node towards peers that have said the same.
+    pub(super) fn tell_peers_relay_drained(&mut self, now: Instant) {
+        let octets = ControlMessage::RelayDrained { waiting: false }.emit();
+        for link in self.direct.iter_mut().flatten() {
+            for rvi in &link.rvis {
+                let _ = link.association.send(now, rvi.channel, 0, 0, &[Part::Private(&octets)]);
+            }
+        }
+        for (vif, slot) in core::mem::take(&mut self.drained_early) {
+            self.take_relay_drained(now, vif, slot);
+        }
+    }
+
+    fn tell_relay_drained(&mut self, now: Instant, vif: VifNumber, slot: PeerSlot, waiting: bool) {
+        let Some(peer) = self.interface(vif).and_then(|interface| interface.driver.peer(slot)) else {
+            return;
+        };
+        let (node, Some(direct)) = (peer.node, peer.direct) else { return };
+        if let Some(link) = self.direct_to(node).and_then(|place| self.direct[place].as_mut()) {
+            let octets = ControlMessage::RelayDrained { waiting }.emit();
+            let _ = link.association.send(now, direct.channel, 0, 0, &[Part::Private(&octets)]);
+        }
+    }
+
+    /// The peer at `slot` has drained its lost control node.
+    pub(super) fn handle_relay_drained(
+        &mut self,
+        now: Instant,
+        vif: VifNumber,
+        slot: PeerSlot,
+        waiting: bool,
+    ) {
+        if self.attached().is_some() {
+            // This node has not seen its own loss yet, so what is not settled is still in the ring to its
+            // control node: first that session ends.
+            if !self.drained_early.contains(&(vif, slot)) {
+                self.drained_early.push((vif, slot));
+            }
+            return;
+        }
+        let path =
+            self.interface(vif).and_then(|interface| interface.driver.peer(slot)).map(|peer| peer.path);
+        match path {
+            Some(Path::Barrier { .. }) => self.take_relay_drained(now, vif, slot),
+            // It missed this node's word; an answer is never answered.
+            Some(_) if waiting => self.tell_relay_drained(now, vif, slot, false),
+            _ => {}
+        }
+    }
+
+    /// What this node's own control node had not settled for the peer goes over the direct RVI, under its
+    /// relayed numbers, and then everything else.
+    fn take_relay_drained(&mut self, now: Instant, vif: VifNumber, slot: PeerSlot) {
+        let Some(interface) = self.interface_mut(vif) else { return };
+        let Some(peer) = interface.driver.peer(slot) else { return };
+        let waits = matches!(peer.path, Path::Barrier { .. });
+        let (node, mac, direct) = (peer.node, peer.mac, peer.direct);
+        let (true, Some(direct)) = (waits, direct) else { return };
+        let Some(place) = self.direct_to(node) else { return };
+        for control in &mut self.control {
+            let Some(link) = &mut self.direct[place] else { return };
+            let mut full = false;
+            control.resend.retain(|octets| {
+                let ours = is_relayed_to(octets, vif, mac);
+                // Once one finds no room the later ones wait as well, or they would overtake it.
+                full |= ours
+                    && (full
+                        || link
+                            .association
+                            .send(now, direct.channel, 0, 0, &[Part::Private(octets)])
+                            .is_err());
+                !ours || full
+            });
+            if full {
+                return;
+            }
+        }
+        if let Some(interface) = self.interface_mut(vif) {
+            interface.driver.handle_relay_drained(slot);
+        }
+        self.flush_held(now);
+    }
+
+    // --- control messages from the peer ---------------------------------------------------------------------
+
+    pub(super) fn handle_peer_control(
+        &mut self,
+        now: Instant,
+        place: usize,
+        message: Result<ControlMessage, TlvError>,
+    ) {
+        let Some(link) = &mut self.direct[place] else { return };
+        match message {
+            Ok(ControlMessage::Heartbeat { number }) => {
+                let reply = ControlMessage::HeartbeatReply { number }.emit();
+                let _ = link.association.send_control(now, &reply);
+            }
+            Ok(ControlMessage::HeartbeatReply { .. }) => link.heartbeat.answered(),
+            // A node may say nothing else to a node: every path is the control node's to make (S16).
+            _ => {
+                let peer = PeerId::Node(link.node);
+                self.log(NodeEvent::BadControlMessage { peer });
+            }
+        }
+    }
+}
+
+/// True for a relayed frame of the interface `vif` to the member with address `mac`.
+fn is_relayed_to(octets: &[u8], vif: VifNumber, mac: MacAddress) -> bool {
+    FrameHeader::parse(octets, octets.len()).is_ok_and(|header| {
+        header.kind == FrameKind::Relay
+            && header.origin_vif == vif
+            && octets.get(header.kind.header_len()..).is_some_and(|frame| frame.starts_with(&mac.0))
+    })
+}

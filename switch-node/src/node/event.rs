@@ -1,0 +1,117 @@
+//! What a node tells its operator.
+
+use alloc::string::String;
+use core::fmt;
+
+use vlan_core::{LegNumber, NodeNumber, RviNumber};
+
+use crate::node::PeerId;
+
+/// Something the operator may want to know; the host logs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NodeEvent {
+    /// A control node has accepted this node.
+    Attached {
+        /// The control node.
+        control_node: u8,
+        /// The epoch of its configuration.
+        epoch: u64,
+    },
+    /// The last leg to a control node has gone.
+    Detached {
+        /// The control node.
+        control_node: u8,
+    },
+    /// A control node has refused this node.
+    Refused {
+        /// The control node.
+        control_node: u8,
+        /// Why.
+        reason: String,
+    },
+    /// A direct RVI was granted.
+    Granted {
+        /// The RVI.
+        rvi: RviNumber,
+        /// The node at the other end.
+        peer: NodeNumber,
+    },
+    /// A direct association has ended.
+    DirectEnded {
+        /// The node at the other end.
+        peer: NodeNumber,
+        /// True when the other process died.
+        died: bool,
+        /// Messages that went back to be relayed.
+        returned: usize,
+        /// Messages lost with the peer.
+        lost: u64,
+    },
+    /// A leg is up.
+    LegUp {
+        /// The other end.
+        peer: PeerId,
+        /// The leg.
+        leg: LegNumber,
+    },
+    /// A leg has gone.
+    LegGone {
+        /// The other end.
+        peer: PeerId,
+        /// The leg.
+        leg: LegNumber,
+    },
+    /// A peer wrote what no peer may write; the leg is given up.
+    LegBroken {
+        /// The other end.
+        peer: PeerId,
+        /// The leg.
+        leg: LegNumber,
+        /// What was wrong.
+        error: rvi::RingFault,
+    },
+    /// A peer has not answered heartbeats.
+    Silent {
+        /// The other end.
+        peer: PeerId,
+    },
+    /// A control message did not parse or was not for this end; it was skipped.
+    BadControlMessage {
+        /// The other end.
+        peer: PeerId,
+    },
+}
+
+impl fmt::Display for PeerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ControlNode(index) => write!(f, "control node {index}"),
+            Self::Node(node) => write!(f, "node {node}"),
+        }
+    }
+}
+
+impl fmt::Display for NodeEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Attached { control_node, epoch } => {
+                write!(f, "attached to control node {control_node}, configuration {epoch}")
+            }
+            Self::Detached { control_node } => write!(f, "control node {control_node} has gone"),
+            Self::Refused { control_node, reason } => {
+                write!(f, "refused by control node {control_node}: {reason}")
+            }
+            Self::Granted { rvi, peer } => write!(f, "direct RVI {rvi} to node {peer} granted"),
+            Self::DirectEnded { peer, died, returned, lost } => {
+                let how = if *died { "died" } else { "closed" };
+                write!(f, "direct association with node {peer} {how}: {returned} returned, {lost} lost")
+            }
+            Self::LegUp { peer, leg } => write!(f, "leg {leg} to {peer} is up"),
+            Self::LegGone { peer, leg } => write!(f, "leg {leg} to {peer} has gone"),
+            Self::LegBroken { peer, leg, error } => write!(f, "leg {leg} to {peer} is broken: {error:?}"),
+            Self::Silent { peer } => write!(f, "{peer} does not answer heartbeats"),
+            Self::BadControlMessage { peer } => write!(f, "a control message from {peer} was refused"),
+        }
+    }
+}

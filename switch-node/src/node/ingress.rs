@@ -1,0 +1,199 @@
+//! Messages from the fabric: step 7 of the walk. Frames are checked by their interface's driver and go to the
+//! sink; control messages go to the part they are for.
+
+use rvi::{Message, Scratch};
+use vlan_core::driver::Ingress;
+use vlan_core::ethernet::EthernetHeader;
+use vlan_core::wire::control::ControlMessage;
+use vlan_core::wire::frame::{FrameHeader, FrameKind};
+use vlan_core::wire::tlv::TlvError;
+use vlan_core::{Channel, DropReason, Instant, VifNumber};
+
+use crate::node::{Delivery, FrameSink, Node, PeerId};
+use vlan_core::driver::PeerSlot;
+
+/// Messages taken from one association before the next has its turn.
+const BATCH: usize = 32;
+
+impl Node {
+    /// Takes up to `budget` messages from the associations, in turns, and gives their frames to `sink`.
+    /// Returns how many it took; less than `budget` means that nothing more was there.
+    pub fn receive(&mut self, now: Instant, budget: usize, sink: &mut dyn FrameSink) -> usize {
+        let mut scratch = core::mem::take(&mut self.scratch);
+        let links = self.control.len() + self.direct.len();
+        let (mut taken, mut quiet) = (0, 0);
+        // Ends: every turn either takes a message or adds to the quiet links in a row.
+        while taken < budget && quiet < links {
+            self.next_link = if self.next_link < links { self.next_link } else { 0 };
+            let batch = BATCH.min(budget - taken);
+            let got = match self.next_link.checked_sub(self.control.len()) {
+                None => self.receive_control(now, self.next_link, batch, &mut scratch, sink),
+                Some(place) => self.receive_direct(now, place, batch, &mut scratch, sink),
+            };
+            taken += got;
+            quiet = if got == 0 { quiet + 1 } else { 0 };
+            self.next_link += 1;
+        }
+        self.scratch = scratch;
+        if taken < budget && !self.gone.is_empty() {
+            self.finish_gone_legs(now);
+        }
+        taken
+    }
+
+    fn finish_gone_legs(&mut self, now: Instant) {
+        for gone in core::mem::take(&mut self.gone) {
+            match gone.peer {
+                PeerId::ControlNode(index) => self.control_leg_gone(now, index, gone.process, gone.leg),
+                PeerId::Node(node) => self.direct_leg_gone(now, node, gone.process, gone.leg),
+            }
+        }
+    }
+
+    // --- from a control node --------------------------------------------------------------------------------
+
+    fn receive_control(
+        &mut self,
+        now: Instant,
+        index: usize,
+        batch: usize,
+        scratch: &mut Scratch,
+        sink: &mut dyn FrameSink,
+    ) -> usize {
+        for taken in 0..batch {
+            let Some(message) = self.control[index].association.receive(scratch) else { return taken };
+            self.control[index].heard = now;
+            if message.channel == Channel::CONTROL {
+                let message = ControlMessage::parse(&whole(&message));
+                self.handle_control(now, index, message);
+                continue;
+            }
+            let Some(vif) = self.control[index].vif_of(message.channel) else { continue };
+            match FrameHeader::parse(message.head, message.len) {
+                Ok(header) => self.deliver_relayed(vif, &header, &message, sink),
+                Err(TlvError::UnknownKind { .. }) => {
+                    let message = ControlMessage::parse(&whole(&message));
+                    self.handle_in_band_relay(vif, message);
+                }
+                Err(_) => self.count_drop(vif, DropReason::Malformed),
+            }
+        }
+        batch
+    }
+
+    #[inline]
+    fn deliver_relayed(
+        &mut self,
+        vif: VifNumber,
+        header: &FrameHeader,
+        message: &Message<'_>,
+        sink: &mut dyn FrameSink,
+    ) {
+        let Some(interface) = self.interface_mut(vif) else { return };
+        let header_len = header.kind.header_len();
+        let (head, frame_len) = (&message.head[header_len..], message.len - header_len);
+        if let Ingress::Deliver(vnet) = interface.driver.admit_relayed(header, head, frame_len) {
+            //= spec/arp.md#learning-locations
+            //# The driver MUST bind the sender's MAC of an ARP or ND message to the location in its header.
+            if header.kind == FrameKind::Arp
+                && let (Ok((source, _)), Some(ethernet)) =
+                    (FrameHeader::parse_locations(message.head), EthernetHeader::parse(head))
+            {
+                interface.driver.handle_binding(ethernet.source, &source);
+            }
+            let taken = sink.deliver(vif, &vnet, head, message.rest) == Delivery::Taken;
+            interface.driver.delivered(header, false, frame_len, taken);
+        }
+    }
+
+    fn handle_in_band_relay(&mut self, vif: VifNumber, message: Result<ControlMessage, TlvError>) {
+        let Some(interface) = self.interface_mut(vif) else { return };
+        match message {
+            Ok(ControlMessage::Barrier { lan, origin, origin_vif, id, .. })
+                if lan == interface.driver.lan() =>
+            {
+                interface.driver.handle_barrier(origin, origin_vif, id);
+            }
+            _ => interface.driver.count_drop(DropReason::Malformed, 1),
+        }
+    }
+
+    // --- from another node ----------------------------------------------------------------------------------
+
+    fn receive_direct(
+        &mut self,
+        now: Instant,
+        place: usize,
+        batch: usize,
+        scratch: &mut Scratch,
+        sink: &mut dyn FrameSink,
+    ) -> usize {
+        for taken in 0..batch {
+            let Some(link) = &mut self.direct[place] else { return taken };
+            let Some(message) = link.association.receive(scratch) else { return taken };
+            link.heard = now;
+            if message.channel == Channel::CONTROL {
+                let message = ControlMessage::parse(&whole(&message));
+                self.handle_peer_control(now, place, message);
+                continue;
+            }
+            let Some(rvi) = link.rvi_of(message.channel) else { continue };
+            link.data_messages += 1;
+            match FrameHeader::parse(message.head, message.len) {
+                Ok(header) => self.deliver_direct(rvi.vif, rvi.slot, &header, &message, sink),
+                Err(TlvError::UnknownKind { .. }) => {
+                    let message = ControlMessage::parse(&whole(&message));
+                    self.handle_in_band_direct(now, rvi.vif, rvi.slot, message);
+                }
+                Err(_) => self.count_drop(rvi.vif, DropReason::Malformed),
+            }
+        }
+        batch
+    }
+
+    #[inline]
+    fn deliver_direct(
+        &mut self,
+        vif: VifNumber,
+        slot: PeerSlot,
+        header: &FrameHeader,
+        message: &Message<'_>,
+        sink: &mut dyn FrameSink,
+    ) {
+        let Some(interface) = self.interface_mut(vif) else { return };
+        let header_len = header.kind.header_len();
+        let (head, frame_len) = (&message.head[header_len..], message.len - header_len);
+        if let Ingress::Deliver(vnet) = interface.driver.admit_direct(slot, header, head, frame_len) {
+            let taken = sink.deliver(vif, &vnet, head, message.rest) == Delivery::Taken;
+            interface.driver.delivered(header, true, frame_len, taken);
+        }
+    }
+
+    fn handle_in_band_direct(
+        &mut self,
+        now: Instant,
+        vif: VifNumber,
+        slot: PeerSlot,
+        message: Result<ControlMessage, TlvError>,
+    ) {
+        match message {
+            Ok(ControlMessage::BarrierEcho { id }) => {
+                if let Some(interface) = self.interface_mut(vif) {
+                    interface.driver.handle_barrier_echo(slot, id);
+                }
+            }
+            Ok(ControlMessage::RelayDrained { waiting }) => {
+                self.handle_relay_drained(now, vif, slot, waiting);
+            }
+            _ => self.count_drop(vif, DropReason::Malformed),
+        }
+    }
+}
+
+/// A whole private copy of a control message.
+fn whole(message: &Message<'_>) -> alloc::vec::Vec<u8> {
+    let mut octets = alloc::vec![0; message.head.len() + message.rest.len()];
+    octets[..message.head.len()].copy_from_slice(message.head);
+    message.rest.copy_to(&mut octets[message.head.len()..]);
+    octets
+}

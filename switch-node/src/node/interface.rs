@@ -1,0 +1,76 @@
+//! One virtual interface of the node: its driver, its addresses and the frames that wait.
+
+use alloc::vec::Vec;
+
+use vlan_core::driver::{Driver, DriverCounters};
+use vlan_core::wire::control::{ControlMessage, InterfaceAddress, InterfaceConfig};
+use vlan_core::{Instant, ProcessId};
+
+use crate::node::held::HeldQueue;
+use vlan_core::NodeNumber;
+
+/// Members of one LAN that a driver can know: as many as a platform file may have nodes in a cabinet of the
+/// seed, forty times over (S6 names 24); a table of them costs 32 KiB.
+const PEERS_MAX: usize = 1024;
+
+/// What can be seen of an interface.
+#[derive(Clone, Copy, Debug)]
+pub struct InterfaceState<'a> {
+    /// Its configuration.
+    pub config: &'a InterfaceConfig,
+    /// The addresses that its stack has.
+    pub addresses: &'a [InterfaceAddress],
+    /// Its counters.
+    pub counters: &'a DriverCounters,
+    /// Frames that wait for a way to go.
+    pub held: usize,
+    /// Its peers.
+    pub peers: &'a [vlan_core::driver::Peer],
+}
+
+pub(super) struct Interface {
+    pub driver: Driver,
+    pub addresses: Vec<InterfaceAddress>,
+    pub held: HeldQueue,
+    /// Set while the configuration is told anew: not named again means removed.
+    pub confirmed: bool,
+}
+
+impl Interface {
+    pub fn new(node: NodeNumber, process: ProcessId, config: InterfaceConfig, seed: u64) -> Self {
+        Self {
+            driver: Driver::new(node, process, config, PEERS_MAX, seed),
+            addresses: Vec::new(),
+            held: HeldQueue::default(),
+            confirmed: true,
+        }
+    }
+
+    pub fn state(&self) -> InterfaceState<'_> {
+        InterfaceState {
+            config: self.driver.config(),
+            addresses: &self.addresses,
+            counters: self.driver.counters(),
+            held: self.held.len(),
+            peers: self.driver.peers(),
+        }
+    }
+
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.driver.poll_timeout().into_iter().chain(self.held.poll_timeout()).min()
+    }
+
+    /// Takes the complete list of addresses; returns what the control node is to be told.
+    pub fn change_addresses(&mut self, addresses: &[InterfaceAddress]) -> Vec<ControlMessage> {
+        let vif = self.driver.vif();
+        let limit = vlan_core::limits::ADDRESSES_PER_VIF_MAX;
+        let addresses = &addresses[..addresses.len().min(limit)];
+        let gone = self.addresses.iter().filter(|old| !addresses.contains(old));
+        let unbinds = gone.map(|old| ControlMessage::Unbind { vif, address: old.address });
+        let new = addresses.iter().filter(|new| !self.addresses.contains(new));
+        let binds = new.map(|&address| ControlMessage::Bind { vif, address });
+        let messages = unbinds.chain(binds).collect();
+        self.addresses = addresses.to_vec();
+        messages
+    }
+}

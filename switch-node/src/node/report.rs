@@ -1,0 +1,64 @@
+//! A node's report of its counters, for `switchctl`.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use vlan_core::Instant;
+use vlan_core::wire::control::{ControlMessage, ReportItem};
+
+use crate::node::Node;
+
+/// Items of one message: at most 64 + 9 octets each, so 200 stay below the 16 KiB of a control message.
+const ITEMS_PER_MESSAGE: usize = 200;
+
+impl Node {
+    pub(super) fn send_report(&mut self, now: Instant, index: usize, id: u32) {
+        let items = self.report();
+        let mut parts: Vec<Vec<ReportItem>> = items.chunks(ITEMS_PER_MESSAGE).map(<[_]>::to_vec).collect();
+        if parts.is_empty() {
+            parts.push(Vec::new());
+        }
+        let last = parts.len() - 1;
+        for (number, items) in parts.into_iter().enumerate() {
+            let message = ControlMessage::Report { id, last: number == last, items };
+            self.send_control(now, index, &message);
+        }
+    }
+
+    /// Every counter of this node by its dotted name.
+    #[must_use]
+    pub fn report(&self) -> Vec<ReportItem> {
+        let mut items = Vec::new();
+        let mut add = |name: String, value: u64| items.push(ReportItem { name, value });
+        for interface in self.interfaces.iter().flatten() {
+            let vif = interface.driver.vif();
+            let counters = interface.driver.counters();
+            for (name, count) in [
+                ("tx.direct", counters.sent_direct),
+                ("tx.relay", counters.sent_relay),
+                ("rx.direct", counters.received_direct),
+                ("rx.relay", counters.received_relay),
+            ] {
+                add(format!("vif.{vif}.{name}.frames"), count.frames);
+                add(format!("vif.{vif}.{name}.octets"), count.octets);
+            }
+            for (reason, frames) in counters.drops.iter() {
+                add(format!("vif.{vif}.drop.{reason}"), frames);
+            }
+            add(format!("vif.{vif}.held.frames"), interface.held.len() as u64);
+        }
+        for link in self.direct.iter().flatten() {
+            for leg in link.association.legs() {
+                let name = |what: &str| format!("node.{}.leg.{}.{what}", link.node, leg.number);
+                add(name("tx.messages"), leg.tx_messages);
+                add(name("tx.octets"), leg.tx_octets);
+                add(name("rx.messages"), leg.rx_messages);
+                add(name("rx.octets"), leg.rx_octets);
+                add(name("resends"), leg.resends);
+                add(name("duplicates"), leg.duplicates);
+            }
+        }
+        items
+    }
+}

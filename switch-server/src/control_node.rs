@@ -1,0 +1,425 @@
+//! The control node as a machine: virtual LAN servers, ARP servers, registration, grants and relay in one,
+//! without I/O.
+//!
+//! On the walk: a frame arrives on a node's control RVI ([`relay`]), its LAN's server gives the verdict, and it is
+//! copied once into the ring of each receiver. Everything else here decides who is on which LAN and which pairs
+//! of nodes have a direct RVI.
+
+mod event;
+mod pairs;
+mod registration;
+mod relay;
+mod session;
+mod status;
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+use arp_server::{ArpConfig, ArpServer};
+use rvi::{Scratch, ShmLeg};
+use vlan_core::address::ControlNodeSerial;
+use vlan_core::limits::ADDRESSES_PER_VIF_MAX;
+use vlan_core::random::Random;
+use vlan_core::server::{LanServer, LanServerConfig, MemberSlot};
+use vlan_core::wire::control::{ControlMessage, InterfaceAddress, ReportItem};
+use vlan_core::{
+    CabinetNumber, Channel, Instant, LanId, LegNumber, MacAddress, NodeNumber, ProcessId, VifNumber,
+};
+
+pub use event::ControlNodeEvent;
+pub use status::{BindingStatus, LanStatus, MemberStatus, NodeStatus, RviState, RviStatus, Status};
+pub use vlan_core::server::PortSecurity;
+
+use pairs::Pairs;
+use session::Session;
+
+/// How ARP and ND are handled on a LAN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ArpMode {
+    /// Requests are relayed to the members, who answer.
+    Relay,
+    /// The control node answers from bindings. Not built yet.
+    Suppress,
+}
+
+/// A node that may register.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeEntry {
+    /// Its number.
+    pub number: NodeNumber,
+    /// Its name, for messages.
+    pub name: String,
+}
+
+/// A member of a LAN.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberConfig {
+    /// Its node.
+    pub node: NodeNumber,
+    /// The interface's number in the node: the node's memberships in the order of the platform file, from 1.
+    pub vif: VifNumber,
+    /// Its virtual MAC, on disk already.
+    pub mac: MacAddress,
+    /// The interface's name in the node.
+    pub interface: String,
+    /// Addresses to configure.
+    pub addresses: Vec<InterfaceAddress>,
+    /// Default gateways to configure.
+    pub gateways: Vec<IpAddr>,
+}
+
+/// A virtual LAN.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LanConfig {
+    /// Its number.
+    pub id: LanId,
+    /// Its name.
+    pub name: String,
+    /// Its MTU in octets.
+    pub mtu: u16,
+    /// How ARP and ND are handled.
+    pub arp: ArpMode,
+    /// Which sources are checked.
+    pub port_security: PortSecurity,
+    /// Its members.
+    pub members: Vec<MemberConfig>,
+}
+
+/// What a control node is told when it is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ControlNodeConfig {
+    /// Its serial number.
+    pub serial: ControlNodeSerial,
+    /// Its cabinet.
+    pub cabinet: CabinetNumber,
+    /// This life of it, drawn at random by the host.
+    pub process: ProcessId,
+    /// Epoch of the configuration.
+    pub epoch: u64,
+    /// Seed of tables.
+    pub seed: u64,
+    /// The nodes of the platform.
+    pub nodes: Vec<NodeEntry>,
+    /// The virtual LANs.
+    pub lans: Vec<LanConfig>,
+}
+
+/// What an administrator may ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Cut the direct RVIs of two nodes, or one leg of their association, until healed (a drill).
+    Cut {
+        /// One node.
+        a: NodeNumber,
+        /// The other.
+        b: NodeNumber,
+        /// The leg; all when none.
+        leg: Option<LegNumber>,
+    },
+    /// Let what was cut come back.
+    Heal {
+        /// One node.
+        a: NodeNumber,
+        /// The other.
+        b: NodeNumber,
+        /// The leg; everything when none.
+        leg: Option<LegNumber>,
+    },
+    /// Ask every attached node for its counters; each answers with [`Output::Report`].
+    RequestReports {
+        /// Number of the request.
+        id: u32,
+    },
+}
+
+/// What the host is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Make a socketpair and give an end to each of these processes, over their control leg of this number.
+    Introduce {
+        /// One node and its process.
+        a: (NodeNumber, ProcessId),
+        /// The other.
+        b: (NodeNumber, ProcessId),
+        /// The leg of their association.
+        leg: LegNumber,
+    },
+    /// This end has left the leg: shut the sending side of its socket down; when the other end has hung up too,
+    /// call `handle_leg_gone` unless that was done, and close the socket.
+    CloseLeg {
+        /// The node.
+        node: NodeNumber,
+        /// Its process.
+        process: ProcessId,
+        /// The leg.
+        leg: LegNumber,
+    },
+    /// A node's report is complete.
+    Report {
+        /// The node.
+        node: NodeNumber,
+        /// Number of the request.
+        id: u32,
+        /// The counters.
+        items: Vec<ReportItem>,
+    },
+    /// Something the operator may want to know.
+    Log(ControlNodeEvent),
+}
+
+/// Where a member's frames go.
+#[derive(Clone, Copy, Debug)]
+struct Route {
+    /// Place of the session that serves the member.
+    session: Option<usize>,
+    node: NodeNumber,
+    vif: VifNumber,
+    relay: Channel,
+    arp: Channel,
+}
+
+/// One virtual LAN: its server, its ARP server, and the way to each member.
+struct Lan {
+    config: LanConfig,
+    server: LanServer,
+    arp: ArpServer,
+    /// By member slot.
+    routes: Vec<Route>,
+}
+
+/// Messages taken from one node before the next has its turn: round robin over sources (amendment 23).
+const BATCH: usize = 32;
+
+/// A control node.
+pub struct ControlNode {
+    config: ControlNodeConfig,
+    random: Random,
+    lans: Vec<Lan>,
+    /// Boxed, so that the one that is worked on can be taken out while others are sent to.
+    sessions: Vec<Option<Box<Session>>>,
+    pairs: Pairs,
+    next_session: usize,
+    /// Number of the next session, for charges (0 is nobody).
+    next_charge: u32,
+    outputs: VecDeque<Output>,
+    scratch: Scratch,
+}
+
+impl ControlNode {
+    /// Makes a control node to which nobody is attached.
+    #[must_use]
+    pub fn new(config: ControlNodeConfig) -> Self {
+        let mut random = Random::new(config.seed);
+        let lans = config.lans.iter().map(|lan| Lan::new(lan, random.next_u64())).collect();
+        Self {
+            config,
+            random,
+            lans,
+            sessions: Vec::new(),
+            pairs: Pairs::default(),
+            next_session: 0,
+            next_charge: 1,
+            outputs: VecDeque::new(),
+            scratch: Scratch::default(),
+        }
+    }
+
+    // --- legs -----------------------------------------------------------------------------------------------
+
+    /// A leg to a node's process is up: the host has proved who is there and exchanged memory.
+    pub fn handle_leg_up(
+        &mut self,
+        now: Instant,
+        node: NodeNumber,
+        process: ProcessId,
+        leg: LegNumber,
+        shm: ShmLeg,
+    ) {
+        let place = match self.session_of(node, process) {
+            Some(place) => place,
+            None => self.open_session(now, node, process),
+        };
+        if let Some(session) = &mut self.sessions[place] {
+            session.handle_leg_up(now, leg, shm);
+        }
+    }
+
+    /// The other end of a leg has hung up. What it published before is still taken, by the next
+    /// [`Self::pump`], before the leg is given up.
+    pub fn handle_leg_gone(&mut self, _now: Instant, node: NodeNumber, process: ProcessId, leg: LegNumber) {
+        if let Some(place) = self.session_of(node, process)
+            && let Some(session) = &mut self.sessions[place]
+            && !session.gone.contains(&leg)
+        {
+            session.gone.push(leg);
+        }
+    }
+
+    // --- the pump -------------------------------------------------------------------------------------------
+
+    /// Takes up to `budget` messages from the nodes, in turns, and moves them on; then makes everything sent
+    /// visible, and after that gives the room of what was taken back to its senders. Returns how many it took;
+    /// less than `budget` means that nothing more was there.
+    pub fn pump(&mut self, now: Instant, budget: usize) -> usize {
+        let mut scratch = core::mem::take(&mut self.scratch);
+        let (mut taken, mut quiet) = (0, 0);
+        while taken < budget && quiet < self.sessions.len() {
+            self.next_session = if self.next_session < self.sessions.len() { self.next_session } else { 0 };
+            let got = self.pump_session(now, self.next_session, BATCH.min(budget - taken), &mut scratch);
+            taken += got;
+            quiet = if got == 0 { quiet + 1 } else { 0 };
+            self.next_session += 1;
+        }
+        self.scratch = scratch;
+        self.publish(now);
+        if taken < budget {
+            self.finish_gone_legs(now);
+        }
+        taken
+    }
+
+    //= spec/server.md#settling
+    //# A control node MUST publish what it sent for a batch of frames before it settles them with their senders.
+    fn publish(&mut self, now: Instant) {
+        for session in self.sessions.iter_mut().flatten() {
+            session.association.publish();
+        }
+        self.drain_association_events(now);
+        for session in self.sessions.iter_mut().flatten() {
+            session.association.release();
+        }
+    }
+
+    /// The next leg whose other end sleeps and has something to take.
+    pub fn poll_doorbell(&mut self) -> Option<(NodeNumber, ProcessId, LegNumber)> {
+        self.sessions.iter_mut().flatten().find_map(|session| {
+            session.association.poll_doorbell().map(|leg| (session.node, session.process, leg))
+        })
+    }
+
+    /// Announces to every node that this control node is about to sleep. False: something has arrived
+    /// meanwhile, and it is awake.
+    pub fn prepare_sleep(&mut self) -> bool {
+        let mut quiet = true;
+        for session in self.sessions.iter_mut().flatten() {
+            quiet &= session.gone.is_empty() && session.association.prepare_sleep();
+        }
+        if !quiet {
+            self.wake();
+        }
+        quiet
+    }
+
+    /// Takes back what [`Self::prepare_sleep`] announced.
+    pub fn wake(&mut self) {
+        for session in self.sessions.iter_mut().flatten() {
+            session.association.wake();
+        }
+    }
+
+    // --- time -----------------------------------------------------------------------------------------------
+
+    /// Does what is due at `now`.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        for session in self.sessions.iter_mut().flatten() {
+            session.association.handle_timeout(now);
+        }
+        self.session_timeouts(now);
+        self.pair_timeouts(now);
+        self.publish(now);
+    }
+
+    /// When [`Self::handle_timeout`] is wanted next.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let sessions = self.sessions.iter().flatten().filter_map(|session| session.poll_timeout());
+        sessions.chain(self.pairs.poll_timeout()).min()
+    }
+
+    /// The next thing for the host to do.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// Does what an administrator asks.
+    pub fn handle_command(&mut self, now: Instant, command: Command) {
+        match command {
+            Command::Cut { a, b, leg } => self.cut(now, a, b, leg),
+            Command::Heal { a, b, leg } => self.heal(now, a, b, leg),
+            Command::RequestReports { id } => {
+                for session in self.sessions.iter_mut().flatten().filter(|s| s.is_registered()) {
+                    session.report.clear();
+                    session.send_control(now, &ControlMessage::ReportRequest { id });
+                }
+            }
+        }
+        self.publish(now);
+    }
+
+    // --- shared by the parts --------------------------------------------------------------------------------
+
+    fn log(&mut self, event: ControlNodeEvent) {
+        self.outputs.push_back(Output::Log(event));
+    }
+
+    fn session_of(&self, node: NodeNumber, process: ProcessId) -> Option<usize> {
+        self.sessions.iter().position(|s| s.as_ref().is_some_and(|s| s.node == node && s.process == process))
+    }
+
+    /// The place of the session that serves `node` now.
+    fn registered(&self, node: NodeNumber) -> Option<usize> {
+        self.sessions.iter().position(|s| s.as_ref().is_some_and(|s| s.node == node && s.is_registered()))
+    }
+
+    fn send_to_node(&mut self, now: Instant, node: NodeNumber, message: &ControlMessage) -> bool {
+        let Some(place) = self.registered(node) else { return false };
+        if let Some(session) = &mut self.sessions[place] {
+            session.send_control(now, message);
+        }
+        true
+    }
+
+    fn node_name(&self, node: NodeNumber) -> String {
+        let entry = self.config.nodes.iter().find(|entry| entry.number == node);
+        entry.map_or_else(|| alloc::format!("node {node}"), |entry| entry.name.clone())
+    }
+}
+
+impl Lan {
+    fn new(lan: &LanConfig, seed: u64) -> Self {
+        let members = lan.members.iter().map(|member| (member.node, member.vif, member.mac)).collect();
+        let route = |member: &MemberConfig| Route {
+            session: None,
+            node: member.node,
+            vif: member.vif,
+            relay: Channel(0),
+            arp: Channel(0),
+        };
+        Self {
+            server: LanServer::new(LanServerConfig {
+                id: lan.id,
+                name: lan.name.clone(),
+                mtu: lan.mtu,
+                port_security: lan.port_security,
+                members,
+                seed,
+            }),
+            arp: ArpServer::new(&ArpConfig {
+                capacity: lan.members.len().max(1) * ADDRESSES_PER_VIF_MAX,
+                suppress: lan.arp == ArpMode::Suppress,
+            }),
+            routes: lan.members.iter().map(route).collect(),
+            config: lan.clone(),
+        }
+    }
+
+    fn member_config(&self, slot: MemberSlot) -> &MemberConfig {
+        &self.config.members[usize::from(slot.0)]
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,333 @@
+//! Who is attached: registration of nodes, their interfaces, their addresses, and the notices to the others.
+
+use alloc::boxed::Box;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use arp_server::{BindError, Owner};
+use vlan_core::server::MemberSlot;
+use vlan_core::wire::control::{
+    ControlMessage, HeldDirect, InterfaceAddress, InterfaceConfig, MemberNotice, TLV_VERSION,
+};
+use vlan_core::{Channel, Instant, LegNumber, NodeNumber, ProcessId, VifNumber};
+
+use crate::control_node::session::{Session, Stage};
+use crate::control_node::{ControlNode, ControlNodeEvent, Output, PortSecurity};
+
+impl ControlNode {
+    pub(super) fn open_session(&mut self, now: Instant, node: NodeNumber, process: ProcessId) -> usize {
+        let charge = self.next_charge;
+        self.next_charge = self.next_charge.wrapping_add(1).max(1);
+        let session = Box::new(Session::new(now, node, process, charge, self.random.next_u64()));
+        match self.sessions.iter().position(Option::is_none) {
+            Some(place) => {
+                self.sessions[place] = Some(session);
+                place
+            }
+            None => {
+                self.sessions.push(Some(session));
+                self.sessions.len() - 1
+            }
+        }
+    }
+
+    // --- control messages -----------------------------------------------------------------------------------
+
+    /// A message on channel 0 of the session, which is out of its place.
+    pub(super) fn handle_control(
+        &mut self,
+        now: Instant,
+        place: usize,
+        session: &mut Session,
+        message: ControlMessage,
+    ) {
+        if let ControlMessage::Register { version, node, process, direct, .. } = message {
+            self.register(now, place, session, version, (node, process), &direct);
+            return;
+        }
+        if !session.is_registered() {
+            self.log(ControlNodeEvent::BadControlMessage { node: session.node });
+            return;
+        }
+        match message {
+            ControlMessage::Heartbeat { number } => {
+                session.send_control(now, &ControlMessage::HeartbeatReply { number });
+            }
+            ControlMessage::HeartbeatReply { .. } | ControlMessage::Revoked { .. } => {}
+            ControlMessage::Bind { vif, address } => self.bind(session, vif, address),
+            ControlMessage::Unbind { vif, address } => {
+                if let Some((lan, slot)) = self.membership(session, vif) {
+                    self.lans[lan].arp.unbind(address, Owner(slot.0));
+                }
+            }
+            ControlMessage::DirectIdle { rvi } => self.direct_idle(now, session, rvi),
+            ControlMessage::DirectLost { peer } => self.direct_lost(now, session.node, session.process, peer),
+            ControlMessage::Report { id, last, items } => {
+                if !session.add_report(items) {
+                    self.log(ControlNodeEvent::BadControlMessage { node: session.node });
+                } else if last {
+                    let items = core::mem::take(&mut session.report);
+                    self.outputs.push_back(Output::Report { node: session.node, id, items });
+                }
+            }
+            _ => self.log(ControlNodeEvent::BadControlMessage { node: session.node }),
+        }
+    }
+
+    //= spec/server.md#registration
+    //# A control node MUST accept a registration only for the node and the process that the handshake proved, in the
+    //# same version of the TLV layer, and only from a node that is a member of a virtual LAN.
+    fn register(
+        &mut self,
+        now: Instant,
+        place: usize,
+        session: &mut Session,
+        version: u16,
+        claimed: (NodeNumber, ProcessId),
+        direct: &[HeldDirect],
+    ) {
+        if session.is_registered() {
+            // Once a session; a second one could only confuse the members' routes.
+            self.log(ControlNodeEvent::BadControlMessage { node: session.node });
+            return;
+        }
+        if let Some(reason) = self.objection(session, version, claimed) {
+            session.send_control(now, &ControlMessage::Refused { reason: reason.clone() });
+            session.stage = Stage::Ended;
+            let name = self.node_name(session.node);
+            self.log(ControlNodeEvent::Refused { node: session.node, name, reason });
+            return;
+        }
+        self.fence_others(now, session.node);
+        session.stage = Stage::Registered;
+        session.send_control(now, &ControlMessage::Registered { epoch: self.config.epoch });
+        for lan in 0..self.lans.len() {
+            for slot in 0..self.lans[lan].routes.len() {
+                if self.lans[lan].routes[slot].node == session.node {
+                    self.attach(now, place, session, lan, MemberSlot(slot as u16));
+                }
+            }
+        }
+        session.send_control(now, &ControlMessage::ConfigurationEnd { epoch: self.config.epoch });
+        let name = self.node_name(session.node);
+        self.log(ControlNodeEvent::Attached {
+            node: session.node,
+            name,
+            interfaces: session.memberships.len(),
+        });
+        self.adopt(now, session, direct);
+    }
+
+    fn objection(&self, session: &Session, version: u16, claimed: (NodeNumber, ProcessId)) -> Option<String> {
+        if version != TLV_VERSION {
+            return Some(alloc::format!("it speaks version {version}, this control node {TLV_VERSION}"));
+        }
+        if claimed != (session.node, session.process) {
+            return Some(alloc::format!("its key is that of node {}, it claims {}", session.node, claimed.0));
+        }
+        let member = self.lans.iter().any(|lan| lan.routes.iter().any(|route| route.node == session.node));
+        (!member).then(|| "it is a member of no virtual LAN".to_string())
+    }
+
+    //= spec/server.md#fencing
+    //# When a newer process of a node registers, the control node MUST tell the older one that it is fenced and take
+    //# nothing more from it.
+    fn fence_others(&mut self, now: Instant, node: NodeNumber) {
+        for place in 0..self.sessions.len() {
+            let Some(other) = &mut self.sessions[place] else { continue };
+            if other.node != node || other.stage == Stage::Ended {
+                continue;
+            }
+            other.send_control(now, &ControlMessage::Fenced);
+            let process = other.process;
+            self.detach_all(now, place);
+            if let Some(other) = &mut self.sessions[place] {
+                other.stage = Stage::Ended;
+            }
+            self.log(ControlNodeEvent::Fenced { node, process });
+        }
+    }
+
+    /// Brings one membership of the session up and tells it and the other members about each other.
+    fn attach(&mut self, now: Instant, place: usize, session: &mut Session, lan: usize, slot: MemberSlot) {
+        let channels = channels(self.lans[lan].member_config(slot).vif);
+        session.open(lan, slot, channels.0, channels.1);
+        let entry = &mut self.lans[lan];
+        entry.server.attach(slot, session.process);
+        let route = &mut entry.routes[usize::from(slot.0)];
+        (route.session, route.relay, route.arp) = (Some(place), channels.0, channels.1);
+        session.send_control(now, &ControlMessage::Interface(self.interface_config(lan, slot)));
+        for (other, member) in self.lans[lan].server.members() {
+            if other != slot && member.process.is_some() {
+                let notice = self.member_notice(lan, other, true);
+                session.send_control(now, &ControlMessage::Member(notice));
+            }
+        }
+        self.notify_members(now, lan, slot, true);
+    }
+
+    fn interface_config(&self, lan: usize, slot: MemberSlot) -> InterfaceConfig {
+        let (config, member) = (&self.lans[lan].config, self.lans[lan].member_config(slot));
+        let (relay_channel, arp_channel) = channels(member.vif);
+        InterfaceConfig {
+            lan: config.id,
+            vif: member.vif,
+            mac: member.mac,
+            mtu: config.mtu,
+            relay_channel,
+            arp_channel,
+            check_source: config.port_security != PortSecurity::Off,
+            name: member.interface.clone(),
+            lan_name: config.name.clone(),
+            addresses: member.addresses.clone(),
+            gateways: member.gateways.clone(),
+        }
+    }
+
+    fn member_notice(&self, lan: usize, slot: MemberSlot, attached: bool) -> MemberNotice {
+        let (config, member) = (&self.lans[lan].config, self.lans[lan].member_config(slot));
+        let process = self.lans[lan].server.member(slot).and_then(|member| member.process);
+        MemberNotice {
+            lan: config.id,
+            node: member.node,
+            vif: member.vif,
+            mac: member.mac,
+            process: process.unwrap_or_default(),
+            attached,
+        }
+    }
+
+    /// Tells the other attached members of a LAN that one came or went (connectivity notices).
+    fn notify_members(&mut self, now: Instant, lan: usize, slot: MemberSlot, attached: bool) {
+        let notice = ControlMessage::Member(self.member_notice(lan, slot, attached));
+        for other in 0..self.lans[lan].routes.len() {
+            if other == usize::from(slot.0) {
+                continue;
+            }
+            let session =
+                self.lans[lan].routes[other].session.and_then(|place| self.sessions[place].as_mut());
+            if let Some(session) = session {
+                session.send_control(now, &notice);
+            }
+        }
+    }
+
+    // --- addresses ------------------------------------------------------------------------------------------
+
+    fn membership(&self, session: &Session, vif: VifNumber) -> Option<(usize, MemberSlot)> {
+        let mut memberships = session.memberships.iter();
+        memberships.find(|&&(lan, slot)| self.lans[lan].member_config(slot).vif == vif).copied()
+    }
+
+    //= spec/server.md#address-registration
+    //# A control node MUST bind an address that a node registers to the interface that it was registered for, unless
+    //# another interface of the LAN holds it: the first holder keeps it.
+    fn bind(&mut self, session: &Session, vif: VifNumber, address: InterfaceAddress) {
+        let Some((lan, slot)) = self.membership(session, vif) else {
+            self.log(ControlNodeEvent::BadControlMessage { node: session.node });
+            return;
+        };
+        let (mac, lan_id) = (self.lans[lan].member_config(slot).mac, self.lans[lan].server.id());
+        match self.lans[lan].arp.bind(address.address, mac, Owner(slot.0)) {
+            Ok(()) => {}
+            Err(BindError::Conflict { holder }) => self.log(ControlNodeEvent::AddressConflict {
+                lan: lan_id,
+                address: address.address,
+                holder,
+                node: session.node,
+            }),
+            Err(_) => self.log(ControlNodeEvent::AddressRefused {
+                lan: lan_id,
+                address: address.address,
+                node: session.node,
+            }),
+        }
+    }
+
+    // --- the end of sessions --------------------------------------------------------------------------------
+
+    /// Takes the interfaces of the session at `place` off their LANs.
+    fn detach_all(&mut self, now: Instant, place: usize) {
+        let Some(session) = &mut self.sessions[place] else { return };
+        let node = session.node;
+        let process = session.process;
+        let memberships = core::mem::take(&mut session.memberships);
+        for (lan, slot) in memberships {
+            let route = &mut self.lans[lan].routes[usize::from(slot.0)];
+            if route.session == Some(place) {
+                route.session = None;
+                self.lans[lan].server.detach(slot);
+                self.lans[lan].arp.forget(Owner(slot.0));
+                self.notify_members(now, lan, slot, false);
+            }
+        }
+        self.pairs_of_ended(node, process);
+    }
+
+    pub(super) fn finish_gone_legs(&mut self, now: Instant) {
+        for place in 0..self.sessions.len() {
+            let Some(session) = &mut self.sessions[place] else { continue };
+            if session.gone.is_empty() {
+                continue;
+            }
+            let gone: Vec<LegNumber> = core::mem::take(&mut session.gone);
+            let (node, process) = (session.node, session.process);
+            for leg in gone {
+                let _ = session.association.handle_leg_gone(now, leg);
+                self.outputs.push_back(Output::CloseLeg { node, process, leg });
+            }
+            if !session.association.is_up() {
+                self.session_over(now, place);
+            }
+        }
+    }
+
+    /// The last leg of a session has gone: the node's process has ended, or lost this control node.
+    fn session_over(&mut self, now: Instant, place: usize) {
+        self.detach_all(now, place);
+        let Some(mut session) = self.sessions[place].take() else { return };
+        self.return_unsent(&mut session);
+        if session.is_registered() {
+            let name = self.node_name(session.node);
+            self.log(ControlNodeEvent::Detached { node: session.node, name });
+        }
+    }
+
+    /// What a dead member had not taken is lost with it, and no longer on its senders' accounts.
+    fn return_unsent(&mut self, session: &mut Session) {
+        let mut charges = Vec::new();
+        let mut lost = Vec::new();
+        let by_channel = session.by_channel;
+        session.association.drain_unsent(&mut |channel, octets, unsent| {
+            if let rvi::Unsent::Parked { charge } = unsent {
+                charges.push(charge);
+            }
+            let frame = vlan_core::wire::FrameHeader::parse(octets, octets.len()).is_ok();
+            if let (true, Some(lan)) = (frame, by_channel[usize::from(channel.0)].lan()) {
+                lost.push(lan);
+            }
+        });
+        for lan in lost {
+            self.lans[lan].server.lost_after_delivery(vlan_core::DropReason::PeerGone, 1);
+        }
+        for charge in charges {
+            self.unhold(charge);
+        }
+    }
+
+    pub(super) fn session_timeouts(&mut self, now: Instant) {
+        for place in 0..self.sessions.len() {
+            let Some(session) = &mut self.sessions[place] else { continue };
+            if session.check_silence(now) {
+                let node = session.node;
+                self.log(ControlNodeEvent::Silent { node });
+            }
+        }
+    }
+}
+
+/// The relay and the ARP channel of an interface: two for each, from 1 on (amendments, Words).
+const fn channels(vif: VifNumber) -> (Channel, Channel) {
+    let base = (vif.0 as u8).wrapping_mul(2);
+    (Channel(base - 1), Channel(base))
+}

@@ -1,0 +1,144 @@
+//! One life of a node's control RVI, from its first leg to the loss of its last.
+
+use alloc::vec::Vec;
+
+use rvi::{Association, AssociationConfig, Scheduler, ShmLeg};
+use vlan_core::limits::HEARTBEAT_INTERVAL;
+use vlan_core::server::MemberSlot;
+use vlan_core::wire::control::{ControlMessage, ReportItem};
+use vlan_core::{Channel, Instant, LegNumber, NodeNumber, ProcessId};
+
+/// Quiet intervals after which a node counts as silent: its own heartbeats come once in each.
+const SILENT_INTERVALS: u32 = 3;
+/// Values that one report may hold: a node with 127 interfaces and 127 peers has fewer.
+const REPORT_ITEMS_MAX: usize = 8192;
+
+/// Messages towards one node that wait for room in its ring at most.
+const PARK_MESSAGES_MAX: usize = 1024;
+/// Octets that wait at most: as much as the ring's own arena.
+const PARK_OCTETS_MAX: usize = 1 << 20;
+
+/// How far a session has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// The handshake has proved who it is; REGISTER has not come.
+    Proven,
+    /// It serves its node.
+    Registered,
+    /// It was refused or fenced: nothing more is taken from it.
+    Ended,
+}
+
+/// What a data channel of the session is for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct ChannelUse {
+    /// Place of the LAN plus one; 0 is a closed channel.
+    lan_plus_one: u16,
+    pub slot: MemberSlot,
+}
+
+impl ChannelUse {
+    pub fn new(lan: usize, slot: MemberSlot) -> Self {
+        Self { lan_plus_one: lan as u16 + 1, slot }
+    }
+
+    #[inline]
+    pub fn lan(&self) -> Option<usize> {
+        usize::from(self.lan_plus_one).checked_sub(1)
+    }
+}
+
+pub(super) struct Session {
+    pub node: NodeNumber,
+    pub process: ProcessId,
+    pub association: Association,
+    pub stage: Stage,
+    /// Names this session where others hold frames on its account.
+    pub charge: u32,
+    pub by_channel: [ChannelUse; 256],
+    /// Legs whose socket has hung up.
+    pub gone: Vec<LegNumber>,
+    pub heard: Instant,
+    next_check: Instant,
+    quiet: u32,
+    pub report: Vec<ReportItem>,
+    /// Places of the LANs and slots that this session serves.
+    pub memberships: Vec<(usize, MemberSlot)>,
+}
+
+impl Session {
+    pub fn new(now: Instant, node: NodeNumber, process: ProcessId, charge: u32, seed: u64) -> Self {
+        Self {
+            node,
+            process,
+            association: Association::new(&AssociationConfig {
+                scheduler: Scheduler::Failover,
+                seed,
+                park_messages_max: PARK_MESSAGES_MAX,
+                park_octets_max: PARK_OCTETS_MAX,
+                session: 0,
+            }),
+            stage: Stage::Proven,
+            charge,
+            by_channel: [ChannelUse::default(); 256],
+            gone: Vec::new(),
+            heard: now,
+            next_check: now + HEARTBEAT_INTERVAL,
+            quiet: 0,
+            report: Vec::new(),
+            memberships: Vec::new(),
+        }
+    }
+
+    pub fn is_registered(&self) -> bool {
+        self.stage == Stage::Registered
+    }
+
+    pub fn handle_leg_up(&mut self, now: Instant, leg: LegNumber, shm: ShmLeg) {
+        self.gone.retain(|&gone| gone != leg);
+        self.heard = now;
+        self.association.handle_leg_up(now, leg, shm);
+    }
+
+    /// Sends on channel 0. When the bounded queue is full, the node has not taken anything for long and its
+    /// session is as good as over.
+    pub fn send_control(&mut self, now: Instant, message: &ControlMessage) {
+        let _ = self.association.send_control(now, &message.emit());
+    }
+
+    /// Opens the two channels of a membership.
+    pub fn open(&mut self, lan: usize, slot: MemberSlot, relay: Channel, arp: Channel) {
+        for channel in [relay, arp] {
+            self.by_channel[usize::from(channel.0)] = ChannelUse::new(lan, slot);
+            self.association.open_channel(channel);
+        }
+        self.memberships.push((lan, slot));
+    }
+
+    /// Adds a part of a report; true while it is within its bound.
+    pub fn add_report(&mut self, items: Vec<ReportItem>) -> bool {
+        let fits = self.report.len() + items.len() <= REPORT_ITEMS_MAX;
+        if fits {
+            self.report.extend(items);
+        }
+        fits
+    }
+
+    /// Looks after the node's heartbeats; true when it has become silent just now.
+    pub fn check_silence(&mut self, now: Instant) -> bool {
+        if self.next_check > now {
+            return false;
+        }
+        self.next_check = now + HEARTBEAT_INTERVAL;
+        self.quiet =
+            if now.since(self.heard) < HEARTBEAT_INTERVAL { 0 } else { self.quiet.saturating_add(1) };
+        self.quiet == SILENT_INTERVALS
+    }
+
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if !self.gone.is_empty() {
+            return Some(Instant::ZERO);
+        }
+        self.association.poll_timeout().into_iter().chain([self.next_check]).min()
+    }
+}

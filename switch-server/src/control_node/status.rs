@@ -1,0 +1,217 @@
+//! Everything read back: what `switchctl` shows of a control node.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+use vlan_core::counters::{DropCounters, FrameCount};
+use vlan_core::server::Ledger;
+use vlan_core::{Channel, LanId, LegNumber, MacAddress, NodeNumber, ProcessId, RviNumber, VifNumber};
+
+use crate::control_node::ControlNode;
+use crate::control_node::pairs::PairState;
+
+/// A node of the platform.
+#[derive(Clone, Debug)]
+pub struct NodeStatus {
+    /// Its number.
+    pub number: NodeNumber,
+    /// Its name.
+    pub name: String,
+    /// The process that serves it; none when it is not attached.
+    pub process: Option<ProcessId>,
+    /// The legs that are up.
+    pub legs: Vec<LegNumber>,
+}
+
+/// A member of a LAN.
+#[derive(Clone, Debug)]
+pub struct MemberStatus {
+    /// Its node.
+    pub node: NodeNumber,
+    /// Its interface.
+    pub vif: VifNumber,
+    /// Its MAC.
+    pub mac: MacAddress,
+    /// The interface's name.
+    pub interface: String,
+    /// True when its node is attached.
+    pub attached: bool,
+    /// Frames taken from it by this control node.
+    pub ingress: FrameCount,
+    /// Frames given to it by this control node.
+    pub egress: FrameCount,
+}
+
+/// A virtual LAN.
+#[derive(Clone, Debug)]
+pub struct LanStatus {
+    /// Its number.
+    pub id: LanId,
+    /// Its name.
+    pub name: String,
+    /// Its MTU.
+    pub mtu: u16,
+    /// Its members.
+    pub members: Vec<MemberStatus>,
+    /// Frames dropped by its server, by reason.
+    pub drops: DropCounters,
+    /// Its server's side of the ledger.
+    pub ledger: Ledger,
+}
+
+/// An address and who holds it.
+#[derive(Clone, Debug)]
+pub struct BindingStatus {
+    /// The LAN.
+    pub lan: LanId,
+    /// The address.
+    pub address: IpAddr,
+    /// The holder's MAC.
+    pub mac: MacAddress,
+    /// The holder's node.
+    pub node: NodeNumber,
+    /// The holder's interface.
+    pub vif: VifNumber,
+}
+
+/// How far a direct RVI has come, as its control node knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RviState {
+    /// Granted to both ends.
+    Granted,
+    /// Claimed by one end after a restart of this control node; the other has not registered yet.
+    Adopting,
+    /// Revoked or lost; the ends are leaving it.
+    Ending,
+    /// Cut by the administrator; the pair goes by relay.
+    Cut,
+}
+
+/// A direct RVI, or a pair that is cut.
+#[derive(Clone, Debug)]
+pub struct RviStatus {
+    /// Its number; 0 for a pair that is cut.
+    pub rvi: RviNumber,
+    /// Its LAN; 0 for a pair that is cut.
+    pub lan: LanId,
+    /// One node.
+    pub a: NodeNumber,
+    /// The other.
+    pub b: NodeNumber,
+    /// Its channel in the pair's association.
+    pub channel: Channel,
+    /// How far it has come.
+    pub state: RviState,
+    /// Legs of the pair that are cut.
+    pub legs_cut: Vec<LegNumber>,
+}
+
+/// What a control node knows.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// Epoch of its configuration.
+    pub epoch: u64,
+    /// The nodes.
+    pub nodes: Vec<NodeStatus>,
+    /// The LANs.
+    pub lans: Vec<LanStatus>,
+    /// The bindings of all LANs.
+    pub bindings: Vec<BindingStatus>,
+    /// Direct RVIs.
+    pub rvis: Vec<RviStatus>,
+}
+
+impl ControlNode {
+    /// Reads everything back.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        Status {
+            epoch: self.config.epoch,
+            nodes: self.config.nodes.iter().map(|entry| self.node_status(entry)).collect(),
+            lans: self.lans.iter().map(lan_status).collect(),
+            bindings: self.binding_statuses(),
+            rvis: self.rvi_statuses(),
+        }
+    }
+
+    fn node_status(&self, entry: &crate::control_node::NodeEntry) -> NodeStatus {
+        let session = self.registered(entry.number).and_then(|place| self.sessions[place].as_ref());
+        NodeStatus {
+            number: entry.number,
+            name: entry.name.clone(),
+            process: session.map(|session| session.process),
+            legs: session.map_or_else(Vec::new, |s| s.association.legs().map(|leg| leg.number).collect()),
+        }
+    }
+
+    fn binding_statuses(&self) -> Vec<BindingStatus> {
+        let of_lan = |lan: &crate::control_node::Lan| {
+            let bindings = lan.arp.bindings().filter_map(|binding| {
+                let member = lan.config.members.get(usize::from(binding.owner.0))?;
+                Some(BindingStatus {
+                    lan: lan.config.id,
+                    address: binding.address,
+                    mac: binding.mac,
+                    node: member.node,
+                    vif: member.vif,
+                })
+            });
+            bindings.collect::<Vec<_>>()
+        };
+        self.lans.iter().flat_map(of_lan).collect()
+    }
+
+    fn rvi_statuses(&self) -> Vec<RviStatus> {
+        let mut rvis = Vec::new();
+        for (&key, pair) in &self.pairs.pairs {
+            let legs_cut = self.pairs.cuts.iter().filter(|cut| cut.0 == key).filter_map(|cut| cut.1);
+            let legs_cut: Vec<LegNumber> = legs_cut.collect();
+            let state = match pair.state {
+                PairState::Granted => RviState::Granted,
+                PairState::Adopting { .. } => RviState::Adopting,
+                PairState::Ending { .. } => RviState::Ending,
+            };
+            rvis.extend(pair.rvis.iter().map(|rvi| RviStatus {
+                rvi: rvi.number,
+                lan: self.lans[rvi.lan].config.id,
+                a: key.0,
+                b: key.1,
+                channel: rvi.channel,
+                state,
+                legs_cut: legs_cut.clone(),
+            }));
+        }
+        let cut = self.pairs.cuts.iter().filter(|cut| cut.1.is_none());
+        rvis.extend(cut.map(|&(key, _)| RviStatus {
+            rvi: RviNumber(0),
+            lan: LanId(0),
+            a: key.0,
+            b: key.1,
+            channel: Channel(0),
+            state: RviState::Cut,
+            legs_cut: Vec::new(),
+        }));
+        rvis
+    }
+}
+
+fn lan_status(lan: &crate::control_node::Lan) -> LanStatus {
+    let members = lan.server.members().map(|(slot, member)| MemberStatus {
+        node: member.node,
+        vif: member.vif,
+        mac: member.mac,
+        interface: lan.member_config(slot).interface.clone(),
+        attached: member.process.is_some(),
+        ingress: member.ingress,
+        egress: member.egress,
+    });
+    LanStatus {
+        id: lan.config.id,
+        name: lan.config.name.clone(),
+        mtu: lan.config.mtu,
+        members: members.collect(),
+        drops: lan.server.drops().clone(),
+        ledger: lan.server.ledger(),
+    }
+}

@@ -1,0 +1,411 @@
+//! A control node against ends that a test plays message by message.
+
+use super::*;
+use alloc::vec;
+use rvi::{Association, AssociationConfig, Part, Region, Scheduler, ShmConfig};
+use vlan_core::limits::GRANT_AFTER_FRAMES;
+use vlan_core::wire::control::{Grant, HeldDirect, RevokeReason, TLV_VERSION};
+use vlan_core::wire::frame::{FrameHeader, FrameKind, Vnet};
+use vlan_core::{BootTag, DropReason, Location, RviNumber};
+
+const NOW: Instant = Instant::from_nanos(1_000_000);
+const LAN: LanId = LanId(10);
+const LEG: LegNumber = LegNumber(0);
+const RELAY: Channel = Channel(1);
+const ARP: Channel = Channel(2);
+
+fn mac(node: u16) -> MacAddress {
+    MacAddress([2, 0, 1, 0, 0, node as u8])
+}
+
+fn process(node: u16) -> ProcessId {
+    ProcessId(100 + u64::from(node))
+}
+
+/// Three members of one LAN, and node 4, which is a member of none.
+fn control_node() -> ControlNode {
+    let member = |node: u16| MemberConfig {
+        node: NodeNumber(node),
+        vif: VifNumber(1),
+        mac: mac(node),
+        interface: "red0".into(),
+        addresses: vec![],
+        gateways: vec![],
+    };
+    ControlNode::new(ControlNodeConfig {
+        serial: ControlNodeSerial(1),
+        cabinet: CabinetNumber(1),
+        process: ProcessId(1),
+        epoch: 3,
+        seed: 5,
+        nodes: (1..=4).map(|n| NodeEntry { number: NodeNumber(n), name: alloc::format!("n{n}") }).collect(),
+        lans: vec![LanConfig {
+            id: LAN,
+            name: "red".into(),
+            mtu: 1500,
+            arp: ArpMode::Relay,
+            port_security: PortSecurity::Mac,
+            members: (1..=3).map(member).collect(),
+        }],
+    })
+}
+
+/// The node's end of a control RVI.
+struct End {
+    node: u16,
+    association: Association,
+    bseq: u32,
+}
+
+impl End {
+    fn connect(control: &mut ControlNode, node: u16, process: ProcessId, config: &ShmConfig) -> Self {
+        let regions = [0, 1].map(|_| {
+            let region = Region::heap(config.region_len());
+            ShmLeg::format(&region, config);
+            region
+        });
+        let leg = |own: usize| ShmLeg::new(regions[own].clone(), regions[1 - own].clone()).expect("a leg");
+        let mut association = Association::new(&AssociationConfig {
+            scheduler: Scheduler::Failover,
+            ..AssociationConfig::default()
+        });
+        association.handle_leg_up(NOW, LEG, leg(0));
+        association.open_channel(RELAY);
+        association.open_channel(ARP);
+        control.handle_leg_up(NOW, NodeNumber(node), process, LEG, leg(1));
+        Self { node, association, bseq: 0 }
+    }
+
+    fn tell(&mut self, control: &mut ControlNode, message: &ControlMessage) -> Vec<ControlMessage> {
+        self.association.send_control(NOW, &message.emit()).expect("room");
+        self.association.publish();
+        control.pump(NOW, 1000);
+        self.told()
+    }
+
+    fn register(&mut self, control: &mut ControlNode, direct: Vec<HeldDirect>) -> Vec<ControlMessage> {
+        let register = register(self.node, process(self.node), direct);
+        self.tell(control, &register)
+    }
+
+    /// Every message that has arrived, with its channel.
+    fn arrived(&mut self) -> Vec<(Channel, Vec<u8>)> {
+        let (mut messages, mut scratch) = (Vec::new(), Scratch::default());
+        while let Some(message) = self.association.receive(&mut scratch) {
+            messages.push((message.channel, relay::whole(&message)));
+        }
+        self.association.release();
+        messages
+    }
+
+    fn told(&mut self) -> Vec<ControlMessage> {
+        let control = self.arrived().into_iter().filter(|(channel, _)| *channel == Channel::CONTROL);
+        control.map(|(_, octets)| ControlMessage::parse(&octets).expect("a control message")).collect()
+    }
+
+    fn frames(&mut self) -> Vec<FrameHeader> {
+        let frames = self.arrived().into_iter().filter(|(channel, _)| *channel != Channel::CONTROL);
+        frames.filter_map(|(_, octets)| FrameHeader::parse(&octets, octets.len()).ok()).collect()
+    }
+
+    fn send(&mut self, control: &mut ControlNode, to: MacAddress, flags: u8) {
+        let mut frame = [0; 60];
+        frame[..6].copy_from_slice(&to.0);
+        frame[6..12].copy_from_slice(&mac(self.node).0);
+        frame[12] = 8;
+        let header = FrameHeader {
+            kind: if to.is_group() { FrameKind::Group } else { FrameKind::Relay },
+            flags,
+            lan: LAN,
+            origin: NodeNumber(self.node),
+            origin_vif: VifNumber(1),
+            destination_vif: VifNumber(0),
+            vnet: Vnet::default(),
+            boot: BootTag(process(self.node).0 as u16),
+            bseq: self.bseq,
+        };
+        self.bseq += 1;
+        let octets = header.emit(frame.len());
+        let parts = [Part::Private(&octets), Part::Private(&frame)];
+        self.association.send(NOW, RELAY, 0, 0, &parts).expect("room");
+        self.association.publish();
+        control.pump(NOW, 1000);
+    }
+}
+
+fn register(node: u16, process: ProcessId, direct: Vec<HeldDirect>) -> ControlMessage {
+    ControlMessage::Register {
+        version: TLV_VERSION,
+        node: NodeNumber(node),
+        process,
+        interfaces: vec![],
+        direct,
+    }
+}
+
+fn member(control: &mut ControlNode, node: u16) -> End {
+    let mut end = End::connect(control, node, process(node), &ShmConfig::default());
+    let told = end.register(control, vec![]);
+    assert!(matches!(told.last(), Some(ControlMessage::ConfigurationEnd { epoch: 3 })), "{told:?}");
+    end
+}
+
+fn grants(told: &[ControlMessage]) -> Vec<Grant> {
+    let grants = told.iter().filter_map(|message| match message {
+        ControlMessage::Grant(grant) => Some(*grant),
+        _ => None,
+    });
+    grants.collect()
+}
+
+#[test]
+fn a_registration_must_match_its_proof_its_version_and_a_membership() {
+    //= spec/server.md#registration
+    //= type=test
+    //# A control node MUST accept a registration only for the node and the process that the handshake proved, in the
+    //# same version of the TLV layer, and only from a node that is a member of a virtual LAN.
+    for (node, claim) in [
+        (1, register(2, process(1), vec![])),
+        (1, register(1, process(2), vec![])),
+        (4, register(4, process(4), vec![])),
+        (
+            1,
+            ControlMessage::Register {
+                version: TLV_VERSION + 1,
+                node: NodeNumber(1),
+                process: process(1),
+                interfaces: vec![],
+                direct: vec![],
+            },
+        ),
+    ] {
+        let mut control = control_node();
+        let mut end = End::connect(&mut control, node, process(node), &ShmConfig::default());
+        let told = end.tell(&mut control, &claim);
+        assert!(matches!(told[..], [ControlMessage::Refused { .. }]), "{claim:?}: {told:?}");
+        assert!(control.status().nodes.iter().all(|node| node.process.is_none()));
+        assert!(end.register(&mut control, vec![]).is_empty(), "a refused session goes on");
+    }
+    let mut control = control_node();
+    member(&mut control, 1);
+}
+
+#[test]
+fn an_older_process_is_fenced_and_heard_no_more() {
+    //= spec/server.md#fencing
+    //= type=test
+    //# When a newer process of a node registers, the control node MUST tell the older one that it is fenced and take
+    //# nothing more from it.
+    let mut control = control_node();
+    let mut old = member(&mut control, 1);
+    let mut other = member(&mut control, 2);
+    let mut new = End::connect(&mut control, 1, ProcessId(999), &ShmConfig::default());
+    new.tell(&mut control, &register(1, ProcessId(999), vec![]));
+    assert!(old.told().contains(&ControlMessage::Fenced));
+    other.arrived();
+    old.send(&mut control, mac(2), 0);
+    assert!(other.frames().is_empty());
+}
+
+#[test]
+fn a_group_frame_reaches_every_other_member_once() {
+    //= spec/server.md#group-frames
+    //= type=test
+    //# The server MUST give a group frame once to every attached member of the LAN but its sender.
+    let mut control = control_node();
+    let mut ends = [1, 2, 3].map(|node| member(&mut control, node));
+    for end in &mut ends {
+        end.arrived();
+    }
+    ends[0].send(&mut control, MacAddress::BROADCAST, 0);
+    assert_eq!(ends.map(|mut end| end.frames().len()), [0, 1, 1]);
+}
+
+#[test]
+fn a_pair_with_traffic_gets_one_direct_rvi_and_a_cut_pair_none() {
+    //= spec/server.md#grants
+    //= type=test
+    //# A control node MUST grant a direct RVI only to two attached members of one LAN on different nodes whose pair is
+    //# not cut, within its bounds for each node and each pair.
+    let mut control = control_node();
+    let (mut one, mut two) = (member(&mut control, 1), member(&mut control, 2));
+    control.handle_command(NOW, Command::Cut { a: NodeNumber(2), b: NodeNumber(1), leg: None });
+    let burst = |control: &mut ControlNode, one: &mut End| {
+        for _ in 0..3 * GRANT_AFTER_FRAMES {
+            one.send(control, mac(2), 0);
+        }
+    };
+    burst(&mut control, &mut one);
+    assert!(grants(&one.told()).is_empty() && grants(&two.told()).is_empty());
+    control.handle_command(NOW, Command::Heal { a: NodeNumber(1), b: NodeNumber(2), leg: None });
+    burst(&mut control, &mut one);
+    let (ours, theirs) = (grants(&one.told()), grants(&two.told()));
+    assert_eq!((ours.len(), theirs.len()), (1, 1));
+    assert_eq!((ours[0].rvi, ours[0].channel), (theirs[0].rvi, theirs[0].channel));
+    assert_eq!((ours[0].peer, theirs[0].peer), (NodeNumber(2), NodeNumber(1)));
+    let introduced = core::iter::from_fn(|| control.poll_output())
+        .filter(|output| matches!(output, Output::Introduce { .. }))
+        .count();
+    assert_eq!(introduced, 1, "one leg that both have");
+}
+
+#[test]
+fn direct_rvis_that_both_ends_hold_outlive_a_control_node_and_others_do_not() {
+    //= spec/server.md#adoption
+    //= type=test
+    //# A control node MUST leave direct RVIs untouched that both ends hold and the configuration allows when they
+    //# register, and revoke the others.
+    let held = |peer: u16, rvi: u32| HeldDirect {
+        rvi: RviNumber(rvi),
+        lan: LAN,
+        peer: NodeNumber(peer),
+        channel: Channel(1),
+        own_vif: VifNumber(1),
+        peer_vif: VifNumber(1),
+    };
+    let revoked = |told: &[ControlMessage]| {
+        told.iter()
+            .filter(|m| matches!(m, ControlMessage::Revoke { reason: RevokeReason::Mismatch, .. }))
+            .count()
+    };
+    let mut control = control_node();
+    let mut ends = [1, 2, 3].map(|n| End::connect(&mut control, n, process(n), &ShmConfig::default()));
+    assert_eq!(revoked(&ends[0].register(&mut control, vec![held(2, 7)])), 0);
+    assert_eq!(revoked(&ends[1].register(&mut control, vec![held(1, 7)])), 0);
+    // Node 3 claims one that node 1 does not have, and one to nobody.
+    assert_eq!(revoked(&ends[2].register(&mut control, vec![held(1, 9), held(50, 10)])), 1);
+    let until = control.poll_timeout().expect("a timer for the claim");
+    control.handle_timeout(until);
+    assert_eq!(revoked(&ends[2].told()), 1);
+    assert_eq!(revoked(&ends[1].told()), 0);
+    let status = control.status();
+    assert!(status.rvis.iter().any(|rvi| rvi.rvi == RviNumber(7) && rvi.state == RviState::Granted));
+}
+
+#[test]
+fn a_sender_without_a_binding_is_told_where_its_destination_is() {
+    //= spec/server.md#binding-notices
+    //= type=test
+    //# A control node MUST answer a relayed frame whose sender has no binding for its destination with a binding
+    //# notice.
+    let mut control = control_node();
+    let mut ends = [1, 2].map(|node| member(&mut control, node));
+    ends[0].send(&mut control, mac(2), FrameHeader::UNBOUND);
+    let told = ends[0].told();
+    let binding = told.iter().find_map(|message| match message {
+        ControlMessage::Binding { mac, location } => Some((*mac, location.node, location.generation)),
+        _ => None,
+    });
+    assert_eq!(binding, Some((mac(2), NodeNumber(2), process(2).0)));
+}
+
+#[test]
+fn the_first_holder_of_an_address_keeps_it() {
+    //= spec/server.md#address-registration
+    //= type=test
+    //# A control node MUST bind an address that a node registers to the interface that it was registered for, unless
+    //# another interface of the LAN holds it: the first holder keeps it.
+    let mut control = control_node();
+    let mut ends = [1, 2].map(|node| member(&mut control, node));
+    let address = InterfaceAddress { address: "10.1.0.1".parse().expect("an address"), prefix: 24 };
+    let bind = ControlMessage::Bind { vif: VifNumber(1), address };
+    for end in &mut ends {
+        end.tell(&mut control, &bind);
+    }
+    let bindings = control.status().bindings;
+    assert_eq!((bindings.len(), bindings[0].node), (1, NodeNumber(1)));
+    let conflict = core::iter::from_fn(|| control.poll_output())
+        .any(|output| matches!(output, Output::Log(ControlNodeEvent::AddressConflict { .. })));
+    assert!(conflict);
+}
+
+#[test]
+fn a_sender_gets_its_room_back_only_when_its_frames_have_gone() {
+    //= spec/server.md#settling
+    //= type=test
+    //# A control node MUST publish what it sent for a batch of frames before it settles them with their senders.
+    let small = ShmConfig { slots_log2: 6, ..ShmConfig::default() };
+    let mut control = control_node();
+    let mut one = member(&mut control, 1);
+    let mut two = End::connect(&mut control, 2, process(2), &small);
+    two.register(&mut control, vec![]);
+    two.arrived();
+    // More than the receiver's ring holds: what waits in the control node is not settled.
+    for _ in 0..60 {
+        one.send(&mut control, mac(2), 0);
+    }
+    one.association.publish();
+    assert!(!one.association.is_drained(), "settled while frames wait");
+    let mut got = 0;
+    while !one.association.is_drained() {
+        got += two.frames().len();
+        control.pump(NOW, 100);
+        control.handle_timeout(NOW);
+        one.association.publish();
+    }
+    got += two.frames().len();
+    assert_eq!(got, 60);
+}
+
+#[test]
+fn a_receiver_that_takes_nothing_costs_bounded_memory_and_nobody_else() {
+    //= spec/server.md#full-outputs
+    //= type=test
+    //# When a receiver's queue is full the server MUST drop the frame as egress-full and go on.
+    let small = ShmConfig { slots_log2: 6, ..ShmConfig::default() };
+    let mut control = control_node();
+    let mut one = member(&mut control, 1);
+    let mut two = End::connect(&mut control, 2, process(2), &small);
+    two.register(&mut control, vec![]);
+    let mut three = member(&mut control, 3);
+    three.arrived();
+    for _ in 0..1500 {
+        one.send(&mut control, mac(2), 0);
+    }
+    one.send(&mut control, mac(3), 0);
+    assert_eq!(three.frames().len(), 1);
+    let drops = control.status().lans[0].drops.clone();
+    assert!(drops.of(DropReason::EgressFull) > 0, "{drops:?}");
+    let ledger = control.status().lans[0].ledger;
+    assert!(ledger.closes(drops.total()), "{ledger:?} {drops:?}");
+}
+
+#[test]
+fn an_arp_message_is_passed_on_with_the_location_that_the_control_node_knows() {
+    //= spec/arp.md#locations
+    //= type=test
+    //# The control node MUST write the sender's location, as it knows it, into the header of every ARP and ND message
+    //# that it passes on.
+    let mut control = control_node();
+    let mut ends = [1, 2].map(|node| member(&mut control, node));
+    ends[1].arrived();
+    let mut frame = vec![0; 42];
+    frame[..6].copy_from_slice(&[0xff; 6]);
+    frame[6..12].copy_from_slice(&mac(1).0);
+    frame[12..22].copy_from_slice(&[8, 6, 0, 1, 8, 0, 6, 4, 0, 1]);
+    frame[22..28].copy_from_slice(&mac(1).0);
+    frame[28..32].copy_from_slice(&[10, 1, 0, 1]);
+    frame[38..42].copy_from_slice(&[10, 1, 0, 2]);
+    let forged = Location { node: NodeNumber(77), ..Location::default() };
+    let header = FrameHeader {
+        kind: FrameKind::Arp,
+        flags: 0,
+        lan: LAN,
+        origin: NodeNumber(1),
+        origin_vif: VifNumber(1),
+        destination_vif: VifNumber(0),
+        vnet: Vnet::default(),
+        boot: BootTag(process(1).0 as u16),
+        bseq: 0,
+    };
+    let octets = header.emit_arp(&forged, &forged, frame.len());
+    let parts = [Part::Private(&octets), Part::Private(&frame)];
+    ends[0].association.send(NOW, ARP, 0, 0, &parts).expect("room");
+    ends[0].association.publish();
+    control.pump(NOW, 100);
+    let arrived = ends[1].arrived();
+    let (channel, octets) = arrived.first().expect("the request");
+    assert_eq!(*channel, ARP);
+    let (source, target) = FrameHeader::parse_locations(octets).expect("locations");
+    assert_eq!((source.node, source.generation, target.node), (NodeNumber(1), process(1).0, NodeNumber(2)));
+}

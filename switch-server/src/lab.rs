@@ -1,0 +1,423 @@
+//! A whole platform on one machine: a process for every control node and node, a network namespace for every
+//! node's interfaces, and this supervisor, which starts them, starts them again, and cleans up.
+//!
+//! The processes are this very binary, told apart by their arguments. They are children of the thread that owns
+//! the [`Lab`] and die with it, however it ends.
+
+pub mod control;
+pub mod files;
+mod messages;
+pub mod namespace;
+pub mod plan;
+pub mod process;
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use platform::Platform;
+use platform::management::{LabAnswer, LabFile, LabNode, LabProcess, LabRequest};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::process::Signal;
+
+use self::control::{ControlSocket, refuse};
+use self::files::RunDirectory;
+use self::namespace::{Namespace, Namespaces};
+pub use self::plan::{LabPlan, plan_of};
+use self::process::{Ended, Process, ProcessSpec, Role, describe};
+use crate::cli::say;
+use crate::failure::{Doing, Failure};
+use crate::keys;
+use crate::signals::Signals;
+use crate::socket_path::remove_socket;
+
+/// How long processes have to end in order before they are killed.
+const STOP_TIME: Duration = Duration::from_secs(2);
+
+/// How long a lab waits when nothing is due. Everything that can happen to it wakes it.
+const IDLE: Duration = Duration::from_secs(3600);
+
+/// Something that happened in a lab.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LabEvent {
+    /// A process was started.
+    Started {
+        /// Its name.
+        name: String,
+        /// Its process id.
+        pid: u32,
+    },
+    /// A process says that it is ready.
+    Ready {
+        /// Its name.
+        name: String,
+        /// What it is.
+        role: Role,
+    },
+    /// A process ended.
+    Ended {
+        /// Its name.
+        name: String,
+        /// How, and whether it is started again.
+        ended: Ended,
+    },
+    /// A process could not be started; it is tried again in a second.
+    NotStarted {
+        /// Its name.
+        name: String,
+        /// What the system said.
+        error: String,
+    },
+    /// Every node is ready, for the first time.
+    AllReady,
+    /// Somebody asked the lab to end.
+    Interrupted,
+}
+
+/// A running lab, ended by [`Lab::stop`]. However this process ends, the kernel ends its children with it.
+pub struct Lab {
+    plan: LabPlan,
+    processes: Vec<Process>,
+    namespaces: Namespaces,
+    run: RunDirectory,
+    control: ControlSocket,
+    signals: Signals,
+    events: VecDeque<LabEvent>,
+    all_ready: bool,
+    changed: bool,
+}
+
+impl Lab {
+    /// Makes the namespaces and starts every process, control nodes first. To be called from the thread that
+    /// will own the lab, while the process has no other.
+    ///
+    /// # Errors
+    ///
+    /// When another lab runs in its place, or the system refuses something. Nothing is left behind then.
+    pub fn start(plan: LabPlan) -> Result<Self, Failure> {
+        namespace::check_tun()?;
+        let signals = Signals::block(&[libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGCHLD])
+            .doing("cannot wait for signals")?;
+        let run = RunDirectory::lock(&plan.folder)?;
+        let made = ControlSocket::bind(&run.join("lab.sock")).doing("cannot listen on run/lab.sock");
+        let made = made.and_then(|control| Ok((control, Namespaces::make(&plan)?)));
+        let (control, namespaces) = match made {
+            Ok(made) => made,
+            Err(failure) => {
+                run.remove();
+                return Err(failure);
+            }
+        };
+        let processes = processes_of(&plan, &namespaces.all);
+        let mut lab = Self {
+            plan,
+            processes,
+            namespaces,
+            run,
+            control,
+            signals,
+            events: VecDeque::new(),
+            all_ready: false,
+            changed: true,
+        };
+        let now = Instant::now();
+        for index in 0..lab.processes.len() {
+            lab.start_process(index, now);
+        }
+        match lab.write_file() {
+            Ok(()) => Ok(lab),
+            Err(failure) => {
+                lab.stop();
+                Err(failure)
+            }
+        }
+    }
+
+    /// The next thing that happened.
+    pub fn poll_event(&mut self) -> Option<LabEvent> {
+        self.events.pop_front()
+    }
+
+    /// Waits until something happens, at most for `timeout`, and deals with it.
+    ///
+    /// # Errors
+    ///
+    /// When `run/lab.json` cannot be written.
+    pub fn turn(&mut self, timeout: Duration) -> Result<(), Failure> {
+        self.wait(timeout);
+        let now = Instant::now();
+        self.handle_signals();
+        self.relay_messages();
+        self.handle_ready();
+        self.handle_ends(now);
+        self.start_due(now);
+        self.handle_control(now);
+        self.notice_all_ready();
+        if std::mem::take(&mut self.changed) {
+            self.write_file()?;
+        }
+        Ok(())
+    }
+
+    /// Kills a process at once, as a crash would. False when there is none of that name alive.
+    pub fn kill(&self, name: &str) -> bool {
+        let process = self.processes.iter().find(|process| process.name() == name);
+        process
+            .filter(|process| process.pid().is_some())
+            .inspect(|process| process.signal(Signal::KILL))
+            .is_some()
+    }
+
+    /// True when the process of that name lives and has said that it is ready.
+    #[must_use]
+    pub fn is_ready(&self, name: &str) -> bool {
+        self.processes.iter().any(|process| process.name() == name && process.is_ready())
+    }
+
+    /// Starts a dead process again in its place, and gives its process id.
+    ///
+    /// # Errors
+    ///
+    /// When there is none of that name, it lives, or it cannot be started.
+    pub fn start_again(&mut self, name: &str, now: Instant) -> Result<u32, Failure> {
+        let Some(index) = self.processes.iter().position(|process| process.name() == name) else {
+            return Err(Failure::runtime(format_args!("the lab has no node or control node {name}")));
+        };
+        if let Some(pid) = self.processes[index].pid() {
+            return Err(Failure::runtime(format_args!("{name} runs already, as process {pid}"))
+                .hint(format_args!("kill it first: `kill -9 {pid}`")));
+        }
+        self.start_process(index, now).ok_or_else(|| {
+            Failure::runtime(format_args!("{name} could not be started"))
+                .hint("the lab says why where it runs")
+        })
+    }
+
+    /// The namespace of a node.
+    #[must_use]
+    pub fn namespace(&self, node: &str) -> Option<BorrowedFd<'_>> {
+        let index = self.plan.nodes.iter().position(|name| name == node)?;
+        self.namespaces.all.get(index).map(AsFd::as_fd)
+    }
+
+    /// Ends every process, in order if they heed it, and removes namespaces, sockets and files.
+    pub fn stop(mut self) {
+        self.end_processes();
+        self.namespaces.remove();
+        for socket in &self.plan.sockets {
+            let _ = remove_socket(socket);
+        }
+        self.run.remove();
+    }
+
+    fn end_processes(&mut self) {
+        // Nodes first: a control node that outlives them sees each one leave.
+        for role in [Role::Node, Role::ControlNode] {
+            let deadline = Instant::now() + STOP_TIME;
+            self.processes.iter().filter(|process| process.role() == role).for_each(|process| {
+                process.signal(Signal::TERM);
+            });
+            while self.any_alive(role) && Instant::now() < deadline {
+                self.wait(deadline.saturating_duration_since(Instant::now()));
+                self.relay_messages();
+                while self.signals.next().is_some() {}
+            }
+            for process in self.processes.iter_mut().filter(|process| process.role() == role) {
+                process.signal(Signal::KILL);
+                process.wait();
+            }
+        }
+    }
+
+    fn any_alive(&mut self, role: Role) -> bool {
+        let now = Instant::now();
+        let mut alive = false;
+        for process in self.processes.iter_mut().filter(|process| process.role() == role) {
+            process.poll_ended(now, false);
+            alive |= process.pid().is_some();
+        }
+        alive
+    }
+
+    fn wait(&self, timeout: Duration) {
+        let timeout = self
+            .next_start()
+            .map_or(timeout, |start| timeout.min(start.saturating_duration_since(Instant::now())));
+        let ready = self.processes.iter().filter_map(Process::ready_fd);
+        let messages = self.processes.iter().filter_map(Process::messages_fd);
+        let mut descriptors: Vec<PollFd<'_>> = [self.signals.as_fd(), self.control.as_fd()]
+            .into_iter()
+            .chain(ready)
+            .chain(messages)
+            .map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN))
+            .collect();
+        let timeout = Timespec {
+            tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: timeout.subsec_nanos().into(),
+        };
+        // Woken by whatever it is: the calls after this one look at everything.
+        let _ = rustix::event::poll(&mut descriptors, Some(&timeout));
+    }
+
+    fn next_start(&self) -> Option<Instant> {
+        self.processes.iter().filter_map(Process::start_at).min()
+    }
+
+    fn handle_signals(&mut self) {
+        while let Some(signal) = self.signals.next() {
+            if signal != libc::SIGCHLD {
+                self.events.push_back(LabEvent::Interrupted);
+            }
+        }
+    }
+
+    fn relay_messages(&mut self) {
+        let mut out = io::stderr();
+        self.processes.iter_mut().for_each(|process| process.relay_messages(&mut out));
+    }
+
+    fn handle_ready(&mut self) {
+        for process in &mut self.processes {
+            if process.handle_ready_fd() {
+                self.events
+                    .push_back(LabEvent::Ready { name: process.name().to_owned(), role: process.role() });
+            }
+        }
+    }
+
+    fn handle_ends(&mut self, now: Instant) {
+        for process in &mut self.processes {
+            if let Some(ended) = process.poll_ended(now, self.plan.restart) {
+                self.events.push_back(LabEvent::Ended { name: process.name().to_owned(), ended });
+                self.changed = true;
+            }
+        }
+    }
+
+    fn start_due(&mut self, now: Instant) {
+        for index in 0..self.processes.len() {
+            if self.processes[index].start_at().is_some_and(|start| start <= now) {
+                self.start_process(index, now);
+            }
+        }
+    }
+
+    fn start_process(&mut self, index: usize, now: Instant) -> Option<u32> {
+        let process = &mut self.processes[index];
+        let name = process.name().to_owned();
+        self.changed = true;
+        match process.start(now) {
+            Ok(pid) => {
+                self.events.push_back(LabEvent::Started { name, pid });
+                Some(pid)
+            }
+            Err(error) => {
+                process.retry_later(now);
+                self.events.push_back(LabEvent::NotStarted { name, error: error.to_string() });
+                None
+            }
+        }
+    }
+
+    fn handle_control(&mut self, now: Instant) {
+        let Some(mut caller) = self.control.accept() else { return };
+        let answer = match caller.read_request() {
+            Ok(LabRequest::Restart { name }) => self.restart(&name, now),
+            Err(error) => refuse(format_args!("cannot read the request: {error}"), ""),
+        };
+        caller.answer(&answer);
+    }
+
+    fn restart(&mut self, name: &str, now: Instant) -> LabAnswer {
+        match self.start_again(name, now) {
+            Ok(pid) => LabAnswer::Started { pid },
+            Err(failure) => refuse(failure.error, failure.hint.as_deref().unwrap_or_default()),
+        }
+    }
+
+    fn notice_all_ready(&mut self) {
+        let mut nodes = self.processes.iter().filter(|process| process.role() == Role::Node);
+        if !self.all_ready && nodes.all(Process::is_ready) {
+            self.all_ready = true;
+            self.events.push_back(LabEvent::AllReady);
+        }
+    }
+}
+
+impl Lab {
+    fn write_file(&self) -> Result<(), Failure> {
+        let user_ns = (!namespace::is_initial_user())
+            .then(|| PathBuf::from(format!("/proc/{}/ns/user", std::process::id())));
+        let pid_of = |name: &str| self.processes.iter().find(|p| p.name() == name).and_then(Process::pid);
+        let nodes = self.plan.nodes.iter().zip(&self.namespaces.all).map(|(name, namespace)| LabNode {
+            name: name.clone(),
+            pid: pid_of(name),
+            netns: namespace.path().to_owned(),
+        });
+        let control_nodes =
+            self.plan.control_nodes.iter().map(|name| LabProcess { name: name.clone(), pid: pid_of(name) });
+        self.run.write_lab(&LabFile {
+            name: self.plan.name.clone(),
+            supervisor: std::process::id(),
+            user_ns,
+            nodes: nodes.collect(),
+            control_nodes: control_nodes.collect(),
+        })
+    }
+}
+
+fn processes_of(plan: &LabPlan, namespaces: &[Namespace]) -> Vec<Process> {
+    let process = |name: &String, role, netns| {
+        let log = plan.logs.as_ref().map(|logs| logs.join(format!("{name}.log")));
+        Process::new(ProcessSpec { name: name.clone(), role, file: plan.file.clone(), netns, log })
+    };
+    let control_nodes = plan.control_nodes.iter().map(|name| process(name, Role::ControlNode, None));
+    let nodes = plan
+        .nodes
+        .iter()
+        .zip(namespaces)
+        .map(|(name, namespace)| process(name, Role::Node, Some(namespace.path().to_owned())));
+    control_nodes.chain(nodes).collect()
+}
+
+/// Runs a lab of `platform` until it is interrupted; what `switch-server lab` does.
+///
+/// # Errors
+///
+/// When keys are missing, or the system refuses something that a lab needs.
+pub fn run(platform: &Platform, restart: bool) -> Result<(), Failure> {
+    keys::check_present(platform)?;
+    let privileged = namespace::is_privileged();
+    let plan = plan_of(platform, restart, privileged)?;
+    if !privileged {
+        namespace::enter_own_user_namespace()?;
+    }
+    let mut lab = Lab::start(plan)?;
+    let ended = supervise(&mut lab);
+    lab.stop();
+    ended
+}
+
+/// Says what happens until somebody interrupts.
+fn supervise(lab: &mut Lab) -> Result<(), Failure> {
+    loop {
+        while let Some(event) = lab.poll_event() {
+            match event {
+                LabEvent::Started { name, pid } => say(format_args!("{name}: started, process {pid}")),
+                LabEvent::Ready { name, .. } => say(format_args!("{name}: ready")),
+                LabEvent::Ended { name, ended } => {
+                    let next = if ended.restarts { "starting it again" } else { "not started again" };
+                    say(format_args!("{name}: {}; {next}", describe(ended.status)));
+                }
+                LabEvent::NotStarted { name, error } => {
+                    say(format_args!("{name}: cannot be started: {error}"))
+                }
+                LabEvent::AllReady => say("ready"),
+                LabEvent::Interrupted => return Ok(()),
+            }
+        }
+        lab.turn(IDLE)?;
+    }
+}

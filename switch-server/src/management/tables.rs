@@ -1,0 +1,354 @@
+//! From what the machine and the nodes say to what the management interface says.
+
+use platform::management::{
+    Binding, Counter, Drop, Interface, Lan, LanMember, Node, Rvi, RviEnd, RviLeg, Status,
+};
+use vlan_core::counters::DropCounters;
+use vlan_core::wire::control::ReportItem;
+use vlan_core::{LanId, NodeNumber};
+
+use super::view::Reports;
+use crate::control_node::{self, LanStatus, NodeStatus, RviState, RviStatus};
+
+/// The machine at a glance; what only the host knows is left at its default.
+pub fn status(name: &str, status: &control_node::Status) -> Status {
+    Status {
+        name: name.to_owned(),
+        epoch: status.epoch,
+        nodes_attached: count(status.nodes.iter().filter(|node| node.process.is_some())),
+        nodes_total: count(&status.nodes),
+        lans: count(&status.lans),
+        rvis_direct: count(status.rvis.iter().filter(|rvi| rvi.state != RviState::Cut)),
+        bindings: count(&status.bindings),
+        ..Status::default()
+    }
+}
+
+fn count<T>(things: impl IntoIterator<Item = T>) -> u32 {
+    u32::try_from(things.into_iter().count()).unwrap_or(u32::MAX)
+}
+
+/// Every node with its interfaces.
+pub fn nodes(status: &control_node::Status) -> Vec<Node> {
+    let node = |node: &NodeStatus| {
+        let mut interfaces: Vec<Interface> =
+            status.lans.iter().flat_map(|lan| interfaces(status, lan, node.number)).collect();
+        interfaces.sort_by_key(|interface| interface.vif);
+        Node {
+            name: node.name.clone(),
+            number: node.number.0,
+            attached: node.process.is_some(),
+            process: node.process.map_or_else(String::new, |process| format!("{:016x}", process.0)),
+            interfaces,
+        }
+    };
+    status.nodes.iter().map(node).collect()
+}
+
+fn interfaces(status: &control_node::Status, lan: &LanStatus, node: NodeNumber) -> Vec<Interface> {
+    let members = lan.members.iter().filter(|member| member.node == node);
+    let interface = |member: &control_node::MemberStatus| Interface {
+        lan: lan.name.clone(),
+        vif: member.vif.0,
+        mac: member.mac.to_string(),
+        name: member.interface.clone(),
+        addresses: status
+            .bindings
+            .iter()
+            .filter(|binding| (binding.node, binding.vif, binding.lan) == (node, member.vif, lan.id))
+            .map(|binding| binding.address.to_string())
+            .collect(),
+    };
+    members.map(interface).collect()
+}
+
+/// Every LAN with its members.
+pub fn lans(status: &control_node::Status) -> Vec<Lan> {
+    let lan = |lan: &LanStatus| Lan {
+        name: lan.name.clone(),
+        id: lan.id.0,
+        mtu: lan.mtu,
+        members: lan
+            .members
+            .iter()
+            .map(|member| LanMember {
+                node: node_name(status, member.node),
+                vif: member.vif.0,
+                mac: member.mac.to_string(),
+                attached: member.attached,
+            })
+            .collect(),
+    };
+    status.lans.iter().map(lan).collect()
+}
+
+/// Every binding.
+pub fn bindings(status: &control_node::Status) -> Vec<Binding> {
+    let binding = |binding: &control_node::BindingStatus| Binding {
+        address: binding.address.to_string(),
+        mac: binding.mac.to_string(),
+        node: node_name(status, binding.node),
+        lan: lan_name(status, binding.lan),
+        vif: binding.vif.0,
+    };
+    status.bindings.iter().map(binding).collect()
+}
+
+fn node_name(status: &control_node::Status, node: NodeNumber) -> String {
+    let found = status.nodes.iter().find(|entry| entry.number == node);
+    found.map_or_else(|| format!("node {node}"), |entry| entry.name.clone())
+}
+
+fn lan_name(status: &control_node::Status, lan: LanId) -> String {
+    let found = status.lans.iter().find(|entry| entry.id == lan);
+    found.map_or_else(String::new, |entry| entry.name.clone())
+}
+
+// --- direct RVIs --------------------------------------------------------------------------------------------
+
+/// How many direct RVIs a pair has.
+pub fn rvis_of_pair(status: &control_node::Status, a: NodeNumber, b: NodeNumber) -> u32 {
+    let pair = (a.min(b), a.max(b));
+    let is_pair =
+        |rvi: &&RviStatus| (rvi.a.min(rvi.b), rvi.a.max(rvi.b)) == pair && rvi.state != RviState::Cut;
+    count(status.rvis.iter().filter(is_pair))
+}
+
+/// Every direct RVI; `fabrics` are the names of the fabrics by leg number.
+pub fn rvis(status: &control_node::Status, reports: &Reports, fabrics: &[String]) -> Vec<Rvi> {
+    let rvi = |rvi: &RviStatus| {
+        let legs: Vec<RviLeg> =
+            (0_u8..).zip(fabrics).map(|(leg, name)| rvi_leg(rvi, reports, leg, name)).collect();
+        let is_up = legs.iter().any(|leg| leg.state == "up");
+        Rvi {
+            rvi: rvi.rvi.0,
+            lan: lan_name(status, rvi.lan),
+            a: rvi_end(status, reports, rvi, rvi.a, rvi.b),
+            b: rvi_end(status, reports, rvi, rvi.b, rvi.a),
+            state: match rvi.state {
+                RviState::Granted if is_up => "up",
+                RviState::Granted | RviState::Adopting => "granted",
+                RviState::Ending => "ending",
+                RviState::Cut => "cut",
+            }
+            .to_owned(),
+            legs,
+        }
+    };
+    status.rvis.iter().map(rvi).collect()
+}
+
+fn rvi_leg(rvi: &RviStatus, reports: &Reports, leg: u8, fabric: &str) -> RviLeg {
+    let has_leg =
+        |node: NodeNumber, peer: NodeNumber| leg_item(reports, node, peer, leg, "tx.messages").is_some();
+    let is_cut = rvi.state == RviState::Cut || rvi.legs_cut.iter().any(|cut| cut.0 == leg);
+    let state = match is_cut {
+        true => "cut",
+        false if has_leg(rvi.a, rvi.b) && has_leg(rvi.b, rvi.a) => "up",
+        false => "down",
+    };
+    RviLeg { fabric: fabric.to_owned(), state: state.to_owned() }
+}
+
+/// One end: its interface on the LAN and what its association with the peer has carried.
+fn rvi_end(
+    status: &control_node::Status,
+    reports: &Reports,
+    rvi: &RviStatus,
+    node: NodeNumber,
+    peer: NodeNumber,
+) -> RviEnd {
+    let members = status.lans.iter().filter(|lan| lan.id == rvi.lan).flat_map(|lan| &lan.members);
+    let vif = members.filter(|member| member.node == node).map(|member| member.vif.0).next();
+    let sum = |what: &str| (0..=u8::MAX).filter_map(|leg| leg_item(reports, node, peer, leg, what)).sum();
+    RviEnd {
+        node: node_name(status, node),
+        vif: vif.unwrap_or(0),
+        tx_frames: sum("tx.messages"),
+        tx_octets: sum("tx.octets"),
+        rx_frames: sum("rx.messages"),
+        rx_octets: sum("rx.octets"),
+    }
+}
+
+/// A figure that `node` reports of a leg to `peer`.
+fn leg_item(reports: &Reports, node: NodeNumber, peer: NodeNumber, leg: u8, what: &str) -> Option<u64> {
+    let name = format!("node.{peer}.leg.{leg}.{what}");
+    let items = reports.get(&node)?;
+    items.iter().find(|item| item.name == name).map(|item| item.value)
+}
+
+// --- counters -----------------------------------------------------------------------------------------------
+
+/// Every reason that was met, at this control node and at every interface that reported.
+pub fn drops(control_node: &str, status: &control_node::Status, reports: &Reports) -> Vec<Drop> {
+    let mut own = DropCounters::default();
+    for (reason, frames) in status.lans.iter().flat_map(|lan| lan.drops.iter()) {
+        own.add_many(reason, frames);
+    }
+    let own = own.iter().map(|(reason, frames)| Drop {
+        place: control_node.to_owned(),
+        reason: reason.name().to_owned(),
+        frames,
+    });
+    let of_nodes = reports
+        .iter()
+        .flat_map(|(&node, items)| items.iter().filter_map(move |item| interface_drop(status, node, item)));
+    own.chain(of_nodes).collect()
+}
+
+/// Reads an item of the form `vif.V.drop.REASON`.
+fn interface_drop(status: &control_node::Status, node: NodeNumber, item: &ReportItem) -> Option<Drop> {
+    let (vif, reason) = item.name.strip_prefix("vif.")?.split_once(".drop.")?;
+    let vif: u16 = vif.parse().ok()?;
+    let is_here =
+        |lan: &&LanStatus| lan.members.iter().any(|member| member.node == node && member.vif.0 == vif);
+    let lan = status.lans.iter().find(is_here).map_or("?", |lan| lan.name.as_str());
+    let place = format!("{}/{lan}", node_name(status, node));
+    Some(Drop { place, reason: reason.to_owned(), frames: item.value })
+}
+
+/// Every counter of this control node, then those of the nodes.
+pub fn counters(status: &control_node::Status, reports: &Reports) -> Vec<Counter> {
+    let own = status.lans.iter().flat_map(|lan| lan_counters(status, lan));
+    let of_nodes = reports.iter().flat_map(|(&node, items)| {
+        let name = node_name(status, node);
+        items.iter().map(move |item| counter(format!("node.{name}.{}", item.name), item.value))
+    });
+    own.chain(of_nodes).collect()
+}
+
+fn lan_counters(status: &control_node::Status, lan: &LanStatus) -> Vec<Counter> {
+    let name = |what: &str| format!("lan.{}.{what}", lan.name);
+    let ledger = lan.ledger;
+    let mut all = vec![
+        counter(name("ingress.frames"), ledger.ingress),
+        counter(name("clones.frames"), ledger.clones),
+        counter(name("egress.frames"), ledger.egress),
+        counter(name("no-receiver.frames"), ledger.no_receiver),
+    ];
+    for member in &lan.members {
+        let name = |what: &str| format!("lan.{}.{}.{what}", lan.name, node_name(status, member.node));
+        all.push(counter(name("ingress.frames"), member.ingress.frames));
+        all.push(counter(name("ingress.octets"), member.ingress.octets));
+        all.push(counter(name("egress.frames"), member.egress.frames));
+        all.push(counter(name("egress.octets"), member.egress.octets));
+    }
+    all.extend(lan.drops.iter().map(|(reason, frames)| counter(name(&format!("drop.{reason}")), frames)));
+    all
+}
+
+fn counter(name: String, value: u64) -> Counter {
+    Counter { name, value }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control_node::MemberStatus;
+    use vlan_core::{Channel, DropReason, LegNumber, MacAddress, ProcessId, RviNumber, VifNumber};
+
+    fn node(number: u16, process: Option<u64>) -> NodeStatus {
+        NodeStatus {
+            number: NodeNumber(number),
+            name: format!("web{number}"),
+            process: process.map(ProcessId),
+            legs: vec![LegNumber(0)],
+        }
+    }
+
+    fn member(node: u16) -> MemberStatus {
+        MemberStatus {
+            node: NodeNumber(node),
+            vif: VifNumber(1),
+            mac: MacAddress([2, 0, 1, 0, 0, node as u8]),
+            interface: "red".into(),
+            attached: true,
+            ingress: Default::default(),
+            egress: Default::default(),
+        }
+    }
+
+    fn machine() -> control_node::Status {
+        let mut drops = DropCounters::default();
+        drops.add(DropReason::Expired);
+        control_node::Status {
+            epoch: 3,
+            nodes: vec![node(1, Some(0xabc)), node(2, None)],
+            lans: vec![LanStatus {
+                id: LanId(10),
+                name: "red".into(),
+                mtu: 1500,
+                members: vec![member(1), member(2)],
+                drops,
+                ledger: Default::default(),
+            }],
+            bindings: vec![control_node::BindingStatus {
+                lan: LanId(10),
+                address: "10.1.0.1".parse().unwrap(),
+                mac: MacAddress([2, 0, 1, 0, 0, 1]),
+                node: NodeNumber(1),
+                vif: VifNumber(1),
+            }],
+            rvis: vec![RviStatus {
+                rvi: RviNumber(7),
+                lan: LanId(10),
+                a: NodeNumber(1),
+                b: NodeNumber(2),
+                channel: Channel(8),
+                state: RviState::Granted,
+                legs_cut: vec![LegNumber(1)],
+            }],
+        }
+    }
+
+    fn report(items: &[(&str, u64)]) -> Vec<ReportItem> {
+        items.iter().map(|&(name, value)| ReportItem { name: name.into(), value }).collect()
+    }
+
+    #[test]
+    fn a_direct_rvi_is_up_when_both_ends_report_a_leg_that_is_not_cut() {
+        let fabrics = ["a".to_owned(), "b".to_owned()];
+        let mut reports = Reports::new();
+        reports.insert(
+            NodeNumber(1),
+            report(&[("node.2.leg.0.tx.messages", 5), ("node.2.leg.1.tx.messages", 1)]),
+        );
+        let half = rvis(&machine(), &reports, &fabrics).remove(0);
+        assert_eq!((half.state.as_str(), half.a.tx_frames, half.a.vif), ("granted", 6, 1));
+        reports.insert(NodeNumber(2), report(&[("node.1.leg.0.tx.messages", 0)]));
+        let whole = rvis(&machine(), &reports, &fabrics).remove(0);
+        let states: Vec<_> = whole.legs.iter().map(|leg| leg.state.as_str()).collect();
+        assert_eq!((whole.state.as_str(), states), ("up", vec!["up", "cut"]));
+        assert_eq!(rvis_of_pair(&machine(), NodeNumber(2), NodeNumber(1)), 1);
+    }
+
+    #[test]
+    fn drops_say_where_they_happened() {
+        let mut reports = Reports::new();
+        reports
+            .insert(NodeNumber(2), report(&[("vif.1.drop.device-full", 4), ("vif.1.tx.direct.frames", 9)]));
+        let drops = drops("cn-a", &machine(), &reports);
+        let told: Vec<_> = drops.iter().map(|d| (d.place.as_str(), d.reason.as_str(), d.frames)).collect();
+        assert_eq!(told, [("cn-a", "expired", 1), ("web2/red", "device-full", 4)]);
+    }
+
+    #[test]
+    fn nodes_have_their_interfaces_and_bound_addresses() {
+        let nodes = nodes(&machine());
+        assert_eq!(nodes[0].process, "0000000000000abc");
+        assert_eq!(nodes[0].interfaces[0].addresses, ["10.1.0.1"]);
+        assert!(!nodes[1].attached && nodes[1].process.is_empty());
+        let status = status("cn-a", &machine());
+        assert_eq!((status.nodes_attached, status.nodes_total, status.rvis_direct), (1, 2, 1));
+    }
+
+    #[test]
+    fn counters_of_nodes_begin_with_their_name() {
+        let mut reports = Reports::new();
+        reports.insert(NodeNumber(1), report(&[("vif.1.tx.direct.frames", 9)]));
+        let counters = counters(&machine(), &reports);
+        assert!(counters.iter().any(|c| c.name == "node.web1.vif.1.tx.direct.frames" && c.value == 9));
+        assert!(counters.iter().any(|c| c.name == "lan.red.drop.expired" && c.value == 1));
+    }
+}

@@ -1,0 +1,210 @@
+//! What the control thread knows how to ask of the pump and, through it, of the nodes.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
+
+use platform::Platform;
+use platform::management::{Binding, Counter, Drop, Lan, Node, Rvi, RviDrill, RviDrillAnswer, Status};
+use tokio::sync::{mpsc, oneshot};
+use vlan_core::wire::control::ReportItem;
+use vlan_core::{LegNumber, NodeNumber};
+
+use super::{Refused, refusal, tables};
+use crate::control_node::{self, Command};
+use crate::runtime::{NodeReport, Order, PumpGone, PumpLink};
+
+/// How long nodes have to report. One that is too slow is left out of the answer.
+const REPORT_TIME: Duration = Duration::from_millis(500);
+
+/// The counters of each node that reported.
+pub(super) type Reports = BTreeMap<NodeNumber, Vec<ReportItem>>;
+
+/// An order about a pair's direct RVIs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drill {
+    /// Cut them.
+    Cut,
+    /// Let them come back.
+    Heal,
+}
+
+/// The management interface's way to everything that it shows.
+#[derive(Debug)]
+pub struct View {
+    platform: Platform,
+    name: String,
+    link: Mutex<PumpLink>,
+    /// One request for reports at a time: a second waits for the answers of the first.
+    reports: tokio::sync::Mutex<ReportStream>,
+    gone: tokio::sync::Notify,
+    start: Instant,
+}
+
+#[derive(Debug)]
+struct ReportStream {
+    receiver: mpsc::Receiver<NodeReport>,
+    last_id: u32,
+}
+
+impl View {
+    /// The view of the control node `name` of `platform`, through `link`.
+    #[must_use]
+    pub fn new(platform: Platform, name: String, mut link: PumpLink) -> Self {
+        // The stream of reports has a reader of its own.
+        let (_, none) = mpsc::channel(1);
+        let receiver = std::mem::replace(&mut link.reports, none);
+        Self {
+            platform,
+            name,
+            link: Mutex::new(link),
+            reports: tokio::sync::Mutex::new(ReportStream { receiver, last_id: 0 }),
+            gone: tokio::sync::Notify::new(),
+            start: Instant::now(),
+        }
+    }
+
+    /// Ends when the pump turns out to have ended by itself.
+    pub async fn pump_gone(&self) {
+        self.gone.notified().await;
+    }
+
+    /// Time since the process began to serve.
+    #[must_use]
+    pub fn uptime(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    /// What the machine says of itself.
+    ///
+    /// # Errors
+    ///
+    /// When the pump does not answer.
+    pub async fn machine_status(&self) -> Result<control_node::Status, PumpGone> {
+        let (sender, receiver) = oneshot::channel();
+        self.order(Order::Status(sender))?;
+        receiver.await.map_err(|_| {
+            // An order that was taken and not answered: the pump has ended.
+            self.gone.notify_one();
+            PumpGone
+        })
+    }
+
+    /// `GET /v1/status`.
+    ///
+    /// # Errors
+    ///
+    /// When the pump does not answer; so for all below.
+    pub async fn status(&self) -> Result<Status, Refused> {
+        let status = self.machine_status().await?;
+        let text = std::fs::read_to_string(&self.platform.path);
+        Ok(Status {
+            config_differs: text.map_or(true, |text| text != self.platform.text),
+            uptime_s: self.uptime().as_secs(),
+            ..tables::status(&self.name, &status)
+        })
+    }
+
+    /// `GET /v1/nodes`.
+    pub async fn nodes(&self) -> Result<Vec<Node>, Refused> {
+        Ok(tables::nodes(&self.machine_status().await?))
+    }
+
+    /// `GET /v1/lans`.
+    pub async fn lans(&self) -> Result<Vec<Lan>, Refused> {
+        Ok(tables::lans(&self.machine_status().await?))
+    }
+
+    /// `GET /v1/bindings`.
+    pub async fn bindings(&self) -> Result<Vec<Binding>, Refused> {
+        Ok(tables::bindings(&self.machine_status().await?))
+    }
+
+    /// `GET /v1/rvis`.
+    pub async fn rvis(&self) -> Result<Vec<Rvi>, Refused> {
+        let (status, reports) = self.status_and_reports().await?;
+        let fabrics: Vec<String> = self.platform.fabrics.iter().map(|fabric| fabric.name.clone()).collect();
+        Ok(tables::rvis(&status, &reports, &fabrics))
+    }
+
+    /// `GET /v1/drops`.
+    pub async fn drops(&self) -> Result<Vec<Drop>, Refused> {
+        let (status, reports) = self.status_and_reports().await?;
+        Ok(tables::drops(&self.name, &status, &reports))
+    }
+
+    /// `GET /v1/counters`.
+    pub async fn counters(&self) -> Result<Vec<Counter>, Refused> {
+        let (status, reports) = self.status_and_reports().await?;
+        Ok(tables::counters(&status, &reports))
+    }
+
+    /// `POST /v1/rvi/cut` and `/v1/rvi/heal`.
+    ///
+    /// # Errors
+    ///
+    /// When the platform has no such nodes or fabric, or the pump does not answer.
+    pub async fn drill(&self, drill: Drill, pair: &RviDrill) -> Result<RviDrillAnswer, Refused> {
+        let (a, b) = (self.node(&pair.a)?, self.node(&pair.b)?);
+        if a == b {
+            return Err(Refused::Request(refusal("a node has no direct RVI to itself", "name two nodes")));
+        }
+        let leg = pair.fabric.as_deref().map(|fabric| self.leg(fabric)).transpose()?;
+        let status = self.machine_status().await?;
+        self.order(Order::Command(match drill {
+            Drill::Cut => Command::Cut { a, b, leg },
+            Drill::Heal => Command::Heal { a, b, leg },
+        }))?;
+        Ok(RviDrillAnswer { rvis: tables::rvis_of_pair(&status, a, b) })
+    }
+
+    fn node(&self, name: &str) -> Result<NodeNumber, Refused> {
+        let node = self.platform.node(name).map(|node| node.number);
+        node.ok_or_else(|| {
+            let names: Vec<&str> = self.platform.nodes.iter().map(|node| node.name.as_str()).collect();
+            Refused::Request(refusal(
+                &format!("no such node: {name}"),
+                &format!("nodes: {}", names.join(", ")),
+            ))
+        })
+    }
+
+    fn leg(&self, fabric: &str) -> Result<LegNumber, Refused> {
+        let found = self.platform.fabric(fabric).map(|fabric| LegNumber(fabric.index.0));
+        found.ok_or_else(|| {
+            let names: Vec<&str> = self.platform.fabrics.iter().map(|fabric| fabric.name.as_str()).collect();
+            let hint = format!("fabrics: {}", names.join(", "));
+            Refused::Request(refusal(&format!("no such fabric: {fabric}"), &hint))
+        })
+    }
+
+    fn order(&self, order: Order) -> Result<(), PumpGone> {
+        self.link.lock().unwrap_or_else(PoisonError::into_inner).order(order)
+    }
+
+    /// Asks every attached node for its counters, and waits for them for a bounded time.
+    async fn status_and_reports(&self) -> Result<(control_node::Status, Reports), Refused> {
+        let mut stream = self.reports.lock().await;
+        stream.last_id = stream.last_id.wrapping_add(1);
+        let id = stream.last_id;
+        self.order(Order::Command(Command::RequestReports { id }))?;
+        let status = self.machine_status().await?;
+        let attached = status.nodes.iter().filter(|node| node.process.is_some()).count();
+        let mut reports = Reports::new();
+        let deadline = tokio::time::Instant::now() + REPORT_TIME;
+        while reports.len() < attached {
+            match tokio::time::timeout_at(deadline, stream.receiver.recv()).await {
+                // One that answers an earlier request was too slow for that.
+                Ok(Some(report)) if report.id == id => drop(reports.insert(report.node, report.items)),
+                Ok(Some(_)) => {}
+                Ok(None) => {
+                    self.gone.notify_one();
+                    break;
+                }
+                Err(_) => break,
+            }
+        }
+        Ok((status, reports))
+    }
+}

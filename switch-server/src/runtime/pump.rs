@@ -1,0 +1,434 @@
+//! The pump: one loop that owns the machine, its legs and its clock.
+//!
+//! wait -> read the clock -> take a bounded batch -> carry out what the machine wants -> ring doorbells -> sleep
+//! until a doorbell, an order or the earliest timeout.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use crossbeam_channel::TryRecvError;
+use rustix::event::{Timespec, epoll};
+use rustix::time::ClockId;
+use rvi::host::{
+    ControlNodeLeg, Datagram, HandshakeError, LegListener, LegSocket, PeerEnd, PrivateKey, PublicKey,
+    SetupError, SetupProgress,
+};
+use rvi::{ShmConfig, ShmLeg};
+use tracing::{debug, error, info, warn};
+use vlan_core::{Instant, LegNumber, NodeNumber};
+
+use super::legs::{LegId, Legs, Source};
+use super::link::{NodeReport, Order, PumpEnd};
+use crate::control_node::{ControlNode, ControlNodeConfig, ControlNodeEvent, Output};
+
+/// Messages of one batch: enough that the loop's own cost vanishes, few enough that no node waits long.
+const BATCH: usize = 256;
+/// Batches between two looks at sockets while there is always work.
+const BATCHES_PER_LOOK: u32 = 8;
+/// Batches after which everything that a leg's ring can hold has been taken, whatever other nodes send: 4096 slots.
+const BATCHES_OF_A_LEG: usize = 64;
+/// Orders carried out between two batches.
+const ORDERS_PER_LOOK: usize = 4;
+/// Connections taken, and set-ups advanced, at one look: each costs up to half a millisecond of arithmetic,
+/// which data must not wait for many times over.
+const SETUPS_PER_LOOK: usize = 4;
+/// Events of one look.
+const EVENTS_MAX: usize = 64;
+/// How long the pump looks for work before it sleeps under [`WaitPolicy::Interrupt`]: about the cost of waking
+/// another process (environment measurements: 7 to 15 us for a doorbell's round trip).
+const SPIN: Duration = Duration::from_micros(20);
+/// How long a listener rests when the process has no descriptor for another socket.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a pump does when there is nothing to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WaitPolicy {
+    /// Looks again for a moment, then sleeps until a doorbell rings: idle costs nothing.
+    #[default]
+    Interrupt,
+    /// Never sleeps: takes a whole core, and no doorbell is ever needed.
+    Poll,
+}
+
+/// What a pump is made of.
+pub struct PumpParts {
+    /// What the machine is told.
+    pub config: ControlNodeConfig,
+    /// This control node's private key.
+    pub key: PrivateKey,
+    /// Whose key is whose.
+    pub node_keys: BTreeMap<PublicKey, NodeNumber>,
+    /// The sockets to listen on, each with the number of its legs.
+    pub listeners: Vec<(LegNumber, LegListener)>,
+    /// The way to the control thread.
+    pub link: PumpEnd,
+    /// What to do when there is nothing to do.
+    pub wait: WaitPolicy,
+}
+
+struct Listener {
+    leg: LegNumber,
+    listener: LegListener,
+    rests_until: Option<Instant>,
+}
+
+/// A control node's data worker.
+pub struct Pump {
+    machine: ControlNode,
+    process: vlan_core::ProcessId,
+    key: PrivateKey,
+    node_keys: BTreeMap<PublicKey, NodeNumber>,
+    listeners: Vec<Listener>,
+    legs: Legs,
+    link: PumpEnd,
+    wait: WaitPolicy,
+    shm: ShmConfig,
+    setups: usize,
+}
+
+/// Whether the loop goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    Continue,
+    End,
+}
+
+impl Pump {
+    /// Makes a pump whose listeners are watched from its first look on.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn new(parts: PumpParts) -> io::Result<Self> {
+        let legs = Legs::new()?;
+        legs.watch(parts.link.wake.as_fd(), Source::Wake)?;
+        for (place, (_, listener)) in parts.listeners.iter().enumerate() {
+            legs.watch(listener.as_fd(), Source::Listener(place))?;
+        }
+        let listener = |(leg, listener)| Listener { leg, listener, rests_until: None };
+        Ok(Self {
+            process: parts.config.process,
+            machine: ControlNode::new(parts.config),
+            key: parts.key,
+            node_keys: parts.node_keys,
+            listeners: parts.listeners.into_iter().map(listener).collect(),
+            legs,
+            link: parts.link,
+            wait: parts.wait,
+            shm: ShmConfig::default(),
+            setups: 0,
+        })
+    }
+
+    /// Runs until the control thread lets go of its end of the link.
+    pub fn run(mut self) {
+        let mut busy_until = now() + SPIN;
+        let mut batches = 0;
+        loop {
+            let at = now();
+            let taken = self.machine.pump(at, BATCH);
+            self.carry_out(at);
+            if taken > 0 {
+                busy_until = at + SPIN;
+            }
+            batches += 1;
+            let idle = taken == 0 && self.wait == WaitPolicy::Interrupt && at >= busy_until;
+            if idle || batches >= BATCHES_PER_LOOK {
+                batches = 0;
+                let timeout = if idle { self.sleep_time(at) } else { Some(Duration::ZERO) };
+                if self.look(timeout) == Next::End {
+                    return;
+                }
+                if idle {
+                    // Whatever woke it, there may be more in a moment.
+                    busy_until = now() + SPIN;
+                }
+            }
+            self.handle_timeouts(now());
+        }
+    }
+
+    // --- waiting --------------------------------------------------------------------------------------------
+
+    /// How long nothing is due: none when nothing ever is.
+    fn sleep_time(&self, at: Instant) -> Option<Duration> {
+        let rests = self.listeners.iter().filter_map(|listener| listener.rests_until);
+        let due = self.machine.poll_timeout().into_iter().chain(self.legs.poll_timeout()).chain(rests).min();
+        due.map(|due| due.since(at))
+    }
+
+    /// Looks at sockets and orders, waiting for them up to `timeout` if the machine may sleep.
+    fn look(&mut self, timeout: Option<Duration>) -> Next {
+        let sleeps = timeout != Some(Duration::ZERO) && self.machine.prepare_sleep();
+        let timeout = if sleeps { timeout } else { Some(Duration::ZERO) };
+        let timeout = timeout.map(|timeout| Timespec {
+            tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: timeout.subsec_nanos().into(),
+        });
+        let mut events =
+            [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) };
+                EVENTS_MAX];
+        let count = epoll::wait(self.legs.epoll(), &mut events[..], timeout.as_ref());
+        if sleeps {
+            self.machine.wake();
+        }
+        let at = now();
+        self.setups = 0;
+        let mut next = Next::Continue;
+        for event in &events[..count.unwrap_or(0)] {
+            match Source::from_data(event.data.u64()) {
+                Source::Wake => next = self.handle_orders(at),
+                Source::Listener(place) => self.handle_connections(at, place),
+                Source::Leg(place) => self.handle_leg_event(at, place),
+            }
+        }
+        next
+    }
+
+    fn handle_timeouts(&mut self, at: Instant) {
+        if self.machine.poll_timeout().is_some_and(|due| due <= at) {
+            self.machine.handle_timeout(at);
+            self.carry_out(at);
+        }
+        if self.legs.poll_timeout().is_some_and(|due| due <= at) {
+            let dropped = self.legs.drop_late_pending(at);
+            if dropped > 0 {
+                warn!(dropped, "connections did not prove who they are in time");
+            }
+            while let Some(id) = self.legs.close_late_leaving(at) {
+                self.leg_gone(at, id);
+            }
+        }
+        for (place, listener) in self.listeners.iter_mut().enumerate() {
+            if listener.rests_until.is_some_and(|until| until <= at) {
+                listener.rests_until = None;
+                self.legs.set_watched(listener.listener.as_fd(), Source::Listener(place), true);
+            }
+        }
+    }
+
+    // --- orders ---------------------------------------------------------------------------------------------
+
+    fn handle_orders(&mut self, at: Instant) -> Next {
+        self.link.clear_wake();
+        for _ in 0..ORDERS_PER_LOOK {
+            match self.link.orders.try_recv() {
+                Ok(Order::Command(command)) => {
+                    self.machine.handle_command(at, command);
+                    self.carry_out(at);
+                }
+                Ok(Order::Status(answer)) => {
+                    // Whoever asked may have given up waiting.
+                    let _ = answer.send(self.machine.status());
+                }
+                Err(TryRecvError::Disconnected) => return Next::End,
+                Err(TryRecvError::Empty) => return Next::Continue,
+            }
+        }
+        // There may be more: they have their turn at the next look.
+        self.link.set_wake();
+        Next::Continue
+    }
+
+    // --- legs coming ----------------------------------------------------------------------------------------
+
+    fn handle_connections(&mut self, at: Instant, place: usize) {
+        while self.setups < SETUPS_PER_LOOK {
+            let listener = &mut self.listeners[place];
+            match listener.listener.accept() {
+                Ok(None) => return,
+                Ok(Some(socket)) => {
+                    self.setups += 1;
+                    let leg = listener.leg;
+                    let setup = ControlNodeLeg::new(socket, self.process, &self.shm);
+                    if let Err(error) = self.legs.add_pending(at, setup, leg) {
+                        warn!(%error, "cannot watch a new connection");
+                    }
+                }
+                Err(errno) => {
+                    error!(%errno, "cannot take connections; trying again in a moment");
+                    listener.rests_until = Some(at + ACCEPT_PAUSE);
+                    self.legs.set_watched(listener.listener.as_fd(), Source::Listener(place), false);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn handle_leg_event(&mut self, at: Instant, place: usize) {
+        if self.legs.pending(place).is_some() {
+            self.advance_setup(at, place);
+        } else {
+            self.receive_from(at, place);
+        }
+    }
+
+    fn advance_setup(&mut self, at: Instant, place: usize) {
+        if self.setups >= SETUPS_PER_LOOK {
+            // Its socket stays readable: its turn comes at the next look.
+            return;
+        }
+        self.setups += 1;
+        let Some(pending) = self.legs.pending(place) else { return };
+        let fabric_leg = pending.fabric_leg;
+        let keys = &self.node_keys;
+        match pending.setup.advance(&self.key, &mut |key| keys.get(key).copied()) {
+            Ok(SetupProgress::Pending) => {}
+            Ok(SetupProgress::Up { leg, .. }) if leg.leg != fabric_leg => {
+                warn!(node = %leg.peer, leg = %leg.leg, "refused: the leg belongs to another fabric's socket");
+                self.legs.close(place);
+            }
+            Ok(SetupProgress::Up { leg, shm }) => {
+                let id = LegId { node: leg.peer, process: leg.peer_process, leg: leg.leg };
+                self.make_way(at, &id);
+                self.legs.establish(place, leg);
+                self.leg_up(at, id, shm);
+            }
+            Err(error) => {
+                self.legs.close(place);
+                log_refusal(&error, fabric_leg);
+            }
+        }
+    }
+
+    /// Before a leg comes up: one of the same name is over, though its hang-up has not been seen, and a node that
+    /// has too many loses another.
+    fn make_way(&mut self, at: Instant, id: &LegId) {
+        let excess = self.legs.excess_of(id.node);
+        for old in [Some(*id), excess].into_iter().flatten() {
+            if self.legs.close_id(&old) {
+                self.leg_gone(at, old);
+            }
+        }
+    }
+
+    fn leg_up(&mut self, at: Instant, id: LegId, shm: ShmLeg) {
+        debug!(node = %id.node, leg = %id.leg, process = %format_args!("{:016x}", id.process.0), "leg up");
+        self.machine.handle_leg_up(at, id.node, id.process, id.leg, shm);
+        self.carry_out(at);
+    }
+
+    // --- legs that are up -----------------------------------------------------------------------------------
+
+    fn receive_from(&mut self, at: Instant, place: usize) {
+        let Some(up) = self.legs.up(place) else { return };
+        let id = up.id;
+        match up.socket.receive() {
+            // What a doorbell announces is taken by the next batch.
+            Datagram::Nothing | Datagram::Doorbell => {}
+            Datagram::Closed => self.close_leg(at, place),
+            Datagram::Violation(violation) => {
+                warn!(node = %id.node, leg = %id.leg, %violation, "leg closed");
+                self.close_leg(at, place);
+            }
+            Datagram::PeerEnd(..) => {
+                warn!(node = %id.node, leg = %id.leg, "leg closed: a node introduces nobody");
+                self.close_leg(at, place);
+            }
+        }
+    }
+
+    fn close_leg(&mut self, at: Instant, place: usize) {
+        if let Some(id) = self.legs.close(place) {
+            self.leg_gone(at, id);
+        }
+    }
+
+    fn leg_gone(&mut self, at: Instant, id: LegId) {
+        debug!(node = %id.node, leg = %id.leg, process = %format_args!("{:016x}", id.process.0), "leg gone");
+        self.machine.handle_leg_gone(at, id.node, id.process, id.leg);
+        // What the other end had published is taken before the leg is given up, and a leg of the same name may
+        // be about to come up.
+        for _ in 0..BATCHES_OF_A_LEG {
+            if self.machine.pump(at, BATCH) < BATCH {
+                break;
+            }
+        }
+        self.carry_out(at);
+    }
+
+    // --- what the machine wants -----------------------------------------------------------------------------
+
+    fn carry_out(&mut self, at: Instant) {
+        while let Some(output) = self.machine.poll_output() {
+            match output {
+                Output::Introduce { a, b, leg } => {
+                    let id = |(node, process)| LegId { node, process, leg };
+                    self.introduce(at, id(a), id(b));
+                }
+                Output::CloseLeg { node, process, leg } => self.legs.leave(at, &LegId { node, process, leg }),
+                Output::Report { node, id, items } => {
+                    // Nobody waits any longer for what does not fit.
+                    let _ = self.link.reports.try_send(NodeReport { node, id, items });
+                }
+                Output::Log(event) => log_event(&event),
+            }
+        }
+        while let Some((node, process, leg)) = self.machine.poll_doorbell() {
+            if let Some(up) = self.legs.find(&LegId { node, process, leg }) {
+                // A leg that is gone says so by its readiness.
+                let _ = up.socket.ring_doorbell();
+            }
+        }
+    }
+
+    /// Gives each of two processes an end of a new socketpair.
+    fn introduce(&mut self, at: Instant, a: LegId, b: LegId) {
+        let (end_a, end_b) = match LegSocket::pair() {
+            Ok(pair) => pair,
+            Err(errno) => {
+                error!(%errno, "cannot make a socket for two nodes");
+                return;
+            }
+        };
+        for (to, peer, socket) in [(a, b, end_a), (b, a, end_b)] {
+            let end = PeerEnd { peer: peer.node, peer_process: peer.process, leg: peer.leg };
+            let Some(up) = self.legs.find(&to) else {
+                // The other node sees its end hang up.
+                debug!(node = %to.node, leg = %to.leg, "no leg to introduce a peer over");
+                return;
+            };
+            if let Err(error) = up.socket.send_peer_end(&end, &socket) {
+                warn!(node = %to.node, leg = %to.leg, ?error, "leg closed: the node does not take introductions");
+                self.legs.close_id(&to);
+                self.machine.handle_leg_gone(at, to.node, to.process, to.leg);
+                return;
+            }
+        }
+    }
+}
+
+/// The time of the pump's clock.
+fn now() -> Instant {
+    let time = rustix::time::clock_gettime(ClockId::Monotonic);
+    let nanos =
+        u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0);
+    Instant::from_nanos(nanos)
+}
+
+fn log_refusal(error: &SetupError, leg: LegNumber) {
+    match error {
+        SetupError::Handshake(
+            reason @ (HandshakeError::UnknownKey(_) | HandshakeError::NodeNumber { .. }),
+        ) => {
+            warn!(%leg, "refused: {reason}");
+        }
+        SetupError::Closed => debug!(%leg, "a connection ended before it proved who it is"),
+        error => warn!(%leg, "refused: {error}"),
+    }
+}
+
+fn log_event(event: &ControlNodeEvent) {
+    match event {
+        ControlNodeEvent::Refused { .. }
+        | ControlNodeEvent::Fenced { .. }
+        | ControlNodeEvent::AddressConflict { .. }
+        | ControlNodeEvent::AddressRefused { .. }
+        | ControlNodeEvent::Silent { .. }
+        | ControlNodeEvent::LegBroken { .. }
+        | ControlNodeEvent::BadControlMessage { .. } => warn!("{event}"),
+        _ => info!("{event}"),
+    }
+}

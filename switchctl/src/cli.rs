@@ -1,0 +1,277 @@
+//! The command line of `switchctl`, and what each command does.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use hyper::Method;
+use platform::management::{Binding, Counter, Drop, LabAnswer, Lan, Node, Rvi, RviDrill, Status};
+use platform::{Management, Platform};
+use serde::de::DeserializeOwned;
+
+use crate::client;
+use crate::failure::Failure;
+use crate::lab;
+use crate::show::{self, Show};
+
+const LONG_ABOUT: &str = "\
+Reads everything back from a running Weft fabric, and acts on it.
+
+It asks a control node over its management socket, which the platform file names:
+  switchctl -f lab.toml status           is it well?
+  switchctl -f lab.toml nodes            who is attached, with which addresses?
+  switchctl -f lab.toml rvis             which pairs of nodes have a direct way?
+  switchctl -f lab.toml drops            what was dropped, where, and why?
+
+In a lab, two commands need no control node:
+  switchctl -f lab.toml exec web1 -- ping -c 3 10.1.0.2
+  switchctl -f lab.toml restart cn-a";
+
+const AFTER_HELP: &str = "\
+RVI: reliable virtual interface, the connection over which two nodes, or a node and a control node, exchange
+the frames of one virtual LAN.
+
+Exit codes: 0 it worked; 1 it failed while running; 2 the command line or the platform file is wrong.
+`exec` ends with the exit code of the command.";
+
+/// The administrator's tool of Weft, a virtual Ethernet fabric
+#[derive(Parser, Debug)]
+#[command(name = "switchctl", version, long_about = LONG_ABOUT, after_help = AFTER_HELP)]
+struct Cli {
+    #[command(flatten)]
+    target: Target,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Args, Debug)]
+struct Target {
+    /// The platform file, which names the management sockets of the control nodes
+    #[arg(short = 'f', long = "file", value_name = "FILE", global = true)]
+    file: Option<PathBuf>,
+    /// The management socket of a control node, in place of a platform file
+    #[arg(long, value_name = "PATH", global = true, conflicts_with = "file")]
+    socket: Option<PathBuf>,
+    /// The control node to ask; default: the first of the platform file that answers
+    #[arg(long, value_name = "NAME", global = true, conflicts_with = "socket")]
+    control_node: Option<String>,
+    /// Print JSON, for programs
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// The control node at a glance
+    Status,
+    /// Nodes, whether they are attached, their interfaces and addresses
+    Nodes,
+    /// Virtual LANs and their members
+    Lans,
+    /// Direct RVIs between nodes, their legs and counters
+    Rvis,
+    /// IP addresses, the MAC that each is bound to, and where it is
+    Bindings,
+    /// Frames dropped, by place and reason
+    Drops,
+    /// Every counter of the control node and of its nodes
+    Counters,
+    /// Cut or heal the direct RVIs of a pair of nodes, for drills
+    #[command(subcommand)]
+    Rvi(RviCommand),
+    /// Run a command in a node's network namespace; the node belongs to a running lab
+    ///
+    /// Enters the namespace as root of the lab's user namespace when the lab runs without root. Works while no
+    /// control node lives, and while the node itself is dead. Ends with the exit code of the command.
+    #[command(after_help = "Example: switchctl -f lab.toml exec web1 -- ping -c 3 10.1.0.2")]
+    Exec {
+        /// Name of the node
+        node: String,
+        /// The command and its arguments
+        #[arg(last = true, required = true, value_name = "COMMAND")]
+        command: Vec<OsString>,
+    },
+    /// Start a dead node or control node of a running lab again, in its place
+    ///
+    /// For labs that run with --no-restart, and for processes that were fenced.
+    Restart {
+        /// Name of the node or control node
+        name: String,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+enum RviCommand {
+    /// Cut: the pair's traffic goes by the control node until it is healed
+    ///
+    /// With --fabric only the leg through that fabric is cut; the others go on.
+    Cut(Pair),
+    /// Heal what was cut: the pair may have direct RVIs again
+    Heal(Pair),
+}
+
+#[derive(Args, Debug)]
+struct Pair {
+    /// Name of one node
+    a: String,
+    /// Name of the other
+    b: String,
+    /// Only the leg through this fabric
+    #[arg(long, value_name = "FABRIC")]
+    fabric: Option<String>,
+}
+
+/// Reads the command line and does what it says.
+///
+/// # Errors
+///
+/// With what is to be printed on standard error, and the exit code.
+pub fn run() -> Result<(), Failure> {
+    let Cli { target, command } = Cli::parse();
+    match command {
+        Command::Status => target.show::<Status>("/v1/status"),
+        Command::Nodes => target.show::<Vec<Node>>("/v1/nodes"),
+        Command::Lans => target.show::<Vec<Lan>>("/v1/lans"),
+        Command::Rvis => target.show::<Vec<Rvi>>("/v1/rvis"),
+        Command::Bindings => target.show::<Vec<Binding>>("/v1/bindings"),
+        Command::Drops => target.show::<Vec<Drop>>("/v1/drops"),
+        Command::Counters => target.show::<Vec<Counter>>("/v1/counters"),
+        Command::Rvi(RviCommand::Cut(pair)) => target.drill("/v1/rvi/cut", "cut", pair),
+        Command::Rvi(RviCommand::Heal(pair)) => target.drill("/v1/rvi/heal", "healed", pair),
+        Command::Exec { node, command } => Err(lab::exec(target.lab_file("exec")?, &node, &command)),
+        Command::Restart { name } => target.restart(&name),
+    }
+}
+
+impl Target {
+    fn show<T: Show + DeserializeOwned>(&self, path: &str) -> Result<(), Failure> {
+        let body = client::ask(&self.sockets()?, &Method::GET, path, None)?;
+        if self.json {
+            return print_json(&body);
+        }
+        print(&read::<T>(&body)?.show())
+    }
+
+    fn drill(&self, path: &str, verb: &str, pair: Pair) -> Result<(), Failure> {
+        let drill = RviDrill { a: pair.a, b: pair.b, fabric: pair.fabric };
+        let body = serde_json::to_string(&drill).map_err(|error| unreadable(&error))?;
+        let answer = client::ask(&self.sockets()?, &Method::POST, path, Some(body))?;
+        if self.json {
+            return print_json(&answer);
+        }
+        print(&show::drill(verb, &drill, &read(&answer)?))
+    }
+
+    fn restart(&self, name: &str) -> Result<(), Failure> {
+        let pid = lab::restart(self.lab_file("restart")?, name)?;
+        if self.json {
+            let answer =
+                serde_json::to_vec(&LabAnswer::Started { pid }).map_err(|error| unreadable(&error))?;
+            return print_json(&answer);
+        }
+        print(&format!("{name} runs as process {pid}\n"))
+    }
+
+    /// The management sockets to try, in order.
+    fn sockets(&self) -> Result<Vec<PathBuf>, Failure> {
+        if let Some(socket) = &self.socket {
+            return Ok(vec![socket.clone()]);
+        }
+        let Some(file) = &self.file else {
+            return Err(Failure::usage(
+                "neither a platform file nor a socket is given",
+                "add `-f FILE` or `--socket PATH`",
+            ));
+        };
+        let platform = Platform::load(file).map_err(|error| Failure::report(error.report()))?;
+        let wanted = |name: &str| self.control_node.as_ref().is_none_or(|wanted| wanted == name);
+        let chosen: Vec<_> = platform.control_nodes.iter().filter(|c| wanted(&c.name)).collect();
+        if chosen.is_empty() {
+            let names: Vec<_> = platform.control_nodes.iter().map(|c| c.name.as_str()).collect();
+            let name = self.control_node.as_deref().unwrap_or_default();
+            let hint = format!("it has {}", names.join(", "));
+            return Err(Failure::usage(format!("{} has no control node {name}", file.display()), hint));
+        }
+        let sockets: Vec<_> = chosen
+            .iter()
+            .filter_map(|c| match &c.management {
+                Management::Unix(path) => Some(path.clone()),
+                Management::Tcp(_) => None,
+            })
+            .collect();
+        if sockets.is_empty() {
+            let hint = "give the control node a management socket: management = \"unix:PATH\"";
+            return Err(Failure::usage("management over TCP is not built yet", hint));
+        }
+        Ok(sockets)
+    }
+
+    /// The platform file, which a lab's own files are beside. It is not read: a lab goes on when it is being edited.
+    fn lab_file(&self, command: &str) -> Result<&PathBuf, Failure> {
+        self.file.as_ref().ok_or_else(|| {
+            let error = format!("`{command}` needs the platform file of a running lab");
+            Failure::usage(error, format!("write `switchctl -f FILE {command} ...`"))
+        })
+    }
+}
+
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
+    serde_json::from_slice(body).map_err(|error| unreadable(&error))
+}
+
+fn unreadable(error: &serde_json::Error) -> Failure {
+    Failure::runtime(
+        format!("cannot read the control node's answer: {error}"),
+        "use a switchctl of the same version as the control node",
+    )
+}
+
+/// Prints what the control node said as it said it, also fields that this program does not know.
+fn print_json(body: &[u8]) -> Result<(), Failure> {
+    let value: serde_json::Value = read(body)?;
+    let text = serde_json::to_string_pretty(&value).map_err(|error| unreadable(&error))?;
+    print(&format!("{text}\n"))
+}
+
+/// Writes to standard output. That nobody reads on, as after `| head`, is no failure.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::runtime(format!("cannot write to standard output: {error}"), ""))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn options_may_stand_before_and_behind_the_command() {
+        for line in ["switchctl -f p.toml status --json", "switchctl --json status -f p.toml"] {
+            let cli = Cli::try_parse_from(line.split(' ')).unwrap();
+            assert!(cli.target.json && cli.target.file.is_some(), "{line}");
+        }
+        let both = "switchctl -f p.toml --socket s status";
+        assert!(Cli::try_parse_from(both.split(' ')).is_err());
+    }
+
+    #[test]
+    fn what_follows_the_dashes_belongs_to_the_command() {
+        let line = "switchctl -f p.toml exec web1 -- ping --json -f 10.1.0.2";
+        let cli = Cli::try_parse_from(line.split(' ')).unwrap();
+        assert!(!cli.target.json);
+        let Command::Exec { node, command } = cli.command else { panic!("not exec") };
+        assert_eq!((node.as_str(), command.len()), ("web1", 4));
+        assert!(Cli::try_parse_from("switchctl -f p.toml exec web1".split(' ')).is_err());
+    }
+}

@@ -1,0 +1,126 @@
+//! Asks a control node over its management socket: one HTTP request on a unix stream socket.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Bytes;
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use platform::management::Refusal;
+
+use crate::failure::Failure;
+
+/// How long an answer may take. A control node answers within milliseconds; it asks its nodes for their counters
+/// and waits for them a second at most.
+const ANSWER_TIME: Duration = Duration::from_secs(10);
+/// Longest answer that is read: some 300,000 counters.
+const ANSWER_LEN_MAX: usize = 32 << 20;
+
+/// Connects to the first of `sockets` that somebody listens on, and gives the body of the answer.
+///
+/// # Errors
+///
+/// When nobody listens, the control node refuses, or no answer comes in time.
+pub fn ask(sockets: &[PathBuf], method: &Method, path: &str, body: Option<String>) -> Result<Bytes, Failure> {
+    let stream = connect_any(sockets)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime =
+        runtime.map_err(|error| Failure::runtime(format!("cannot wait for an answer: {error}"), ""))?;
+    let (status, body) = runtime.block_on(async {
+        match tokio::time::timeout(ANSWER_TIME, exchange(stream, method, path, body)).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(Failure::runtime(
+                format!("the control node gave no answer: {error}"),
+                "see whether it still runs, and what it logs",
+            )),
+            Err(_) => Err(Failure::runtime(
+                format!("the control node gave no answer in {} s", ANSWER_TIME.as_secs()),
+                "see what it logs",
+            )),
+        }
+    })?;
+    if status == StatusCode::OK {
+        return Ok(body);
+    }
+    Err(refusal(status, &body))
+}
+
+fn refusal(status: StatusCode, body: &[u8]) -> Failure {
+    match serde_json::from_slice::<Refusal>(body) {
+        Ok(refusal) if !refusal.error.is_empty() => Failure::runtime(refusal.error, refusal.hint),
+        _ => Failure::runtime(
+            format!("the control node answered {status}"),
+            "use a switchctl of the same version as the control node",
+        ),
+    }
+}
+
+fn connect_any(sockets: &[PathBuf]) -> Result<UnixStream, Failure> {
+    let mut refused = Vec::new();
+    for socket in sockets {
+        match connect(socket) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => refused.push(format!("{}: {error}", socket.display())),
+        }
+    }
+    Err(Failure::runtime(
+        format!("no control node answers: {}", refused.join("; ")),
+        "start one with `switch-server run FILE --name NAME` or `switch-server lab FILE`; in a lab, \
+         `switchctl -f FILE restart NAME` starts a dead one",
+    ))
+}
+
+/// Connects to a unix socket at a path of any length. A socket address holds 107 octets of path; a longer one is
+/// reached through a descriptor of its folder.
+pub fn connect(socket: &Path) -> io::Result<UnixStream> {
+    /// `sizeof(sockaddr_un.sun_path)` less the terminating zero.
+    const SOCKET_PATH_LEN_MAX: usize = 107;
+    if socket.as_os_str().len() <= SOCKET_PATH_LEN_MAX {
+        return UnixStream::connect(socket);
+    }
+    let (Some(folder), Some(name)) = (socket.parent(), socket.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let folder = File::open(folder)?;
+    UnixStream::connect(Path::new(&format!("/proc/self/fd/{}", folder.as_raw_fd())).join(name))
+}
+
+type ExchangeError = Box<dyn std::error::Error + Send + Sync>;
+
+async fn exchange(
+    stream: UnixStream,
+    method: &Method,
+    path: &str,
+    body: Option<String>,
+) -> Result<(StatusCode, Bytes), ExchangeError> {
+    stream.set_nonblocking(true)?;
+    let stream = TokioIo::new(tokio::net::UnixStream::from_std(stream)?);
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await?;
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", "localhost")
+        .header("content-type", "application/json")
+        .body(Full::new(Bytes::from(body.unwrap_or_default())))?;
+    let answer = async {
+        let response = sender.send_request(request).await?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), ANSWER_LEN_MAX).collect().await?;
+        Ok::<_, ExchangeError>((status, body.to_bytes()))
+    };
+    // The connection's own future does the reading and writing; it ends when the answer is whole or the peer is gone.
+    let mut answer = std::pin::pin!(answer);
+    tokio::select! {
+        biased;
+        answer = &mut answer => answer,
+        ended = connection => {
+            ended?;
+            answer.await
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! `switchctl`: reads everything back from a running fabric, and acts on it.
+//!
+//! | file | is |
+//! |---|---|
+//! | `cli.rs` | the command line and what each command does |
+//! | `client.rs` | one HTTP request over the management socket of a control node |
+//! | `lab.rs` | `exec` and `restart`: a running lab, without any control node |
+//! | `show.rs`, `table.rs` | answers as text for people |
+//! | `failure.rs` | `error:`, `hint:` and the exit code |
+
+#![forbid(unsafe_code)]
+
+mod cli;
+mod client;
+mod failure;
+mod lab;
+mod show;
+mod table;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match cli::run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprint!("{failure}");
+            failure.exit.into()
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! Answers of a control node as text for people.
+
+use platform::management::{
+    Binding, Counter, Drop, Lan, Node, Rvi, RviDrill, RviDrillAnswer, RviEnd, Status,
+};
+
+use crate::table::Table;
+
+/// An answer that people read.
+pub trait Show {
+    /// Whole lines of text.
+    fn show(&self) -> String;
+}
+
+impl Show for Status {
+    fn show(&self) -> String {
+        let mut text = format!(
+            "control node  {}, up {}\nnodes         {} of {} attached\nLANs          {}\n\
+             direct RVIs   {}\nbindings      {}\nconfiguration {}\n",
+            self.name,
+            duration(self.uptime_s),
+            self.nodes_attached,
+            self.nodes_total,
+            self.lans,
+            self.rvis_direct,
+            self.bindings,
+            self.epoch,
+        );
+        if self.config_differs {
+            text.push_str("the platform file has changed since it was loaded\n");
+        }
+        text
+    }
+}
+
+impl Show for Vec<Node> {
+    fn show(&self) -> String {
+        let mut table =
+            Table::new(&[">NUMBER", "NODE", "STATE", ">VIF", "LAN", "INTERFACE", "MAC", "ADDRESSES"]);
+        for node in self {
+            let mut head = [node.number.to_string(), node.name.clone(), attached(node.attached).to_owned()];
+            if node.interfaces.is_empty() {
+                table.row(std::mem::take(&mut head));
+            }
+            for interface in &node.interfaces {
+                table.row(std::mem::take(&mut head).into_iter().chain([
+                    interface.vif.to_string(),
+                    interface.lan.clone(),
+                    interface.name.clone(),
+                    interface.mac.clone(),
+                    interface.addresses.join(" "),
+                ]));
+            }
+        }
+        or_none(self, "nodes", &table)
+    }
+}
+
+impl Show for Vec<Lan> {
+    fn show(&self) -> String {
+        let mut table = Table::new(&[">ID", "LAN", ">MTU", "MEMBER", ">VIF", "MAC", "STATE"]);
+        for lan in self {
+            let mut head = [lan.id.to_string(), lan.name.clone(), lan.mtu.to_string()];
+            for member in &lan.members {
+                table.row(std::mem::take(&mut head).into_iter().chain([
+                    member.node.clone(),
+                    member.vif.to_string(),
+                    member.mac.clone(),
+                    attached(member.attached).to_owned(),
+                ]));
+            }
+        }
+        or_none(self, "LANs", &table)
+    }
+}
+
+impl Show for Vec<Rvi> {
+    fn show(&self) -> String {
+        let titles = [
+            ">RVI",
+            "LAN",
+            "STATE",
+            "LEGS",
+            "END",
+            ">VIF",
+            ">TX FRAMES",
+            ">TX OCTETS",
+            ">RX FRAMES",
+            ">RX OCTETS",
+        ];
+        let mut table = Table::new(&titles);
+        for rvi in self {
+            let legs: Vec<_> = rvi.legs.iter().map(|leg| format!("{}:{}", leg.fabric, leg.state)).collect();
+            // A pair that is cut whole has no RVI; numbers begin with 1.
+            let number = if rvi.rvi == 0 { "-".to_owned() } else { rvi.rvi.to_string() };
+            let head = [number, rvi.lan.clone(), rvi.state.clone(), legs.join(" ")];
+            table.row(head.into_iter().chain(end(&rvi.a)));
+            table.row(<[String; 4]>::default().into_iter().chain(end(&rvi.b)));
+        }
+        or_none(self, "direct RVIs: pairs of nodes get one when they have traffic worth it", &table)
+    }
+}
+
+impl Show for Vec<Binding> {
+    fn show(&self) -> String {
+        let mut table = Table::new(&["ADDRESS", "MAC", "NODE", "LAN", ">VIF"]);
+        for binding in self {
+            table.row([
+                binding.address.clone(),
+                binding.mac.clone(),
+                binding.node.clone(),
+                binding.lan.clone(),
+                binding.vif.to_string(),
+            ]);
+        }
+        or_none(self, "bindings", &table)
+    }
+}
+
+impl Show for Vec<Drop> {
+    fn show(&self) -> String {
+        let mut table = Table::new(&["WHERE", "REASON", ">FRAMES"]);
+        for drop in self {
+            table.row([drop.place.clone(), drop.reason.clone(), drop.frames.to_string()]);
+        }
+        or_none(self, "frames dropped", &table)
+    }
+}
+
+impl Show for Vec<Counter> {
+    fn show(&self) -> String {
+        let mut table = Table::new(&["COUNTER", ">VALUE"]);
+        for counter in self {
+            table.row([counter.name.clone(), counter.value.to_string()]);
+        }
+        or_none(self, "counters", &table)
+    }
+}
+
+/// What a drill did; `verb` is `cut` or `healed`.
+pub fn drill(verb: &str, drill: &RviDrill, answer: &RviDrillAnswer) -> String {
+    let through = drill.fabric.as_ref().map(|name| format!(" on fabric {name}")).unwrap_or_default();
+    let rvis = match answer.rvis {
+        0 => "no direct RVI now".to_owned(),
+        1 => "1 direct RVI".to_owned(),
+        n => format!("{n} direct RVIs"),
+    };
+    format!("{verb} {} and {}{through}: {rvis}\n", drill.a, drill.b)
+}
+
+fn end(end: &RviEnd) -> [String; 6] {
+    [
+        end.node.clone(),
+        end.vif.to_string(),
+        end.tx_frames.to_string(),
+        end.tx_octets.to_string(),
+        end.rx_frames.to_string(),
+        end.rx_octets.to_string(),
+    ]
+}
+
+fn attached(attached: bool) -> &'static str {
+    if attached { "attached" } else { "away" }
+}
+
+fn or_none<T>(items: &[T], what: &str, table: &Table) -> String {
+    if items.is_empty() { format!("no {what}\n") } else { table.text() }
+}
+
+/// A duration in its two largest units.
+fn duration(seconds: u64) -> String {
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
+        (0, _, _) => format!("{hours} h {} min", minutes % 60),
+        _ => format!("{days} d {} h", hours % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use platform::management::{Interface, LanMember, RviLeg};
+
+    #[test]
+    fn a_node_has_a_line_for_each_interface_and_one_without() {
+        let interface = |lan: &str, vif| Interface {
+            lan: lan.into(),
+            vif,
+            mac: "02:00:01:00:00:01".into(),
+            name: format!("{lan}0"),
+            addresses: vec!["10.1.0.1".into(), "fd00:1::1".into()],
+        };
+        let nodes = vec![
+            Node {
+                name: "web1".into(),
+                number: 1,
+                attached: true,
+                interfaces: vec![interface("red", 1), interface("blue", 2)],
+                ..Node::default()
+            },
+            Node { name: "spare".into(), number: 12, ..Node::default() },
+        ];
+        let expected = "\
+NUMBER  NODE   STATE     VIF  LAN   INTERFACE  MAC                ADDRESSES
+     1  web1   attached    1  red   red0       02:00:01:00:00:01  10.1.0.1 fd00:1::1
+                           2  blue  blue0      02:00:01:00:00:01  10.1.0.1 fd00:1::1
+    12  spare  away
+";
+        assert_eq!(nodes.show(), expected);
+    }
+
+    #[test]
+    fn an_rvi_has_a_line_for_each_end() {
+        let end = |node: &str| RviEnd { node: node.into(), vif: 1, tx_frames: 5, ..RviEnd::default() };
+        let leg = RviLeg { fabric: "a".into(), state: "up".into() };
+        let rvi = Rvi {
+            rvi: 7,
+            lan: "red".into(),
+            a: end("web1"),
+            b: end("web2"),
+            state: "up".into(),
+            legs: vec![leg],
+        };
+        let expected = "\
+RVI  LAN  STATE  LEGS  END   VIF  TX FRAMES  TX OCTETS  RX FRAMES  RX OCTETS
+  7  red  up     a:up  web1    1          5          0          0          0
+                       web2    1          5          0          0          0
+";
+        assert_eq!(vec![rvi].show(), expected);
+        assert!(Vec::<Rvi>::new().show().starts_with("no direct RVIs"));
+    }
+
+    #[test]
+    fn a_lan_shows_its_members_and_empty_lists_say_so() {
+        let member = LanMember { node: "web1".into(), vif: 1, mac: "m".into(), attached: false };
+        let lan = Lan { name: "red".into(), id: 10, mtu: 1500, members: vec![member] };
+        assert_eq!(
+            vec![lan].show(),
+            "ID  LAN   MTU  MEMBER  VIF  MAC  STATE\n10  red  1500  web1      1  m    away\n"
+        );
+        assert_eq!(Vec::<Drop>::new().show(), "no frames dropped\n");
+        assert_eq!(Vec::<Binding>::new().show(), "no bindings\n");
+        assert_eq!(Vec::<Counter>::new().show(), "no counters\n");
+    }
+
+    #[test]
+    fn a_drill_says_what_it_met() {
+        let mut order = RviDrill { a: "web1".into(), b: "web2".into(), fabric: None };
+        let answer = |rvis| RviDrillAnswer { rvis };
+        assert_eq!(drill("cut", &order, &answer(1)), "cut web1 and web2: 1 direct RVI\n");
+        order.fabric = Some("a".into());
+        assert_eq!(
+            drill("healed", &order, &answer(0)),
+            "healed web1 and web2 on fabric a: no direct RVI now\n"
+        );
+    }
+
+    #[test]
+    fn durations_have_two_units() {
+        let shown: Vec<_> = [5, 65, 3660, 90_000].into_iter().map(duration).collect();
+        assert_eq!(shown, ["5 s", "1 min 5 s", "1 h 1 min", "1 d 1 h"]);
+    }
+}

@@ -1,0 +1,276 @@
+use super::*;
+use crate::address::RviNumber;
+use crate::ethernet::ETHERTYPE_ARP;
+use alloc::vec;
+use core::time::Duration;
+
+const LAN: LanId = LanId(10);
+const OWN: MacAddress = MacAddress([2, 0, 1, 0, 0, 1]);
+const PEER: MacAddress = MacAddress([2, 0, 1, 0, 0, 2]);
+const SLOT: PeerSlot = PeerSlot(0);
+
+fn config() -> InterfaceConfig {
+    InterfaceConfig {
+        lan: LAN,
+        vif: VifNumber(1),
+        mac: OWN,
+        mtu: 1500,
+        relay_channel: Channel(1),
+        arp_channel: Channel(2),
+        check_source: true,
+        name: "red0".into(),
+        lan_name: "red".into(),
+        addresses: vec![],
+        gateways: vec![],
+    }
+}
+
+fn notice(process: u64) -> MemberNotice {
+    MemberNotice {
+        lan: LAN,
+        node: NodeNumber(2),
+        vif: VifNumber(3),
+        mac: PEER,
+        process: ProcessId(process),
+        attached: true,
+    }
+}
+
+fn driver() -> Driver {
+    let mut driver = Driver::new(NodeNumber(1), ProcessId(77), config(), 16, 1);
+    assert!(driver.handle_member(&notice(9)));
+    driver
+}
+
+fn grant() -> Grant {
+    Grant {
+        rvi: RviNumber(5),
+        lan: LAN,
+        peer: NodeNumber(2),
+        peer_process: ProcessId(9),
+        channel: Channel(4),
+        own_vif: VifNumber(1),
+        peer_vif: VifNumber(3),
+        peer_mac: PEER,
+    }
+}
+
+fn frame(destination: MacAddress, source: MacAddress, ethertype: u16) -> [u8; 60] {
+    let mut frame = [0; 60];
+    frame[..6].copy_from_slice(&destination.0);
+    frame[6..12].copy_from_slice(&source.0);
+    frame[12..14].copy_from_slice(&ethertype.to_be_bytes());
+    frame
+}
+
+fn classify(driver: &Driver, frame: &[u8]) -> Egress {
+    driver.classify(&Vnet::default(), frame, frame.len())
+}
+
+/// Brings the direct RVI up as far as its barrier; returns the barrier's number.
+fn raise(driver: &mut Driver, now: Instant) -> u32 {
+    driver.handle_grant(&grant()).unwrap();
+    driver.handle_direct_up(now, SLOT, true);
+    match driver.poll_in_band() {
+        Some(InBand::Relay(ControlMessage::Barrier { id, destination, .. })) => {
+            assert_eq!(destination, NodeNumber(2));
+            id
+        }
+        other => panic!("no barrier but {other:?}"),
+    }
+}
+
+#[test]
+fn unicast_without_a_binding_goes_to_the_control_node() {
+    //= spec/driver.md#unbound-destinations
+    //= type=test
+    //# The driver MUST send a unicast frame whose destination has no binding to the control node.
+    let driver = driver();
+    let stranger = MacAddress([2, 9, 9, 9, 9, 9]);
+    let Egress::Relay { peer: None, header } = classify(&driver, &frame(stranger, OWN, 0x0800)) else {
+        panic!("not relayed")
+    };
+    assert_eq!((header.kind, header.lan, header.origin), (FrameKind::Relay, LAN, NodeNumber(1)));
+    assert!(matches!(classify(&driver, &frame(PEER, OWN, 0x0800)), Egress::Relay { peer: Some(SLOT), .. }));
+    let group = classify(&driver, &frame(MacAddress::BROADCAST, OWN, 0x0800));
+    assert!(matches!(group, Egress::Relay { header: FrameHeader { kind: FrameKind::Group, .. }, .. }));
+    assert!(matches!(
+        classify(&driver, &frame(MacAddress::BROADCAST, OWN, ETHERTYPE_ARP)),
+        Egress::Arp { .. }
+    ));
+}
+
+#[test]
+fn nothing_goes_direct_before_the_barrier_has_come_back() {
+    //= spec/driver.md#barrier
+    //= type=test
+    //# The driver MUST NOT send a frame on a direct RVI before the peer has echoed a barrier that was sent by relay
+    //# behind every earlier frame to that peer.
+    let mut driver = driver();
+    let to_peer = frame(PEER, OWN, 0x0800);
+    let id = raise(&mut driver, Instant::ZERO);
+    assert_eq!(classify(&driver, &to_peer), Egress::Hold { peer: SLOT });
+    driver.handle_barrier_echo(SLOT, id.wrapping_add(1));
+    assert_eq!(classify(&driver, &to_peer), Egress::Hold { peer: SLOT });
+    driver.handle_barrier_echo(SLOT, id);
+    assert_eq!(driver.poll_released(), Some(SLOT));
+    let Egress::Direct { node, channel, header, copy_to_server, .. } = classify(&driver, &to_peer) else {
+        panic!("not direct")
+    };
+    assert_eq!((node, channel, copy_to_server), (NodeNumber(2), Channel(4), false));
+    assert_eq!((header.kind, header.destination_vif), (FrameKind::Unicast, VifNumber(3)));
+}
+
+#[test]
+fn a_barrier_that_is_not_echoed_is_given_up_and_tried_again() {
+    let mut driver = driver();
+    raise(&mut driver, Instant::ZERO);
+    let until = driver.poll_timeout().unwrap();
+    assert_eq!(until, Instant::ZERO + BARRIER_WAIT);
+    driver.handle_timeout(until);
+    assert_eq!(driver.poll_released(), Some(SLOT));
+    assert!(matches!(classify(&driver, &frame(PEER, OWN, 0x0800)), Egress::Relay { .. }));
+    assert_eq!(driver.poll_barrier_retry(until), None);
+    assert_eq!(driver.poll_barrier_retry(until + BARRIER_RETRY), Some(SLOT));
+    assert_eq!(driver.poll_barrier_retry(until + BARRIER_RETRY), None);
+}
+
+#[test]
+fn a_barrier_from_a_peer_is_echoed_on_its_direct_rvi_only() {
+    let mut driver = driver();
+    driver.handle_barrier(NodeNumber(2), VifNumber(3), 8);
+    assert_eq!(driver.poll_in_band(), None, "there is no direct RVI to echo on");
+    driver.handle_grant(&grant()).unwrap();
+    driver.handle_barrier(NodeNumber(2), VifNumber(3), 8);
+    let echo = InBand::Direct(NodeNumber(2), Channel(4), ControlMessage::BarrierEcho { id: 8 });
+    assert_eq!(driver.poll_in_band(), Some(echo));
+}
+
+#[test]
+fn a_unicast_neighbour_probe_goes_direct_with_a_copy() {
+    //= spec/driver.md#neighbour-probes-of-bound-neighbours
+    //= type=test
+    //# The driver MUST send unicast ARP and ND for a neighbour with a direct RVI over that RVI, with a copy
+    //# to the control node.
+    let mut driver = driver();
+    let probe = frame(PEER, OWN, ETHERTYPE_ARP);
+    assert!(matches!(classify(&driver, &probe), Egress::Arp { .. }));
+    let id = raise(&mut driver, Instant::ZERO);
+    driver.handle_barrier_echo(SLOT, id);
+    assert!(matches!(classify(&driver, &probe), Egress::Direct { copy_to_server: true, .. }));
+}
+
+#[test]
+fn a_numbered_frame_is_delivered_once_whichever_way_it_comes() {
+    //= spec/driver.md#numbered-frames
+    //= type=test
+    //# The driver MUST deliver each numbered frame of an origin at most once, whichever way it comes.
+    let mut driver = driver();
+    driver.handle_grant(&grant()).unwrap();
+    let header = FrameHeader {
+        kind: FrameKind::Relay,
+        flags: 0,
+        lan: LAN,
+        origin: NodeNumber(2),
+        origin_vif: VifNumber(3),
+        destination_vif: VifNumber(1),
+        vnet: Vnet::default(),
+        boot: BootTag(9),
+        bseq: 40,
+    };
+    let incoming = frame(OWN, PEER, 0x0800);
+    assert!(matches!(driver.admit_relayed(&header, &incoming, 60), Ingress::Deliver(_)));
+    assert_eq!(driver.admit_relayed(&header, &incoming, 60), Ingress::Drop(DropReason::Duplicate));
+    assert_eq!(driver.admit_direct(SLOT, &header, &incoming, 60), Ingress::Drop(DropReason::Duplicate));
+    let next_life = FrameHeader { boot: BootTag(10), ..header };
+    assert!(matches!(driver.admit_relayed(&next_life, &incoming, 60), Ingress::Deliver(_)));
+    let stranger = FrameHeader { origin: NodeNumber(99), ..header };
+    assert_eq!(driver.admit_relayed(&stranger, &incoming, 60), Ingress::Drop(DropReason::NotMember));
+}
+
+#[test]
+fn a_direct_frame_must_match_its_grant() {
+    //= spec/driver.md#direct-frames
+    //= type=test
+    //# The driver MUST discard a frame from a direct RVI whose LAN, origin or interface is not that of the grant,
+    //# or whose source MAC is not the granted peer's under port security.
+    let mut driver = driver();
+    let header = FrameHeader {
+        kind: FrameKind::Unicast,
+        flags: 0,
+        lan: LAN,
+        origin: NodeNumber(2),
+        origin_vif: VifNumber(3),
+        destination_vif: VifNumber(1),
+        vnet: Vnet::default(),
+        boot: BootTag(9),
+        bseq: 0,
+    };
+    let good = frame(OWN, PEER, 0x0800);
+    let admit = |driver: &mut Driver, header: &FrameHeader, frame: &[u8]| {
+        driver.admit_direct(SLOT, header, frame, frame.len())
+    };
+    assert_eq!(admit(&mut driver, &header, &good), Ingress::Drop(DropReason::NoChannel), "no grant yet");
+    driver.handle_grant(&grant()).unwrap();
+    assert_eq!(admit(&mut driver, &header, &good), Ingress::Deliver(Vnet::default()));
+    for (wrong, reason) in [
+        (FrameHeader { lan: LanId(11), ..header }, DropReason::WrongGrant),
+        (FrameHeader { origin: NodeNumber(7), ..header }, DropReason::WrongGrant),
+        (FrameHeader { origin_vif: VifNumber(1), ..header }, DropReason::WrongGrant),
+        (FrameHeader { destination_vif: VifNumber(2), ..header }, DropReason::WrongGrant),
+        (FrameHeader { kind: FrameKind::Group, ..header }, DropReason::WrongGrant),
+    ] {
+        assert_eq!(admit(&mut driver, &wrong, &good), Ingress::Drop(reason), "{wrong:?}");
+    }
+    let forged = frame(OWN, MacAddress([2, 0, 1, 0, 0, 3]), 0x0800);
+    assert_eq!(admit(&mut driver, &header, &forged), Ingress::Drop(DropReason::SourceMac));
+    assert_eq!(admit(&mut driver, &header, &good[..10]), Ingress::Drop(DropReason::TooShort));
+}
+
+#[test]
+fn a_closing_direct_rvi_holds_frames_until_it_has_gone() {
+    let mut driver = driver();
+    let to_peer = frame(PEER, OWN, 0x0800);
+    let id = raise(&mut driver, Instant::ZERO);
+    driver.handle_barrier_echo(SLOT, id);
+    driver.handle_direct_closing(SLOT);
+    assert_eq!(classify(&driver, &to_peer), Egress::Hold { peer: SLOT });
+    driver.handle_direct_gone(SLOT);
+    assert!(matches!(classify(&driver, &to_peer), Egress::Relay { peer: Some(SLOT), .. }));
+}
+
+#[test]
+fn numbers_are_used_up_by_frames_that_have_gone_only() {
+    let mut driver = driver();
+    let to_peer = frame(PEER, OWN, 0x0800);
+    let header_of = |driver: &Driver| match classify(driver, &to_peer) {
+        Egress::Relay { header, .. } => header,
+        other => panic!("{other:?}"),
+    };
+    let first = header_of(&driver);
+    assert_eq!(header_of(&driver), first);
+    driver.sent(&first, 60);
+    assert_eq!(header_of(&driver).bseq, first.bseq.wrapping_add(1));
+    assert_eq!(driver.counters().sent_relay, FrameCount { frames: 1, octets: 60 });
+}
+
+#[test]
+fn a_moved_member_is_found_at_its_new_address_only() {
+    let mut driver = driver();
+    let moved = MacAddress([2, 0, 1, 0, 0, 9]);
+    assert!(driver.handle_member(&MemberNotice { mac: moved, ..notice(10) }));
+    assert!(matches!(classify(&driver, &frame(moved, OWN, 0x0800)), Egress::Relay { peer: Some(_), .. }));
+    assert!(matches!(classify(&driver, &frame(PEER, OWN, 0x0800)), Egress::Relay { peer: None, .. }));
+}
+
+#[test]
+fn while_no_control_node_is_up_the_peers_word_replaces_the_barrier() {
+    let mut driver = driver();
+    driver.handle_grant(&grant()).unwrap();
+    driver.handle_direct_up(Instant::ZERO + Duration::from_secs(1), SLOT, false);
+    assert_eq!(driver.poll_in_band(), None);
+    assert_eq!(classify(&driver, &frame(PEER, OWN, 0x0800)), Egress::Hold { peer: SLOT });
+    assert!(driver.handle_relay_drained(SLOT));
+    assert!(matches!(classify(&driver, &frame(PEER, OWN, 0x0800)), Egress::Direct { .. }));
+    assert!(!driver.handle_relay_drained(SLOT));
+}

@@ -1,0 +1,79 @@
+//! Why a frame was dropped: each discarded frame is one counted reason (E10).
+
+use core::fmt;
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident = $text:literal),+ $(,)?) => {
+        /// Why a frame or message was discarded. Counted where it happens, in the same arm as the discard.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u8)]
+        #[non_exhaustive]
+        pub enum DropReason { $($(#[$doc])* $name),+ }
+
+        impl DropReason {
+            /// Every reason, in the order of their numbers.
+            pub const ALL: &'static [Self] = &[$(Self::$name),+];
+
+            /// The name used in counters and by `switchctl drops`.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => $text),+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// An accepted frame waited 50 ms for any way to go (amendment 12). One of the four permitted losses.
+    Expired = "expired",
+    /// A bounded queue towards a receiver was full (amendment 23). One of the four permitted losses.
+    EgressFull = "egress-full",
+    /// The receiving interface's device refused the frame. One of the four permitted losses.
+    DeviceFull = "device-full",
+    /// The receiving process died holding the frame or before taking it. One of the four permitted losses.
+    PeerGone = "peer-gone",
+    /// Shorter than an Ethernet header.
+    TooShort = "too-short",
+    /// Longer than the LAN's MTU or the largest super-frame allows.
+    TooLong = "too-long",
+    /// A TLV header that does not parse, or a mandatory type nobody knows.
+    Malformed = "malformed",
+    /// A message on a channel that is not open here.
+    NoChannel = "no-channel",
+    /// The sender is not a member of the LAN (S92).
+    NotMember = "not-member",
+    /// LAN, interface or node in the header do not match the grant the message came by (amendment 1).
+    WrongGrant = "wrong-grant",
+    /// The source MAC is not the sending interface's own (port security `mac`).
+    SourceMac = "source-mac",
+    /// The source IP, ARP or ND sender address is not the interface's own (port security `address`).
+    SourceAddress = "source-address",
+    /// The destination is no member of the LAN and the LAN has no way out.
+    UnknownDestination = "unknown-destination",
+    /// The destination is a member whose node is not attached.
+    NotAttached = "not-attached",
+    /// A frame addressed to its own sender.
+    Hairpin = "hairpin",
+    /// The receiver has had this frame already (amendment 22).
+    Duplicate = "duplicate",
+    /// The number of a relayed or group frame lies outside the origin's window (amendment 22).
+    OutOfWindow = "out-of-window",
+    /// A source address that no station can have.
+    BadSource = "bad-source",
+    /// Sent by a process that has been replaced by a newer one.
+    StaleBoot = "stale-boot",
+    /// ARP or ND that does not parse.
+    BadArp = "bad-arp",
+    /// An ARP or ND message that contradicts a binding: the first holder keeps its address.
+    AddressConflict = "address-conflict",
+    /// A table had no room for a new entry.
+    TableFull = "table-full",
+    /// The interface is not configured or has been removed.
+    InterfaceDown = "interface-down",
+}
+
+impl fmt::Display for DropReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}

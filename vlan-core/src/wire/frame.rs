@@ -1,0 +1,300 @@
+//! The header in front of every Ethernet frame that crosses the fabric.
+
+use crate::address::{BootTag, LanId, NodeNumber, VifNumber};
+use crate::location::{LOCATION_LEN, Location};
+use crate::wire::tlv::{TlvError, TlvHeader};
+
+/// Octets of a [`FrameHeader`] of every kind but [`FrameKind::Arp`].
+pub const FRAME_HEADER_LEN: usize = 32;
+/// Octets of the header of an ARP or ND frame: source and target location follow the common part.
+pub const ARP_HEADER_LEN: usize = FRAME_HEADER_LEN + 2 * LOCATION_LEN;
+
+/// What kind of frame a header announces, and so who may send it where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+pub enum FrameKind {
+    /// Unicast between two nodes on their direct RVI.
+    Unicast = 0x8001,
+    /// Broadcast or multicast, to the virtual LAN server and cloned by it.
+    Group = 0x8002,
+    /// Unicast by way of the control node: a bare relayed frame (amendment 19).
+    Relay = 0x8003,
+    /// ARP or ND on the ARP channel; its header also holds two locations.
+    Arp = 0x8010,
+}
+
+impl FrameKind {
+    /// The kind with the type number `kind`, if it is one.
+    #[inline]
+    #[must_use]
+    pub const fn from_kind(kind: u16) -> Option<Self> {
+        match kind {
+            0x8001 => Some(Self::Unicast),
+            0x8002 => Some(Self::Group),
+            0x8003 => Some(Self::Relay),
+            0x8010 => Some(Self::Arp),
+            _ => None,
+        }
+    }
+
+    /// Octets of the header of this kind.
+    #[inline]
+    #[must_use]
+    pub const fn header_len(self) -> usize {
+        match self {
+            Self::Arp => ARP_HEADER_LEN,
+            _ => FRAME_HEADER_LEN,
+        }
+    }
+}
+
+/// Checksum and segmentation state that travels with the frame (E5, E25): a virtio-net header of ten octets.
+///
+/// The fields are those of virtio 1.2, 5.1.6: a frame may arrive with its checksum not filled in yet, and may
+/// be a super-frame of up to 64 KiB to be cut into segments of `gso_size` at the edge.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Vnet {
+    /// Bit 0: the checksum is to be completed from `csum_start`. Bit 1: it has been verified.
+    pub flags: u8,
+    /// 0 none, 1 TCPv4, 4 TCPv6, 5 UDP; bit 7 ECN.
+    pub gso_type: u8,
+    /// Octets of all headers of a super-frame.
+    pub hdr_len: u16,
+    /// Payload octets of each segment.
+    pub gso_size: u16,
+    /// Where the sum begins.
+    pub csum_start: u16,
+    /// Where the sum goes, from `csum_start` on.
+    pub csum_offset: u16,
+}
+
+/// Octets of an encoded [`Vnet`].
+pub const VNET_LEN: usize = 10;
+
+impl Vnet {
+    /// The frame is to be summed from `csum_start` on.
+    pub const NEEDS_CSUM: u8 = 1;
+    /// The frame's sum has been verified.
+    pub const DATA_VALID: u8 = 2;
+
+    /// Reads the ten octets.
+    #[inline]
+    #[must_use]
+    pub fn parse(o: &[u8; VNET_LEN]) -> Self {
+        let u16_at = |i: usize| u16::from_le_bytes([o[i], o[i + 1]]);
+        Self {
+            flags: o[0],
+            gso_type: o[1],
+            hdr_len: u16_at(2),
+            gso_size: u16_at(4),
+            csum_start: u16_at(6),
+            csum_offset: u16_at(8),
+        }
+    }
+
+    /// Writes the ten octets.
+    #[inline]
+    #[must_use]
+    pub fn emit(&self) -> [u8; VNET_LEN] {
+        let [h0, h1] = self.hdr_len.to_le_bytes();
+        let [g0, g1] = self.gso_size.to_le_bytes();
+        let [s0, s1] = self.csum_start.to_le_bytes();
+        let [o0, o1] = self.csum_offset.to_le_bytes();
+        [self.flags, self.gso_type, h0, h1, g0, g1, s0, s1, o0, o1]
+    }
+
+    /// True when a kernel will take a frame of `frame_len` octets with this state: known bits only, a known
+    /// segmentation type with a size, and sums that lie inside the frame.
+    #[must_use]
+    pub fn is_valid_for(&self, frame_len: usize) -> bool {
+        let sum_fits = self.flags & Self::NEEDS_CSUM == 0
+            || usize::from(self.csum_start) + usize::from(self.csum_offset) + 2 <= frame_len;
+        let segments = match self.gso_type & 0x7f {
+            0 => self.gso_size == 0 || self.gso_type == 0,
+            1 | 4 | 5 => self.gso_size > 0 && self.flags & Self::NEEDS_CSUM != 0,
+            _ => false,
+        };
+        self.flags & !3 == 0 && sum_fits && segments && usize::from(self.hdr_len) <= frame_len
+    }
+}
+
+/// The header in front of a frame.
+///
+/// Little-endian: the base header (8 octets), LAN u16, origin node u16, origin interface u16, destination
+/// interface u16, [`Vnet`] (10 octets), boot tag u16, `bseq` u32. An ARP header adds the locations of source
+/// and target.
+//= spec/tlv.md#frame-header
+//# A frame header MUST name the LAN, the origin node and interface, the destination interface, the checksum
+//# and segmentation state, and for relayed and group frames the origin's boot tag and bseq.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameHeader {
+    /// What kind of frame follows.
+    pub kind: FrameKind,
+    /// Flags, see the constants.
+    pub flags: u8,
+    /// The virtual LAN.
+    pub lan: LanId,
+    /// The node whose driver sent the frame; 0 for a frame made by a control node.
+    pub origin: NodeNumber,
+    /// The interface it was sent on.
+    pub origin_vif: VifNumber,
+    /// The receiver's interface; 0 towards the virtual LAN server.
+    pub destination_vif: VifNumber,
+    /// Checksum and segmentation state.
+    pub vnet: Vnet,
+    /// Which life of the origin; relayed and group frames only.
+    pub boot: BootTag,
+    /// Number of the frame among the relayed and group frames of its origin interface.
+    pub bseq: u32,
+}
+
+impl FrameHeader {
+    /// Flag: sent before, on another way or to an earlier control node.
+    pub const RESENT: u8 = 1;
+    /// Flag of ARP frames: a copy of a frame that also went over the direct RVI (amendment 24); not to be
+    /// forwarded to the target.
+    pub const ARP_COPY: u8 = 2;
+    /// Flag of relayed frames: the sender has no binding for the destination and asks for one (D2).
+    pub const UNBOUND: u8 = 8;
+    /// Flag of ARP frames: the answer comes from a node of the platform (S44).
+    pub const ARP_LOCAL: u8 = 4;
+
+    /// Reads the header at the start of a message of `message_len` octets; `head` holds its first octets.
+    ///
+    /// # Errors
+    /// When the message is not a frame, is truncated or its lengths do not add up.
+    #[inline]
+    pub fn parse(head: &[u8], message_len: usize) -> Result<Self, TlvError> {
+        let tlv = TlvHeader::parse(head, message_len)?;
+        let kind = FrameKind::from_kind(tlv.kind).ok_or(TlvError::UnknownKind { kind: tlv.kind })?;
+        // Equal, not at least: a longer header would be a later version, which registration has excluded.
+        if tlv.header_len != kind.header_len() {
+            return Err(TlvError::HeaderTooShort { header_len: tlv.header_len });
+        }
+        if head.len() < kind.header_len() {
+            return Err(TlvError::Truncated { needed: kind.header_len(), len: head.len() });
+        }
+        let o: &[u8; FRAME_HEADER_LEN] =
+            head.first_chunk().ok_or(TlvError::Truncated { needed: FRAME_HEADER_LEN, len: head.len() })?;
+        let u16_at = |i: usize| u16::from_le_bytes([o[i], o[i + 1]]);
+        let vnet: &[u8; VNET_LEN] = o[16..26]
+            .first_chunk()
+            .ok_or(TlvError::Truncated { needed: FRAME_HEADER_LEN, len: head.len() })?;
+        Ok(Self {
+            kind,
+            flags: tlv.flags,
+            lan: LanId(u16_at(8)),
+            origin: NodeNumber(u16_at(10)),
+            origin_vif: VifNumber(u16_at(12)),
+            destination_vif: VifNumber(u16_at(14)),
+            vnet: Vnet::parse(vnet),
+            boot: BootTag(u16_at(26)),
+            bseq: u32::from_le_bytes([o[28], o[29], o[30], o[31]]),
+        })
+    }
+
+    /// The header's octets, for a frame of `frame_len` octets. Not for [`FrameKind::Arp`].
+    #[inline]
+    #[must_use]
+    pub fn emit(&self, frame_len: usize) -> [u8; FRAME_HEADER_LEN] {
+        let mut o = [0; FRAME_HEADER_LEN];
+        TlvHeader {
+            kind: self.kind as u16,
+            flags: self.flags,
+            header_len: self.kind.header_len(),
+            value_len: frame_len,
+        }
+        .emit(&mut o);
+        o[8..10].copy_from_slice(&self.lan.0.to_le_bytes());
+        o[10..12].copy_from_slice(&self.origin.0.to_le_bytes());
+        o[12..14].copy_from_slice(&self.origin_vif.0.to_le_bytes());
+        o[14..16].copy_from_slice(&self.destination_vif.0.to_le_bytes());
+        o[16..26].copy_from_slice(&self.vnet.emit());
+        o[26..28].copy_from_slice(&self.boot.0.to_le_bytes());
+        o[28..32].copy_from_slice(&self.bseq.to_le_bytes());
+        o
+    }
+
+    /// The octets of an ARP header: this one and the two locations.
+    #[must_use]
+    pub fn emit_arp(&self, source: &Location, target: &Location, frame_len: usize) -> [u8; ARP_HEADER_LEN] {
+        debug_assert_eq!(self.kind, FrameKind::Arp);
+        let mut o = [0; ARP_HEADER_LEN];
+        o[..32].copy_from_slice(&self.emit(frame_len));
+        o[32..56].copy_from_slice(&source.emit());
+        o[56..80].copy_from_slice(&target.emit());
+        o
+    }
+
+    /// Source and target location of an ARP header whose common part has been parsed from the same `head`.
+    ///
+    /// # Errors
+    /// When `head` is shorter than an ARP header.
+    pub fn parse_locations(head: &[u8]) -> Result<(Location, Location), TlvError> {
+        let truncated = TlvError::Truncated { needed: ARP_HEADER_LEN, len: head.len() };
+        let source = head.get(32..56).and_then(|o| o.first_chunk()).ok_or(truncated)?;
+        let target = head.get(56..80).and_then(|o| o.first_chunk()).ok_or(truncated)?;
+        Ok((Location::parse(source), Location::parse(target)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(kind: FrameKind) -> FrameHeader {
+        FrameHeader {
+            kind,
+            flags: FrameHeader::RESENT,
+            lan: LanId(10),
+            origin: NodeNumber(3),
+            origin_vif: VifNumber(4),
+            destination_vif: VifNumber(5),
+            vnet: Vnet {
+                flags: Vnet::NEEDS_CSUM,
+                gso_type: 1,
+                hdr_len: 54,
+                gso_size: 1448,
+                csum_start: 34,
+                csum_offset: 16,
+            },
+            boot: BootTag(0xbeef),
+            bseq: 0x0102_0304,
+        }
+    }
+
+    #[test]
+    fn a_frame_header_round_trips() {
+        //= spec/tlv.md#frame-header
+        //= type=test
+        //# A frame header MUST name the LAN, the origin node and interface, the destination interface, the checksum
+        //# and segmentation state, and for relayed and group frames the origin's boot tag and bseq.
+        let header = header(FrameKind::Relay);
+        let octets = header.emit(100);
+        assert_eq!(FrameHeader::parse(&octets, 132), Ok(header));
+        assert!(FrameHeader::parse(&octets, 131).is_err());
+        assert!(FrameHeader::parse(&octets[..31], 132).is_err());
+    }
+
+    #[test]
+    fn an_arp_header_round_trips_with_its_locations() {
+        let header = header(FrameKind::Arp);
+        let source = Location { node: NodeNumber(3), ..Location::default() };
+        let target = Location { node: NodeNumber(9), generation: 7, ..Location::default() };
+        let octets = header.emit_arp(&source, &target, 42);
+        assert_eq!(FrameHeader::parse(&octets, 80 + 42), Ok(header));
+        assert_eq!(FrameHeader::parse_locations(&octets), Ok((source, target)));
+        assert!(FrameHeader::parse(&octets[..40], 80 + 42).is_err());
+    }
+
+    #[test]
+    fn offload_state_that_points_outside_the_frame_is_invalid() {
+        let vnet = header(FrameKind::Unicast).vnet;
+        assert!(vnet.is_valid_for(1514));
+        assert!(!vnet.is_valid_for(51));
+        assert!(!Vnet { csum_start: 1500, ..vnet }.is_valid_for(1514));
+        assert!(!Vnet { gso_type: 9, ..vnet }.is_valid_for(1514));
+        assert!(!Vnet { gso_size: 0, ..vnet }.is_valid_for(1514));
+        assert!(Vnet::default().is_valid_for(14));
+    }
+}

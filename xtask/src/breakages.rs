@@ -1,0 +1,250 @@
+//! `cargo xtask break`: the tests are tested.
+//!
+//! `xtask/breakages.toml` lists small breakages of the code. Each is applied to a copy of the project, where a
+//! named command must then fail. A breakage that stays green shows a rule that no test watches.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
+
+use crate::step::Invocation;
+use crate::workspace;
+
+/// The list, relative to the project's top folder.
+const LIST: &str = "xtask/breakages.toml";
+
+/// How long a command may take before it counts as hanging; a command that hangs has noticed the breakage.
+const COMMAND_TIME_MAX: Duration = Duration::from_secs(600);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct List {
+    breakage: Vec<Breakage>,
+}
+
+/// One small change that must turn something red.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Breakage {
+    /// What it breaks, as a few words joined by dashes.
+    name: String,
+    /// The file to change.
+    file: PathBuf,
+    /// The text to replace; it stands in the file exactly once.
+    find: String,
+    /// What to put there.
+    replace: String,
+    /// The command that must fail, for a shell in the project's top folder.
+    must_fail: String,
+}
+
+/// How a command ended.
+#[derive(Debug, PartialEq, Eq)]
+enum Ending {
+    Green,
+    Red,
+    Hanging,
+    DoesNotCompile,
+}
+
+/// Applies every breakage whose name contains `name`, or with `list` only names them.
+///
+/// # Errors
+/// When a breakage stays green, does not compile, or no longer applies.
+pub fn run(name: Option<&str>, list: bool) -> Result<()> {
+    let text =
+        fs::read_to_string(workspace::root().join(LIST)).with_context(|| format!("cannot read {LIST}"))?;
+    let mut breakages = parse(&text)?;
+    breakages.retain(|b| name.is_none_or(|n| b.name.contains(n)));
+    ensure!(!breakages.is_empty(), "no breakage has such a name; `cargo xtask break --list` names them");
+    if list {
+        breakages.iter().for_each(|b| println!("{:<40} {}", b.name, b.must_fail));
+        return Ok(());
+    }
+    let bench =
+        Bench { tree: workspace::target_dir("break/tree"), target: workspace::target_dir("break/target") };
+    bench.copy_project()?;
+    let wrong = bench.try_all(&breakages)?;
+    println!("{} breakages, {} not noticed as they should be", breakages.len(), wrong.len());
+    if !wrong.is_empty() {
+        bail!("look at {}", wrong.join(", "));
+    }
+    Ok(())
+}
+
+fn parse(text: &str) -> Result<Vec<Breakage>> {
+    let list: List = toml::from_str(text).with_context(|| format!("{LIST} is not as it should be"))?;
+    for (i, breakage) in list.breakage.iter().enumerate() {
+        let name = &breakage.name;
+        ensure!(list.breakage[..i].iter().all(|b| b.name != *name), "two breakages are named {name}");
+    }
+    Ok(list.breakage)
+}
+
+/// A copy of the project to break, with a target folder of its own that all breakages share.
+struct Bench {
+    tree: PathBuf,
+    target: PathBuf,
+}
+
+impl Bench {
+    /// Brings the copy up to date: files that git knows or would add. A file that has not changed keeps its
+    /// time, so that cargo builds little.
+    fn copy_project(&self) -> Result<()> {
+        let words = "ls-files --cached --others --exclude-standard".split(' ').map(String::from);
+        let listed = Invocation::program("git").args(words).output()?;
+        let wanted: Vec<PathBuf> = listed.lines().map(PathBuf::from).collect();
+        for file in wanted.iter().filter(|f| workspace::root().join(f).is_file()) {
+            let (from, to) = (workspace::root().join(file), self.tree.join(file));
+            let octets = fs::read(&from)?;
+            if fs::read(&to).ok().as_ref() != Some(&octets) {
+                fs::create_dir_all(to.parent().context("a file lies in a folder")?)?;
+                fs::write(&to, octets)?;
+            }
+        }
+        for file in workspace::files(&self.tree, &["rs", "toml", "md"])? {
+            if !wanted.contains(&file) {
+                fs::remove_file(self.tree.join(file))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tries each breakage and returns the names of those that were not noticed.
+    fn try_all(&self, breakages: &[Breakage]) -> Result<Vec<String>> {
+        // A command that fails anyhow notices nothing.
+        let mut unbroken: BTreeMap<&str, Ending> = BTreeMap::new();
+        let mut wrong = Vec::new();
+        for breakage in breakages {
+            let command = breakage.must_fail.as_str();
+            if !unbroken.contains_key(command) {
+                unbroken.insert(command, self.run_command(command)?);
+            }
+            let verdict = match &unbroken[command] {
+                Ending::Green => self.try_one(breakage)?,
+                ending => format!("WRONG: `{command}` is {ending:?} without any breakage"),
+            };
+            println!("{:<40} {verdict}", breakage.name);
+            if verdict.starts_with("WRONG") {
+                wrong.push(breakage.name.clone());
+            }
+        }
+        Ok(wrong)
+    }
+
+    fn try_one(&self, breakage: &Breakage) -> Result<String> {
+        let file = self.tree.join(&breakage.file);
+        let whole = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        let count = whole.matches(&breakage.find).count();
+        if count != 1 {
+            return Ok(format!("WRONG: its text stands in {} {count} times", breakage.file.display()));
+        }
+        fs::write(&file, whole.replacen(&breakage.find, &breakage.replace, 1))?;
+        let ending = self.run_command(&breakage.must_fail);
+        fs::write(&file, whole)?;
+        Ok(match ending? {
+            Ending::Red => "noticed".into(),
+            Ending::Hanging => format!("noticed: still running after {} s", COMMAND_TIME_MAX.as_secs()),
+            Ending::Green => format!("WRONG: `{}` stays green", breakage.must_fail),
+            Ending::DoesNotCompile => "WRONG: does not compile, so no test has seen it".into(),
+        })
+    }
+
+    fn run_command(&self, command: &str) -> Result<Ending> {
+        fs::create_dir_all(&self.target)?;
+        let log_path = self.target.join("last-command.log");
+        let log = fs::File::create(&log_path)?;
+        let mut child = Command::new("bash")
+            .args(["-c", command])
+            .current_dir(&self.tree)
+            .env("CARGO_TARGET_DIR", &self.target)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            // A group of its own, so that all of it can be ended.
+            .process_group(0)
+            .spawn()
+            .context("cannot start bash")?;
+        let Some(success) = wait(&mut child)? else { return Ok(Ending::Hanging) };
+        let output = fs::read_to_string(&log_path).unwrap_or_default();
+        Ok(match success {
+            true => Ending::Green,
+            false if does_not_compile(&output) => Ending::DoesNotCompile,
+            false => Ending::Red,
+        })
+    }
+}
+
+/// Waits for the child, at most [`COMMAND_TIME_MAX`]; `None` when it had to be ended.
+fn wait(child: &mut Child) -> Result<Option<bool>> {
+    let start = Instant::now();
+    while start.elapsed() < COMMAND_TIME_MAX {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status.success()));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let group = format!("-{}", child.id());
+    Command::new("kill").args(["-KILL", "--", &group]).status()?;
+    child.wait()?;
+    Ok(None)
+}
+
+fn does_not_compile(output: &str) -> bool {
+    ["error: could not compile", "error: failed to parse manifest"].iter().any(|text| output.contains(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_listed_breakage_applies_to_the_code_as_it_is() {
+        let list = fs::read_to_string(workspace::root().join(LIST)).unwrap();
+        for breakage in parse(&list).unwrap() {
+            let text = fs::read_to_string(workspace::root().join(&breakage.file)).unwrap();
+            assert_eq!(text.matches(&breakage.find).count(), 1, "{}", breakage.name);
+        }
+    }
+
+    #[test]
+    fn a_list_with_an_unknown_key_or_a_name_twice_is_refused() {
+        let one = "[[breakage]]\nname = 'a'\nfile = 'b'\nfind = 'c'\nreplace = 'd'\nmust_fail = 'e'\n";
+        assert!(parse(one).is_ok());
+        assert!(parse(&one.repeat(2)).is_err());
+        assert!(parse(&format!("{one}more = 1\n")).is_err());
+    }
+
+    #[test]
+    fn a_breakage_is_noticed_only_when_a_test_goes_red() {
+        let folder = workspace::target_dir(&format!("break-test-{}", std::process::id()));
+        let bench = Bench { tree: folder.join("tree"), target: folder.join("target") };
+        fs::create_dir_all(&bench.tree).unwrap();
+        fs::write(bench.tree.join("a.txt"), "good").unwrap();
+        let breakage = |name: &str, find: &str, must_fail: &str| Breakage {
+            name: name.into(),
+            file: "a.txt".into(),
+            find: find.into(),
+            replace: "bad".into(),
+            must_fail: must_fail.into(),
+        };
+        let wrong = bench
+            .try_all(&[
+                breakage("seen", "good", "grep good a.txt"),
+                breakage("not-seen", "good", "test -f a.txt"),
+                breakage("always-red", "good", "false"),
+                breakage("gone", "fine", "grep good a.txt"),
+                breakage("no-code", "good", "grep good a.txt || { echo error: could not compile; false; }"),
+            ])
+            .unwrap();
+        assert_eq!(wrong, ["not-seen", "always-red", "gone", "no-code"]);
+        assert_eq!(fs::read_to_string(bench.tree.join("a.txt")).unwrap(), "good");
+        fs::remove_dir_all(folder).unwrap();
+    }
+}

@@ -1,0 +1,63 @@
+//! `cargo xtask test`: everything that can be wrong, cheapest first where nothing else orders it.
+
+use anyhow::Result;
+
+use crate::step::{Invocation, Steps};
+use crate::{citations, no_std, programs, workspace};
+
+/// What to run.
+pub struct Options {
+    /// Install missing programs.
+    pub install: bool,
+    /// Leave out what takes minutes.
+    pub quick: bool,
+    /// Seeds for the simulator.
+    pub seeds: u32,
+}
+
+/// Runs every step in order and stops at the first that fails.
+///
+/// # Errors
+/// What the failing step says, with the command to repeat it.
+pub fn run(options: &Options) -> Result<()> {
+    let mut steps = Steps::default();
+    if !options.quick {
+        programs::require(options.install)?;
+    }
+    // The end-to-end tests drive these binaries.
+    steps
+        .command("release build", &Invocation::cargo("build --release --workspace --bins --exclude xtask"))?;
+    steps.command(
+        "unit, property and documentation tests",
+        &Invocation::cargo("test --workspace --exclude e2e"),
+    )?;
+    if !options.quick {
+        // Its flags change every crate, so it gets a target folder of its own; so do the others below.
+        let loom = Invocation::cargo("test -p rvi --release --test loom_ring --no-default-features");
+        let target = workspace::target_dir("loom");
+        steps.command("rings under loom", &loom.env("RUSTFLAGS", "--cfg loom").target_dir(&target))?;
+    }
+    let corpus = Invocation::cargo("test --manifest-path fuzz/Cargo.toml");
+    steps.command("fuzz corpus replay", &corpus.target_dir(&workspace::target_dir("fuzz")))?;
+    steps.step("no_std", "cargo xtask no-std", no_std::run)?;
+    if !options.quick {
+        let words = format!("run --quiet --release -p sim --bin weft-sim -- run --seeds {}", options.seeds);
+        steps.command("simulator", &Invocation::cargo(&words))?;
+    }
+    steps.step("citations", "cargo xtask citations", || citations::run(None))?;
+    if !options.quick {
+        steps.command("end to end", &Invocation::cargo("test --release -p e2e -- --test-threads=1"))?;
+        for example in example_names()? {
+            let words = format!("run --quiet -p examples --example {example}");
+            steps.command(&format!("example {example}"), &Invocation::cargo(&words))?;
+        }
+    }
+    steps.print_times();
+    Ok(())
+}
+
+/// The examples, by the names of their files.
+fn example_names() -> Result<Vec<String>> {
+    let files = workspace::files(&workspace::root().join("examples/examples"), &["rs"])?;
+    Ok(files.iter().filter_map(|f| f.file_stem()).map(|s| s.to_string_lossy().into_owned()).collect())
+}
