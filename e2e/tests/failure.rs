@@ -35,8 +35,8 @@ fn wait_for_direct(lab: &Lab) -> Result<()> {
         let rvis = lab.json(&["rvis"])?;
         let rvis = rvis.as_array().context("no list")?;
         Ok(rvis.iter().any(|rvi| {
-            let ends = [rvi["a"].as_str(), rvi["b"].as_str()];
-            ends.contains(&Some("web1")) && ends.contains(&Some("web2")) && rvi["state"] != "cut"
+            let ends = [rvi["a"]["node"].as_str(), rvi["b"]["node"].as_str()];
+            ends.contains(&Some("web1")) && ends.contains(&Some("web2")) && rvi["state"] == "up"
         }))
     })
 }

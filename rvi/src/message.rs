@@ -3,7 +3,6 @@
 #![allow(unsafe_code, reason = "octets in memory that a peer may write")]
 
 use core::fmt;
-use core::marker::PhantomData;
 
 use vlan_core::limits::PRIVATE_HEAD_LEN;
 use vlan_core::{Channel, LegNumber};

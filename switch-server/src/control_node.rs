@@ -245,6 +245,7 @@ impl ControlNode {
         if let Some(session) = &mut self.sessions[place] {
             session.handle_leg_up(now, leg, shm);
         }
+        self.introduce_late(node, leg);
     }
 
     /// The other end of a leg has hung up. What it published before is still taken, by the next

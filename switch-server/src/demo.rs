@@ -17,7 +17,8 @@ use platform::Platform;
 
 use self::script::Script;
 use crate::failure::{Doing, Failure};
-use crate::lab::{self, Lab, namespace};
+use crate::lab::namespace::{self, Privilege};
+use crate::lab::{self, Lab};
 use crate::{cli, keys};
 
 /// The built-in platform file.
@@ -29,13 +30,15 @@ pub const PLATFORM: &str = include_str!("demo/platform.toml");
 ///
 /// When the system refuses what a lab needs, or the result is not clean.
 pub fn run() -> Result<(), Failure> {
-    if !namespace::is_privileged() {
+    let privilege = Privilege::of_this_process();
+    if privilege == Privilege::None {
         namespace::enter_own_user_namespace()?;
     }
     namespace::check_tun()?;
     let folder = Folder::make()?;
     let platform = write_platform(&folder.path)?;
-    let mut plan = lab::plan_of(&platform, false, false)?;
+    let mut plan = lab::plan_of(&platform, false, privilege)?;
+    plan.named_namespaces = false;
     let logs = folder.path.join("logs");
     fs::create_dir(&logs).doing("cannot make a folder for logs")?;
     plan.logs = Some(logs.clone());

@@ -24,7 +24,7 @@ use rustix::process::Signal;
 
 use self::control::{ControlSocket, refuse};
 use self::files::RunDirectory;
-use self::namespace::{Namespace, Namespaces};
+use self::namespace::{Namespace, Namespaces, Privilege};
 pub use self::plan::{LabPlan, plan_of};
 use self::process::{Ended, Process, ProcessSpec, Role, describe};
 use crate::cli::say;
@@ -348,8 +348,8 @@ impl Lab {
 
 impl Lab {
     fn write_file(&self) -> Result<(), Failure> {
-        let user_ns = (!namespace::is_initial_user())
-            .then(|| PathBuf::from(format!("/proc/{}/ns/user", std::process::id())));
+        let user_ns = || PathBuf::from(format!("/proc/{}/ns/user", std::process::id()));
+        let user_ns = self.plan.own_user_namespace.then(user_ns);
         let pid_of = |name: &str| self.processes.iter().find(|p| p.name() == name).and_then(Process::pid);
         let nodes = self.plan.nodes.iter().zip(&self.namespaces.all).map(|(name, namespace)| LabNode {
             name: name.clone(),
@@ -389,9 +389,9 @@ fn processes_of(plan: &LabPlan, namespaces: &[Namespace]) -> Vec<Process> {
 /// When keys are missing, or the system refuses something that a lab needs.
 pub fn run(platform: &Platform, restart: bool) -> Result<(), Failure> {
     keys::check_present(platform)?;
-    let privileged = namespace::is_privileged();
-    let plan = plan_of(platform, restart, privileged)?;
-    if !privileged {
+    let privilege = Privilege::of_this_process();
+    let plan = plan_of(platform, restart, privilege)?;
+    if privilege == Privilege::None {
         namespace::enter_own_user_namespace()?;
     }
     let mut lab = Lab::start(plan)?;

@@ -10,6 +10,7 @@ mod legs;
 mod link;
 mod pump;
 mod readiness;
+mod refusals;
 
 use std::os::fd::{AsFd, RawFd};
 use std::sync::Arc;

@@ -18,7 +18,7 @@ const PAIRS_PER_NODE_MAX: usize = 128;
 const RVIS_PER_PAIR_MAX: usize = 14;
 /// How long both ends have to say that a revoked or lost association is over, or to claim a held one, before
 /// the control node goes on without (amendment 5 has the honest end do it within 10 ms).
-const END_WAIT: Duration = Duration::from_secs(2);
+pub(super) const END_WAIT: Duration = Duration::from_secs(2);
 
 /// A direct RVI of a pair.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +48,9 @@ pub(super) struct Pair {
     pub processes: [ProcessId; 2],
     pub rvis: Vec<PairRvi>,
     pub state: PairState,
+    /// The legs on which the ends have been introduced to each other; none of an adopted pair is known, and the
+    /// ends may have all of them.
+    introduced: Option<BTreeSet<LegNumber>>,
 }
 
 type PairKey = (NodeNumber, NodeNumber);
@@ -131,19 +134,53 @@ impl ControlNode {
             return;
         }
         let number = self.pairs.next_rvi();
-        let fresh = Pair { processes, rvis: Vec::new(), state: PairState::Granted };
+        let legs = self.common_legs(session, peer).into_iter();
+        let legs: BTreeSet<LegNumber> = legs.filter(|&leg| !self.pairs.is_cut(key, Some(leg))).collect();
+        let introduced = Some(legs.clone());
+        let fresh = Pair { processes, rvis: Vec::new(), state: PairState::Granted, introduced };
         let pair = self.pairs.pairs.entry(key).or_insert(fresh);
         let Some(channel) = free_channel(pair) else { return };
         let rvi = PairRvi { number, lan, channel, slots };
         pair.rvis.push(rvi);
         self.send_grants(now, session, peer, &rvi, key, processes);
         if new {
-            let legs = self.common_legs(session, peer);
-            for leg in legs.into_iter().filter(|&leg| !self.pairs.is_cut(key, Some(leg))) {
-                self.outputs.push_back(introduce(key, processes, leg));
-            }
+            self.outputs.extend(legs.into_iter().map(|leg| introduce(key, processes, leg)));
             self.log(ControlNodeEvent::Granted { a: key.0, b: key.1, rvi: number });
         }
+    }
+
+    /// A leg to a node has come up: its direct associations get theirs, which could not be introduced without.
+    pub(super) fn introduce_late(&mut self, node: NodeNumber, leg: LegNumber) {
+        let mut late = Vec::new();
+        for (&key, pair) in &self.pairs.pairs {
+            let is_missing = pair.introduced.as_ref().is_some_and(|legs| !legs.contains(&leg));
+            let is_ours = key.0 == node || key.1 == node;
+            if is_ours
+                && is_missing
+                && pair.state == PairState::Granted
+                && !self.pairs.is_cut(key, Some(leg))
+                && self.has_leg(key.0, pair.processes[0], leg)
+                && self.has_leg(key.1, pair.processes[1], leg)
+            {
+                late.push(key);
+            }
+        }
+        for key in late {
+            self.introduce_on(key, leg);
+        }
+    }
+
+    fn introduce_on(&mut self, key: PairKey, leg: LegNumber) {
+        let Some(pair) = self.pairs.pairs.get_mut(&key) else { return };
+        if let Some(introduced) = &mut pair.introduced {
+            introduced.insert(leg);
+        }
+        self.outputs.push_back(introduce(key, pair.processes, leg));
+    }
+
+    fn has_leg(&self, node: NodeNumber, process: ProcessId, leg: LegNumber) -> bool {
+        let session = self.session_of(node, process).and_then(|place| self.sessions[place].as_ref());
+        session.is_some_and(|session| session.association.legs().any(|status| status.number == leg))
     }
 
     fn send_grants(
@@ -317,6 +354,7 @@ impl ControlNode {
             processes: order(end, session.process, peer_process.unwrap_or_default()),
             rvis: Vec::new(),
             state: PairState::Adopting { claimed: [false; 2], until: now + END_WAIT },
+            introduced: None,
         };
         let pair = self.pairs.pairs.entry(key).or_insert(fresh);
         pair.processes[end] = session.process;
@@ -367,7 +405,7 @@ impl ControlNode {
             if let (Some(leg), Some(pair)) = (of.1, self.pairs.pairs.get(&key))
                 && pair.state == PairState::Granted
             {
-                self.outputs.push_back(introduce(key, pair.processes, leg));
+                self.introduce_on(key, leg);
             }
         }
     }

@@ -274,8 +274,7 @@ fn direct_rvis_that_both_ends_hold_outlive_a_control_node_and_others_do_not() {
     assert_eq!(revoked(&ends[1].register(&mut control, vec![held(1, 7)])), 0);
     // Node 3 claims one that node 1 does not have, and one to nobody.
     assert_eq!(revoked(&ends[2].register(&mut control, vec![held(1, 9), held(50, 10)])), 1);
-    let until = control.poll_timeout().expect("a timer for the claim");
-    control.handle_timeout(until);
+    control.handle_timeout(NOW + pairs::END_WAIT);
     assert_eq!(revoked(&ends[2].told()), 1);
     assert_eq!(revoked(&ends[1].told()), 0);
     let status = control.status();
@@ -408,4 +407,36 @@ fn an_arp_message_is_passed_on_with_the_location_that_the_control_node_knows() {
     assert_eq!(*channel, ARP);
     let (source, target) = FrameHeader::parse_locations(octets).expect("locations");
     assert_eq!((source.node, source.generation, target.node), (NodeNumber(1), process(1).0, NodeNumber(2)));
+}
+
+#[test]
+fn a_leg_that_both_nodes_have_only_later_is_introduced_then_and_once() {
+    let mut control = control_node();
+    let (mut one, two) = (member(&mut control, 1), member(&mut control, 2));
+    for _ in 0..3 * GRANT_AFTER_FRAMES {
+        one.send(&mut control, mac(2), 0);
+    }
+    let late = LegNumber(LEG.0 + 1);
+    let introduced = |control: &mut ControlNode| {
+        let outputs = core::iter::from_fn(|| control.poll_output());
+        outputs.filter(|output| matches!(output, Output::Introduce { leg, .. } if *leg == late)).count()
+    };
+    assert_eq!(introduced(&mut control), 0);
+    let mut kept = Vec::new();
+    let mut come_up = |control: &mut ControlNode, end: &End| {
+        let config = ShmConfig::default();
+        let regions = [0, 1].map(|_| Region::heap(config.region_len()));
+        regions.iter().for_each(|region| ShmLeg::format(region, &config));
+        let leg = ShmLeg::new(regions[0].clone(), regions[1].clone()).expect("a leg");
+        control.handle_leg_up(NOW, NodeNumber(end.node), process(end.node), late, leg);
+        kept.push(regions);
+    };
+    come_up(&mut control, &one);
+    assert_eq!(introduced(&mut control), 0, "the other end has no such leg yet");
+    come_up(&mut control, &two);
+    assert_eq!(introduced(&mut control), 1);
+    control.handle_leg_gone(NOW, NodeNumber(1), process(1), late);
+    control.pump(NOW, 1000);
+    come_up(&mut control, &one);
+    assert_eq!(introduced(&mut control), 0, "the pair's own leg did not go with it");
 }

@@ -20,17 +20,34 @@ const USER_NAMESPACE_HINT: &str = "allow them with `sysctl kernel.unprivileged_u
     `sysctl kernel.apparmor_restrict_unprivileged_userns=0` or `sysctl user.max_user_namespaces=10000`, \
     or run this as root";
 
-/// True when this process may make network namespaces and TAP devices as it is.
-#[must_use]
-pub fn is_privileged() -> bool {
-    let needed = CapabilitySet::SYS_ADMIN | CapabilitySet::NET_ADMIN;
-    rustix::process::geteuid().is_root()
-        && rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(needed))
+/// What this process may do with namespaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Privilege {
+    /// Make them, and give them names that `ip netns` knows.
+    Root,
+    /// Make them, but not name them: root of a container's user namespace.
+    Container,
+    /// Neither, unless in a user namespace of its own.
+    None,
+}
+
+impl Privilege {
+    /// Looks at what this process is.
+    #[must_use]
+    pub fn of_this_process() -> Self {
+        let needed = CapabilitySet::SYS_ADMIN | CapabilitySet::NET_ADMIN;
+        let is_root = rustix::process::geteuid().is_root()
+            && rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(needed));
+        match (is_root, is_initial_user_namespace()) {
+            (true, true) => Self::Root,
+            (true, false) => Self::Container,
+            (false, _) => Self::None,
+        }
+    }
 }
 
 /// True when this process is in the user namespace that the machine began with.
-#[must_use]
-pub fn is_initial_user() -> bool {
+fn is_initial_user_namespace() -> bool {
     // There every user maps to itself (user_namespaces(7)).
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     map.split_whitespace().eq(["0", "0", "4294967295"])

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use platform::{Leg, Management, Platform};
 
+use super::namespace::Privilege;
 use crate::failure::{Doing, Failure};
 
 /// What a lab runs.
@@ -25,6 +26,8 @@ pub struct LabPlan {
     pub restart: bool,
     /// Whether namespaces get names that `ip netns` knows; needs root.
     pub named_namespaces: bool,
+    /// Whether the lab made a user namespace for itself, which others must enter first.
+    pub own_user_namespace: bool,
     /// Where each process writes its messages, as `NAME.log`; to the lab's own standard error when absent.
     pub logs: Option<PathBuf>,
 }
@@ -42,7 +45,7 @@ impl LabPlan {
 /// # Errors
 ///
 /// When the platform file has been moved away.
-pub fn plan_of(platform: &Platform, restart: bool, named_namespaces: bool) -> Result<LabPlan, Failure> {
+pub fn plan_of(platform: &Platform, restart: bool, privilege: Privilege) -> Result<LabPlan, Failure> {
     let file = platform.path.canonicalize().doing(format_args!("cannot find {}", platform.path.display()))?;
     let folder = file.parent().unwrap_or(Path::new("/")).to_owned();
     let sockets = platform.control_nodes.iter().flat_map(|control_node| {
@@ -64,7 +67,8 @@ pub fn plan_of(platform: &Platform, restart: bool, named_namespaces: bool) -> Re
         folder,
         file,
         restart,
-        named_namespaces,
+        named_namespaces: privilege == Privilege::Root,
+        own_user_namespace: privilege == Privilege::None,
         logs: None,
     })
 }

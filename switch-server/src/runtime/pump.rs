@@ -12,8 +12,7 @@ use crossbeam_channel::TryRecvError;
 use rustix::event::{Timespec, epoll};
 use rustix::time::ClockId;
 use rvi::host::{
-    ControlNodeLeg, Datagram, HandshakeError, LegListener, LegSocket, PeerEnd, PrivateKey, PublicKey,
-    SetupError, SetupProgress,
+    ControlNodeLeg, Datagram, LegListener, LegSocket, PeerEnd, PrivateKey, PublicKey, SetupProgress,
 };
 use rvi::{ShmConfig, ShmLeg};
 use tracing::{debug, error, info, warn};
@@ -21,6 +20,7 @@ use vlan_core::{Instant, LegNumber, NodeNumber};
 
 use super::legs::{LegId, Legs, Source};
 use super::link::{NodeReport, Order, PumpEnd};
+use super::refusals::Refusals;
 use crate::control_node::{ControlNode, ControlNodeConfig, ControlNodeEvent, Output};
 
 /// Messages of one batch: enough that the loop's own cost vanishes, few enough that no node waits long.
@@ -86,6 +86,7 @@ pub struct Pump {
     wait: WaitPolicy,
     shm: ShmConfig,
     setups: usize,
+    refusals: Refusals,
 }
 
 /// Whether the loop goes on.
@@ -119,6 +120,7 @@ impl Pump {
             wait: parts.wait,
             shm: ShmConfig::default(),
             setups: 0,
+            refusals: Refusals::default(),
         })
     }
 
@@ -288,7 +290,7 @@ impl Pump {
             }
             Err(error) => {
                 self.legs.close(place);
-                log_refusal(&error, fabric_leg);
+                self.refusals.log(at, &error, fabric_leg);
             }
         }
     }
@@ -406,18 +408,6 @@ fn now() -> Instant {
     let nanos =
         u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0);
     Instant::from_nanos(nanos)
-}
-
-fn log_refusal(error: &SetupError, leg: LegNumber) {
-    match error {
-        SetupError::Handshake(
-            reason @ (HandshakeError::UnknownKey(_) | HandshakeError::NodeNumber { .. }),
-        ) => {
-            warn!(%leg, "refused: {reason}");
-        }
-        SetupError::Closed => debug!(%leg, "a connection ended before it proved who it is"),
-        error => warn!(%leg, "refused: {error}"),
-    }
 }
 
 fn log_event(event: &ControlNodeEvent) {
