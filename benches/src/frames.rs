@@ -5,9 +5,12 @@ use switch_node::{Delivery, FrameSink};
 use vlan_core::wire::frame::Vnet;
 use vlan_core::{MacAddress, VifNumber};
 
-/// Makes one frame after another in the same private buffer.
+/// Frames that are written ahead of the one that is sent, as by a stack that fills a batch.
+const AHEAD: usize = 16;
+
+/// Makes one frame after another, each octet written anew, a batch ahead of their sending.
 pub struct Source {
-    frame: Vec<u8>,
+    frames: [Vec<u8>; 2 * AHEAD],
     template: Vec<u8>,
     number: u32,
 }
@@ -24,23 +27,32 @@ impl Source {
         template[22] = 64;
         template[23] = 17;
         template[26..34].copy_from_slice(&[10, 1, 0, 1, 10, 1, 0, 2]);
-        Self { frame: template.clone(), template, number: 0 }
+        let mut source = Self { frames: std::array::from_fn(|_| template.clone()), template, number: 0 };
+        for number in 1..=AHEAD as u32 {
+            source.write(number);
+        }
+        source
     }
 
-    /// The next frame: all octets written anew, a number among them.
+    /// The next frame.
     #[inline]
     pub fn next(&mut self) -> &[u8] {
-        self.frame.copy_from_slice(&self.template);
         self.number = self.number.wrapping_add(1);
-        self.frame[42..46].copy_from_slice(&self.number.to_le_bytes());
-        &self.frame
+        self.write(self.number.wrapping_add(AHEAD as u32));
+        self.same()
     }
-}
 
-impl Source {
     /// The last frame again: it was not taken.
+    #[inline]
     pub fn same(&self) -> &[u8] {
-        &self.frame
+        &self.frames[self.number as usize % (2 * AHEAD)]
+    }
+
+    #[inline]
+    fn write(&mut self, number: u32) {
+        let frame = &mut self.frames[number as usize % (2 * AHEAD)];
+        frame.copy_from_slice(&self.template);
+        frame[42..46].copy_from_slice(&number.to_le_bytes());
     }
 }
 

@@ -210,6 +210,14 @@ impl RingMemory for Region {
     }
 
     #[inline]
+    #[cfg(target_arch = "x86_64")]
+    fn prefetch_write(&self, offset: usize) {
+        let line = self.at(offset);
+        // SAFETY: a hint about an address inside the region; it reads and writes nothing.
+        unsafe { core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_ET0 }>(line.cast()) }
+    }
+
+    #[inline]
     fn copy_slot(&self, offset: usize, out: &mut [u8; SLOT_LEN]) {
         debug_assert!(offset + SLOT_LEN <= self.len, "a slot outside the region");
         let from = self.at(offset);

@@ -38,6 +38,8 @@ pub trait RingMemory {
     unsafe fn copy_in(&self, offset: usize, from: *const u8, len: usize);
     /// Copies octets from `offset` to `out`; the source must lie in the memory.
     fn copy_out(&self, offset: usize, out: &mut [u8]);
+    /// Says that the line at `offset` will be written soon. A hint: nothing need happen.
+    fn prefetch_write(&self, _offset: usize) {}
     /// Copies the slot at `offset`, whose first word may be copied as anything.
     fn copy_slot(&self, offset: usize, out: &mut [u8; SLOT_LEN]);
 }

@@ -437,3 +437,6 @@ impl Node {
         Some((config.relay_channel, config.arp_channel))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -81,7 +81,6 @@ impl World {
             self.relieve(now, party);
             let schedule = self.schedule(party);
             schedule.dies_after = None;
-            schedule.paused_until = now;
             if let Party::Control(control) = party {
                 self.controls[control].undo_at_death = None;
             }

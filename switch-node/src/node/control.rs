@@ -429,12 +429,9 @@ impl Node {
         // What any lost control node left goes to the one that is there now.
         for other in 0..self.control.len() {
             while let Some(octets) = self.control[other].resend.pop_front() {
-                match self.resend(now, index, &octets) {
-                    Err(SendError::Full | SendError::NoLeg) => {
-                        self.control[other].resend.push_front(octets);
-                        return;
-                    }
-                    Ok(()) | Err(_) => {}
+                if let Err(SendError::Full | SendError::NoLeg) = self.resend(now, index, &octets) {
+                    self.control[other].resend.push_front(octets);
+                    return;
                 }
             }
         }

@@ -1,0 +1,296 @@
+//! A node against a control node and a peer that a test plays message by message.
+
+use super::*;
+use alloc::vec;
+use rvi::{Part, Region, ShmConfig};
+use vlan_core::limits::PARK_TTL;
+use vlan_core::location::Location;
+use vlan_core::wire::control::{ControlMessage, Grant, MemberNotice};
+use vlan_core::wire::frame::{FrameHeader, FrameKind};
+use vlan_core::{BootTag, LanId, MacAddress, RviNumber};
+
+const NOW: Instant = Instant::from_nanos(1_000_000);
+const LEG: LegNumber = LegNumber(0);
+const VIF: VifNumber = VifNumber(1);
+const RELAY: Channel = Channel(1);
+const ARP: Channel = Channel(2);
+const DIRECT: Channel = Channel(5);
+const OWN: MacAddress = MacAddress([2, 0, 1, 0, 0, 1]);
+const PEER: MacAddress = MacAddress([2, 0, 1, 0, 0, 2]);
+
+/// Nothing is delivered to a stack in these tests but frames that are counted.
+#[derive(Default)]
+struct Sink(usize);
+
+impl FrameSink for Sink {
+    fn deliver(&mut self, _: VifNumber, _: &Vnet, _: &[u8], _: SharedOctets<'_>) -> Delivery {
+        self.0 += 1;
+        Delivery::Taken
+    }
+}
+
+fn leg_pair() -> (ShmLeg, ShmLeg) {
+    let config = ShmConfig::default();
+    let regions = [0, 1].map(|_| {
+        let region = Region::heap(config.region_len());
+        ShmLeg::format(&region, &config);
+        region
+    });
+    let leg = |own: usize| ShmLeg::new(regions[own].clone(), regions[1 - own].clone()).expect("a leg");
+    (leg(0), leg(1))
+}
+
+/// The far end of one of the node's associations.
+struct Far(Association);
+
+impl Far {
+    fn connect(node: &mut Node, peer: PeerId, process: u64, channels: &[Channel]) -> Self {
+        let (near, far) = leg_pair();
+        node.handle_timeout(NOW);
+        node.handle_leg_up(NOW, peer, ProcessId(process), LEG, near);
+        let mut association = association(Scheduler::Lane, 3);
+        association.handle_leg_up(NOW, LEG, far);
+        for &channel in channels {
+            association.open_channel(channel);
+        }
+        Self(association)
+    }
+
+    /// A control node that has accepted the node and told it about its interface and one other member.
+    fn control(node: &mut Node, process: u64) -> Self {
+        let mut far = Self::connect(node, PeerId::ControlNode(0), process, &[RELAY, ARP]);
+        let interface = InterfaceConfig {
+            lan: LanId(10),
+            vif: VIF,
+            mac: OWN,
+            mtu: 1500,
+            relay_channel: RELAY,
+            arp_channel: ARP,
+            check_source: true,
+            name: "red0".into(),
+            lan_name: "red".into(),
+            addresses: vec![],
+            gateways: vec![],
+        };
+        let member = MemberNotice {
+            lan: LanId(10),
+            node: NodeNumber(2),
+            vif: VIF,
+            mac: PEER,
+            process: ProcessId(22),
+            attached: true,
+        };
+        for message in [
+            ControlMessage::Registered { epoch: 1 },
+            ControlMessage::Interface(interface),
+            ControlMessage::Member(member),
+            ControlMessage::ConfigurationEnd { epoch: 1 },
+        ] {
+            far.0.send_control(NOW, &message.emit()).expect("room");
+        }
+        far.0.publish();
+        turn(node);
+        assert!(node.is_attached());
+        far
+    }
+
+    fn send(&mut self, channel: Channel, octets: &[u8]) {
+        self.0.send(NOW, channel, 0, 0, &[Part::Private(octets)]).expect("room");
+        self.0.publish();
+    }
+
+    /// Takes up to `count` messages of data channels.
+    fn take(&mut self, count: usize) -> Vec<(Channel, Vec<u8>)> {
+        let (mut taken, mut scratch) = (Vec::new(), Scratch::default());
+        while taken.len() < count
+            && let Some(message) = self.0.receive(&mut scratch)
+        {
+            if message.channel != Channel::CONTROL {
+                taken.push((message.channel, message.head.to_vec()));
+            }
+        }
+        self.0.release();
+        taken
+    }
+
+    fn frames(&mut self) -> Vec<(FrameHeader, u8)> {
+        let parse = |(_, octets): (Channel, Vec<u8>)| {
+            let header = FrameHeader::parse(&octets, octets.len()).ok()?;
+            Some((header, octets[header.kind.header_len() + 20]))
+        };
+        self.take(1000).into_iter().filter_map(parse).collect()
+    }
+}
+
+fn node() -> Node {
+    Node::new(NodeConfig {
+        number: NodeNumber(1),
+        process: ProcessId(11),
+        cabinet: CabinetNumber(1),
+        control_node_legs: vec![vec![LEG]],
+        seed: 9,
+    })
+}
+
+fn turn(node: &mut Node) {
+    node.receive(NOW, 1000, &mut Sink::default());
+    node.publish(NOW);
+}
+
+/// Sends a frame with `number` in it.
+fn send(node: &mut Node, to: MacAddress, number: u8) -> Accept {
+    let mut frame = [0; 60];
+    frame[..6].copy_from_slice(&to.0);
+    frame[6..12].copy_from_slice(&OWN.0);
+    frame[12] = 8;
+    frame[20] = number;
+    let accept = node.send_frame(NOW, VIF, &Vnet::default(), &frame);
+    node.publish(NOW);
+    accept
+}
+
+fn drops(node: &Node, reason: DropReason) -> u64 {
+    node.interfaces().map(|interface| interface.counters.drops.of(reason)).sum()
+}
+
+fn lose_control(node: &mut Node, process: u64) {
+    node.handle_leg_gone(NOW, PeerId::ControlNode(0), ProcessId(process), LEG);
+    turn(node);
+    assert!(!node.is_attached());
+}
+
+#[test]
+fn the_sender_of_an_arp_message_is_bound_to_its_location() {
+    //= spec/arp.md#learning-locations
+    //= type=test
+    //# The driver MUST bind the sender's MAC of an ARP or ND message to the location in its header.
+    let mut node = node();
+    let mut control = Far::control(&mut node, 1);
+    let stranger = MacAddress([2, 9, 9, 9, 9, 9]);
+    assert_eq!(send(&mut node, stranger, 0), Accept::Taken);
+    assert_eq!(control.frames()[0].0.flags, FrameHeader::UNBOUND);
+    let mut frame = [0; 42];
+    frame[..6].copy_from_slice(&[0xff; 6]);
+    frame[6..12].copy_from_slice(&stranger.0);
+    frame[12..14].copy_from_slice(&[8, 6]);
+    let header = FrameHeader {
+        kind: FrameKind::Arp,
+        flags: 0,
+        lan: LanId(10),
+        origin: NodeNumber(2),
+        origin_vif: VIF,
+        destination_vif: VIF,
+        vnet: Vnet::default(),
+        boot: BootTag(22),
+        bseq: 0,
+    };
+    let source = Location { node: NodeNumber(2), vif: VIF, lan: LanId(10), ..Location::default() };
+    let octets = header.emit_arp(&source, &Location::default(), frame.len());
+    control.send(ARP, &[&octets[..], &frame].concat());
+    turn(&mut node);
+    assert_eq!(send(&mut node, stranger, 0), Accept::Taken);
+    assert_eq!(control.frames()[0].0.flags, 0);
+}
+
+#[test]
+fn a_frame_without_a_way_is_held_for_50_ms_and_a_bounded_number_of_them() {
+    //= spec/driver.md#held-frames
+    //= type=test
+    //# The driver MUST hold an accepted frame that has no way to go for at most 50 ms, in a bounded queue, and then
+    //# count it as expired.
+    let mut node = node();
+    let _control = Far::control(&mut node, 1);
+    lose_control(&mut node, 1);
+    for number in 0..=255 {
+        assert_eq!(send(&mut node, PEER, number), Accept::Taken);
+    }
+    assert_eq!((drops(&node, DropReason::Expired), drops(&node, DropReason::EgressFull)), (0, 0));
+    assert_eq!(send(&mut node, PEER, 0), Accept::Taken);
+    assert_eq!(drops(&node, DropReason::EgressFull), 1);
+    node.handle_timeout(NOW + PARK_TTL);
+    assert_eq!(drops(&node, DropReason::Expired), 256);
+}
+
+#[test]
+fn what_a_lost_control_node_had_not_settled_goes_first_to_the_next() {
+    //= spec/driver.md#after-the-loss-of-a-control-node
+    //= type=test
+    //# A node MUST send the relayed and group frames that a lost control node had not settled again, in order and
+    //# before anything new, to the next control node that accepts it.
+    let mut node = node();
+    let mut control = Far::control(&mut node, 1);
+    for number in 0..3 {
+        send(&mut node, PEER, number);
+    }
+    let first = control.take(1);
+    send(&mut node, MacAddress::BROADCAST, 3);
+    lose_control(&mut node, 1);
+    send(&mut node, PEER, 4);
+    let mut control = Far::control(&mut node, 2);
+    turn(&mut node);
+    let frames = control.frames();
+    assert_eq!(first.len(), 1);
+    assert_eq!(frames.iter().map(|(_, number)| *number).collect::<Vec<_>>(), [1, 2, 3, 4]);
+    let resent = frames.iter().map(|(header, _)| header.flags & FrameHeader::RESENT != 0);
+    assert_eq!(resent.collect::<Vec<_>>(), [true, true, true, false]);
+    let numbers: Vec<u32> = frames.iter().map(|(header, _)| header.bseq).collect();
+    assert!(numbers.windows(2).all(|pair| pair[1] == pair[0].wrapping_add(1)), "{numbers:?}");
+}
+
+/// A direct RVI past its barrier, with three frames sent of which the peer has taken one.
+fn direct(node: &mut Node, control: &mut Far) -> Far {
+    let grant = Grant {
+        rvi: RviNumber(7),
+        lan: LanId(10),
+        peer: NodeNumber(2),
+        peer_process: ProcessId(22),
+        channel: DIRECT,
+        own_vif: VIF,
+        peer_vif: VIF,
+        peer_mac: PEER,
+    };
+    control.0.send_control(NOW, &ControlMessage::Grant(grant).emit()).expect("room");
+    control.0.publish();
+    turn(node);
+    let mut peer = Far::connect(node, PeerId::Node(NodeNumber(2)), 22, &[DIRECT]);
+    turn(node);
+    let barriers = control.take(10);
+    let Ok(ControlMessage::Barrier { id, .. }) = ControlMessage::parse(&barriers[0].1) else {
+        panic!("no barrier but {barriers:?}")
+    };
+    peer.send(DIRECT, &ControlMessage::BarrierEcho { id }.emit());
+    turn(node);
+    for number in 0..3 {
+        send(node, PEER, number);
+    }
+    let taken = peer.take(1);
+    assert_eq!(taken[0].0, DIRECT);
+    peer
+}
+
+#[test]
+fn what_a_closed_direct_rvi_did_not_deliver_is_relayed_and_what_a_dead_peer_held_is_counted() {
+    //= spec/driver.md#after-the-end-of-a-direct-rvi
+    //= type=test
+    //# When a direct RVI ends in order, the driver MUST send what the peer did not take by relay, in order and before
+    //# anything new to that peer; when the peer's process died, it MUST count what the peer had not taken as peer-gone.
+    for closed in [true, false] {
+        let mut node = node();
+        let mut control = Far::control(&mut node, 1);
+        let mut peer = direct(&mut node, &mut control);
+        if closed {
+            peer.0.leave_leg(NOW, LEG);
+        }
+        drop(peer);
+        node.handle_leg_gone(NOW, PeerId::Node(NodeNumber(2)), ProcessId(22), LEG);
+        turn(&mut node);
+        send(&mut node, PEER, 3);
+        let numbers: Vec<u8> = control.frames().iter().map(|(_, number)| *number).collect();
+        let lost = drops(&node, DropReason::PeerGone);
+        if closed {
+            assert_eq!((numbers, lost), (vec![1, 2, 3], 0));
+        } else {
+            assert_eq!((numbers, lost), (vec![3], 2));
+        }
+    }
+}
