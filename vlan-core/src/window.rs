@@ -118,7 +118,7 @@ mod tests {
         let mut random = crate::random::Random::new(1);
         let mut newest = 7;
         for _ in 0..10_000 {
-            let number = newest + 40 - random.below(100).min(newest + 40) as u64;
+            let number = newest + 40 - random.below(100).min(newest + 40);
             newest = newest.max(number);
             let verdict = window.insert(number as u32);
             if number >= 7 && newest - number < 128 {
