@@ -47,7 +47,8 @@ fn boot(world: &mut World) -> Result<(), Violation> {
 fn boot_to_direct(world: &mut World) -> Result<(), Violation> {
     boot(world)?;
     world.start_traffic();
-    world.run_for(Duration::from_millis(120))
+    // A barrier that found its echoer without a leg is tried again after 100 ms.
+    world.run_for(Duration::from_millis(220))
 }
 
 const fn ms(millis: u64) -> Duration {

@@ -16,7 +16,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "one_leg_cut_and_healed_under_load_loses_nothing",
-        plan: full_rate,
+        plan: busy,
         script: cut_and_heal_a_leg,
     },
     Scenario { name: "one_leg_dies_with_and_without_relay", plan: full_rate, script: one_leg_dies },
@@ -41,6 +41,13 @@ fn full_rate(seed: u64) -> Plan {
     plan.traffic.interval = Duration::from_micros(100);
     plan.traffic.burst_max = 16;
     plan.traffic.large_percent = 1;
+    plan
+}
+
+/// Two nodes with steady traffic that no ring is too small for.
+fn busy(seed: u64) -> Plan {
+    let mut plan = Plan::calm(seed, 2);
+    plan.traffic.interval = Duration::from_micros(500);
     plan
 }
 

@@ -93,6 +93,8 @@ impl World {
                 }));
             }
         }
+        let nodes = self.nodes.iter().map(|n| &n.schedule);
+        lines.extend(nodes.chain(self.controls.iter().map(|c| &c.schedule)).map(|s| format!("{s:?}")));
         for machine in self.controls.iter().filter_map(|c| c.machine.as_ref()) {
             let status = machine.status();
             for lan in status.lans {
@@ -108,6 +110,10 @@ impl World {
     pub(super) fn check_node(&mut self, node: usize) {
         let host = &self.nodes[node];
         let Some(machine) = &host.machine else { return };
+        if self.plan.hostile == Some(node) {
+            // What it counts is its own affair; it may even die between delivering a frame and counting it.
+            return;
+        }
         let (mut sent, mut received, mut dropped, mut held, mut refused) = (0, 0, 0, 0, 0);
         for interface in machine.interfaces() {
             let counters = interface.counters;
