@@ -153,7 +153,8 @@ impl Plan {
         plan.control_rings = rings(&mut random);
         plan.pair_rings = rings(&mut random);
         plan.traffic.flows_per_pair = 1 + random.below(3) as usize;
-        plan.traffic.interval = Duration::from_micros(300 + random.below(4000));
+        // The more nodes, the more flows: about as many frames in each run.
+        plan.traffic.interval = Duration::from_micros((300 + random.below(4000)) * nodes as u64 / 2);
         plan.traffic.burst_max = 1 + random.below(16);
         plan.traffic.large_percent = [0, 2, 20][random.below(3) as usize];
         plan.traffic.group_flows = random.below(3) as usize;

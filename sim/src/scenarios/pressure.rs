@@ -29,8 +29,8 @@ fn tiny_rings(seed: u64) -> Plan {
     let mut plan = Plan::calm(seed, 2);
     let tiny = ShmConfig { slots_log2: 3, arena_len: 1 << 18 };
     (plan.control_rings, plan.pair_rings) = (tiny, tiny);
-    plan.traffic.interval = Duration::from_micros(200);
-    plan.traffic.burst_max = 16;
+    plan.traffic.interval = Duration::from_micros(400);
+    plan.traffic.burst_max = 8;
     plan.traffic.large_percent = 20;
     plan
 }
