@@ -95,6 +95,8 @@ pub struct World {
     /// Pairs cut by the administrator.
     cuts: Vec<(NodeNumber, NodeNumber, Option<LegNumber>)>,
     faults_left: usize,
+    /// Faults that came within a batch, while its machine was in use: they are counted behind it.
+    in_batch: Option<Vec<(crate::coverage::Fault, Party)>>,
     traffic_on: bool,
     violation: Option<Violation>,
     /// Counters of processes that have died.
@@ -128,6 +130,7 @@ impl World {
             timers_late: Duration::ZERO,
             cuts: Vec::new(),
             faults_left: 0,
+            in_batch: None,
             traffic_on: false,
             violation: None,
             dead: inspect::Losses::default(),

@@ -76,8 +76,10 @@ impl World {
     /// One batch of a control node. Between any two calls into the machine the process may die.
     pub(super) fn run_control(&mut self, now: Instant, control: usize) {
         let Some(mut machine) = self.controls[control].machine.take() else { return };
+        self.in_batch = Some(Vec::new());
         let over = self.control_batch(now, control, &mut machine);
         self.controls[control].machine = Some(machine);
+        self.count_faults_of_batch();
         match over {
             Some((messages, more)) => {
                 let deadline = self.controls[control].machine.as_ref().and_then(ControlNode::poll_timeout);

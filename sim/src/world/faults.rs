@@ -35,6 +35,10 @@ impl World {
 
     /// Counts a fault of a process with the state of each pair that it is part of.
     pub(super) fn count_fault_of(&mut self, fault: Fault, party: Party) {
+        if let Some(waiting) = &mut self.in_batch {
+            waiting.push((fault, party));
+            return;
+        }
         let control = self.control_state();
         for (a, b) in self.pairs() {
             let concerned = match party {
@@ -45,6 +49,13 @@ impl World {
                 let pair = self.pair_state(a, b);
                 self.coverage.count(fault, pair, control);
             }
+        }
+    }
+
+    /// A machine is back in its place after a batch.
+    pub(super) fn count_faults_of_batch(&mut self) {
+        for (fault, party) in self.in_batch.take().unwrap_or_default() {
+            self.count_fault_of(fault, party);
         }
     }
 

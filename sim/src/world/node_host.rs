@@ -64,6 +64,7 @@ impl World {
     /// One batch of a node, as the agent does it. Between any two calls into the machine the process may die.
     pub(super) fn run_node(&mut self, now: Instant, node: usize) {
         let Some(mut machine) = self.nodes[node].machine.take() else { return };
+        self.in_batch = Some(Vec::new());
         let over = if self.plan.hostile == Some(node) {
             // It spoils its own memory: where that makes its own process fail, it has killed itself.
             catch_unwind(AssertUnwindSafe(|| self.node_batch(now, node, &mut machine))).unwrap_or(None)
@@ -71,6 +72,7 @@ impl World {
             self.node_batch(now, node, &mut machine)
         };
         self.nodes[node].machine = Some(machine);
+        self.count_faults_of_batch();
         match over {
             Some((messages, more)) => {
                 let deadline = self.nodes[node].machine.as_ref().and_then(Node::poll_timeout);

@@ -18,31 +18,21 @@ impl ControlNode {
     pub(super) fn open_session(&mut self, now: Instant, node: NodeNumber, process: ProcessId) -> usize {
         let charge = self.next_charge;
         self.next_charge = self.next_charge.wrapping_add(1).max(1);
-        let session = Box::new(Session::new(now, node, process, charge, self.random.next_u64()));
-        match self.sessions.iter().position(Option::is_none) {
-            Some(place) => {
-                self.sessions[place] = Some(session);
-                place
-            }
-            None => {
-                self.sessions.push(Some(session));
-                self.sessions.len() - 1
-            }
+        let place = self.sessions.iter().position(Option::is_none).unwrap_or(self.sessions.len());
+        if place == self.sessions.len() {
+            self.sessions.push(None);
         }
+        let seed = self.random.next_u64();
+        self.sessions[place] = Some(Box::new(Session::new(now, (node, process), place, charge, seed)));
+        place
     }
 
     // --- control messages -----------------------------------------------------------------------------------
 
     /// A message on channel 0 of the session, which is out of its place.
-    pub(super) fn handle_control(
-        &mut self,
-        now: Instant,
-        place: usize,
-        session: &mut Session,
-        message: ControlMessage,
-    ) {
+    pub(super) fn handle_control(&mut self, now: Instant, session: &mut Session, message: ControlMessage) {
         if let ControlMessage::Register { version, node, process, direct, .. } = message {
-            self.register(now, place, session, version, (node, process), &direct);
+            self.register(now, session, version, (node, process), &direct);
             return;
         }
         if !session.is_registered() {
@@ -80,7 +70,6 @@ impl ControlNode {
     fn register(
         &mut self,
         now: Instant,
-        place: usize,
         session: &mut Session,
         version: u16,
         claimed: (NodeNumber, ProcessId),
@@ -104,7 +93,7 @@ impl ControlNode {
         for lan in 0..self.lans.len() {
             for slot in 0..self.lans[lan].routes.len() {
                 if self.lans[lan].routes[slot].node == session.node {
-                    self.attach(now, place, session, lan, MemberSlot(slot as u16));
+                    self.attach(now, session, lan, MemberSlot(slot as u16));
                 }
             }
         }
@@ -149,13 +138,13 @@ impl ControlNode {
     }
 
     /// Brings one membership of the session up and tells it and the other members about each other.
-    fn attach(&mut self, now: Instant, place: usize, session: &mut Session, lan: usize, slot: MemberSlot) {
+    fn attach(&mut self, now: Instant, session: &mut Session, lan: usize, slot: MemberSlot) {
         let channels = channels(self.lans[lan].member_config(slot).vif);
         session.open(lan, slot, channels.0, channels.1);
         let entry = &mut self.lans[lan];
         entry.server.attach(slot, session.process);
         let route = &mut entry.routes[usize::from(slot.0)];
-        (route.session, route.relay, route.arp) = (Some(place), channels.0, channels.1);
+        (route.session, route.relay, route.arp) = (Some(session.place), channels.0, channels.1);
         session.send_control(now, &ControlMessage::Interface(self.interface_config(lan, slot)));
         for (other, member) in self.lans[lan].server.members() {
             if other != slot && member.process.is_some() {

@@ -16,6 +16,29 @@ use vlan_core::{Channel, DropReason, Instant, Location, NodeNumber, VifNumber};
 use crate::control_node::session::{Session, Stage};
 use crate::control_node::{ControlNode, ControlNodeEvent, Output};
 
+/// A frame on its way in.
+struct Inbound<'m> {
+    /// Place of its LAN.
+    lan: usize,
+    /// The member whose channel it came by.
+    from: MemberSlot,
+    header: FrameHeader,
+    message: &'m Message<'m>,
+}
+
+impl Inbound<'_> {
+    /// The frame's first octets, in private memory.
+    #[inline]
+    fn head(&self) -> &[u8] {
+        &self.message.head[self.header.kind.header_len()..]
+    }
+
+    #[inline]
+    fn frame_len(&self) -> usize {
+        self.message.len - self.header.kind.header_len()
+    }
+}
+
 impl ControlNode {
     /// Takes up to `batch` messages from one node.
     pub(super) fn pump_session(
@@ -31,7 +54,7 @@ impl ControlNode {
             && let Some(message) = session.association.receive(scratch)
         {
             taken += 1;
-            self.handle_message(now, place, &mut session, &message);
+            self.handle_message(now, &mut session, &message);
         }
         if taken > 0 {
             session.heard = now;
@@ -41,13 +64,13 @@ impl ControlNode {
     }
 
     #[inline]
-    fn handle_message(&mut self, now: Instant, place: usize, session: &mut Session, message: &Message<'_>) {
+    fn handle_message(&mut self, now: Instant, session: &mut Session, message: &Message<'_>) {
         if session.stage == Stage::Ended {
             return;
         }
         if message.channel == Channel::CONTROL {
             match ControlMessage::parse(&whole(message)) {
-                Ok(control) => self.handle_control(now, place, session, control),
+                Ok(control) => self.handle_control(now, session, control),
                 Err(_) => self.log(ControlNodeEvent::BadControlMessage { node: session.node }),
             }
             return;
@@ -55,7 +78,10 @@ impl ControlNode {
         let channel = session.by_channel[usize::from(message.channel.0)];
         let Some(lan) = channel.lan() else { return };
         match FrameHeader::parse(message.head, message.len) {
-            Ok(header) => self.handle_frame(now, place, session, lan, channel.slot, &header, message),
+            Ok(header) => {
+                let inbound = Inbound { lan, from: channel.slot, header, message };
+                self.handle_frame(now, session, &inbound);
+            }
             Err(TlvError::UnknownKind { .. }) => {
                 self.handle_in_band(now, session, lan, channel.slot, message)
             }
@@ -66,25 +92,12 @@ impl ControlNode {
     }
 
     #[inline]
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the parts of one frame on its way; a struct would only name them again"
-    )]
-    fn handle_frame(
-        &mut self,
-        now: Instant,
-        place: usize,
-        session: &mut Session,
-        lan: usize,
-        from: MemberSlot,
-        header: &FrameHeader,
-        message: &Message<'_>,
-    ) {
-        let header_len = header.kind.header_len();
-        let (head, frame_len) = (&message.head[header_len..], message.len - header_len);
-        match self.lans[lan].server.handle_frame(now, from, header, head, frame_len) {
+    fn handle_frame(&mut self, now: Instant, session: &mut Session, inbound: &Inbound<'_>) {
+        let Inbound { lan, from, ref header, .. } = *inbound;
+        let frame_len = inbound.frame_len();
+        match self.lans[lan].server.handle_frame(now, from, header, inbound.head(), frame_len) {
             Verdict::Unicast { to, worth_direct } => {
-                self.forward(now, session, lan, to, header, head, message);
+                self.forward(now, session, inbound, to);
                 if header.flags & FrameHeader::UNBOUND != 0 {
                     self.answer_unbound(now, session, lan, to);
                 }
@@ -92,86 +105,59 @@ impl ControlNode {
                     self.consider_direct(now, session, lan, from, to);
                 }
             }
-            Verdict::Group => self.flood(now, session, lan, from, header, head, message),
-            Verdict::Arp => self.handle_arp(now, place, session, lan, from, header, message),
+            //= spec/server.md#group-frames
+            //# The server MUST give a group frame once to every attached member of the LAN but its sender.
+            Verdict::Group => {
+                self.to_others(lan, from, |control, to| control.forward(now, session, inbound, to))
+            }
+            Verdict::Arp => self.handle_arp(now, session, inbound),
             Verdict::Drop(_) => {}
         }
+    }
+
+    /// Does something for each attached member of a LAN but one, and counts the copies.
+    fn to_others(&mut self, lan: usize, from: MemberSlot, mut give: impl FnMut(&mut Self, MemberSlot)) {
+        let mut receivers = 0;
+        for slot in 0..self.lans[lan].routes.len() {
+            let to = MemberSlot(slot as u16);
+            if to != from && self.lans[lan].routes[slot].session.is_some() {
+                receivers += 1;
+                give(self, to);
+            }
+        }
+        self.lans[lan].server.cloned(receivers);
     }
 
     //= spec/server.md#binding-notices
     //# A control node MUST answer a relayed frame whose sender has no binding for its destination with a binding
     //# notice.
     fn answer_unbound(&mut self, now: Instant, session: &mut Session, lan: usize, to: MemberSlot) {
-        let member = self.lans[lan].member_config(to);
-        let (mac, node, vif) = (member.mac, member.node, member.vif);
-        let process = self.lans[lan].server.member(to).and_then(|member| member.process);
-        let location = Location {
-            cabinet: self.config.cabinet,
-            node,
-            vif,
-            lan: self.lans[lan].server.id(),
-            generation: process.unwrap_or_default().0,
-            ..Location::default()
-        };
+        let mac = self.lans[lan].member_config(to).mac;
+        let location = self.location(lan, to);
         session.send_control(now, &ControlMessage::Binding { mac, location });
     }
 
-    /// Copies a frame into the ring of the member at `to`: what was checked (`head`, private) and the shared
+    /// Copies a frame into the ring of the member at `to`: what was checked (the private head) and the shared
     /// rest behind it (amendment 8).
     #[inline]
-    #[expect(clippy::too_many_arguments, reason = "as above")]
-    fn forward(
-        &mut self,
-        now: Instant,
-        session: &mut Session,
-        lan: usize,
-        to: MemberSlot,
-        header: &FrameHeader,
-        head: &[u8],
-        message: &Message<'_>,
-    ) {
-        let route = self.lans[lan].routes[usize::from(to.0)];
-        let frame_len = head.len() + message.rest.len();
-        let flags = header.flags & FrameHeader::RESENT;
-        let octets = FrameHeader { flags, destination_vif: route.vif, ..*header }.emit(frame_len);
-        let parts = [Part::Private(&octets), Part::Private(head), Part::Shared(message.rest)];
-        self.send(now, session, lan, to, route.relay, frame_len, &parts);
+    fn forward(&mut self, now: Instant, session: &mut Session, inbound: &Inbound<'_>, to: MemberSlot) {
+        let route = self.lans[inbound.lan].routes[usize::from(to.0)];
+        let frame_len = inbound.frame_len();
+        let flags = inbound.header.flags & FrameHeader::RESENT;
+        let octets = FrameHeader { flags, destination_vif: route.vif, ..inbound.header }.emit(frame_len);
+        let parts =
+            [Part::Private(&octets), Part::Private(inbound.head()), Part::Shared(inbound.message.rest)];
+        self.send(now, session, (inbound.lan, to), route.relay, frame_len, &parts);
     }
 
-    //= spec/server.md#group-frames
-    //# The server MUST give a group frame once to every attached member of the LAN but its sender.
-    #[expect(clippy::too_many_arguments, reason = "as above")]
-    fn flood(
-        &mut self,
-        now: Instant,
-        session: &mut Session,
-        lan: usize,
-        from: MemberSlot,
-        header: &FrameHeader,
-        head: &[u8],
-        message: &Message<'_>,
-    ) {
-        let mut receivers = 0;
-        for slot in 0..self.lans[lan].routes.len() {
-            let to = MemberSlot(slot as u16);
-            if to != from && self.lans[lan].routes[slot].session.is_some() {
-                receivers += 1;
-                self.forward(now, session, lan, to, header, head, message);
-            }
-        }
-        self.lans[lan].server.cloned(receivers);
-    }
-
-    /// Puts a message into the ring of the member at `to`. While it waits there for room, its sender's slot is
+    /// Puts a message into the ring of a member of a LAN. While it waits there for room, its sender's slot is
     /// not settled (amendment 22).
     #[inline]
-    #[expect(clippy::too_many_arguments, reason = "as above")]
     fn send(
         &mut self,
         now: Instant,
         session: &mut Session,
-        lan: usize,
-        to: MemberSlot,
+        (lan, to): (usize, MemberSlot),
         channel: Channel,
         frame_len: usize,
         parts: &[Part<'_>],
@@ -208,17 +194,8 @@ impl ControlNode {
 
     // --- ARP and ND -----------------------------------------------------------------------------------------
 
-    #[expect(clippy::too_many_arguments, reason = "as above")]
-    fn handle_arp(
-        &mut self,
-        now: Instant,
-        place: usize,
-        session: &mut Session,
-        lan: usize,
-        from: MemberSlot,
-        header: &FrameHeader,
-        message: &Message<'_>,
-    ) {
+    fn handle_arp(&mut self, now: Instant, session: &mut Session, inbound: &Inbound<'_>) {
+        let Inbound { lan, from, ref header, message } = *inbound;
         // Copied whole: every octet of it is looked at (amendment 8).
         let octets = whole(message);
         let frame = &octets[header.kind.header_len()..];
@@ -244,30 +221,16 @@ impl ControlNode {
             self.lans[lan].server.copy_taken();
             return;
         }
-        let source = self.location(place, session, lan, from);
-        match verdict {
-            ArpVerdict::Unicast { to, .. } => {
-                let slot = self.lans[lan].server.slot_of(to);
-                match slot.map(|slot| self.lans[lan].server.decide_unicast(now, from, slot)) {
-                    Some(Verdict::Unicast { to, .. }) => {
-                        self.forward_arp(now, session, lan, to, header, &source, frame);
-                    }
-                    Some(_) => {}
-                    None => {
-                        self.lans[lan].server.drop(DropReason::UnknownDestination);
-                    }
-                }
-            }
-            _ => {
-                let mut receivers = 0;
-                for slot in 0..self.lans[lan].routes.len() {
-                    let to = MemberSlot(slot as u16);
-                    if to != from && self.lans[lan].routes[slot].session.is_some() {
-                        receivers += 1;
-                        self.forward_arp(now, session, lan, to, header, &source, frame);
-                    }
-                }
-                self.lans[lan].server.cloned(receivers);
+        let ArpVerdict::Unicast { to, .. } = verdict else {
+            self.to_others(lan, from, |control, to| control.forward_arp(now, session, inbound, to, frame));
+            return;
+        };
+        let slot = self.lans[lan].server.slot_of(to);
+        match slot.map(|slot| self.lans[lan].server.decide_unicast(now, from, slot)) {
+            Some(Verdict::Unicast { to, .. }) => self.forward_arp(now, session, inbound, to, frame),
+            Some(_) => {}
+            None => {
+                self.lans[lan].server.drop(DropReason::UnknownDestination);
             }
         }
     }
@@ -275,49 +238,37 @@ impl ControlNode {
     //= spec/arp.md#locations
     //# The control node MUST write the sender's location, as it knows it, into the header of every ARP and ND message
     //# that it passes on.
-    #[expect(clippy::too_many_arguments, reason = "as above")]
     fn forward_arp(
         &mut self,
         now: Instant,
         session: &mut Session,
-        lan: usize,
+        inbound: &Inbound<'_>,
         to: MemberSlot,
-        header: &FrameHeader,
-        source: &Location,
         frame: &[u8],
     ) {
-        let route = self.lans[lan].routes[usize::from(to.0)];
-        let target = Location {
-            cabinet: self.config.cabinet,
-            node: route.node,
-            vif: route.vif,
-            lan: self.lans[lan].server.id(),
-            ..Location::default()
-        };
+        let (source, target) = (self.location(inbound.lan, inbound.from), self.location(inbound.lan, to));
+        let route = self.lans[inbound.lan].routes[usize::from(to.0)];
         let header = FrameHeader {
             kind: FrameKind::Arp,
-            flags: header.flags | FrameHeader::ARP_LOCAL,
+            flags: inbound.header.flags | FrameHeader::ARP_LOCAL,
             destination_vif: route.vif,
-            ..*header
+            ..inbound.header
         };
-        let octets = header.emit_arp(source, &target, frame.len());
+        let octets = header.emit_arp(&source, &target, frame.len());
         let parts = [Part::Private(&octets), Part::Private(frame)];
-        self.send(now, session, lan, to, route.arp, frame.len(), &parts);
+        self.send(now, session, (inbound.lan, to), route.arp, frame.len(), &parts);
     }
 
-    pub(super) fn location(
-        &self,
-        _place: usize,
-        session: &Session,
-        lan: usize,
-        slot: MemberSlot,
-    ) -> Location {
+    /// Where a member is. Its direct RVI is not told here: grants are.
+    fn location(&self, lan: usize, slot: MemberSlot) -> Location {
+        let member = self.lans[lan].member_config(slot);
+        let process = self.lans[lan].server.member(slot).and_then(|member| member.process);
         Location {
             cabinet: self.config.cabinet,
-            node: session.node,
-            vif: self.lans[lan].member_config(slot).vif,
+            node: member.node,
+            vif: member.vif,
             lan: self.lans[lan].server.id(),
-            generation: session.process.0,
+            generation: process.unwrap_or_default().0,
             ..Location::default()
         }
     }

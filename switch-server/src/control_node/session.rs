@@ -51,6 +51,8 @@ impl ChannelUse {
 pub(super) struct Session {
     pub node: NodeNumber,
     pub process: ProcessId,
+    /// Where this session stands among the others, also while it is taken out.
+    pub place: usize,
     pub association: Association,
     pub stage: Stage,
     /// Names this session where others hold frames on its account.
@@ -67,10 +69,17 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub fn new(now: Instant, node: NodeNumber, process: ProcessId, charge: u32, seed: u64) -> Self {
+    pub fn new(
+        now: Instant,
+        (node, process): (NodeNumber, ProcessId),
+        place: usize,
+        charge: u32,
+        seed: u64,
+    ) -> Self {
         Self {
             node,
             process,
+            place,
             association: Association::new(&AssociationConfig {
                 scheduler: Scheduler::Failover,
                 seed,
