@@ -205,6 +205,8 @@ impl Node {
         leg: LegNumber,
         shm: ShmLeg,
     ) {
+        // A leg of the same name that had hung up is replaced: what it held is sent again by its sender.
+        self.gone.retain(|gone| *gone != GoneLeg { peer, process: peer_process, leg });
         match peer {
             PeerId::ControlNode(index) => self.control_leg_up(now, index, peer_process, leg, shm),
             PeerId::Node(node) => self.direct_leg_up(now, node, peer_process, leg, shm),

@@ -238,14 +238,24 @@ impl ControlNode {
         leg: LegNumber,
         shm: ShmLeg,
     ) {
-        let place = match self.session_of(node, process) {
-            Some(place) => place,
-            None => self.open_session(now, node, process),
-        };
+        let mut known = self.session_of(node, process);
+        if let Some(place) = known.filter(|&place| self.has_only_leg(place, leg)) {
+            // The node has lost its only leg and begun a new session before the hang-up was seen here.
+            self.session_over(now, place);
+            known = None;
+        }
+        let place = known.unwrap_or_else(|| self.open_session(now, node, process));
         if let Some(session) = &mut self.sessions[place] {
             session.handle_leg_up(now, leg, shm);
         }
         self.introduce_late(node, leg);
+    }
+
+    fn has_only_leg(&self, place: usize, leg: LegNumber) -> bool {
+        let Some(session) = &self.sessions[place] else { return false };
+        let mut legs = session.association.legs().filter(|status| !session.gone.contains(&status.number));
+        let only = legs.next().is_none_or(|status| status.number == leg) && legs.next().is_none();
+        only && session.stage != session::Stage::Ended
     }
 
     /// The other end of a leg has hung up. What it published before is still taken, by the next

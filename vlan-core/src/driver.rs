@@ -329,7 +329,7 @@ impl Driver {
             let Some(slot) = self.find_peer(header.origin, header.origin_vif) else {
                 return self.refuse(DropReason::NotMember);
             };
-            match self.peers[usize::from(slot.0)].take_numbered(header.boot, header.bseq) {
+            match self.peers[usize::from(slot.0)].take_numbered(header) {
                 WindowVerdict::New => {}
                 WindowVerdict::Duplicate => return self.refuse(DropReason::Duplicate),
                 WindowVerdict::TooOld => return self.refuse(DropReason::OutOfWindow),
@@ -372,8 +372,7 @@ impl Driver {
             FrameKind::Relay if header.boot != self.peers[usize::from(slot.0)].process.boot_tag() => {
                 self.refuse(DropReason::StaleBoot)
             }
-            FrameKind::Relay => match self.peers[usize::from(slot.0)].take_numbered(header.boot, header.bseq)
-            {
+            FrameKind::Relay => match self.peers[usize::from(slot.0)].take_numbered(header) {
                 WindowVerdict::New => Ingress::Deliver(header.vnet),
                 WindowVerdict::Duplicate => self.refuse(DropReason::Duplicate),
                 WindowVerdict::TooOld => self.refuse(DropReason::OutOfWindow),
@@ -481,8 +480,14 @@ impl Driver {
     /// The direct association is closing: hold frames for the peer until it has.
     pub fn handle_direct_closing(&mut self, slot: PeerSlot) {
         let peer = &mut self.peers[usize::from(slot.0)];
-        if peer.path != Path::Relay {
-            peer.path = Path::Closing;
+        match peer.path {
+            Path::Direct => peer.path = Path::Closing,
+            // Nothing has gone by the direct RVI yet.
+            Path::Barrier { .. } => {
+                peer.path = Path::Relay;
+                self.released.push(slot);
+            }
+            Path::Relay | Path::Closing => {}
         }
     }
 
@@ -495,6 +500,13 @@ impl Driver {
         let id = self.next_barrier;
         let peer = &mut self.peers[usize::from(slot.0)];
         if peer.direct.is_none() || peer.path == Path::Direct {
+            return;
+        }
+        if peer.path == Path::Closing {
+            // A leg came back before the association ended: it still holds frames for the peer, and goes on
+            // with them first. By relay, newer ones would overtake them.
+            peer.path = Path::Direct;
+            self.released.push(slot);
             return;
         }
         peer.relay_idle_since = None;

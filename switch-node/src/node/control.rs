@@ -62,7 +62,13 @@ pub(super) struct ControlLink {
     pub resend: VecDeque<Vec<u8>>,
     pub heard: Instant,
     heartbeat: Heartbeat,
+    /// When a registration that has not been answered is given up.
+    register_until: Option<Instant>,
 }
+
+/// How long a registration may take. One that is lost, because the control node still took the new legs for
+/// those of the session before, is given up with its legs and begun again.
+const REGISTER_WAIT: Duration = Duration::from_secs(1);
 
 /// Heartbeats on one association (S54).
 #[derive(Clone, Copy, Debug, Default)]
@@ -119,6 +125,7 @@ impl ControlLink {
             resend: VecDeque::new(),
             heard: Instant::ZERO,
             heartbeat: Heartbeat::default(),
+            register_until: None,
         }
     }
 
@@ -168,7 +175,8 @@ impl ControlLink {
 
     pub fn poll_timeout(&self) -> Option<Instant> {
         let legs = self.legs.iter().filter_map(|(_, state)| state.due());
-        legs.chain(self.association.poll_timeout()).chain(self.heartbeat.poll_timeout()).min()
+        let timers = legs.chain(self.association.poll_timeout()).chain(self.register_until);
+        timers.chain(self.heartbeat.poll_timeout()).min()
     }
 }
 
@@ -188,6 +196,16 @@ impl Node {
                     self.outputs.push_back(Output::Connect { control_node: index as u8, leg: *leg });
                 }
             }
+            if link.register_until.is_some_and(|until| until <= now) {
+                link.register_until = None;
+                let process = link.process.unwrap_or_default();
+                let up: Vec<LegNumber> = link.association.legs().map(|leg| leg.number).collect();
+                for leg in up {
+                    self.outputs.push_back(Output::CloseLeg { peer, process, leg });
+                    self.handle_leg_gone(now, peer, process, leg);
+                }
+            }
+            let link = &mut self.control[index];
             if let Some((heartbeat, silent)) = link.heartbeat.due(now, link.heard) {
                 self.send_control(now, index, &heartbeat);
                 if silent {
@@ -222,6 +240,7 @@ impl Node {
         self.log(NodeEvent::LegUp { peer, leg });
         if self.control[place].stage == Stage::Down {
             self.control[place].stage = Stage::Registering;
+            self.control[place].register_until = Some(now + REGISTER_WAIT);
             self.control[place].heartbeat.start(now);
             let register = self.register_message();
             self.send_control(now, place, &register);
@@ -254,9 +273,11 @@ impl Node {
         let seed = self.random.next_u64();
         let link = &mut self.control[place];
         link.stage = Stage::Down;
+        link.register_until = None;
         link.process = None;
         link.heartbeat.stop();
-        let resend = &mut link.resend;
+        // In front of what waits: it was sent before.
+        let mut resend = VecDeque::new();
         link.association.drain_unsent(&mut |_, octets, _| {
             if FrameHeader::parse(octets, octets.len()).is_ok() {
                 let mut octets = octets.to_vec();
@@ -264,6 +285,8 @@ impl Node {
                 resend.push_back(octets);
             }
         });
+        resend.append(&mut link.resend);
+        link.resend = resend;
         link.association = association(Scheduler::Failover, seed);
         link.vif_by_channel = [VifNumber(0); 256];
         if was_attached {
@@ -323,6 +346,7 @@ impl Node {
                 self.log(NodeEvent::Attached { control_node: index as u8, epoch });
             }
             Ok(ControlMessage::Refused { reason }) => {
+                self.control[index].register_until = None;
                 self.log(NodeEvent::Refused { control_node: index as u8, reason });
             }
             Ok(ControlMessage::Fenced) => self.outputs.push_back(Output::Fenced),
@@ -409,6 +433,7 @@ impl Node {
             self.remove_interface(vif);
         }
         self.control[index].stage = Stage::Attached;
+        self.control[index].register_until = None;
         self.drained_early.clear();
         let mut binds = Vec::new();
         for interface in self.interfaces.iter().flatten() {

@@ -5,9 +5,10 @@ use alloc::vec::Vec;
 
 use rvi::{Association, LegEnd, Part, Scheduler, ShmLeg, Unsent};
 use vlan_core::driver::{InBand, Path, PeerSlot};
+use vlan_core::ethernet::flow_hash;
 use vlan_core::limits::DIRECT_IDLE;
 use vlan_core::wire::control::{ControlMessage, Grant};
-use vlan_core::wire::frame::{FrameHeader, FrameKind};
+use vlan_core::wire::frame::{FRAME_HEADER_LEN, FrameHeader, FrameKind};
 use vlan_core::wire::tlv::TlvError;
 use vlan_core::{
     Channel, DropReason, Instant, LanId, LegNumber, MacAddress, NodeNumber, ProcessId, RviNumber, VifNumber,
@@ -103,11 +104,18 @@ impl Node {
     // --- grants and legs ------------------------------------------------------------------------------------
 
     pub(super) fn handle_grant(&mut self, now: Instant, grant: &Grant) {
-        let driver_knows = self.interface_mut(grant.own_vif).and_then(|interface| {
-            (interface.driver.lan() == grant.lan).then(|| interface.driver.handle_grant(grant)).flatten()
+        let is_known = self.interface(grant.own_vif).is_some_and(|interface| {
+            let mut peers = interface.driver.peers().iter();
+            interface.driver.lan() == grant.lan
+                && peers.any(|peer| peer.node == grant.peer && peer.vif == grant.peer_vif)
         });
-        let Some(slot) = driver_knows else { return };
+        if !is_known {
+            return;
+        }
+        // First: an association with an earlier process ends here, and its grants with it.
         let place = self.direct_for(now, grant.peer, grant.peer_process);
+        let driver = self.interface_mut(grant.own_vif).map(|interface| &mut interface.driver);
+        let Some(slot) = driver.and_then(|driver| driver.handle_grant(grant)) else { return };
         let Some(link) = &mut self.direct[place] else { return };
         link.add(DirectRvi {
             number: grant.rvi,
@@ -270,7 +278,8 @@ impl Node {
         link.association.drain_unsent(&mut |channel, octets, unsent| {
             let Some(rvi) = rvis.get(usize::from(by_channel[usize::from(channel.0)])) else { return };
             let Ok(header) = FrameHeader::parse(octets, octets.len()) else { return };
-            if died && matches!(unsent, Unsent::Ring { .. }) {
+            let taken_maybe = matches!(unsent, Unsent::Ring { maybe_taken: true });
+            if taken_maybe || died && matches!(unsent, Unsent::Ring { .. }) {
                 lost += 1;
                 returned.push((*rvi, None));
             } else {
@@ -297,7 +306,7 @@ impl Node {
         let peer = link.node;
         self.log(NodeEvent::DirectEnded { peer, died, returned: count, lost });
         if let Some(index) = self.attached() {
-            self.send_control(now, index, &ControlMessage::DirectLost { peer });
+            self.send_control(now, index, &ControlMessage::DirectLost { peer, process: link.process });
         }
         self.flush_held(now);
     }
@@ -458,17 +467,20 @@ impl Node {
         let (node, mac, direct) = (peer.node, peer.mac, peer.direct);
         let (true, Some(direct)) = (waits, direct) else { return };
         let Some(place) = self.direct_to(node) else { return };
+        let seed = self.config.seed;
         for control in &mut self.control {
             let Some(link) = &mut self.direct[place] else { return };
             let mut full = false;
             control.resend.retain(|octets| {
                 let ours = is_relayed_to(octets, vif, mac);
+                // The lane that the flow's next frames take.
+                let flow = octets.get(FRAME_HEADER_LEN..).map_or(0, |frame| flow_hash(seed, frame));
                 // Once one finds no room the later ones wait as well, or they would overtake it.
                 full |= ours
                     && (full
                         || link
                             .association
-                            .send(now, direct.channel, 0, 0, &[Part::Private(octets)])
+                            .send(now, direct.channel, flow, 0, &[Part::Private(octets)])
                             .is_err());
                 !ours || full
             });

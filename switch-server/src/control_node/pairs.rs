@@ -252,31 +252,31 @@ impl ControlNode {
         }
     }
 
-    /// A node says that its direct association with `peer` is over. When both have, the pair may have another.
+    /// A node says that its direct association with a process of `peer` is over. When both ends have, the pair
+    /// may have another; an end that still believes in it is told.
     pub(super) fn direct_lost(
         &mut self,
         now: Instant,
-        node: NodeNumber,
-        process: ProcessId,
-        peer: NodeNumber,
+        (node, process): (NodeNumber, ProcessId),
+        (peer, peer_process): (NodeNumber, ProcessId),
     ) {
         let (key, end) = key(node, peer);
         let Some(pair) = self.pairs.pairs.get_mut(&key) else { return };
-        if pair.processes[end] != process {
+        if pair.processes != order(end, process, peer_process) {
             return;
         }
-        let mut ending = match pair.state {
-            PairState::Ending { done, .. } => done,
-            _ => [false; 2],
+        let (mut done, until, told) = match pair.state {
+            PairState::Ending { done, until } => (done, until, true),
+            _ => ([false; 2], now + END_WAIT, false),
         };
-        ending[end] = true;
-        if ending == [true; 2] {
+        done[end] = true;
+        let rvi = pair.rvis.first().map_or(RviNumber(0), |rvi| rvi.number);
+        pair.state = PairState::Ending { done, until };
+        if done == [true; 2] {
             self.pairs.pairs.remove(&key);
-        } else if let PairState::Ending { until, .. } = pair.state {
-            pair.state = PairState::Ending { done: ending, until };
-        } else {
-            // Lost of itself: the other end will find out within the same time.
-            pair.state = PairState::Ending { done: ending, until: now + END_WAIT };
+        } else if !told {
+            let reason = RevokeReason::Mismatch;
+            self.send_to_node(now, peer, &ControlMessage::Revoke { rvi, peer: node, reason });
         }
     }
 
@@ -329,7 +329,7 @@ impl ControlNode {
     fn adopt_one(
         &mut self,
         now: Instant,
-        session: &Session,
+        session: &mut Session,
         direct: &HeldDirect,
         key: PairKey,
         end: usize,
@@ -377,7 +377,17 @@ impl ControlNode {
                 pair.state = PairState::Granted;
             }
         }
+        self.cut_adopted_legs(now, session, direct.peer, key);
         true
+    }
+
+    /// Legs of an adopted pair that the administrator cut before its ends registered.
+    fn cut_adopted_legs(&mut self, now: Instant, session: &mut Session, peer: NodeNumber, key: PairKey) {
+        let legs: Vec<LegNumber> =
+            self.pairs.cuts.iter().filter(|cut| cut.0 == key).filter_map(|cut| cut.1).collect();
+        for leg in legs {
+            session.send_control(now, &ControlMessage::LegCut { peer, leg: leg.0 });
+        }
     }
 
     // --- drills ---------------------------------------------------------------------------------------------

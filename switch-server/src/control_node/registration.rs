@@ -51,7 +51,9 @@ impl ControlNode {
                 }
             }
             ControlMessage::DirectIdle { rvi } => self.direct_idle(now, session, rvi),
-            ControlMessage::DirectLost { peer } => self.direct_lost(now, session.node, session.process, peer),
+            ControlMessage::DirectLost { peer, process } => {
+                self.direct_lost(now, (session.node, session.process), (peer, process));
+            }
             ControlMessage::Report { id, last, items } => {
                 if !session.add_report(items) {
                     self.log(ControlNodeEvent::BadControlMessage { node: session.node });
@@ -272,7 +274,7 @@ impl ControlNode {
     }
 
     /// The last leg of a session has gone: the node's process has ended, or lost this control node.
-    fn session_over(&mut self, now: Instant, place: usize) {
+    pub(super) fn session_over(&mut self, now: Instant, place: usize) {
         self.detach_all(now, place);
         let Some(mut session) = self.sessions[place].take() else { return };
         self.return_unsent(&mut session);
@@ -287,6 +289,17 @@ impl ControlNode {
         let mut charges = Vec::new();
         let mut lost = Vec::new();
         let by_channel = session.by_channel;
+        // What its association has still to tell goes with it, but the accounts must not.
+        while let Some(event) = session.association.poll_event() {
+            match event {
+                rvi::AssociationEvent::ParkedSent { charge } => charges.push(charge),
+                rvi::AssociationEvent::ParkedExpired { charge, channel, .. } => {
+                    charges.push(charge);
+                    lost.extend(by_channel[usize::from(channel.0)].lan());
+                }
+                _ => {}
+            }
+        }
         session.association.drain_unsent(&mut |channel, octets, unsent| {
             if let rvi::Unsent::Parked { charge } = unsent {
                 charges.push(charge);

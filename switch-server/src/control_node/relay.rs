@@ -108,7 +108,7 @@ impl ControlNode {
             //= spec/server.md#group-frames
             //# The server MUST give a group frame once to every attached member of the LAN but its sender.
             Verdict::Group => {
-                self.to_others(lan, from, |control, to| control.forward(now, session, inbound, to))
+                self.give_others(lan, from, |control, to| control.forward(now, session, inbound, to))
             }
             Verdict::Arp => self.handle_arp(now, session, inbound),
             Verdict::Drop(_) => {}
@@ -116,7 +116,7 @@ impl ControlNode {
     }
 
     /// Does something for each attached member of a LAN but one, and counts the copies.
-    fn to_others(&mut self, lan: usize, from: MemberSlot, mut give: impl FnMut(&mut Self, MemberSlot)) {
+    fn give_others(&mut self, lan: usize, from: MemberSlot, mut give: impl FnMut(&mut Self, MemberSlot)) {
         let mut receivers = 0;
         for slot in 0..self.lans[lan].routes.len() {
             let to = MemberSlot(slot as u16);
@@ -222,7 +222,7 @@ impl ControlNode {
             return;
         }
         let ArpVerdict::Unicast { to, .. } = verdict else {
-            self.to_others(lan, from, |control, to| control.forward_arp(now, session, inbound, to, frame));
+            self.give_others(lan, from, |control, to| control.forward_arp(now, session, inbound, to, frame));
             return;
         };
         let slot = self.lans[lan].server.slot_of(to);

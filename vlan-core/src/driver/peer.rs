@@ -7,6 +7,7 @@ use crate::limits::BSEQ_WINDOW;
 use crate::time::Instant;
 use crate::window::{Window, WindowVerdict};
 use crate::wire::control::{Grant, MemberNotice};
+use crate::wire::frame::{FrameHeader, FrameKind};
 
 /// How long frames for a peer are held for the echo of a barrier. Two relay hops take some tens of
 /// microseconds; 20 ms leaves room for a late pump and stays under the 50 ms after which frames expire.
@@ -63,6 +64,8 @@ pub struct Peer {
     pub(super) relay_idle_since: Option<Instant>,
     /// Its numbered frames seen so far, and in which of its lives.
     window: Option<(BootTag, Window)>,
+    /// The newest number seen of relayed and of group frames.
+    newest: [Option<u32>; 2],
 }
 
 impl Peer {
@@ -77,6 +80,7 @@ impl Peer {
             direct: None,
             relay_idle_since: None,
             window: None,
+            newest: [None; 2],
         }
     }
 
@@ -91,16 +95,32 @@ impl Peer {
         self.direct = Some(Direct { rvi: grant.rvi, channel: grant.channel });
     }
 
-    /// Takes numbered frame `bseq` of the life `boot` if it is new. A new life starts a new numbering: the
-    /// control node vouches for the tag, and frames of one origin come in the order of its lives.
+    /// Takes a numbered frame if it is new. A new life starts a new numbering: the control node vouches for the
+    /// tag, and frames of one origin come in the order of its lives.
+    ///
+    /// A frame sent again that is older than what came of its kind is late: the lost control node went on
+    /// without it (it expired there, or found a queue full, and is counted), so it must not come after all.
     #[inline]
-    pub(super) fn take_numbered(&mut self, boot: BootTag, bseq: u32) -> WindowVerdict {
-        match &mut self.window {
-            Some((known, window)) if *known == boot => window.insert(bseq),
-            window => {
-                let (_, window) = window.insert((boot, Window::new(BSEQ_WINDOW, bseq)));
-                window.insert(bseq)
+    pub(super) fn take_numbered(&mut self, header: &FrameHeader) -> WindowVerdict {
+        let (boot, bseq) = (header.boot, header.bseq);
+        if self.window.as_ref().is_none_or(|(known, _)| *known != boot) {
+            self.window = Some((boot, Window::new(BSEQ_WINDOW, bseq)));
+            self.newest = [None; 2];
+        }
+        let newest = match header.kind {
+            FrameKind::Relay => Some(&mut self.newest[0]),
+            FrameKind::Group => Some(&mut self.newest[1]),
+            FrameKind::Unicast | FrameKind::Arp => None,
+        };
+        if let Some(newest) = newest {
+            let is_older = newest.is_some_and(|newest| (bseq.wrapping_sub(newest) as i32) < 0);
+            if is_older && header.flags & FrameHeader::RESENT != 0 {
+                return WindowVerdict::Duplicate;
+            }
+            if !is_older {
+                *newest = Some(bseq);
             }
         }
+        self.window.as_mut().map_or(WindowVerdict::New, |(_, window)| window.insert(bseq))
     }
 }

@@ -258,6 +258,8 @@ pub enum ControlMessage {
     DirectLost {
         /// The node at the other end.
         peer: NodeNumber,
+        /// The process that was there.
+        process: ProcessId,
     },
     /// On a relay channel: everything that the origin sent to this destination before is ahead of this
     /// message (amendment 20).
@@ -380,7 +382,7 @@ impl ControlMessage {
             Self::Revoked { rvi } => w.u32(rvi.0).kind(REVOKED),
             Self::LegCut { peer, leg } => w.u16(peer.0).u8(*leg).kind(LEG_CUT),
             Self::DirectIdle { rvi } => w.u32(rvi.0).kind(DIRECT_IDLE),
-            Self::DirectLost { peer } => w.u16(peer.0).kind(DIRECT_LOST),
+            Self::DirectLost { peer, process } => w.u16(peer.0).u64(process.0).kind(DIRECT_LOST),
             Self::Barrier { lan, origin, origin_vif, destination, destination_vif, boot, id } => {
                 w.u16(lan.0).u16(origin.0).u16(origin_vif.0).u16(destination.0).u16(destination_vif.0);
                 w.u16(boot.0).u32(*id).kind(BARRIER)
@@ -490,7 +492,7 @@ impl ControlMessage {
             REVOKED => Self::Revoked { rvi: RviNumber(r.u32()?) },
             LEG_CUT => Self::LegCut { peer: NodeNumber(r.u16()?), leg: r.u8()? },
             DIRECT_IDLE => Self::DirectIdle { rvi: RviNumber(r.u32()?) },
-            DIRECT_LOST => Self::DirectLost { peer: NodeNumber(r.u16()?) },
+            DIRECT_LOST => Self::DirectLost { peer: NodeNumber(r.u16()?), process: ProcessId(r.u64()?) },
             BARRIER => Self::Barrier {
                 lan: LanId(r.u16()?),
                 origin: NodeNumber(r.u16()?),
@@ -698,7 +700,7 @@ mod tests {
             ControlMessage::Revoked { rvi: RviNumber(7) },
             ControlMessage::LegCut { peer: NodeNumber(2), leg: 1 },
             ControlMessage::DirectIdle { rvi: RviNumber(7) },
-            ControlMessage::DirectLost { peer: NodeNumber(2) },
+            ControlMessage::DirectLost { peer: NodeNumber(2), process: ProcessId(8) },
             ControlMessage::Barrier {
                 lan: LanId(10),
                 origin: NodeNumber(1),
