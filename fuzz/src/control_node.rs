@@ -440,7 +440,7 @@ fn control_message(script: &mut Script<'_>, node: NodeNumber) -> Option<ControlM
         1 | 2 => ControlMessage::Bind { vif, address: InterfaceAddress { address, prefix: 24 } },
         3 => ControlMessage::Unbind { vif, address },
         4 => ControlMessage::DirectIdle { rvi },
-        5 => ControlMessage::DirectLost { peer },
+        5 => ControlMessage::DirectLost { peer, process: ProcessId(u64::from(peer.0)) },
         6 => ControlMessage::Revoked { rvi },
         7 => ControlMessage::Report {
             id: 1,
