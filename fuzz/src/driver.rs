@@ -29,6 +29,8 @@ struct Model {
     waiting: [Option<u32>; PEERS_MAX],
     /// Slots whose traffic may go direct.
     direct: [bool; PEERS_MAX],
+    /// For each slot: it was direct and is closing.
+    closing: [bool; PEERS_MAX],
     /// Slots with frames on hold.
     held: [u64; PEERS_MAX],
     /// For each slot: the life of the peer and which of its numbered frames were delivered in it.
@@ -89,13 +91,21 @@ fn step(script: &mut Script<'_>, driver: &mut Driver, model: &mut Model) -> Opti
         3 => direct_up(script, driver, model)?,
         4 => {
             let slot = known_slot(script, driver)?;
+            let was_direct = driver.peer(slot)?.path == Path::Direct;
             driver.handle_direct_closing(slot);
             stop_direct(model, slot);
+            // Passed its barrier before: a leg that comes back resumes it without another.
+            if let Some(closing) = model.closing.get_mut(usize::from(slot.0)) {
+                *closing |= was_direct;
+            }
         }
         5 => {
             let slot = known_slot(script, driver)?;
             driver.handle_direct_gone(slot);
             stop_direct(model, slot);
+            if let Some(closing) = model.closing.get_mut(usize::from(slot.0)) {
+                *closing = false;
+            }
         }
         6 => driver.handle_barrier(node(script)?, vif(script)?, script.u32()?),
         7 => {
@@ -148,6 +158,10 @@ fn direct_up(script: &mut Script<'_>, driver: &mut Driver, model: &mut Model) ->
     let waits_already = driver.peer(slot)?.direct.is_none();
     driver.handle_direct_up(model.now, slot, relay_up);
     let place = usize::from(slot.0);
+    if place < PEERS_MAX && !waits_already && std::mem::take(&mut model.closing[place]) {
+        model.direct[place] = true;
+        return Some(());
+    }
     if place < PEERS_MAX && !waits_already && !model.direct[place] {
         model.waiting[place] = Some(if relay_up { last_barrier(driver) } else { 0 });
     }
