@@ -19,6 +19,7 @@ pub mod association;
 #[cfg(feature = "std")]
 pub mod host;
 pub mod message;
+pub mod packet;
 pub mod region;
 pub mod ring;
 pub mod shm_leg;
