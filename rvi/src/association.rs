@@ -9,6 +9,7 @@ mod channel;
 mod flush;
 mod leg;
 mod moving;
+mod packets;
 mod park;
 mod receive;
 mod route;
@@ -21,6 +22,7 @@ pub use types::{
     Sent, Unsent,
 };
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
@@ -28,6 +30,7 @@ use vlan_core::limits::{CONTROL_MESSAGE_LEN_MAX, FABRICS_MAX, MESSAGE_LEN_MAX};
 use vlan_core::{Channel, Instant, LegNumber};
 
 use crate::message::Part;
+use crate::packet::endpoint::PacketEndpoint;
 use crate::ring::slot::LANES;
 use crate::ring::{PushError, SlotMeta};
 
@@ -78,6 +81,8 @@ pub struct Association {
     /// A message was refused for want of room since the last sleep.
     refused: bool,
     events: VecDeque<AssociationEvent>,
+    /// The legs that leave the host.
+    packets: Option<Box<PacketEndpoint>>,
     /// For messages that are sent again.
     spare: Vec<u8>,
 }
@@ -107,6 +112,7 @@ impl Association {
             doorbells: 0,
             refused: false,
             events: VecDeque::with_capacity(16),
+            packets: None,
             spare: Vec::new(),
         };
         association.open_channel(Channel::CONTROL);
@@ -116,7 +122,7 @@ impl Association {
     /// True when a leg carries messages, or at least holds them until its peer goes on.
     #[must_use]
     pub fn is_up(&self) -> bool {
-        self.legs.iter().flatten().any(|leg| leg.state != LegState::Leaving)
+        self.legs.iter().flatten().any(|leg| leg.state != LegState::Leaving) || self.has_packets_up()
     }
 
     /// The legs in use.
@@ -218,7 +224,9 @@ impl Association {
     #[inline]
     fn push_data(&mut self, channel: Channel, lane: u16, len: usize, parts: &[Part<'_>]) -> bool {
         let index = self.route.leg(lane);
-        let Some(Some(leg)) = self.legs.get_mut(index) else { return false };
+        let Some(Some(leg)) = self.legs.get_mut(index) else {
+            return self.push_packet(index, channel, lane, parts);
+        };
         let Some(state) = self.channels.get_mut(usize::from(channel.0)) else { return false };
         if !state.has_number() {
             self.mark(channel);
@@ -277,7 +285,9 @@ impl Association {
     /// Puts a control message into the ring of the control leg. False when it does not go in now.
     fn push_control(&mut self, message: &[u8]) -> bool {
         let index = self.route.control_leg();
-        let Some(Some(leg)) = self.legs.get_mut(index) else { return false };
+        let Some(Some(leg)) = self.legs.get_mut(index) else {
+            return self.push_packet(index, Channel::CONTROL, 0, &[Part::Private(message)]);
+        };
         let state = &mut self.channels[usize::from(Channel::CONTROL.0)];
         if !state.has_number() {
             self.mark(Channel::CONTROL);
@@ -398,6 +408,7 @@ impl Association {
             && self.control_queue.is_empty()
             && self.sources.is_empty()
             && self.legs.iter().flatten().all(Leg::is_settled)
+            && self.packets.as_ref().is_none_or(|packets| packets.is_drained())
     }
 
     /// True when messages are pending and no leg's peer has taken any for 10 ms.

@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code, reason = "octets in memory that a peer may write")]
 
+use alloc::vec::Vec;
 use core::fmt;
 
 use vlan_core::limits::PRIVATE_HEAD_LEN;
@@ -56,11 +57,13 @@ const SLOT_FIELDS: usize = SLOT_BODY;
 pub struct Scratch {
     pub(crate) octets: [u8; SLOT_FIELDS + PRIVATE_HEAD_LEN + SLOT_LEN],
     keep: Option<Region>,
+    /// A message that came in packets.
+    packet: Vec<u8>,
 }
 
 impl Default for Scratch {
     fn default() -> Self {
-        Self { octets: [0; SLOT_FIELDS + PRIVATE_HEAD_LEN + SLOT_LEN], keep: None }
+        Self { octets: [0; SLOT_FIELDS + PRIVATE_HEAD_LEN + SLOT_LEN], keep: None, packet: Vec::new() }
     }
 }
 
@@ -92,6 +95,14 @@ impl Scratch {
         };
         let head = &self.octets[SLOT_FIELDS..SLOT_FIELDS + len.min(PRIVATE_HEAD_LEN)];
         (head, shared)
+    }
+
+    /// Copies a message of our own memory, split as one in shared memory is.
+    pub(crate) fn split_private(&mut self, message: &[u8]) -> (&[u8], SharedOctets<'_>) {
+        self.packet.clear();
+        self.packet.extend_from_slice(message);
+        let (head, rest) = self.packet.split_at(message.len().min(PRIVATE_HEAD_LEN));
+        (head, SharedOctets::private(rest))
     }
 }
 

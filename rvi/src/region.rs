@@ -236,7 +236,13 @@ pub struct SharedOctets<'a> {
     _memory: PhantomData<&'a Region>,
 }
 
-impl SharedOctets<'_> {
+impl<'a> SharedOctets<'a> {
+    /// Octets that nobody else can write, where octets of a peer could stand as well.
+    #[must_use]
+    pub const fn private(octets: &'a [u8]) -> Self {
+        Self { start: octets.as_ptr(), len: octets.len(), _memory: PhantomData }
+    }
+
     /// No octets.
     #[must_use]
     pub const fn empty() -> Self {

@@ -65,6 +65,26 @@ impl Window {
         self.next
     }
 
+    /// True when `number` was seen, or lies so far behind the newest that it must have been.
+    #[must_use]
+    pub fn contains(&self, number: u32) -> bool {
+        let behind = self.next.wrapping_sub(number);
+        let is_ahead = behind == 0 || behind > 1 << 31;
+        !is_ahead && (behind > self.words.len() as u32 * 64 || self.is_set(number))
+    }
+
+    /// The first number from `from` on that was not seen.
+    #[must_use]
+    pub fn first_missing(&self, from: u32) -> u32 {
+        let bits = self.words.len() as u32 * 64;
+        let behind = self.next.wrapping_sub(from);
+        let mut number = if behind > bits && behind < 1 << 31 { self.next.wrapping_sub(bits) } else { from };
+        while number != self.next && self.contains(number) {
+            number = number.wrapping_add(1);
+        }
+        number
+    }
+
     fn clear_from_next(&mut self, count: u32) {
         for i in 0..count {
             let number = self.next.wrapping_add(i);

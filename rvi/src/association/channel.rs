@@ -22,12 +22,14 @@ pub(super) struct ChannelState {
     mark: u32,
     mark_pushed: [u64; LEGS],
     seen: Window,
+    /// Every message before this one has come; kept up only where packets bring some.
+    lowest: u32,
 }
 
 impl ChannelState {
     pub(super) fn new() -> Self {
         let seen = Window::new(MESSAGE_WINDOW, 0);
-        Self { open: false, next: 0, oldest: 0, mark: 0, mark_pushed: [0; LEGS], seen }
+        Self { open: false, next: 0, oldest: 0, mark: 0, mark_pushed: [0; LEGS], seen, lowest: 0 }
     }
 
     /// True when one more number may be given out.
@@ -71,5 +73,20 @@ impl ChannelState {
     #[inline]
     pub(super) fn is_new(&mut self, mseq: u32) -> bool {
         self.seen.insert(mseq) == WindowVerdict::New
+    }
+
+    /// True for a number that was seen before.
+    pub(super) fn has_seen(&self, mseq: u32) -> bool {
+        self.seen.contains(mseq)
+    }
+
+    /// Brings the lowest missing number up to date, after messages have come.
+    pub(super) fn find_lowest(&mut self) {
+        self.lowest = self.seen.first_missing(self.lowest);
+    }
+
+    /// The lowest number that has not come, and one past the highest that has.
+    pub(super) fn window(&self) -> (u32, u32) {
+        (self.lowest, self.seen.next())
     }
 }

@@ -6,7 +6,7 @@ use vlan_core::Channel;
 
 use super::Association;
 use crate::association::moving::{Source, SourceRing};
-use crate::association::route::{CONTROL_GROUP, Route};
+use crate::association::route::{CONTROL_GROUP, PACKETS, Route};
 use crate::association::types::AssociationEvent;
 use crate::message::Part;
 use crate::ring::{PushError, SlotMeta};
@@ -42,6 +42,12 @@ impl Association {
     fn end_waits(&mut self) {
         for group in 0..=CONTROL_GROUP {
             let Some(wait) = self.route.waits[group] else { continue };
+            if wait.leg == PACKETS {
+                if self.packets.as_ref().is_none_or(|packets| packets.is_drained()) {
+                    self.route.waits[group] = None;
+                }
+                continue;
+            }
             self.refresh(wait.leg);
             let Some(leg) = &self.legs[wait.leg] else { continue };
             let ring = if group == CONTROL_GROUP { &leg.shm.control_tx } else { &leg.shm.data_tx };
@@ -155,6 +161,9 @@ impl Association {
         meta: SlotMeta,
         octets: &[u8],
     ) -> Result<(), PushError> {
+        if index == PACKETS {
+            return self.push_packet_again(&meta, octets);
+        }
         let leg = self.legs.get_mut(index).and_then(Option::as_mut).ok_or(PushError::Full)?;
         let ring = if control { &mut leg.shm.control_tx } else { &mut leg.shm.data_tx };
         ring.push(meta, octets.len(), &[Part::Private(octets)])?;

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use vlan_core::{Channel, Instant, LegNumber};
 
 use super::{Association, LEGS, Leg};
-use crate::association::route::CONTROL_GROUP;
+use crate::association::route::{CONTROL_GROUP, PACKETS};
 use crate::association::types::{AssociationEvent, LegDownReason, LegEnd, LegState, Unsent};
 use crate::region::Region;
 use crate::ring::{Producer, RingFault};
@@ -264,12 +264,20 @@ impl Association {
     pub(super) fn spread(&mut self) {
         self.direct = false;
         let mut up = self.in_state(LegState::Up);
+        //= spec/rvi.md#packet-legs
+        //# Packet legs MUST carry messages only while no shared-memory leg is up.
+        if up.is_empty() && self.has_packets_up() {
+            up.push(PACKETS as u8);
+        }
         if up.is_empty() {
             self.take_back_stalled();
             up = self.in_state(LegState::Up);
         }
-        let legs = &self.legs;
+        let (legs, packets_drained) = (&self.legs, self.packets.as_ref().is_none_or(|p| p.is_drained()));
         self.route.spread(self.scheduler, &up, |index, group| {
+            if index == PACKETS {
+                return (!packets_drained).then_some(u64::MAX);
+            }
             let leg = legs[index].as_ref().filter(|leg| !leg.is_moved)?;
             let ring = if group == CONTROL_GROUP { &leg.shm.control_tx } else { &leg.shm.data_tx };
             (ring.pushed_taken() != ring.pushed()).then_some(ring.pushed())
@@ -344,6 +352,7 @@ impl Association {
             self.sources = sources;
         }
         self.sources.clear();
+        self.drain_packets(f);
         for message in core::mem::take(&mut self.control_queue) {
             f(Channel::CONTROL, &message, Unsent::Parked { charge: 0 });
         }

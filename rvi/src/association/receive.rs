@@ -39,7 +39,7 @@ impl Association {
     /// `None`: nothing now.
     #[inline]
     pub fn receive<'s>(&mut self, scratch: &'s mut Scratch) -> Option<Message<'s>> {
-        let (index, received) = self.take_next(scratch)?;
+        let Some((index, received)) = self.take_next(scratch) else { return self.receive_packet(scratch) };
         let leg = self.legs[index].as_ref()?;
         let len = received.fields.len as usize;
         let (head, rest) = scratch.split(&leg.shm.peer, received.rest, len);
@@ -137,6 +137,9 @@ impl Association {
         if !state.open {
             leg.refused += 1;
             return Taken::Dropped;
+        }
+        if self.packets.is_some() {
+            self.note_delivered(meta.channel, meta.mseq);
         }
         Taken::Message(received)
     }

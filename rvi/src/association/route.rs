@@ -7,6 +7,8 @@ use crate::association::types::Scheduler;
 pub(super) const GROUPS: usize = 4;
 /// The group of the control channel.
 pub(super) const CONTROL_GROUP: usize = GROUPS;
+/// The index that stands for all packet legs: the transport behind them chooses among its own.
+pub(super) const PACKETS: usize = LEGS;
 /// No leg.
 pub(super) const NONE: u8 = u8::MAX;
 
@@ -31,7 +33,7 @@ impl Route {
         Self { legs: [NONE; GROUPS + 1], waits: [None; GROUPS + 1] }
     }
 
-    /// Index of the leg that `lane` goes by; [`LEGS`] or more when there is none.
+    /// Index of the leg that `lane` goes by: [`PACKETS`] when it goes by packets, more when there is none.
     #[inline]
     pub(super) fn leg(&self, lane: u16) -> usize {
         self.legs[Self::group(lane)].into()
@@ -95,7 +97,7 @@ impl Route {
 
     /// Forgets that anything waits for `leg`: what it had is sent again.
     pub(super) fn forget(&mut self, leg: usize) {
-        debug_assert!(leg < LEGS);
+        debug_assert!(leg <= PACKETS);
         for wait in &mut self.waits {
             if wait.is_some_and(|w| w.leg == leg) {
                 *wait = None;

@@ -30,12 +30,20 @@ impl Association {
         let expiry = self.parked.front().map(|parked| Deadline::Expiry(parked.deadline));
         let watches =
             self.legs.iter().flatten().filter_map(|leg| leg.watch.map(|w| Deadline::Watch(w.deadline)));
-        watches.chain(expiry).map(Deadline::at).min()
+        let packets = self.packets.as_ref().and_then(|packets| packets.poll_timeout());
+        watches.chain(expiry).map(Deadline::at).chain(packets).min()
     }
 
-    /// Time has passed.
+    /// Time has passed. Probes of packet legs are sent without a limit: see [`Association::handle_timeout_with`].
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.handle_timeout_with(now, &mut || true);
+    }
+
+    /// Time has passed. Probes that nobody asked for are sent only as far as `probe_allowed` says so: a process has one
+    /// budget for all of its associations.
+    pub fn handle_timeout_with(&mut self, now: Instant, probe_allowed: &mut dyn FnMut() -> bool) {
         self.now = now;
+        self.packets_timeout(now, probe_allowed);
         self.expire();
         for index in 0..LEGS {
             self.look(index);
@@ -88,7 +96,7 @@ impl Association {
     fn has_better_than(&self, index: usize) -> bool {
         (0..).zip(&self.legs).any(|(other, leg)| {
             other != index && leg.as_ref().is_some_and(|leg| leg.state == LegState::Up && !leg.stuck)
-        })
+        }) || self.has_packets_up()
     }
 
     /// The peer takes messages. A stalled leg is used again when it has taken all of them.

@@ -4,6 +4,7 @@ use core::fmt;
 
 use vlan_core::{Channel, LegNumber};
 
+use crate::packet::sender::PacketLegState;
 use crate::ring::RingFault;
 
 /// How lanes are spread over the legs that are up (amendment 15).
@@ -130,6 +131,19 @@ pub enum AssociationEvent {
         channel: Channel,
         /// Its length in octets.
         len: usize,
+    },
+    /// A packet leg is now good for this.
+    PacketLeg(LegNumber, PacketLegState),
+    /// No packet leg answers: what was accepted is kept, and nothing more is.
+    PacketsSilent,
+    /// A packet leg answers again.
+    PacketsHeard,
+    /// Both ends have the leg and do not agree about its fabric: swapped cables, or platform files that differ.
+    PacketLegMismatched(LegNumber),
+    /// The packet legs are over: the peer ended their session, or broke its rules, sealed with the right key.
+    PacketsOver {
+        /// It broke the rules.
+        broken: bool,
     },
 }
 

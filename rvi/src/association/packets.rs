@@ -1,0 +1,209 @@
+//! The legs that leave the host: one endpoint behind them all, used while no shared-memory leg is up.
+
+use alloc::boxed::Box;
+
+use vlan_core::limits::PRIVATE_HEAD_LEN;
+use vlan_core::{Channel, Instant, LegNumber};
+
+use super::Association;
+use crate::association::channel::ChannelState;
+use crate::association::route::PACKETS;
+use crate::association::types::{AssociationEvent, Unsent};
+use crate::message::{Message, Part, Scratch};
+use crate::packet::endpoint::{EndpointConfig, EndpointEvent, PacketEndpoint};
+use crate::packet::receiver::ChannelWindows;
+use crate::packet::sender::{Outgoing, PacketLegStatus, TransportEvent};
+use crate::packet::session::{OpenError, SessionCounters};
+use crate::packet::transport::{Transmit, TransmitBuffer};
+use crate::packet::wire::PacketLeg;
+use crate::ring::{PushError, SlotMeta};
+
+/// What has come of each channel, by whatever leg.
+struct Windows<'a>(&'a [ChannelState]);
+
+impl Windows<'_> {
+    fn of(&self, channel: Channel) -> Option<&ChannelState> {
+        self.0.get(usize::from(channel.0))
+    }
+}
+
+impl ChannelWindows for Windows<'_> {
+    fn is_open(&self, channel: Channel) -> bool {
+        self.of(channel).is_some_and(|state| state.open)
+    }
+
+    fn is_delivered(&self, channel: Channel, mseq: u32) -> bool {
+        self.of(channel).is_some_and(|state| state.has_seen(mseq))
+    }
+
+    fn window(&self, channel: Channel) -> (u32, u32) {
+        self.of(channel).map_or((0, 0), ChannelState::window)
+    }
+}
+
+impl Association {
+    /// Gives the association packet legs; earlier ones are over, and what they had not proven is handed back only by
+    /// [`Association::drain_unsent`]. The legs are up when the handshake has proved the peer: an event says so.
+    pub fn set_packets(&mut self, now: Instant, config: EndpointConfig) {
+        self.now = now;
+        self.packets = Some(Box::new(PacketEndpoint::new(now, config)));
+        for state in &mut self.channels {
+            state.find_lowest();
+        }
+    }
+
+    /// True when a packet leg carries messages.
+    #[must_use]
+    pub fn has_packets_up(&self) -> bool {
+        self.packets.as_ref().is_some_and(|packets| packets.is_up())
+    }
+
+    /// True when there are packet legs, up or not.
+    #[must_use]
+    pub fn has_packets(&self) -> bool {
+        self.packets.is_some()
+    }
+
+    /// What each packet leg is good for, and what it did.
+    pub fn packet_legs(&self) -> impl Iterator<Item = PacketLegStatus> + '_ {
+        self.packets.iter().flat_map(|packets| packets.leg_status())
+    }
+
+    /// What the session behind the packet legs counted.
+    #[must_use]
+    pub fn session_counters(&self) -> Option<&SessionCounters> {
+        self.packets.as_ref().map(|packets| packets.session_counters())
+    }
+
+    /// Ends the session behind the packet legs; the peer is told by the next [`Association::poll_transmit`].
+    pub fn close_packets(&mut self, now: Instant) {
+        self.now = now;
+        if let Some(packets) = &mut self.packets {
+            packets.close();
+            self.spread();
+        }
+    }
+
+    /// Takes a packet that came by `leg`, in place. CONNECT must have passed the process's gate. What it brought is
+    /// received by [`Association::receive`].
+    ///
+    /// # Errors
+    /// Why it was dropped; counted in [`Association::session_counters`].
+    pub fn handle_packet(&mut self, now: Instant, leg: PacketLeg, packet: &mut [u8]) -> Result<(), OpenError> {
+        self.now = now;
+        let Some(packets) = &mut self.packets else { return Err(OpenError::Session) };
+        let handled = packets.handle_packet(now, leg, packet, &Windows(&self.channels));
+        self.drain_packet_events();
+        if !self.direct {
+            self.flush();
+        }
+        handled
+    }
+
+    /// Makes the packets that are to go now, for one leg. To be called until it says `None`, once every socket was
+    /// drained and what came of it was sent.
+    pub fn poll_transmit(&mut self, now: Instant, out: &mut TransmitBuffer) -> Option<Transmit> {
+        let settle = self.holds == 0;
+        self.packets.as_mut()?.poll_transmit(now, &Windows(&self.channels), settle, out)
+    }
+
+    fn drain_packet_events(&mut self) {
+        while let Some(event) = self.packets.as_mut().and_then(|packets| packets.poll_event()) {
+            let event = match event {
+                EndpointEvent::LegUp(leg) => AssociationEvent::LegUp(number(leg)),
+                EndpointEvent::Transport(TransportEvent::LegState(leg, state)) => {
+                    AssociationEvent::PacketLeg(number(leg), state)
+                }
+                EndpointEvent::Transport(TransportEvent::Stalled) => AssociationEvent::PacketsSilent,
+                EndpointEvent::Transport(TransportEvent::Resumed) => AssociationEvent::PacketsHeard,
+                EndpointEvent::Mismatched(leg) => AssociationEvent::PacketLegMismatched(number(leg)),
+                EndpointEvent::Closed => AssociationEvent::PacketsOver { broken: false },
+                EndpointEvent::Broken(_) => AssociationEvent::PacketsOver { broken: true },
+            };
+            let spreads = matches!(event, AssociationEvent::LegUp(_) | AssociationEvent::PacketsOver { .. });
+            self.events.push_back(event);
+            if spreads {
+                self.spread();
+            }
+        }
+    }
+
+    pub(super) fn packets_timeout(&mut self, now: Instant, probe_allowed: &mut dyn FnMut() -> bool) {
+        let Some(packets) = &mut self.packets else { return };
+        if packets.poll_timeout().is_some_and(|at| at <= now) {
+            packets.handle_timeout(now, probe_allowed);
+            self.drain_packet_events();
+        }
+    }
+
+    /// The next message that came in packets.
+    #[cold]
+    pub(super) fn receive_packet<'s>(&mut self, scratch: &'s mut Scratch) -> Option<Message<'s>> {
+        let packets = self.packets.as_mut()?;
+        let message = packets.poll_message(&Windows(&self.channels))?;
+        let refused = core::iter::from_fn(|| packets.transport_mut().receiver_mut().poll_refused());
+        for (channel, mseq) in refused {
+            if let Some(state) = self.channels.get_mut(usize::from(channel.0)) {
+                state.is_new(mseq);
+                state.find_lowest();
+            }
+        }
+        let state = self.channels.get_mut(usize::from(message.channel.0))?;
+        let is_new = state.is_new(message.mseq);
+        debug_assert!(is_new, "the receiver hands out what its windows do not have");
+        state.find_lowest();
+        let len = message.octets.len();
+        let (head, rest) = scratch.split_private(&message.octets);
+        packets.recycle(message.octets);
+        debug_assert!(head.len() == len.min(PRIVATE_HEAD_LEN));
+        Some(Message { channel: message.channel, leg: number(message.leg), len, head, rest })
+    }
+
+    /// A shared-memory leg brought a message: what came in packets may have waited for it.
+    #[cold]
+    pub(super) fn note_delivered(&mut self, channel: Channel, mseq: u32) {
+        if let Some(state) = self.channels.get_mut(usize::from(channel.0)) {
+            state.find_lowest();
+        }
+        if let Some(packets) = &mut self.packets {
+            let receiver = packets.transport_mut().receiver_mut();
+            receiver.handle_delivered(channel, mseq, &Windows(&self.channels));
+        }
+    }
+
+    /// Gives a message to the packet legs, if its way (`index`) is by them. False when it does not go in now.
+    pub(super) fn push_packet(&mut self, index: usize, channel: Channel, lane: u16, parts: &[Part<'_>]) -> bool {
+        let Some(packets) = self.packets.as_mut().filter(|_| index == PACKETS) else { return false };
+        let Some(state) = self.channels.get_mut(usize::from(channel.0)) else { return false };
+        let (mseq, is_resent, is_after_all) = (state.next, false, false);
+        let message = Outgoing { channel, lane, mseq, is_resent, is_after_all, parts };
+        if packets.send(self.now, message).is_err() {
+            return false;
+        }
+        if state.advance() {
+            self.mark(channel);
+        }
+        true
+    }
+
+    /// Gives the packet legs a message that a shared-memory leg did not prove.
+    pub(super) fn push_packet_again(&mut self, meta: &SlotMeta, octets: &[u8]) -> Result<(), PushError> {
+        let SlotMeta { mseq, lane, channel, .. } = *meta;
+        let parts = [Part::Private(octets)];
+        let message = Outgoing { channel, lane, mseq, is_resent: true, is_after_all: false, parts: &parts };
+        let packets = self.packets.as_mut().ok_or(PushError::Full)?;
+        packets.send(self.now, message).map_err(|_| PushError::Full)
+    }
+
+    pub(super) fn drain_packets(&mut self, f: &mut dyn FnMut(Channel, &[u8], Unsent)) {
+        if let Some(mut packets) = self.packets.take() {
+            packets.drain_unsent(&mut |channel, _, _, octets, maybe_taken| {
+                f(channel, octets, Unsent::Ring { maybe_taken });
+            });
+        }
+    }
+}
+
+fn number(leg: PacketLeg) -> LegNumber {
+    LegNumber(leg.number())
+}

@@ -1,0 +1,357 @@
+//! One end of an association's packet legs: the session that proves and seals, around the transport that loses nothing.
+//!
+//! What happens to a packet here: [`PacketEndpoint::handle_packet`] has the session open it and gives what is inside to the
+//! transport; [`PacketEndpoint::poll_transmit`] has the transport fill packets and the session seal them. A session that
+//! takes the place of another between the same two processes carries on with what the earlier one had not proven: both
+//! ends keep the numbers of their channels as long as the association lives.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::fmt;
+use core::time::Duration;
+
+use vlan_core::{Channel, Instant};
+
+use super::receiver::{ChannelWindows, PooledBuf, ReceivedMessage};
+use super::sender::{Full, Outgoing, PacketLegConfig, PacketLegStatus, TransportEvent};
+use super::session::{
+    EntropyPool, HANDSHAKE_PACKET_LEN_MAX, LegSet, OpenError, PacketSession, SECRET_LEN, SessionConfig,
+    SessionCounters, SessionEvent,
+};
+use super::transport::{PacketTransport, Transmit, TransmitBuffer, TransportConfig};
+use super::wire::{PACKET_HEADER_LEN, PacketError, PacketHeader, PacketKind, PacketLeg};
+use crate::message::Part;
+
+/// How long the end with the higher key waits for the other to begin before it does so itself.
+pub const BEGIN_LATER: Duration = Duration::from_millis(100);
+
+/// What an endpoint is made from.
+#[derive(Clone, Debug)]
+pub struct EndpointConfig {
+    /// Who the two ends are, and the legs they have.
+    pub session: SessionConfig,
+    /// Bounds and choices of the transport; the peer's first credit is filled in from the handshake.
+    pub transport: TransportConfig,
+    /// For each leg of the session, octets of the longest packet that it carries.
+    pub packet_len_max: [usize; PacketLeg::COUNT],
+    /// Random octets, for this endpoint alone.
+    pub seed: [u8; SECRET_LEN],
+}
+
+/// Something that happened to the packet legs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EndpointEvent {
+    /// A leg carries packets from now on.
+    LegUp(PacketLeg),
+    /// The transport found something out about its legs.
+    Transport(TransportEvent),
+    /// Both ends have the leg and do not agree about its fabric: swapped cables, or platform files that differ.
+    Mismatched(PacketLeg),
+    /// The peer ended the session.
+    Closed,
+    /// The peer sent what cannot be, sealed with the right key: the session was ended.
+    Broken(PacketError),
+}
+
+/// A message that a session which is over had not proven.
+#[derive(Debug)]
+struct Carried {
+    channel: Channel,
+    lane: u16,
+    mseq: u32,
+    octets: Vec<u8>,
+}
+
+/// The packet legs of one association.
+#[derive(Debug)]
+pub struct PacketEndpoint {
+    config: EndpointConfig,
+    session: PacketSession,
+    transport: PacketTransport,
+    /// Legs of the transport.
+    up: LegSet,
+    /// What an earlier session had not proven, until the present one has room for it.
+    carried: VecDeque<Carried>,
+    entropy: EntropyPool,
+    /// When this end begins a handshake, if the peer does not.
+    begins_at: Option<Instant>,
+    events: VecDeque<EndpointEvent>,
+}
+
+impl PacketEndpoint {
+    /// Makes an endpoint without a session. The end with the lower key begins a handshake at once, the other a little
+    /// later unless it was asked meanwhile.
+    #[must_use]
+    pub fn new(now: Instant, config: EndpointConfig) -> Self {
+        let speaks_first = config.session.own_key.public() < config.session.peer_key;
+        let begins_at = if speaks_first { now } else { now + BEGIN_LATER };
+        Self {
+            session: PacketSession::new(config.session.clone()),
+            transport: PacketTransport::new(&config.transport),
+            up: LegSet::default(),
+            carried: VecDeque::new(),
+            entropy: EntropyPool::new(config.seed),
+            begins_at: Some(begins_at),
+            events: VecDeque::new(),
+            config,
+        }
+    }
+
+    /// True when a leg carries packets.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        !self.up.is_empty()
+    }
+
+    /// Takes a packet that came by `leg`, in place. CONNECT must have passed the process's gate.
+    ///
+    /// # Errors
+    /// Why it was dropped; the session has counted it.
+    pub fn handle_packet(
+        &mut self,
+        now: Instant,
+        leg: PacketLeg,
+        packet: &mut [u8],
+        windows: &dyn ChannelWindows,
+    ) -> Result<(), OpenError> {
+        let kind = PacketHeader::parse_packet(packet).map_err(OpenError::from)?.kind;
+        if !matches!(kind, PacketKind::Data | PacketKind::Probe) {
+            let entropy = if kind == PacketKind::Connect { self.entropy.draw() } else { [0; SECRET_LEN] };
+            let handled = self.session.handle_handshake(now, leg, packet, &entropy);
+            self.drain_session(now);
+            return handled;
+        }
+        let header = self.session.open(leg, packet)?;
+        self.drain_session(now);
+        let taken = self.transport.handle_packet(now, &header, payload_of(&header, packet), windows);
+        if let Err(error) = taken {
+            self.session.close();
+            self.events.push_back(EndpointEvent::Broken(error));
+            self.end_session();
+        }
+        self.drain_transport();
+        Ok(())
+    }
+
+    fn drain_session(&mut self, now: Instant) {
+        while let Some(event) = self.session.poll_event() {
+            match event {
+                SessionEvent::Established { peer, .. } => {
+                    self.end_session();
+                    let offer = peer.offer;
+                    let config = TransportConfig {
+                        credit_messages: offer.credit_messages,
+                        credit_kib: offer.credit_kib,
+                        ..self.config.transport.clone()
+                    };
+                    self.transport = PacketTransport::new(&config);
+                    self.begins_at = None;
+                    self.events.extend(peer.mismatched.iter().map(EndpointEvent::Mismatched));
+                }
+                SessionEvent::LegJoined(leg) => self.leg_up(now, leg),
+                SessionEvent::Closed => {
+                    self.end_session();
+                    self.events.push_back(EndpointEvent::Closed);
+                }
+                SessionEvent::Forgotten | SessionEvent::Refused(_) => self.begins_at = Some(now),
+            }
+        }
+        self.carry_on(now);
+    }
+
+    fn leg_up(&mut self, now: Instant, leg: PacketLeg) {
+        if self.up.insert(leg) {
+            let packet_len_max = self.config.packet_len_max[leg.index()];
+            self.transport.leg_up(now, PacketLegConfig { leg, packet_len_max });
+            self.events.push_back(EndpointEvent::LegUp(leg));
+        }
+    }
+
+    /// What the session had not proven is for the next one.
+    fn end_session(&mut self) {
+        self.up = LegSet::default();
+        let mut carried = VecDeque::new();
+        self.transport.drain_unsent(&mut |channel, lane, mseq, octets, _| {
+            carried.push_back(Carried { channel, lane, mseq, octets: octets.into() });
+        });
+        carried.append(&mut self.carried);
+        self.carried = carried;
+    }
+
+    /// Gives the transport what an earlier session left, as far as it takes it.
+    fn carry_on(&mut self, now: Instant) {
+        if self.up.is_empty() {
+            return;
+        }
+        while let Some(Carried { channel, lane, mseq, octets }) = self.carried.front() {
+            let parts = [Part::Private(octets)];
+            let (channel, lane, mseq) = (*channel, *lane, *mseq);
+            let again = Outgoing { channel, lane, mseq, is_resent: true, is_after_all: false, parts: &parts };
+            if self.transport.send(now, again).is_err() {
+                return;
+            }
+            self.carried.pop_front();
+        }
+    }
+
+    fn drain_transport(&mut self) {
+        while let Some(event) = self.transport.poll_event() {
+            self.events.push_back(EndpointEvent::Transport(event));
+        }
+    }
+
+    /// True when a message of `len` octets would be accepted as the next one of `channel`.
+    #[must_use]
+    pub fn can_send(&self, channel: Channel, len: usize) -> bool {
+        self.is_up() && self.carried.is_empty() && self.transport.can_send(channel, len)
+    }
+
+    /// Accepts a message, and keeps it until the peer acknowledges it.
+    ///
+    /// # Errors
+    /// When no leg answers, or window, credit or memory are used up. Nothing of the message is kept then.
+    ///
+    /// # Panics
+    /// When the message is longer than any, or its lane is 1024 or more.
+    pub fn send(&mut self, now: Instant, message: Outgoing<'_>) -> Result<(), Full> {
+        if self.up.is_empty() || !self.carried.is_empty() {
+            return Err(Full);
+        }
+        self.transport.send(now, message)
+    }
+
+    /// The next message whose turn it is. The caller marks it as delivered in `windows` before the next call, and gives its
+    /// octets back by [`PacketEndpoint::recycle`].
+    pub fn poll_message(&mut self, windows: &dyn ChannelWindows) -> Option<ReceivedMessage> {
+        self.transport.poll_message(windows)
+    }
+
+    /// Takes a message's octets back: the peer gets credit for as many.
+    pub fn recycle(&mut self, octets: PooledBuf) {
+        self.transport.recycle(octets);
+    }
+
+    /// Makes the packets that are to go now, sealed, for one leg; see [`PacketTransport::poll_transmit`]. To be called
+    /// until it says `None`, once the sockets of all legs were drained.
+    pub fn poll_transmit(
+        &mut self,
+        now: Instant,
+        windows: &dyn ChannelWindows,
+        settle: bool,
+        out: &mut TransmitBuffer,
+    ) -> Option<Transmit> {
+        if let Some(handshake) = self.poll_handshake(now, out) {
+            return Some(handshake);
+        }
+        self.carry_on(now);
+        let batch = self.transport.poll_transmit(now, windows, settle, out)?;
+        self.drain_transport();
+        for packet in out.octets_mut().chunks_mut(batch.segment_len) {
+            // It fails only when a number comes twice or a leg is not the session's, neither of which the transport
+            // does; a packet that is not sealed is dropped by the peer like one that was damaged.
+            let sealed = self.session.seal(batch.leg, packet);
+            debug_assert!(sealed.is_ok(), "{sealed:?}");
+        }
+        Some(batch)
+    }
+
+    fn poll_handshake(&mut self, now: Instant, out: &mut TransmitBuffer) -> Option<Transmit> {
+        let legs = (0..PacketLeg::COUNT).filter_map(PacketLeg::at);
+        for leg in legs {
+            let room = out.room(0, HANDSHAKE_PACKET_LEN_MAX)?;
+            if let Some(len) = self.session.poll_handshake_packet(now, leg, room) {
+                out.set_len(len);
+                return Some(Transmit { leg, segment_len: len, count: 1, len });
+            }
+        }
+        None
+    }
+
+    /// When [`PacketEndpoint::handle_timeout`], and `poll_transmit` after it, are to be called at the latest.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let transport = if self.is_up() { self.transport.poll_timeout() } else { None };
+        [self.begins_at, self.session.poll_timeout(), transport].into_iter().flatten().min()
+    }
+
+    /// Time has passed. Probes that nobody asked for are sent only as far as `probe_allowed` says so.
+    pub fn handle_timeout(&mut self, now: Instant, probe_allowed: &mut dyn FnMut() -> bool) {
+        if self.begins_at.is_some_and(|at| at <= now) {
+            self.begins_at = None;
+            let entropy = self.entropy.draw();
+            self.session.begin(now, &entropy);
+        }
+        self.session.handle_timeout(now);
+        self.drain_session(now);
+        self.transport.handle_timeout(now, probe_allowed);
+        self.drain_transport();
+    }
+
+    /// The next thing that happened.
+    pub fn poll_event(&mut self) -> Option<EndpointEvent> {
+        self.events.pop_front()
+    }
+
+    /// Ends the session; the peer is told by every leg, by the next `poll_transmit`.
+    pub fn close(&mut self) {
+        self.begins_at = None;
+        self.session.close();
+        self.end_session();
+    }
+
+    /// The lowest number of `channel` that the peer has not acknowledged, of those sent here.
+    #[must_use]
+    pub fn lowest_unacked(&self, channel: Channel) -> Option<u32> {
+        let carried = self.carried.iter().find(|carried| carried.channel == channel).map(|c| c.mseq);
+        carried.or_else(|| self.transport.lowest_unacked(channel))
+    }
+
+    /// True when the peer has acknowledged every message.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.carried.is_empty() && self.transport.is_drained()
+    }
+
+    /// What each leg is good for, and what it did.
+    pub fn leg_status(&self) -> impl Iterator<Item = PacketLegStatus> + '_ {
+        self.transport.leg_status()
+    }
+
+    /// What the session counted.
+    #[must_use]
+    pub fn session_counters(&self) -> &SessionCounters {
+        self.session.counters()
+    }
+
+    /// The receiving half's counters and its knowledge of what other legs brought.
+    pub fn transport_mut(&mut self) -> &mut PacketTransport {
+        &mut self.transport
+    }
+
+    /// Hands back every message that is not acknowledged, in the order of its channel, and forgets it: channel, lane,
+    /// number, octets, and whether the peer may have it.
+    pub fn drain_unsent(&mut self, f: &mut dyn FnMut(Channel, u16, u32, &[u8], bool)) {
+        for carried in core::mem::take(&mut self.carried) {
+            f(carried.channel, carried.lane, carried.mseq, &carried.octets, true);
+        }
+        self.transport.drain_unsent(f);
+    }
+}
+
+/// The payload of a packet whose header was parsed with its length.
+fn payload_of<'p>(header: &PacketHeader, packet: &'p [u8]) -> &'p [u8] {
+    packet.get(PACKET_HEADER_LEN..PACKET_HEADER_LEN + usize::from(header.payload_len)).unwrap_or_default()
+}
+
+impl fmt::Display for EndpointEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::LegUp(leg) => write!(f, "leg {leg} is up"),
+            Self::Transport(event) => write!(f, "{event:?}"),
+            Self::Mismatched(leg) => write!(f, "leg {leg} crosses another fabric at the other end"),
+            Self::Closed => f.write_str("the peer ended the session"),
+            Self::Broken(error) => write!(f, "the session is broken: {error}"),
+        }
+    }
+}
