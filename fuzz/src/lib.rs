@@ -13,6 +13,7 @@ pub mod platform_file;
 pub mod registration;
 pub mod ring;
 pub mod script;
+pub mod session;
 pub mod tlv;
 
 /// A fuzz target.
@@ -36,4 +37,5 @@ pub const TARGETS: &[Target] = &[
     Target { name: "platform_file", run: platform_file::run, seeds: platform_file::seeds },
     Target { name: "ring", run: ring::run, seeds: ring::seeds },
     Target { name: "control_node", run: control_node::run, seeds: control_node::seeds },
+    Target { name: "session", run: session::run, seeds: session::seeds },
 ];

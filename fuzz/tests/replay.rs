@@ -44,4 +44,5 @@ targets! {
     the_platform_file_corpus_breaks_no_rule = "platform_file",
     the_ring_corpus_breaks_no_rule = "ring",
     the_control_node_corpus_breaks_no_rule = "control_node",
+    the_session_corpus_breaks_no_rule = "session",
 }

@@ -18,6 +18,7 @@ extern crate std;
 pub mod association;
 #[cfg(feature = "std")]
 pub mod host;
+pub mod keys;
 pub mod message;
 pub mod packet;
 pub mod region;

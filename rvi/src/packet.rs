@@ -4,6 +4,7 @@
 //! acknowledged it; [`session`] seals each packet; the peer's session opens it, and its [`receiver`] puts the pieces together, removes
 //! what came before, and hands messages on in the order of their lanes. Rules: `spec/packet.md`.
 
+pub mod endpoint;
 pub mod receiver;
 pub mod sender;
 pub mod session;

@@ -11,7 +11,8 @@ use std::boxed::Box;
 use snow::{Builder, HandshakeState, TransportState};
 use vlan_core::{NodeNumber, ProcessId};
 
-use super::keys::{PrivateKey, PublicKey};
+use crate::keys::{PrivateKey, PublicKey};
+
 use super::wire::{self, BODY_LEN, DATAGRAM_LEN_MAX, DatagramBuf, Kind, NodeHello, RefusalReason, VERSION};
 
 const PATTERN: &str = "Noise_IK_25519_ChaChaPoly_BLAKE2s";

@@ -1,8 +1,6 @@
 //! Keys: an X25519 pair per node and per control node, in files of one line each.
 
 use core::fmt;
-use core::str::FromStr;
-use std::boxed::Box;
 use std::ffi::OsString;
 use std::format;
 use std::fs::{File, OpenOptions};
@@ -10,14 +8,10 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use snow::params::DHChoice;
 use snow::resolvers::{CryptoResolver, DefaultResolver};
-use snow::types::Dh;
 
-/// Octets of a key, private or public (RFC 7748, section 5).
-pub const KEY_LEN: usize = 32;
-/// Digits of a key in its file.
-const KEY_DIGITS: usize = 2 * KEY_LEN;
+use crate::keys::{KEY_DIGITS, KEY_LEN, PrivateKey, PublicKey, parse_digits};
+
 /// A key file is read no further than this: the digits and an end of line.
 const KEY_FILE_LEN_MAX: u64 = KEY_DIGITS as u64 + 8;
 
@@ -71,10 +65,6 @@ impl core::error::Error for KeyError {
     }
 }
 
-/// A public key: who somebody is.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PublicKey(pub [u8; KEY_LEN]);
-
 impl PublicKey {
     /// Reads a file that [`PrivateKey::create`] wrote beside the private key.
     ///
@@ -87,42 +77,6 @@ impl PublicKey {
     }
 }
 
-impl fmt::Display for PublicKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|octet| write!(f, "{octet:02x}"))
-    }
-}
-
-impl fmt::Debug for PublicKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PublicKey({self})")
-    }
-}
-
-/// The text was not a key: 64 hexadecimal digits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ParseKeyError;
-
-impl fmt::Display for ParseKeyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a key is {KEY_DIGITS} hexadecimal digits")
-    }
-}
-
-impl core::error::Error for ParseKeyError {}
-
-impl FromStr for PublicKey {
-    type Err = ParseKeyError;
-
-    fn from_str(text: &str) -> Result<Self, ParseKeyError> {
-        parse_digits(text.as_bytes()).map(Self).ok_or(ParseKeyError)
-    }
-}
-
-/// A private key; its memory is cleared on drop.
-#[derive(Clone)]
-pub struct PrivateKey([u8; KEY_LEN]);
-
 impl PrivateKey {
     /// Draws a new key from the kernel's random numbers.
     ///
@@ -133,15 +87,7 @@ impl PrivateKey {
     pub fn generate() -> Self {
         let mut octets = [0; KEY_LEN];
         fill_random(&mut octets);
-        Self(octets)
-    }
-
-    /// The public half.
-    #[must_use]
-    pub fn public(&self) -> PublicKey {
-        let mut pair = curve();
-        pair.set(&self.0);
-        PublicKey(pair.pubkey().try_into().expect("an X25519 public key has 32 octets"))
+        Self::from_octets(octets)
     }
 
     /// Reads a private key.
@@ -158,7 +104,7 @@ impl PrivateKey {
         if mode & 0o077 != 0 {
             return Err(KeyError::Exposed { path: path.to_path_buf(), mode });
         }
-        read_key(path, &mut file).map(Self)
+        read_key(path, &mut file).map(Self::from_octets)
     }
 
     /// Makes a key and writes it to `path`, with the public half in `path` + `.pub`. Either file appears whole
@@ -171,7 +117,7 @@ impl PrivateKey {
     //# A private key's file MUST be created with mode 0600 and MUST NOT replace another.
     pub fn create(path: &Path) -> Result<Self, KeyError> {
         let key = Self::generate();
-        let mut digits = hexadecimal(&key.0);
+        let mut digits = hexadecimal(key.octets());
         let temporary = write_temporary(path, 0o600, &digits)?;
         digits.clear();
         // A link, unlike a rename, never replaces.
@@ -205,25 +151,6 @@ impl PrivateKey {
         let temporary = write_temporary(&public, 0o644, &hexadecimal(&self.public().0))?;
         std::fs::rename(&temporary, &public).map_err(|error| io_error(&public, error))
     }
-
-    /// The octets, for the handshake.
-    pub(super) fn octets(&self) -> &[u8; KEY_LEN] {
-        &self.0
-    }
-}
-
-impl Drop for PrivateKey {
-    fn drop(&mut self) {
-        self.0.fill(0);
-        // Keeps the compiler from leaving out a store that nothing reads.
-        core::hint::black_box(&self.0);
-    }
-}
-
-impl fmt::Debug for PrivateKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PrivateKey(of {})", self.public())
-    }
 }
 
 fn io_error(path: &Path, error: io::Error) -> KeyError {
@@ -248,18 +175,6 @@ fn hexadecimal(key: &[u8; KEY_LEN]) -> Digits {
         pair[1] = DIGITS[usize::from(octet & 15)];
     }
     Digits(line)
-}
-
-fn parse_digits(text: &[u8]) -> Option<[u8; KEY_LEN]> {
-    if text.len() != KEY_DIGITS {
-        return None;
-    }
-    let digit = |octet: u8| char::from(octet).to_digit(16).map(|digit| digit as u8);
-    let mut key = [0; KEY_LEN];
-    for (octet, pair) in key.iter_mut().zip(text.chunks_exact(2)) {
-        *octet = digit(pair[0])? << 4 | digit(pair[1])?;
-    }
-    Some(key)
 }
 
 fn read_key(path: &Path, file: &mut File) -> Result<[u8; KEY_LEN], KeyError> {
@@ -290,10 +205,6 @@ fn write_temporary(path: &Path, mode: u32, line: &Digits) -> Result<PathBuf, Key
             Err(io_error(path, error))
         }
     }
-}
-
-fn curve() -> Box<dyn Dh> {
-    DefaultResolver.resolve_dh(&DHChoice::Curve25519).expect("the handshake library has X25519")
 }
 
 fn fill_random(octets: &mut [u8]) {

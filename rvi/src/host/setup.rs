@@ -11,12 +11,13 @@ use vlan_core::{LegNumber, NodeNumber, ProcessId};
 
 use super::established::{self, DOORBELLS_PER_CALL, EstablishedLeg, Role};
 use super::handshake::{HandshakeError, Initiator, Responder, Seal};
-use super::keys::{PrivateKey, PublicKey, random_u64};
+use super::keys::random_u64;
 use super::leg_socket::{self, LegSocket, LegViolation, ReceiveError, Received, Room, SendError};
 use super::memfd::{AcceptError, CreateError, OwnMemory, accept_peer_memory};
 use super::wire::{
     self, BODY_LEN, DATAGRAM_LEN_MAX, DatagramBuf, Kind, NodeHello, PeerEnd, SetupBody, VERSION,
 };
+use crate::keys::{PrivateKey, PublicKey};
 use crate::{Region, ShmConfig, ShmLeg, ShmLegError};
 
 /// How long the set-up of one leg may take before its host gives it up. It takes four datagrams between two

@@ -42,7 +42,8 @@ const FORBIDDEN: &[&str] = &[
 /// Packages of machine code, and what each may depend on without a feature being asked for.
 const DEPENDENCIES: &[(&str, &[&str])] = &[
     ("vlan-core", &[]),
-    ("rvi", &["vlan-core"]),
+    // Packets are sealed by the machine; all of these are `no_std` and draw no randomness.
+    ("rvi", &["vlan-core", "snow", "aes-gcm", "hkdf", "hmac", "sha2"]),
     ("arp-server", &["vlan-core", "etherparse"]),
     ("switch-node", &["vlan-core", "rvi"]),
     ("switch-server", &["vlan-core", "rvi", "arp-server"]),
