@@ -1,18 +1,23 @@
-//! Waiting: one level-triggered epoll over TAPs, leg sockets and the address monitor.
+//! Waiting: one level-triggered epoll over TAPs, leg sockets, the address monitor and a timer.
+//!
+//! The timer is set only when something is due *earlier* than it stands at: deadlines mostly move on with every frame,
+//! and to set a clock for each sleep costs a virtual machine more than the sleep. It then fires early now and then, and is
+//! set again.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::time::Duration;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::event::Timespec;
 use rustix::io::Errno;
-use vlan_core::VifNumber;
+use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags};
+use vlan_core::{Instant, VifNumber};
 
 /// Events taken from the kernel in one call.
 const EVENTS_MAX: usize = 64;
-/// The kernel's `sigset_t` has eight octets on every Linux but MIPS; no set is passed, so its size is not read.
-const SIGSET_LEN: usize = 8;
+/// What stands for the timer among the tokens of sources.
+const TIMER_TOKEN: u64 = u64::MAX;
 
 /// What a descriptor that became ready belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,13 +60,18 @@ pub(super) struct Ready {
 pub(super) struct Poller {
     descriptor: OwnedFd,
     events: Vec<epoll::Event>,
-    has_precise_wait: bool,
+    timer: OwnedFd,
+    /// When the timer fires, if it is set.
+    fires_at: Option<Instant>,
 }
 
 impl Poller {
     pub fn new() -> io::Result<Self> {
         let descriptor = epoll::create(CreateFlags::CLOEXEC)?;
-        Ok(Self { descriptor, events: Vec::with_capacity(EVENTS_MAX), has_precise_wait: true })
+        let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+        let timer = rustix::time::timerfd_create(TimerfdClockId::Monotonic, flags)?;
+        epoll::add(&descriptor, &timer, EventData::new_u64(TIMER_TOKEN), EventFlags::IN)?;
+        Ok(Self { descriptor, events: Vec::with_capacity(EVENTS_MAX), timer, fires_at: None })
     }
 
     pub fn add(&self, descriptor: BorrowedFd<'_>, source: Source) -> io::Result<()> {
@@ -82,14 +92,46 @@ impl Poller {
         let _ = epoll::delete(&self.descriptor, descriptor);
     }
 
-    /// Waits until something is ready, at most for `timeout` (`None`: for ever). [`Self::ready`] has the
-    /// result.
-    pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        self.events.clear();
-        match self.wait_once(timeout) {
-            Ok(()) | Err(Errno::INTR) => Ok(()),
-            Err(error) => Err(error.into()),
+    /// Asks what is ready now. [`Self::ready`] has the result.
+    pub fn look(&mut self) -> io::Result<()> {
+        self.collect(Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))
+    }
+
+    /// Waits until something is ready, at most until `deadline` of the monotonic clock (`None`: for ever); may end
+    /// early with nothing. [`Self::ready`] has the result.
+    pub fn wait(&mut self, deadline: Option<Instant>) -> io::Result<()> {
+        if let Some(deadline) = deadline
+            && self.fires_at.is_none_or(|at| at > deadline)
+        {
+            self.set_timer(deadline)?;
         }
+        self.collect(None)
+    }
+
+    fn set_timer(&mut self, at: Instant) -> io::Result<()> {
+        // A timer set to zero would be off.
+        let nanos = at.as_nanos().max(1);
+        let value = Timespec { tv_sec: (nanos / 1_000_000_000) as i64, tv_nsec: (nanos % 1_000_000_000) as i64 };
+        let once = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value: value };
+        rustix::time::timerfd_settime(&self.timer, TimerfdTimerFlags::ABSTIME, &once)?;
+        self.fires_at = Some(at);
+        Ok(())
+    }
+
+    fn collect(&mut self, timeout: Option<&Timespec>) -> io::Result<()> {
+        self.events.clear();
+        match epoll::wait(&self.descriptor, spare_capacity(&mut self.events), timeout) {
+            Ok(_) => {}
+            Err(Errno::INTR) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+        if self.events.iter().any(|event| event.data.u64() == TIMER_TOKEN) {
+            self.events.retain(|event| event.data.u64() != TIMER_TOKEN);
+            self.fires_at = None;
+            // What is read is how often it fired: nothing that anybody needs, but it stays ready until then.
+            let _ = rustix::io::read(&self.timer, &mut [0; 8]);
+        }
+        Ok(())
     }
 
     /// The event `index` of the last wait.
@@ -104,51 +146,12 @@ impl Poller {
     pub fn ready_len(&self) -> usize {
         self.events.len()
     }
-
-    fn wait_once(&mut self, timeout: Option<Duration>) -> Result<(), Errno> {
-        let timespec = timeout.map(|timeout| rustix::event::Timespec {
-            tv_sec: timeout.as_secs() as i64,
-            tv_nsec: i64::from(timeout.subsec_nanos()),
-        });
-        let is_fraction = timeout.is_some_and(|timeout| timeout.subsec_nanos() % 1_000_000 != 0);
-        if is_fraction
-            && self.has_precise_wait
-            && let Some(timespec) = &timespec
-        {
-            match self.wait_precisely(timespec) {
-                Err(Errno::NOSYS | Errno::PERM) => self.has_precise_wait = false,
-                result => return result,
-            }
-        }
-        epoll::wait(&self.descriptor, spare_capacity(&mut self.events), timespec.as_ref()).map(|_| ())
-    }
-
-    /// `epoll_pwait2` (Linux 5.11): the call that `epoll::wait` makes rounds up to whole milliseconds.
-    fn wait_precisely(&mut self, timeout: &rustix::event::Timespec) -> Result<(), Errno> {
-        // SAFETY: the events are written to spare capacity of the right layout (rustix's event is the kernel's
-        // `epoll_event`), at most as many as fit; the timeout is a 64-bit timespec; no signal set is passed.
-        let count = unsafe {
-            libc::syscall(
-                libc::SYS_epoll_pwait2,
-                self.descriptor.as_fd().as_raw_fd(),
-                self.events.as_mut_ptr(),
-                EVENTS_MAX as libc::c_int,
-                std::ptr::from_ref(timeout),
-                std::ptr::null::<libc::sigset_t>(),
-                SIGSET_LEN,
-            )
-        };
-        let Ok(count) = usize::try_from(count) else {
-            return Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO));
-        };
-        // SAFETY: the kernel wrote that many events, and there is capacity for EVENTS_MAX.
-        unsafe { self.events.set_len(count.min(EVENTS_MAX)) };
-        Ok(())
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+
     use super::*;
 
     #[test]
@@ -164,17 +167,31 @@ mod tests {
         let mut poller = Poller::new().unwrap();
         let (reader, writer) = std::io::pipe().unwrap();
         poller.add(reader.as_fd(), Source::Leg(5)).unwrap();
-        poller.wait(Some(Duration::from_micros(100))).unwrap();
+        poller.wait(Some(Instant::from_nanos(1))).unwrap();
         assert_eq!(poller.ready_len(), 0);
         rustix::io::write(&writer, b"x").unwrap();
-        poller.wait(Some(Duration::from_micros(1_000_100))).unwrap();
+        poller.wait(None).unwrap();
         let ready = poller.ready(0).unwrap();
         assert_eq!((ready.source, ready.has_ended), (Source::Leg(5), false));
         drop(writer);
         poller.wait(None).unwrap();
         assert!(poller.ready(0).unwrap().has_ended);
         poller.remove(reader.as_fd());
-        poller.wait(Some(Duration::ZERO)).unwrap();
+        poller.look().unwrap();
         assert_eq!(poller.ready_len(), 0);
+    }
+
+    #[test]
+    fn the_timer_stands_where_the_earliest_deadline_was() {
+        let mut poller = Poller::new().unwrap();
+        let (reader, writer) = std::io::pipe().unwrap();
+        poller.add(reader.as_fd(), Source::Leg(5)).unwrap();
+        rustix::io::write(&writer, b"x").unwrap();
+        let far = |nanos| Some(Instant::from_nanos(u64::MAX / 4 + nanos));
+        poller.wait(far(5)).unwrap();
+        poller.wait(far(9)).unwrap();
+        assert_eq!(poller.fires_at, far(5));
+        poller.wait(far(2)).unwrap();
+        assert_eq!(poller.fires_at, far(2));
     }
 }

@@ -12,7 +12,7 @@ use crate::agent::netlink::AddressMonitor;
 use crate::agent::poller::{Poller, Source};
 use crate::agent::ports::Ports;
 use crate::agent::ready::Readiness;
-use crate::agent::spin::Spin;
+use crate::agent::spin::{Did, Spin};
 use crate::agent::{End, WaitPolicy};
 use crate::node::{Node, NodeEvent, Output};
 
@@ -56,8 +56,8 @@ impl Pump {
     pub fn run(&mut self) -> io::Result<End> {
         loop {
             let now = clock();
-            let mut work = self.ports.send_frames(now, &mut self.node);
-            work += self.node.receive(now, RECEIVE_BUDGET, &mut self.ports);
+            let sent = self.ports.send_frames(now, &mut self.node);
+            let received = self.node.receive(now, RECEIVE_BUDGET, &mut self.ports);
             self.handle_timeouts(now);
             self.node.publish(now);
             while let Some((peer, process, leg)) = self.node.poll_doorbell() {
@@ -70,7 +70,8 @@ impl Pump {
                 }
             }
             self.handle_addresses(now);
-            self.wait(now, work)?;
+            let did = if sent > 0 { Did::Sent } else { Did::Delivered };
+            self.wait(now, (sent + received > 0).then_some(did))?;
         }
     }
 
@@ -128,20 +129,22 @@ impl Pump {
 
     // --- waiting --------------------------------------------------------------------------------------------
 
-    fn wait(&mut self, now: Instant, work: usize) -> io::Result<()> {
+    fn wait(&mut self, now: Instant, did: Option<Did>) -> io::Result<()> {
         let is_unsettled = std::mem::take(&mut self.state.is_unsettled);
-        if work > 0 || is_unsettled {
-            self.state.spin.handle_work(now);
+        if let Some(did) = did {
+            self.state.spin.handle_work(now, did);
+        }
+        if did.is_some() || is_unsettled {
             self.state.waiting_since = None;
             return self.look_while_busy(now);
         }
         let is_waiting = self.ports.is_any_waiting();
         if self.policy == WaitPolicy::Poll || self.stays_awake(now, is_waiting) {
-            if is_waiting {
-                // Whoever is to make room may need this core.
+            if is_waiting || self.policy == WaitPolicy::Interrupt {
+                // Whoever is to answer, or to make room, may need this core.
                 std::thread::yield_now();
             }
-            return self.look(now, Some(Duration::ZERO));
+            return self.look(now);
         }
         if !self.node.prepare_sleep() {
             return Ok(());
@@ -166,30 +169,33 @@ impl Pump {
             self.ports.assume_readable();
             return Ok(());
         }
-        self.look(now, Some(Duration::ZERO))
+        self.look(now)
     }
 
     fn sleep(&mut self, now: Instant, is_waiting: bool) -> io::Result<()> {
         let timeouts = [self.node.poll_timeout(), self.legs.poll_timeout(), self.ports.poll_timeout()];
-        let mut timeout = timeouts.into_iter().flatten().min().map(|at| at.since(now));
+        let mut deadline = timeouts.into_iter().flatten().min();
         if is_waiting {
-            timeout = Some(timeout.map_or(WAITING_SLEEP, |timeout| timeout.min(WAITING_SLEEP)));
+            let soon = now + WAITING_SLEEP;
+            deadline = Some(deadline.map_or(soon, |deadline| deadline.min(soon)));
             self.ports.listen(&self.poller, false);
         }
-        let looked = self.look(now, timeout);
+        let waited = self.poller.wait(deadline);
+        self.handle_ready(clock());
         if is_waiting {
             self.ports.listen(&self.poller, true);
         }
-        looked
+        waited
     }
 
-    /// Asks the kernel what is ready, and takes it.
-    fn look(&mut self, now: Instant, timeout: Option<Duration>) -> io::Result<()> {
-        self.poller.wait(timeout)?;
-        if self.poller.ready_len() == 0 {
-            return Ok(());
-        }
-        let now = if timeout == Some(Duration::ZERO) { now } else { clock() };
+    /// Takes what is ready now.
+    fn look(&mut self, now: Instant) -> io::Result<()> {
+        self.poller.look()?;
+        self.handle_ready(now);
+        Ok(())
+    }
+
+    fn handle_ready(&mut self, now: Instant) {
         for index in 0..self.poller.ready_len() {
             let Some(ready) = self.poller.ready(index) else { continue };
             match ready.source {
@@ -201,7 +207,6 @@ impl Pump {
                 Source::Monitor => self.state.addresses_changed |= self.monitor.has_changed(),
             }
         }
-        Ok(())
     }
 }
 
