@@ -86,8 +86,8 @@ fn a_seed_gives_the_same_faults_each_time() {
     //= type=test
     //# Which datagrams a fault hits MUST follow from the seed, the number of the datagram and the fault alone.
     let alone = lost("loss=5%");
-    assert_eq!(alone.len(), 4904, "the count that belongs to this seed");
-    assert_eq!(alone[..4], [11, 24, 26, 44], "and the first of them");
+    assert_eq!(alone.len(), 5065, "the count that belongs to this seed");
+    assert_eq!(alone[..4], [3, 33, 37, 45], "and the first of them");
     let among_others = lost("loss=5%,duplicate=10%,jitter=0us");
     assert_eq!(alone, among_others);
     let held = through("loss=5%,reorder=10%/2,delay=1ms", COUNT).1;
@@ -121,7 +121,7 @@ fn bursts_have_the_length_and_the_share_that_were_asked_for() {
     // A burst begins with 1 % of the datagrams outside of one and has ten on average: 1/11 of all.
     let lost = lost("burst=1%/10%");
     let bursts = 1 + lost.windows(2).filter(|pair| pair[1] != pair[0] + 1).count();
-    assert_eq!((lost.len(), bursts), (8926, 916), "the counts that belong to this seed");
+    assert_eq!((lost.len(), bursts), (8978, 884), "the counts that belong to this seed");
     let (mean, share) = (lost.len() as f64 / bursts as f64, lost.len() as f64 / f64::from(COUNT));
     assert!((8.5..=11.5).contains(&mean), "{mean} datagrams in a burst");
     assert!((0.08..=0.102).contains(&share), "{share} of all are in a burst");
