@@ -7,6 +7,7 @@ mod direct;
 mod frames;
 mod process;
 mod raw_ring;
+mod raw_udp;
 mod relay;
 mod report;
 mod ring;
@@ -23,9 +24,10 @@ use clap::{Parser, ValueEnum};
 #[command(name = "switch-bench", version)]
 struct Arguments {
     /// The path: `ring` an association alone; `direct` node to node through both drivers; `relay` node to
-    /// control node to node, where one core runs both nodes and the other the control node.
+    /// control node to node, where one core runs both nodes and the other the control node; `udp-raw` UDP alone, the
+    /// limit of all that goes by UDP.
     mode: Mode,
-    /// Octets of a frame, Ethernet header included (60 to 65,000).
+    /// Octets of a frame, Ethernet header included (60 to 65,000); with `udp-raw` of a datagram.
     #[arg(long, default_value_t = 64)]
     size: usize,
     /// Seconds of measuring, after a quarter of a second of warming up.
@@ -37,6 +39,9 @@ struct Arguments {
     /// The two cores.
     #[arg(long, default_value = "0,1")]
     cores: String,
+    /// With `udp-raw`: the addresses of sender and receiver, with `@NAME` for one in a network namespace.
+    #[arg(long, default_value = "127.0.0.1,127.0.0.1")]
+    ends: String,
     /// One line of JSON instead of text.
     #[arg(long)]
     json: bool,
@@ -47,6 +52,7 @@ enum Mode {
     Ring,
     Direct,
     Relay,
+    UdpRaw,
 }
 
 fn main() -> ExitCode {
@@ -66,11 +72,16 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     anyhow::ensure!((1..=2).contains(&arguments.legs), "--legs must be 1 or 2");
     let cores = process::cores(&arguments.cores)?;
     let run = process::Run { cores, seconds: arguments.seconds, size: arguments.size, legs: arguments.legs };
-    let raw = raw_ring::measure(&run)?;
-    let (name, figure) = match arguments.mode {
-        Mode::Ring => ("ring", ring::measure(&run)?),
-        Mode::Direct => ("direct", direct::measure(&run)?),
-        Mode::Relay => ("relay", relay::measure(&run)?),
+    let (name, measure): (_, fn(&process::Run) -> anyhow::Result<process::Figure>) = match arguments.mode {
+        Mode::Ring => ("ring", ring::measure),
+        Mode::Direct => ("direct", direct::measure),
+        Mode::Relay => ("relay", relay::measure),
+        Mode::UdpRaw => {
+            let figure = raw_udp::measure(&run, &raw_udp::ends(&arguments.ends)?)?;
+            return report::print_raw("udp-raw", &run, figure, arguments.json);
+        }
     };
+    let raw = raw_ring::measure(&run)?;
+    let figure = measure(&run)?;
     report::print(name, &run, figure, raw, arguments.json)
 }

@@ -56,3 +56,43 @@ pub fn print(mode: &str, run: &Run, figure: Figure, raw: Figure, json: bool) -> 
     anyhow::ensure!(figure.lost == 0, "{} frames were lost, duplicated or reordered", figure.lost);
     Ok(())
 }
+
+/// A raw limit: nothing to compare it with, and loss belongs to it.
+#[derive(Serialize)]
+struct RawReport<'a> {
+    mode: &'a str,
+    size: usize,
+    cores: [usize; 2],
+    seconds: f64,
+    datagrams_per_second: f64,
+    gigabits_per_second: f64,
+    lost: u64,
+}
+
+pub fn print_raw(mode: &str, run: &Run, figure: Figure, json: bool) -> anyhow::Result<()> {
+    let rate = figure.frames as f64 / figure.elapsed.as_secs_f64();
+    let report = RawReport {
+        mode,
+        size: run.size,
+        cores: run.cores,
+        seconds: figure.elapsed.as_secs_f64(),
+        datagrams_per_second: rate,
+        gigabits_per_second: rate * run.size as f64 * 8.0 / 1e9,
+        lost: figure.lost,
+    };
+    if json {
+        println!("{}", serde_json::to_string(&report)?);
+    } else {
+        println!(
+            "{mode} {} octets, cores {},{}: {:.2} M datagrams/s, {:.1} Gbit/s arrived; {} did not fit into the receiver's \
+             buffer",
+            run.size,
+            run.cores[0],
+            run.cores[1],
+            rate / 1e6,
+            report.gigabits_per_second,
+            figure.lost,
+        );
+    }
+    Ok(())
+}

@@ -18,12 +18,14 @@
 
 mod descriptor;
 mod established;
+pub mod fault;
 mod handshake;
 mod keys;
 mod leg_socket;
 mod memfd;
 mod setup;
 mod socket_path;
+pub mod udp;
 mod wire;
 
 pub use crate::keys::{KEY_LEN, PrivateKey, PublicKey};
