@@ -18,7 +18,7 @@ mod types;
 
 pub use types::{
     AssociationConfig, AssociationEvent, LegDownReason, LegEnd, LegState, LegStatus, Scheduler, SendError,
-    Sent, Unsent,
+    Sent, SessionTag, Unsent,
 };
 
 use alloc::collections::{BTreeSet, VecDeque};
@@ -71,6 +71,8 @@ pub struct Association {
     is_uncertain: bool,
     /// How often a leg was given up because its peer took nothing.
     stalls: u64,
+    /// Data messages refused because their channel is not open, since the host asked last.
+    refused_messages: u64,
     turn: Turn,
     holds: u32,
     /// A bit for each leg whose doorbell is to be rung.
@@ -102,6 +104,7 @@ impl Association {
             taken: BTreeSet::new(),
             is_uncertain: false,
             stalls: 0,
+            refused_messages: 0,
             turn: Turn::default(),
             holds: 0,
             doorbells: 0,
@@ -389,6 +392,12 @@ impl Association {
     /// The next thing that happened.
     pub fn poll_event(&mut self) -> Option<AssociationEvent> {
         self.events.pop_front()
+    }
+
+    /// Messages that came for a channel that is not open, since the last call: dropped here, for the host to count
+    /// as `no-channel`.
+    pub fn take_refused(&mut self) -> u64 {
+        core::mem::take(&mut self.refused_messages)
     }
 
     /// True when the peer has settled everything that was accepted.

@@ -18,7 +18,8 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use rvi::{Association, AssociationConfig, Scheduler, Scratch, SharedOctets, ShmLeg};
+use rvi::{Association, AssociationConfig, Scheduler, Scratch, SessionTag, SharedOctets, ShmLeg};
+use vlan_core::counters::DropCounters;
 use vlan_core::driver::PeerSlot;
 use vlan_core::limits::RECONNECT_MIN;
 use vlan_core::random::Random;
@@ -85,12 +86,14 @@ pub enum Accept {
 /// What the host is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// Connect this leg to a control node; answer with `handle_leg_up` or `handle_connect_failed`.
+    /// Connect this leg to a control node; answer with `handle_control_leg_up` or `handle_connect_failed`.
     Connect {
         /// The control node, by its place in the platform file.
         control_node: u8,
         /// The leg.
         leg: LegNumber,
+        /// This node's number of the session that the leg is for.
+        session: u32,
     },
     /// This end has left the leg: shut the sending side of its socket down. When the other end has hung up too
     /// (at once, if it has already), call `handle_leg_gone` unless that was done, and close the socket.
@@ -146,6 +149,8 @@ pub struct Node {
     next_link: usize,
     outputs: VecDeque<Output>,
     scratch: Scratch,
+    /// Messages that were for none of the interfaces.
+    drops: DropCounters,
 }
 
 impl Node {
@@ -174,6 +179,7 @@ impl Node {
             next_link: 0,
             outputs: VecDeque::new(),
             scratch: Scratch::default(),
+            drops: DropCounters::default(),
         }
     }
 
@@ -194,23 +200,46 @@ impl Node {
         self.interfaces.iter().flatten().map(Interface::state)
     }
 
+    /// Messages dropped that were for none of the interfaces, by reason.
+    #[must_use]
+    pub fn drops(&self) -> &DropCounters {
+        &self.drops
+    }
+
     // --- legs -----------------------------------------------------------------------------------------------
 
-    /// A leg to `peer` is up: the host has proved who is there and exchanged memory.
+    /// A leg to a control node is up: the host has proved who is there and exchanged memory. `tag` names the
+    /// session that it is for. A leg of the same name takes the place of the one there was.
+    ///
+    /// False: it is for a session that is over. The host closes its socket and says nothing more of it.
+    #[must_use]
+    pub fn handle_control_leg_up(
+        &mut self,
+        now: Instant,
+        control_node: u8,
+        process: ProcessId,
+        leg: LegNumber,
+        tag: SessionTag,
+        shm: ShmLeg,
+    ) -> bool {
+        let peer = PeerId::ControlNode(control_node);
+        self.gone.retain(|gone| *gone != GoneLeg { peer, process, leg });
+        self.control_leg_up(now, control_node, process, leg, tag, shm)
+    }
+
+    /// A leg to another node is up: a control node has introduced it, and memory is exchanged. A leg of the same
+    /// name takes the place of the one there was, and what that held is sent again by its sender.
     pub fn handle_leg_up(
         &mut self,
         now: Instant,
-        peer: PeerId,
-        peer_process: ProcessId,
+        node: NodeNumber,
+        process: ProcessId,
         leg: LegNumber,
         shm: ShmLeg,
     ) {
-        // A leg of the same name that had hung up is replaced: what it held is sent again by its sender.
-        self.gone.retain(|gone| *gone != GoneLeg { peer, process: peer_process, leg });
-        match peer {
-            PeerId::ControlNode(index) => self.control_leg_up(now, index, peer_process, leg, shm),
-            PeerId::Node(node) => self.direct_leg_up(now, node, peer_process, leg, shm),
-        }
+        let peer = PeerId::Node(node);
+        self.gone.retain(|gone| *gone != GoneLeg { peer, process, leg });
+        self.direct_leg_up(now, node, process, leg, shm);
     }
 
     /// The other end of a leg has hung up. What it published before is still taken, by the next
@@ -346,6 +375,10 @@ impl Node {
 
     /// Takes what the associations report of themselves: broken legs and frames that waited too long.
     fn drain_association_events(&mut self, now: Instant) {
+        let control = self.control.iter_mut().map(|link| &mut link.association);
+        for association in control.chain(self.direct.iter_mut().flatten().map(|link| &mut link.association)) {
+            self.drops.add_many(DropReason::NoChannel, association.take_refused());
+        }
         for index in 0..self.control.len() {
             while let Some(event) = self.control[index].association.poll_event() {
                 let Some(process) = self.control[index].process else { continue };

@@ -120,7 +120,7 @@ impl ControlNode {
         let mut setup = ControlNodeLeg::new(socket, ProcessId(77), &ShmConfig::default());
         loop {
             wait_readable(&setup.as_fd().unwrap());
-            match setup.advance(&key, &mut |_| Some(NodeNumber(1))).unwrap() {
+            match setup.advance(&key, &mut |_| Some(NodeNumber(1)), &mut |_| Some(1)).unwrap() {
                 SetupProgress::Pending => {}
                 SetupProgress::Up { leg, shm } => {
                     let config = AssociationConfig {

@@ -208,8 +208,8 @@ impl World {
 
     fn node_output(&mut self, now: Instant, node: usize, machine: &mut Node, output: Output) {
         match output {
-            Output::Connect { control_node, leg } => {
-                self.start_connecting(node, usize::from(control_node), leg);
+            Output::Connect { control_node, leg, session } => {
+                self.start_connecting(node, usize::from(control_node), leg, session);
             }
             Output::CloseLeg { peer, process, leg } => {
                 self.close_leg(Party::Node(node), party_of(peer), process, leg);

@@ -67,6 +67,26 @@ impl World {
         }
     }
 
+    /// The socket of one leg of a node to its control node hangs up although both live.
+    pub fn hang_up_control_leg(&mut self, node: usize, leg: u8) {
+        let is_it = |c: &super::Connection| {
+            (c.first.party, c.second.party) == (Party::Control(0), Party::Node(node))
+                && c.leg == LegNumber(leg)
+                && c.is_whole()
+        };
+        let found = self.open_connections().find(|(_, c)| is_it(c)).map(|(index, _)| index);
+        if let Some(index) = found {
+            self.count_fault_of(Fault::ControlHangUp, Party::Node(node));
+            self.hang_up(index, Side::First);
+            self.hang_up(index, Side::Second);
+        }
+    }
+
+    /// The two ends of a hang-up see it up to `late` late, each at its own time, until everything is healed.
+    pub fn make_hang_ups_late(&mut self, late: Duration) {
+        self.weather.late_hang_up = late;
+    }
+
     /// A node does not run for `span`.
     pub fn pause_node(&mut self, node: usize, span: Duration) {
         self.pause(Party::Node(node), Some(span));

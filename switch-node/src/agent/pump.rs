@@ -88,8 +88,8 @@ impl Pump {
 
     fn handle_output(&mut self, now: Instant, output: Output) -> Option<End> {
         match output {
-            Output::Connect { control_node, leg } => {
-                self.legs.connect(now, control_node, leg, &mut self.node, &self.poller);
+            Output::Connect { control_node, leg, session } => {
+                self.legs.connect(now, control_node, (leg, session), &mut self.node, &self.poller);
             }
             Output::CloseLeg { peer, process, leg } => self.legs.close(peer, process, leg),
             Output::Interface(config) => {

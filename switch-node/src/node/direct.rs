@@ -274,6 +274,7 @@ impl Node {
         self.direct_places[usize::from(link.node.0)] = u16::MAX;
         let rvis = core::mem::take(&mut link.rvis);
         let by_channel = link.by_channel;
+        self.drops.add_many(DropReason::NoChannel, link.association.take_refused());
         let (mut returned, mut lost) = (Vec::new(), 0);
         link.association.drain_unsent(&mut |channel, octets, unsent| {
             let Some(rvi) = rvis.get(usize::from(by_channel[usize::from(channel.0)])) else { return };

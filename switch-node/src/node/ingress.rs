@@ -68,7 +68,10 @@ impl Node {
                 self.handle_control(now, index, message);
                 continue;
             }
-            let Some(vif) = self.control[index].vif_of(message.channel) else { continue };
+            let Some(vif) = self.control[index].vif_of(message.channel) else {
+                self.drops.add(DropReason::NoChannel);
+                continue;
+            };
             match FrameHeader::parse(message.head, message.len) {
                 Ok(header) => self.deliver_relayed(vif, &header, &message, sink),
                 Err(TlvError::UnknownKind { .. }) => {
@@ -137,7 +140,10 @@ impl Node {
                 self.handle_peer_control(now, place, message);
                 continue;
             }
-            let Some(rvi) = link.rvi_of(message.channel) else { continue };
+            let Some(rvi) = link.rvi_of(message.channel) else {
+                self.drops.add(DropReason::NoChannel);
+                continue;
+            };
             link.data_messages += 1;
             match FrameHeader::parse(message.head, message.len) {
                 Ok(header) => self.deliver_direct(rvi.vif, rvi.slot, &header, &message, sink),

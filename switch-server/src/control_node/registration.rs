@@ -5,25 +5,33 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use arp_server::{BindError, Owner};
+use rvi::SessionTag;
 use vlan_core::server::MemberSlot;
 use vlan_core::wire::control::{
     ControlMessage, HeldDirect, InterfaceAddress, InterfaceConfig, MemberNotice, TLV_VERSION,
 };
-use vlan_core::{Channel, Instant, LegNumber, NodeNumber, ProcessId, VifNumber};
+use vlan_core::{Channel, DropReason, Instant, LegNumber, NodeNumber, ProcessId, VifNumber};
 
 use crate::control_node::session::{Session, Stage};
 use crate::control_node::{ControlNode, ControlNodeEvent, Output, PortSecurity};
 
 impl ControlNode {
-    pub(super) fn open_session(&mut self, now: Instant, node: NodeNumber, process: ProcessId) -> usize {
-        let charge = self.next_charge;
-        self.next_charge = self.next_charge.wrapping_add(1).max(1);
+    /// Begins a session with a node's process, which numbers it `number`.
+    pub(super) fn open_session(
+        &mut self,
+        now: Instant,
+        node: NodeNumber,
+        process: ProcessId,
+        number: u32,
+    ) -> usize {
+        let tag = SessionTag { node: number, control_node: self.next_number };
+        self.next_number = self.next_number.wrapping_add(1).max(1);
         let place = self.sessions.iter().position(Option::is_none).unwrap_or(self.sessions.len());
         if place == self.sessions.len() {
             self.sessions.push(None);
         }
         let seed = self.random.next_u64();
-        self.sessions[place] = Some(Box::new(Session::new(now, (node, process), place, charge, seed)));
+        self.sessions[place] = Some(Box::new(Session::new(now, (node, process), place, tag, seed)));
         place
     }
 
@@ -273,10 +281,15 @@ impl ControlNode {
         }
     }
 
-    /// The last leg of a session has gone: the node's process has ended, or lost this control node.
+    /// The last leg of a session has gone, or the node's process has begun another: it has ended, or lost this
+    /// control node. Legs that are left go with it.
     pub(super) fn session_over(&mut self, now: Instant, place: usize) {
         self.detach_all(now, place);
         let Some(mut session) = self.sessions[place].take() else { return };
+        let (node, process) = (session.node, session.process);
+        let legs = session.association.legs();
+        self.outputs.extend(legs.map(|leg| Output::CloseLeg { node, process, leg: leg.number }));
+        self.drops.add_many(DropReason::NoChannel, session.association.take_refused());
         self.return_unsent(&mut session);
         if session.is_registered() {
             let name = self.node_name(session.node);
@@ -310,7 +323,7 @@ impl ControlNode {
             }
         });
         for lan in lost {
-            self.lans[lan].server.lost_after_delivery(vlan_core::DropReason::PeerGone, 1);
+            self.lans[lan].server.lost_after_delivery(DropReason::PeerGone, 1);
         }
         for charge in charges {
             self.unhold(charge);

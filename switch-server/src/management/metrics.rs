@@ -23,7 +23,10 @@ pub fn render(status: &Status, uptime_s: u64) -> String {
     text.family("weft_bindings", "gauge", "IP addresses bound to a MAC.");
     text.sample("weft_bindings", &[], status.bindings.len() as u64);
     frames(&mut text, status);
-    text.family("weft_drops_total", "counter", "Frames dropped by a LAN's server, by reason.");
+    text.family("weft_drops_total", "counter", "Frames dropped by a LAN's server, or for no LAN, by reason.");
+    for (reason, frames) in status.drops.iter() {
+        text.sample("weft_drops_total", &[("lan", ""), ("reason", reason.name())], frames);
+    }
     for lan in &status.lans {
         for (reason, frames) in lan.drops.iter() {
             text.sample("weft_drops_total", &[("lan", &lan.name), ("reason", reason.name())], frames);
