@@ -70,6 +70,8 @@ struct Weather {
     connect_failure_percent: u64,
     /// One end of a new pair leg gets it up to this much later; one in four never.
     late_introduction: Duration,
+    /// The second end of a new pair leg gets it this much later.
+    introduction_gap: Duration,
 }
 
 /// See the module.

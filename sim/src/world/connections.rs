@@ -173,7 +173,8 @@ impl World {
         let connection = self.make_connection(leg, first, second, &config);
         let late = self.weather.late_introduction;
         let got = self.soon(Duration::from_micros(400));
-        let (mut first_at, mut second_at) = (got, got + Duration::from_nanos(self.random.below(300_000)));
+        let gap = Duration::from_nanos(self.random.below(300_000)) + self.weather.introduction_gap;
+        let (mut first_at, mut second_at) = (got, got + gap);
         if !late.is_zero() {
             self.count_fault_of(crate::coverage::Fault::LateIntroduction, first.party);
             if self.chance(25) {

@@ -112,6 +112,11 @@ impl World {
         self.weather.late_introduction = late;
     }
 
+    /// The second end of each leg between nodes gets it `gap` after the first, until everything is healed.
+    pub fn make_introductions_apart(&mut self, gap: Duration) {
+        self.weather.introduction_gap = gap;
+    }
+
     /// Of 100 frames, the devices of a node refuse `percent`.
     pub fn make_device_refuse(&mut self, node: usize, percent: u64) {
         self.nodes[node].refuse_percent = percent;

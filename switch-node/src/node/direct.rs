@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use rvi::{Association, LegEnd, Part, Scheduler, ShmLeg, Unsent};
+use rvi::{Association, LegEnd, Part, Scheduler, SendError, Sent, ShmLeg, Unsent};
 use vlan_core::driver::{InBand, Path, PeerSlot};
 use vlan_core::ethernet::flow_hash;
 use vlan_core::limits::DIRECT_IDLE;
@@ -378,8 +378,20 @@ impl Node {
         place.and_then(|place| self.direct[place].as_ref()).is_some_and(|link| link.association.is_up())
     }
 
+    fn send_direct_in_band(
+        &mut self,
+        now: Instant,
+        node: NodeNumber,
+        channel: Channel,
+        message: &ControlMessage,
+    ) -> Result<Sent, SendError> {
+        let link = self.direct_to(node).and_then(|place| self.direct[place].as_mut());
+        let link = link.ok_or(SendError::NoLeg)?;
+        link.association.send(now, channel, 0, 0, &[Part::Private(&message.emit())])
+    }
+
     /// Sends the barriers and echoes that drivers want sent. One that finds no room is lost: the barrier is
-    /// given up and tried again.
+    /// given up and tried again. An echo that finds no leg goes when there is one.
     pub(super) fn send_in_band(&mut self, now: Instant) {
         let attached = self.attached();
         for place in 0..self.interfaces.len() {
@@ -395,10 +407,11 @@ impl Node {
                         }
                     }
                     InBand::Direct(node, channel, message) => {
-                        let link = self.direct_to(node).and_then(|place| self.direct[place].as_mut());
-                        if let Some(link) = link {
-                            let octets = message.emit();
-                            let _ = link.association.send(now, channel, 0, 0, &[Part::Private(&octets)]);
+                        let sent = self.send_direct_in_band(now, node, channel, &message);
+                        if let (Err(SendError::NoLeg), ControlMessage::BarrierEcho { id }) = (sent, message)
+                            && let Some(interface) = &mut self.interfaces[place]
+                        {
+                            interface.driver.handle_echo_unsent(node, channel, id);
                         }
                     }
                 }

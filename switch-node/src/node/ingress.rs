@@ -112,10 +112,10 @@ impl Node {
     fn handle_in_band_relay(&mut self, vif: VifNumber, message: Result<ControlMessage, TlvError>) {
         let Some(interface) = self.interface_mut(vif) else { return };
         match message {
-            Ok(ControlMessage::Barrier { lan, origin, origin_vif, id, .. })
+            Ok(ControlMessage::Barrier { lan, origin, origin_vif, boot, id, .. })
                 if lan == interface.driver.lan() =>
             {
-                interface.driver.handle_barrier(origin, origin_vif, id);
+                interface.driver.handle_barrier(origin, origin_vif, boot, id);
             }
             _ => interface.driver.count_drop(DropReason::Malformed, 1),
         }
