@@ -11,6 +11,7 @@ mod event;
 mod held;
 mod ingress;
 mod interface;
+mod leaving;
 mod report;
 
 use alloc::boxed::Box;
@@ -30,6 +31,7 @@ use vlan_core::{CabinetNumber, Channel, DropReason, Instant, LegNumber, NodeNumb
 use control::{ControlLink, LegState};
 use direct::DirectLink;
 use interface::Interface;
+use leaving::Leaving;
 
 pub use event::NodeEvent;
 pub use interface::InterfaceState;
@@ -114,6 +116,8 @@ pub enum Output {
     },
     /// A newer process serves this node: stop, and do not start again.
     Fenced,
+    /// This node has left all its legs, after [`Node::leave`]: the process may end.
+    Left,
     /// Something the operator may want to know.
     Log(NodeEvent),
 }
@@ -151,6 +155,8 @@ pub struct Node {
     scratch: Scratch,
     /// Messages that were for none of the interfaces.
     drops: DropCounters,
+    /// Set when this node ends in order.
+    leaving: Option<Leaving>,
 }
 
 impl Node {
@@ -180,6 +186,7 @@ impl Node {
             outputs: VecDeque::new(),
             scratch: Scratch::default(),
             drops: DropCounters::default(),
+            leaving: None,
         }
     }
 
@@ -264,6 +271,7 @@ impl Node {
     /// the room of everything received goes back to its senders.
     pub fn publish(&mut self, now: Instant) {
         self.flush_held(now);
+        self.go_on_leaving(now);
         for link in &mut self.control {
             link.association.publish();
             link.association.release();
@@ -327,6 +335,7 @@ impl Node {
         self.barrier_timeouts(now);
         self.expire_held(now);
         self.flush_held(now);
+        self.go_on_leaving(now);
         self.drain_association_events(now);
     }
 
@@ -339,7 +348,8 @@ impl Node {
         let control = self.control.iter().filter_map(ControlLink::poll_timeout);
         let direct = self.direct.iter().flatten().filter_map(|link| link.poll_timeout());
         let interfaces = self.interfaces.iter().flatten().filter_map(Interface::poll_timeout);
-        control.chain(direct).chain(interfaces).min()
+        let leaving = self.leaving.as_ref().and_then(Leaving::poll_timeout);
+        control.chain(direct).chain(interfaces).chain(leaving).min()
     }
 
     /// The next thing for the host to do.

@@ -19,7 +19,7 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use arp_server::{ArpConfig, ArpServer};
-use rvi::{Scratch, SessionTag, ShmLeg};
+use rvi::{LegEnd, Scratch, SessionTag, ShmLeg};
 use vlan_core::address::ControlNodeSerial;
 use vlan_core::counters::DropCounters;
 use vlan_core::limits::ADDRESSES_PER_VIF_MAX;
@@ -272,7 +272,7 @@ impl ControlNode {
             if let Some(session) = &mut self.sessions[place] {
                 let _ = session.association.handle_leg_gone(now, leg);
             }
-            self.session_over(now, place);
+            self.session_over(now, place, LegEnd::Died);
             known = None;
         }
         let place = known.unwrap_or_else(|| self.open_session(now, node, process, tag.node));

@@ -46,6 +46,32 @@ impl World {
         self.kill(now, Party::Node(node));
     }
 
+    /// A node's process is asked to end, and leaves in order.
+    pub fn stop_node_at(&mut self, node: usize) {
+        self.ask_to_end(node);
+    }
+
+    /// True while a process serves the node.
+    #[must_use]
+    pub fn is_alive(&self, node: usize) -> bool {
+        self.nodes[node].machine.is_some()
+    }
+
+    /// Everything that the stations of a node sent to stations that live must have arrived, or been refused by a device.
+    ///
+    /// # Errors
+    /// When something has not.
+    pub fn expect_all_arrived_from(&self, node: usize) -> Result<(), Violation> {
+        let own = self.stations.iter().enumerate().filter(|(_, station)| station.node == node);
+        let missing: usize =
+            own.map(|(place, _)| self.checker.missing_from(crate::checker::StationIndex(place))).sum();
+        if missing == 0 {
+            return Ok(());
+        }
+        let detail = format!("{missing} frames of node {node}, which left in order, did not arrive");
+        Err(Violation { invariant: "I-4 every frame ends once", at: self.now(), detail })
+    }
+
     /// A node is started again, unless it lives.
     pub fn start_node_again(&mut self, node: usize) {
         let now = self.now();
@@ -85,6 +111,12 @@ impl World {
     /// The two ends of a hang-up see it up to `late` late, each at its own time, until everything is healed.
     pub fn make_hang_ups_late(&mut self, late: Duration) {
         self.weather.late_hang_up = late;
+    }
+
+    /// The complaint that a node should have ended by now.
+    #[must_use]
+    pub fn still_there(&self, node: usize) -> Violation {
+        self.stuck(format!("node {node} was asked to end and has not"))
     }
 
     /// A node does not run for `span`.

@@ -59,6 +59,8 @@ pub(super) struct ControlLink {
     /// The control node's number of it, while a leg is up.
     peer_session: Option<u32>,
     legs: Vec<(LegNumber, LegState)>,
+    /// Cleared when the node ends: legs that are not up stay as they are.
+    pub connects: bool,
     stage: Stage,
     /// Which interface a channel belongs to; 0 is none.
     vif_by_channel: [VifNumber; 256],
@@ -137,6 +139,7 @@ impl ControlLink {
             session: 1,
             peer_session: None,
             legs: legs.iter().map(|&leg| (leg, waiting)).collect(),
+            connects: true,
             stage: Stage::Down,
             vif_by_channel: [VifNumber(0); 256],
             resend: VecDeque::new(),
@@ -207,8 +210,25 @@ impl ControlLink {
         }
     }
 
+    /// True while the association has a leg, one that is being left included.
+    pub fn has_leg(&self) -> bool {
+        self.association.legs().next().is_some()
+    }
+
+    /// Leaves every leg in order; the host is told to hang up.
+    pub fn leave(&mut self, now: Instant, index: u8) -> Vec<Output> {
+        self.register_until = None;
+        self.heartbeat.stop();
+        let (peer, process) = (PeerId::ControlNode(index), self.process.unwrap_or_default());
+        let legs: Vec<LegNumber> = self.association.legs().map(|leg| leg.number).collect();
+        for &leg in &legs {
+            self.association.leave_leg(now, leg);
+        }
+        legs.into_iter().map(|leg| Output::CloseLeg { peer, process, leg }).collect()
+    }
+
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let legs = self.legs.iter().filter_map(|(_, state)| state.due());
+        let legs = self.legs.iter().filter(|_| self.connects).filter_map(|(_, state)| state.due());
         let timers = legs.chain(self.association.poll_timeout()).chain(self.register_until);
         timers.chain(self.heartbeat.poll_timeout()).min()
     }
@@ -225,6 +245,7 @@ impl Node {
             for (leg, state) in &mut link.legs {
                 if let LegState::Waiting { until, pause } = *state
                     && until <= now
+                    && link.connects
                 {
                     *state = LegState::Connecting { pause };
                     let (control_node, session) = (index as u8, link.session);
@@ -264,7 +285,7 @@ impl Node {
     ) -> bool {
         let place = usize::from(index);
         let Some(link) = self.control.get_mut(place) else { return false };
-        if link.leg_state(leg).is_none() {
+        if link.leg_state(leg).is_none() || !link.connects {
             return false;
         }
         let relation = link.relation(process, tag);
@@ -308,7 +329,7 @@ impl Node {
         let peer = PeerId::ControlNode(index);
         self.outputs.push_back(Output::CloseLeg { peer, process, leg });
         self.log(NodeEvent::LegGone { peer, leg });
-        if !self.control[place].association.is_up() {
+        if !self.control[place].has_leg() {
             self.control_session_over(now, place);
         }
     }

@@ -104,6 +104,9 @@ impl Node {
     // --- grants and legs ------------------------------------------------------------------------------------
 
     pub(super) fn handle_grant(&mut self, now: Instant, grant: &Grant) {
+        if self.is_leaving() {
+            return;
+        }
         let is_known = self.interface(grant.own_vif).is_some_and(|interface| {
             let mut peers = interface.driver.peers().iter();
             interface.driver.lan() == grant.lan
@@ -133,7 +136,7 @@ impl Node {
     }
 
     /// The place of the link to a process of `node`; a link to an earlier process ends.
-    fn direct_for(&mut self, now: Instant, node: NodeNumber, process: ProcessId) -> usize {
+    pub(super) fn direct_for(&mut self, now: Instant, node: NodeNumber, process: ProcessId) -> usize {
         if let Some(place) = self.direct_to(node) {
             let known = self.direct[place].as_ref().map(|link| (link.process, link.closing));
             if known == Some((process, false)) {
@@ -169,6 +172,10 @@ impl Node {
         leg: LegNumber,
         shm: ShmLeg,
     ) {
+        if self.is_leaving() {
+            self.leave_late_leg(now, node, process, leg, shm);
+            return;
+        }
         let place = self.direct_for(now, node, process);
         let Some(link) = &mut self.direct[place] else { return };
         let was_up = link.association.is_up();

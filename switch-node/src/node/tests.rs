@@ -264,6 +264,65 @@ fn a_message_for_no_channel_is_counted() {
     assert!(node.report().iter().any(|item| item.name == "node.drop.no-channel" && item.value == 1));
 }
 
+fn outputs(node: &mut Node) -> Vec<Output> {
+    core::iter::from_fn(|| node.poll_output()).collect()
+}
+
+fn closes(outputs: &[Output], of: PeerId) -> bool {
+    outputs.iter().any(|output| matches!(output, Output::CloseLeg { peer, .. } if *peer == of))
+}
+
+#[test]
+fn a_node_that_ends_leaves_its_direct_legs_then_relays_then_leaves_its_control_legs() {
+    //= spec/driver.md#the-orderly-end-of-a-node
+    //= type=test
+    //# A node that is asked to end MUST take no more frames from its stacks, leave its direct legs, send what its peers
+    //# did not take by relay, and leave its control legs only then.
+    let mut node = node();
+    let mut control = Far::control(&mut node, 1);
+    let mut peer = direct(&mut node, &mut control);
+    let (peer_id, control_id) = (PeerId::Node(NodeNumber(2)), PeerId::ControlNode(0));
+    outputs(&mut node);
+    node.leave(NOW);
+    turn(&mut node);
+    assert_eq!(send(&mut node, PEER, 9), Accept::Busy);
+    let told = outputs(&mut node);
+    assert!(closes(&told, peer_id) && !closes(&told, control_id), "{told:?}");
+    // The peer took one of three frames and leaves in turn.
+    peer.0.leave_leg(NOW, LEG);
+    node.handle_leg_gone(NOW, peer_id, ProcessId(22), LEG);
+    turn(&mut node);
+    turn(&mut node);
+    let told = outputs(&mut node);
+    assert!(closes(&told, control_id) && !told.contains(&Output::Left), "{told:?}");
+    let numbers: Vec<u8> = control.frames().iter().map(|(_, number)| *number).collect();
+    assert_eq!((numbers, drops(&node, DropReason::PeerGone)), (vec![1, 2], 0));
+    assert_eq!(control.0.handle_leg_gone(NOW, LEG), rvi::LegEnd::Closed);
+    node.handle_leg_gone(NOW, control_id, ProcessId(1), LEG);
+    turn(&mut node);
+    node.publish(NOW);
+    assert!(outputs(&mut node).contains(&Output::Left));
+    assert_eq!(node.poll_timeout(), None);
+}
+
+#[test]
+fn a_node_ends_within_a_second_of_peers_that_do_not_answer() {
+    //= spec/driver.md#the-orderly-end-of-a-node
+    //= type=test
+    //# It MUST end within a second, whatever its peers do.
+    let mut node = node();
+    let mut control = Far::control(&mut node, 1);
+    let _peer = direct(&mut node, &mut control);
+    node.leave(NOW);
+    turn(&mut node);
+    node.handle_timeout(NOW + LEAVE_WAIT - Duration::from_nanos(1));
+    assert!(!outputs(&mut node).contains(&Output::Left));
+    node.handle_timeout(NOW + LEAVE_WAIT);
+    let told = outputs(&mut node);
+    assert!(closes(&told, PeerId::ControlNode(0)) && told.contains(&Output::Left), "{told:?}");
+    assert_eq!(control.0.handle_leg_gone(NOW, LEG), rvi::LegEnd::Closed, "left in order all the same");
+}
+
 #[test]
 fn a_frame_without_a_way_is_held_for_50_ms_and_a_bounded_number_of_them() {
     //= spec/driver.md#held-frames

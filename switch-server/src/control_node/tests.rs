@@ -286,6 +286,29 @@ fn what_has_no_channel_and_what_a_replaced_process_sends_is_counted() {
 }
 
 #[test]
+fn what_a_member_had_not_taken_when_it_left_in_order_is_not_attached_and_when_it_died_peer_gone() {
+    //= spec/server.md#members-that-leave
+    //= type=test
+    //# A control node MUST count what a node that left in order had not taken as not-attached; only what a dead process
+    //# had not taken is peer-gone.
+    for in_order in [true, false] {
+        let mut control = control_node();
+        let (mut one, mut two) = (member(&mut control, 1), member(&mut control, 2));
+        two.arrived();
+        one.send(&mut control, mac(2), 0);
+        if in_order {
+            two.association.leave_leg(NOW, LEG);
+        }
+        control.handle_leg_gone(NOW, NodeNumber(2), process(2), LEG);
+        control.pump(NOW, 1000);
+        let lan = &control.status().lans[0];
+        let counts = (lan.drops.of(DropReason::NotAttached), lan.drops.of(DropReason::PeerGone));
+        assert_eq!(counts, if in_order { (1, 0) } else { (0, 1) });
+        assert!(lan.ledger.closes(lan.drops.total()));
+    }
+}
+
+#[test]
 fn a_group_frame_reaches_every_other_member_once() {
     //= spec/server.md#group-frames
     //= type=test

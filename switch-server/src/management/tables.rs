@@ -3,7 +3,6 @@
 use platform::management::{
     Binding, Counter, Drop, Interface, Lan, LanMember, Node, Rvi, RviEnd, RviLeg, Status,
 };
-use vlan_core::counters::DropCounters;
 use vlan_core::wire::control::ReportItem;
 use vlan_core::{LanId, NodeNumber};
 
@@ -251,6 +250,7 @@ fn counter(name: String, value: u64) -> Counter {
 mod tests {
     use super::*;
     use crate::control_node::MemberStatus;
+    use vlan_core::counters::DropCounters;
     use vlan_core::{Channel, DropReason, LegNumber, MacAddress, ProcessId, RviNumber, VifNumber};
 
     fn node(number: u16, process: Option<u64>) -> NodeStatus {
