@@ -40,6 +40,8 @@ use route::Route;
 
 /// Legs of an association at the same time.
 const LEGS: usize = FABRICS_MAX;
+/// Events that there is always room for.
+const EVENTS_KEPT: usize = 16;
 /// Control messages that wait for room at most, and their octets: twice the largest answer that is known.
 const CONTROL_QUEUE_MAX: usize = 1024;
 const CONTROL_QUEUE_OCTETS_MAX: usize = 4 << 20;
@@ -82,6 +84,9 @@ pub struct Association {
     events: VecDeque<AssociationEvent>,
     /// For messages that are sent again.
     spare: Vec<u8>,
+    /// Messages that had gone either way at the last deadline, and whether memory was given back since.
+    carried: u64,
+    is_trimmed: bool,
 }
 
 impl Association {
@@ -109,8 +114,10 @@ impl Association {
             holds: 0,
             doorbells: 0,
             refused: false,
-            events: VecDeque::with_capacity(16),
+            events: VecDeque::with_capacity(EVENTS_KEPT),
             spare: Vec::new(),
+            carried: 0,
+            is_trimmed: false,
         };
         association.open_channel(Channel::CONTROL);
         association

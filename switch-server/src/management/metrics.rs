@@ -96,6 +96,7 @@ fn escape(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use vlan_core::counters::DropCounters;
 
     #[test]
     fn samples_have_their_labels_and_nothing_breaks_a_line() {
@@ -107,7 +108,8 @@ mod tests {
 
     #[test]
     fn an_empty_control_node_renders_every_family_once() {
-        let status = Status { epoch: 2, nodes: vec![], lans: vec![], bindings: vec![], rvis: vec![] };
+        let drops = DropCounters::default();
+        let status = Status { epoch: 2, nodes: vec![], lans: vec![], bindings: vec![], rvis: vec![], drops };
         let text = render(&status, 5);
         assert!(text.contains("weft_configuration_epoch 2\n"));
         assert_eq!(text.matches("# TYPE").count(), 8);

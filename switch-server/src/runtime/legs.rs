@@ -381,7 +381,7 @@ mod tests {
         let (again, mut newer) = establish(&mut legs, &key, 1);
         assert_eq!(again, id);
         assert!(legs.up(place).is_none());
-        assert!(matches!(older.advance(), Ok(SetupProgress::Up { mut leg, .. }) if leg.is_hung_up()));
+        assert!(matches!(older.advance(), Ok(SetupProgress::Up { leg, .. }) if leg.is_hung_up()));
         assert!(matches!(newer.advance(), Ok(SetupProgress::Up { leg, .. }) if !leg.is_hung_up()));
         // The older one's end is no news: closing its place again gives no name.
         assert_eq!(legs.close(place), None);
