@@ -2,7 +2,7 @@
 
 use rvi::host::OwnMemory;
 use rvi::{Region, ShmConfig, ShmLeg};
-use switch_node::{Node, NodeConfig, Output, PeerId};
+use switch_node::{Node, NodeConfig, Output};
 use switch_server::control_node::{
     ArpMode, Command, ControlNode, ControlNodeConfig, LanConfig, MemberConfig, NodeEntry, Output as CnOutput,
     PortSecurity,
@@ -128,17 +128,15 @@ impl World {
     fn outputs(&mut self, now: Instant) -> anyhow::Result<()> {
         for index in 0..self.nodes.len() {
             while let Some(output) = self.nodes[index].poll_output() {
-                if let Output::Connect { control_node, leg } = output {
+                if let Output::Connect { control_node, leg, session } = output {
                     let (ours, theirs) = leg_pair()?;
                     let number = NodeNumber(index as u16 + 1);
-                    self.control.handle_leg_up(now, number, ProcessId(index as u64 + 1), leg, theirs);
-                    self.nodes[index].handle_leg_up(
-                        now,
-                        PeerId::ControlNode(control_node),
-                        CONTROL,
-                        leg,
-                        ours,
-                    );
+                    let process = ProcessId(index as u64 + 1);
+                    let tag = self.control.session_tag(number, process, session);
+                    let tag = tag.context("the session is over")?;
+                    let node = &mut self.nodes[index];
+                    anyhow::ensure!(self.control.handle_leg_up(now, number, process, leg, tag, theirs));
+                    anyhow::ensure!(node.handle_control_leg_up(now, control_node, CONTROL, leg, tag, ours));
                 }
             }
         }
@@ -147,8 +145,8 @@ impl World {
                 && leg.0 < self.legs
             {
                 let (one, other) = leg_pair()?;
-                self.nodes[usize::from(a.0.0) - 1].handle_leg_up(now, PeerId::Node(b.0), b.1, leg, one);
-                self.nodes[usize::from(b.0.0) - 1].handle_leg_up(now, PeerId::Node(a.0), a.1, leg, other);
+                self.nodes[usize::from(a.0.0) - 1].handle_leg_up(now, b.0, b.1, leg, one);
+                self.nodes[usize::from(b.0.0) - 1].handle_leg_up(now, a.0, a.1, leg, other);
             }
         }
         Ok(())

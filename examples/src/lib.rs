@@ -168,12 +168,14 @@ impl Fabric {
     fn carry_out(&mut self, i: usize, output: node::Output) {
         let (number, process) = (self.nodes[i].node.number(), self.nodes[i].process);
         match output {
-            node::Output::Connect { control_node: index, leg } => match &mut self.control_node {
+            node::Output::Connect { control_node: index, leg, session } => match &mut self.control_node {
                 Some(control_node) => {
                     let (own, other) = leg_ends();
-                    let peer = PeerId::ControlNode(index);
-                    self.nodes[i].node.handle_leg_up(self.now, peer, self.control_process, leg, own);
-                    control_node.handle_leg_up(self.now, number, process, leg, other);
+                    let tag = control_node.session_tag(number, process, session).expect("the latest session");
+                    let node = &mut self.nodes[i].node;
+                    assert!(control_node.handle_leg_up(self.now, number, process, leg, tag, other));
+                    let control_process = self.control_process;
+                    assert!(node.handle_control_leg_up(self.now, index, control_process, leg, tag, own));
                 }
                 None => self.nodes[i].node.handle_connect_failed(self.now, index, leg),
             },
@@ -196,7 +198,7 @@ impl Fabric {
                 let (a_end, b_end) = leg_ends();
                 for (own, other, end) in [(a, b, a_end), (b, a, b_end)] {
                     let node = &mut self.nodes[usize::from(own.0.0) - 1].node;
-                    node.handle_leg_up(self.now, PeerId::Node(other.0), other.1, leg, end);
+                    node.handle_leg_up(self.now, other.0, other.1, leg, end);
                 }
             }
             control_node::Output::CloseLeg { node, leg, .. } => {

@@ -32,6 +32,8 @@ struct Player {
     number: NodeNumber,
     process: ProcessId,
     association: Association,
+    /// Its number of the session, and the control node's from the first leg on.
+    session: (u32, Option<u32>),
     bseq: u32,
 }
 
@@ -112,7 +114,7 @@ fn is_member(node: NodeNumber, lan: LanId) -> bool {
 impl Player {
     fn new(number: NodeNumber) -> Self {
         let mut player =
-            Self { number, process: ProcessId(u64::from(number.0)), association: association(), bseq: 0 };
+            Self { number, process: ProcessId(0), association: association(), session: (1, None), bseq: 0 };
         player.restart(u64::from(number.0));
         player
     }
@@ -121,7 +123,13 @@ impl Player {
     fn restart(&mut self, process: u64) {
         self.process = ProcessId(process);
         self.association = association();
+        self.session = (1, None);
         self.bseq = 0;
+    }
+
+    fn begin_session(&mut self) {
+        self.association = association();
+        self.session = (self.session.0 + 1, None);
     }
 
     fn control(&mut self, now: Instant, message: &ControlMessage) {
@@ -205,7 +213,16 @@ impl Run {
         }
         let ends = (ShmLeg::new(near.clone(), far.clone()), ShmLeg::new(far, near));
         if let (Ok(ours), Ok(theirs)) = ends {
-            self.control_node.handle_leg_up(self.now, who.number, who.process, leg, theirs);
+            let ask = |who: &Player| self.control_node.session_tag(who.number, who.process, who.session.0);
+            let mut tag = ask(who);
+            if tag.is_none_or(|tag| who.session.1.is_some_and(|joined| joined != tag.control_node)) {
+                // The control node has given the session up.
+                who.begin_session();
+                tag = ask(who);
+            }
+            let tag = tag.expect("the player's latest session");
+            who.session.1 = Some(tag.control_node);
+            assert!(self.control_node.handle_leg_up(self.now, who.number, who.process, leg, tag, theirs));
             who.association.handle_leg_up(self.now, leg, ours);
         }
     }

@@ -107,7 +107,10 @@ fn step(script: &mut Script<'_>, driver: &mut Driver, model: &mut Model) -> Opti
                 *closing = false;
             }
         }
-        6 => driver.handle_barrier(node(script)?, vif(script)?, script.u32()?),
+        6 => {
+            let (node, vif, boot) = (node(script)?, vif(script)?, BootTag(script.u16()?));
+            driver.handle_barrier(node, vif, boot, script.u32()?);
+        }
         7 => {
             let slot = known_slot(script, driver)?;
             let id = script.octet()?.into();

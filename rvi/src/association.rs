@@ -19,7 +19,7 @@ mod types;
 
 pub use types::{
     AssociationConfig, AssociationEvent, LegDownReason, LegEnd, LegState, LegStatus, Scheduler, SendError,
-    Sent, Unsent,
+    Sent, SessionTag, Unsent,
 };
 
 use alloc::boxed::Box;
@@ -43,6 +43,8 @@ use route::Route;
 
 /// Legs of an association at the same time.
 const LEGS: usize = FABRICS_MAX;
+/// Events that there is always room for.
+const EVENTS_KEPT: usize = 16;
 /// Control messages that wait for room at most, and their octets: twice the largest answer that is known.
 const CONTROL_QUEUE_MAX: usize = 1024;
 const CONTROL_QUEUE_OCTETS_MAX: usize = 4 << 20;
@@ -74,6 +76,8 @@ pub struct Association {
     is_uncertain: bool,
     /// How often a leg was given up because its peer took nothing.
     stalls: u64,
+    /// Data messages refused because their channel is not open, since the host asked last.
+    refused_messages: u64,
     turn: Turn,
     holds: u32,
     /// A bit for each leg whose doorbell is to be rung.
@@ -85,6 +89,9 @@ pub struct Association {
     packets: Option<Box<PacketEndpoint>>,
     /// For messages that are sent again.
     spare: Vec<u8>,
+    /// Messages that had gone either way at the last deadline, and whether memory was given back since.
+    carried: u64,
+    is_trimmed: bool,
 }
 
 impl Association {
@@ -107,13 +114,16 @@ impl Association {
             taken: BTreeSet::new(),
             is_uncertain: false,
             stalls: 0,
+            refused_messages: 0,
             turn: Turn::default(),
             holds: 0,
             doorbells: 0,
             refused: false,
-            events: VecDeque::with_capacity(16),
+            events: VecDeque::with_capacity(EVENTS_KEPT),
             packets: None,
             spare: Vec::new(),
+            carried: 0,
+            is_trimmed: false,
         };
         association.open_channel(Channel::CONTROL);
         association
@@ -399,6 +409,12 @@ impl Association {
     /// The next thing that happened.
     pub fn poll_event(&mut self) -> Option<AssociationEvent> {
         self.events.pop_front()
+    }
+
+    /// Messages that came for a channel that is not open, since the last call: dropped here, for the host to count
+    /// as `no-channel`.
+    pub fn take_refused(&mut self) -> u64 {
+        core::mem::take(&mut self.refused_messages)
     }
 
     /// True when the peer has settled everything that was accepted.

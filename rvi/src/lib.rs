@@ -27,7 +27,7 @@ pub mod shm_leg;
 
 pub use association::{
     Association, AssociationConfig, AssociationEvent, LegDownReason, LegEnd, LegState, LegStatus, Scheduler,
-    SendError, Sent, Unsent,
+    SendError, Sent, SessionTag, Unsent,
 };
 pub use message::{Message, Part, Scratch, SharedOctets};
 pub use region::Region;

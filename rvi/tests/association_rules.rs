@@ -140,6 +140,22 @@ fn the_rest_of_a_long_message_is_only_ever_copied() {
 }
 
 #[test]
+fn messages_for_a_channel_that_is_not_open_are_counted_once() {
+    let mut pair = Pair::new(1, &failover());
+    pair.ends[1].close_channel(CHANNEL);
+    pair.send(0, 0, 1).expect("room");
+    pair.send(0, 0, 2).expect("room");
+    pair.ends[0].publish();
+    assert_eq!(pair.receive(), []);
+    assert_eq!(pair.ends[1].take_refused(), 2);
+    assert_eq!(pair.ends[1].take_refused(), 0);
+    pair.ends[1].open_channel(CHANNEL);
+    pair.send(0, 0, 3).expect("room");
+    pair.ends[0].publish();
+    assert_eq!((pair.receive(), pair.ends[1].take_refused()), (vec![3], 0));
+}
+
+#[test]
 fn nothing_is_settled_while_it_is_held() {
     //= spec/ring.md#settled
     //= type=test

@@ -64,7 +64,7 @@ const LEG: LegNumber = LegNumber(0);
 const DATA: Channel = Channel(1);
 const SESSION: u16 = 0x1234;
 const NODE: NodeNumber = NodeNumber(7);
-const HELLO: NodeHello = NodeHello { node: NODE, process: ProcessId(70), leg: LEG };
+const HELLO: NodeHello = NodeHello { node: NODE, process: ProcessId(70), leg: LEG, session: 1 };
 const END: PeerEnd = PeerEnd { peer: NodeNumber(8), peer_process: ProcessId(80), leg: LEG };
 
 /// The tests of this file count the process's descriptors and mappings, so one runs at a time.
@@ -275,7 +275,7 @@ fn take_leg(listener: &LegListener, key: &PrivateKey, known: &PublicKey) -> (Est
     };
     let mut setup = ControlNodeLeg::new(socket, ProcessId(1), &shm_config());
     loop {
-        match setup.advance(key, &mut |proven| (proven == known).then_some(NODE)) {
+        match setup.advance(key, &mut |proven| (proven == known).then_some(NODE), &mut |_| Some(1)) {
             Ok(SetupProgress::Pending) => thread::yield_now(),
             Ok(SetupProgress::Up { leg, shm }) => return (leg, shm),
             Err(error) => panic!("the hostile process knows how to set up a leg: {error}"),

@@ -39,11 +39,13 @@ pub enum Fault {
     Starved,
     /// A node writes what it likes into its legs.
     Hostile,
+    /// A node's process is asked to end, and leaves in order.
+    Leave,
 }
 
 impl Fault {
     /// Every fault, in the order of the table.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::NodeCrash,
         Self::ControlCrash,
         Self::ControlCrashInBatch,
@@ -61,6 +63,7 @@ impl Fault {
         Self::DeviceFull,
         Self::Starved,
         Self::Hostile,
+        Self::Leave,
     ];
 
     /// The name in the table.
@@ -84,6 +87,7 @@ impl Fault {
             Self::DeviceFull => "device full",
             Self::Starved => "starved rings",
             Self::Hostile => "hostile node",
+            Self::Leave => "orderly end",
         }
     }
 }

@@ -40,7 +40,7 @@ enum Event {
     /// A process runs a batch, unless a later event has taken this one's place.
     Run { party: Party, ticket: u64 },
     /// A node's attempt to connect a leg to a control node succeeds or fails.
-    Connect { node: usize, life: u32, control: usize, leg: LegNumber },
+    Connect { node: usize, life: u32, control: usize, leg: LegNumber, session: u32 },
     /// An end of a connection is told that it is up.
     LegUp { connection: ConnectionIndex, side: Side },
     /// An end of a connection is told that the other has hung up.
@@ -70,6 +70,8 @@ struct Weather {
     connect_failure_percent: u64,
     /// One end of a new pair leg gets it up to this much later; one in four never.
     late_introduction: Duration,
+    /// The second end of a new pair leg gets it this much later.
+    introduction_gap: Duration,
 }
 
 /// See the module.
@@ -182,7 +184,9 @@ impl World {
         let now = self.now();
         match event {
             Event::Run { party, ticket } => self.run_party(now, party, ticket),
-            Event::Connect { node, life, control, leg } => self.connect(now, node, life, control, leg),
+            Event::Connect { node, life, control, leg, session } => {
+                self.connect(now, (node, life), control, leg, session);
+            }
             Event::LegUp { connection, side } => self.leg_up(now, connection, side),
             Event::HangUp { connection, side } => self.hang_up_noticed(now, connection, side),
             Event::Traffic { source } => self.source_sends(now, source),

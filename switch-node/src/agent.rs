@@ -8,7 +8,7 @@
 //! | `netlink.rs`, `namespace.rs` | the kernel's side of an interface |
 //! | `legs.rs` | sockets: set-up, doorbells, hang-up |
 //! | `poller.rs`, `spin.rs` | waiting |
-//! | `ready.rs` | telling a supervisor |
+//! | `ready.rs`, `signals.rs` | telling a supervisor, and being told to end |
 
 mod legs;
 pub mod namespace;
@@ -17,13 +17,13 @@ mod poller;
 mod ports;
 mod pump;
 mod ready;
+pub mod signals;
 mod spin;
 pub mod tap;
 
 use std::fmt;
 use std::io;
-use std::os::fd::AsRawFd;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use rvi::host::{PrivateKey, random_u64};
 use vlan_core::{CabinetNumber, LegNumber, NodeNumber, ProcessId};
@@ -35,6 +35,7 @@ use netlink::{AddressMonitor, NetlinkError};
 use poller::{Poller, Source};
 use ports::Ports;
 use pump::{Pump, PumpState};
+use signals::Signals;
 
 pub use legs::ControlNodeTarget;
 pub use ready::Readiness;
@@ -66,6 +67,8 @@ pub struct AgentConfig {
     pub wait: WaitPolicy,
     /// Who is told when it is ready.
     pub readiness: Readiness,
+    /// Signals that ask it to end; without them it runs until it is fenced.
+    pub signals: Option<Signals>,
 }
 
 /// How an agent ends that does not fail.
@@ -73,6 +76,8 @@ pub struct AgentConfig {
 pub enum End {
     /// A newer process serves this node: starting this one again cannot help.
     Fenced,
+    /// It was asked to end, and has left its legs in order.
+    Left,
 }
 
 /// The agent cannot go on.
@@ -124,14 +129,17 @@ impl Agent {
         // SAFETY: the monitor lives as long as the poller: both go into the pump.
         let watched = unsafe { BorrowedFd::borrow_raw(monitor.as_raw_fd()) };
         poller.add(watched, Source::Monitor).map_err(AgentError::Wait)?;
+        if let Some(signals) = &config.signals {
+            poller.add(signals.as_fd(), Source::Signals).map_err(AgentError::Wait)?;
+        }
         let identity = Identity { number: config.number, process, key: config.key };
         let legs = Legs::new(identity, config.control_nodes);
-        let (policy, readiness) = (config.wait, config.readiness);
+        let (policy, readiness, signals) = (config.wait, config.readiness, config.signals);
         let state = PumpState::default();
-        Ok(Self { pump: Pump { node, ports, legs, poller, monitor, readiness, policy, state } })
+        Ok(Self { pump: Pump { node, ports, legs, poller, monitor, signals, readiness, policy, state } })
     }
 
-    /// Serves the node, until it is fenced. A control node that is not there is waited for.
+    /// Serves the node, until it is fenced or a signal asks it to end. A control node that is not there is waited for.
     ///
     /// # Errors
     /// When the system refuses to wait.

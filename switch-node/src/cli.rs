@@ -14,6 +14,7 @@ use tracing_subscriber::EnvFilter;
 use vlan_core::{FabricIndex, LegNumber};
 
 use crate::agent::namespace::{Namespace, NamespaceError, close_on_exec};
+use crate::agent::signals::Signals;
 use crate::agent::{Agent, AgentConfig, ControlNodeTarget, End, Readiness, WaitPolicy};
 
 /// Serves one node of a Weft platform.
@@ -29,13 +30,14 @@ enum Command {
     /// Give a node its virtual interfaces, and serve them until ended.
     ///
     /// Each LAN that the node is a member of appears as a network interface, with its MAC, MTU, addresses and
-    /// gateways, as its control node says. A control node that is not there is waited for.
+    /// gateways, as its control node says. A control node that is not there is waited for. SIGTERM and SIGINT end it
+    /// in order: its peers lose nothing.
     #[command(after_help = EXIT_CODES)]
     Run(Run),
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 1 when it fails while running; 2 when the command line or the platform file is wrong, or when a newer
+Exit codes: 0 when a signal asked it to end; 1 when it fails while running; 2 when the command line or the platform file is wrong, or when a newer
 process serves this node.";
 
 #[derive(Debug, Args)]
@@ -146,6 +148,7 @@ impl Run {
             Failure::new(RUNTIME, error, "run this as root or with CAP_NET_ADMIN in the namespace")
         })?;
         match agent.run().map_err(|error| Failure::new(RUNTIME, error, hint))? {
+            End::Left => Ok(()),
             End::Fenced => Err(Failure::new(
                 USAGE,
                 format_args!("a newer process serves node {}", self.name),
@@ -204,6 +207,7 @@ impl Run {
                 Wait::Poll => WaitPolicy::Poll,
             },
             readiness: self.readiness()?,
+            signals: Some(signals()?),
         })
     }
 
@@ -285,6 +289,13 @@ fn inherited(option: &str, number: RawFd) -> Result<OwnedFd, Failure> {
     // SAFETY: it is open, as just seen, and above the standard three; each number is given on the command line for
     // this one purpose, and nothing in this process has opened descriptors that it could be.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+fn signals() -> Result<Signals, Failure> {
+    Signals::block(&[libc::SIGINT, libc::SIGTERM]).map_err(|error| {
+        let what = format_args!("cannot wait for signals: {error}");
+        Failure::new(RUNTIME, what, "look at the limits of this system")
+    })
 }
 
 fn die_with_parent() -> Result<(), Failure> {

@@ -11,6 +11,7 @@ mod event;
 mod held;
 mod ingress;
 mod interface;
+mod leaving;
 mod report;
 
 use alloc::boxed::Box;
@@ -18,7 +19,8 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use rvi::{Association, AssociationConfig, Scheduler, Scratch, SharedOctets, ShmLeg};
+use rvi::{Association, AssociationConfig, Scheduler, Scratch, SessionTag, SharedOctets, ShmLeg};
+use vlan_core::counters::DropCounters;
 use vlan_core::driver::PeerSlot;
 use vlan_core::limits::RECONNECT_MIN;
 use vlan_core::random::Random;
@@ -29,6 +31,7 @@ use vlan_core::{CabinetNumber, Channel, DropReason, Instant, LegNumber, NodeNumb
 use control::{ControlLink, LegState};
 use direct::DirectLink;
 use interface::Interface;
+use leaving::Leaving;
 
 pub use event::NodeEvent;
 pub use interface::InterfaceState;
@@ -85,12 +88,14 @@ pub enum Accept {
 /// What the host is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// Connect this leg to a control node; answer with `handle_leg_up` or `handle_connect_failed`.
+    /// Connect this leg to a control node; answer with `handle_control_leg_up` or `handle_connect_failed`.
     Connect {
         /// The control node, by its place in the platform file.
         control_node: u8,
         /// The leg.
         leg: LegNumber,
+        /// This node's number of the session that the leg is for.
+        session: u32,
     },
     /// This end has left the leg: shut the sending side of its socket down. When the other end has hung up too
     /// (at once, if it has already), call `handle_leg_gone` unless that was done, and close the socket.
@@ -111,6 +116,8 @@ pub enum Output {
     },
     /// A newer process serves this node: stop, and do not start again.
     Fenced,
+    /// This node has left all its legs, after [`Node::leave`]: the process may end.
+    Left,
     /// Something the operator may want to know.
     Log(NodeEvent),
 }
@@ -146,6 +153,10 @@ pub struct Node {
     next_link: usize,
     outputs: VecDeque<Output>,
     scratch: Scratch,
+    /// Messages that were for none of the interfaces.
+    drops: DropCounters,
+    /// Set when this node ends in order.
+    leaving: Option<Leaving>,
 }
 
 impl Node {
@@ -174,6 +185,8 @@ impl Node {
             next_link: 0,
             outputs: VecDeque::new(),
             scratch: Scratch::default(),
+            drops: DropCounters::default(),
+            leaving: None,
         }
     }
 
@@ -194,23 +207,46 @@ impl Node {
         self.interfaces.iter().flatten().map(Interface::state)
     }
 
+    /// Messages dropped that were for none of the interfaces, by reason.
+    #[must_use]
+    pub fn drops(&self) -> &DropCounters {
+        &self.drops
+    }
+
     // --- legs -----------------------------------------------------------------------------------------------
 
-    /// A leg to `peer` is up: the host has proved who is there and exchanged memory.
+    /// A leg to a control node is up: the host has proved who is there and exchanged memory. `tag` names the
+    /// session that it is for. A leg of the same name takes the place of the one there was.
+    ///
+    /// False: it is for a session that is over. The host closes its socket and says nothing more of it.
+    #[must_use]
+    pub fn handle_control_leg_up(
+        &mut self,
+        now: Instant,
+        control_node: u8,
+        process: ProcessId,
+        leg: LegNumber,
+        tag: SessionTag,
+        shm: ShmLeg,
+    ) -> bool {
+        let peer = PeerId::ControlNode(control_node);
+        self.gone.retain(|gone| *gone != GoneLeg { peer, process, leg });
+        self.control_leg_up(now, control_node, process, leg, tag, shm)
+    }
+
+    /// A leg to another node is up: a control node has introduced it, and memory is exchanged. A leg of the same
+    /// name takes the place of the one there was, and what that held is sent again by its sender.
     pub fn handle_leg_up(
         &mut self,
         now: Instant,
-        peer: PeerId,
-        peer_process: ProcessId,
+        node: NodeNumber,
+        process: ProcessId,
         leg: LegNumber,
         shm: ShmLeg,
     ) {
-        // A leg of the same name that had hung up is replaced: what it held is sent again by its sender.
-        self.gone.retain(|gone| *gone != GoneLeg { peer, process: peer_process, leg });
-        match peer {
-            PeerId::ControlNode(index) => self.control_leg_up(now, index, peer_process, leg, shm),
-            PeerId::Node(node) => self.direct_leg_up(now, node, peer_process, leg, shm),
-        }
+        let peer = PeerId::Node(node);
+        self.gone.retain(|gone| *gone != GoneLeg { peer, process, leg });
+        self.direct_leg_up(now, node, process, leg, shm);
     }
 
     /// The other end of a leg has hung up. What it published before is still taken, by the next
@@ -235,6 +271,7 @@ impl Node {
     /// the room of everything received goes back to its senders.
     pub fn publish(&mut self, now: Instant) {
         self.flush_held(now);
+        self.go_on_leaving(now);
         for link in &mut self.control {
             link.association.publish();
             link.association.release();
@@ -298,6 +335,7 @@ impl Node {
         self.barrier_timeouts(now);
         self.expire_held(now);
         self.flush_held(now);
+        self.go_on_leaving(now);
         self.drain_association_events(now);
     }
 
@@ -310,7 +348,8 @@ impl Node {
         let control = self.control.iter().filter_map(ControlLink::poll_timeout);
         let direct = self.direct.iter().flatten().filter_map(|link| link.poll_timeout());
         let interfaces = self.interfaces.iter().flatten().filter_map(Interface::poll_timeout);
-        control.chain(direct).chain(interfaces).min()
+        let leaving = self.leaving.as_ref().and_then(Leaving::poll_timeout);
+        control.chain(direct).chain(interfaces).chain(leaving).min()
     }
 
     /// The next thing for the host to do.
@@ -346,6 +385,10 @@ impl Node {
 
     /// Takes what the associations report of themselves: broken legs and frames that waited too long.
     fn drain_association_events(&mut self, now: Instant) {
+        let control = self.control.iter_mut().map(|link| &mut link.association);
+        for association in control.chain(self.direct.iter_mut().flatten().map(|link| &mut link.association)) {
+            self.drops.add_many(DropReason::NoChannel, association.take_refused());
+        }
         for index in 0..self.control.len() {
             while let Some(event) = self.control[index].association.poll_event() {
                 let Some(process) = self.control[index].process else { continue };

@@ -14,8 +14,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
-use rvi::host::{ControlNodeLeg, EstablishedLeg, LegListener, PrivateKey, SetupProgress};
-use rvi::{Association, AssociationConfig, Scheduler, Scratch, ShmConfig};
+use rvi::host::{ControlNodeLeg, Datagram, EstablishedLeg, LegListener, PrivateKey, SetupProgress};
+use rvi::{Association, AssociationConfig, LegEnd, Scheduler, Scratch, ShmConfig};
 use sandbox::{in_own_namespace, tenant};
 use switch_node::agent::namespace::Namespace;
 use vlan_core::wire::control::{ControlMessage, InterfaceAddress, InterfaceConfig};
@@ -120,7 +120,7 @@ impl ControlNode {
         let mut setup = ControlNodeLeg::new(socket, ProcessId(77), &ShmConfig::default());
         loop {
             wait_readable(&setup.as_fd().unwrap());
-            match setup.advance(&key, &mut |_| Some(NodeNumber(1))).unwrap() {
+            match setup.advance(&key, &mut |_| Some(NodeNumber(1)), &mut |_| Some(1)).unwrap() {
                 SetupProgress::Pending => {}
                 SetupProgress::Up { leg, shm } => {
                     let config = AssociationConfig {
@@ -260,6 +260,40 @@ fn register_and_fence() {
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{text}");
     assert!(text.contains("error: a newer process serves node web1\nhint: "), "{text}");
+}
+
+#[test]
+fn a_node_that_is_asked_to_end_leaves_its_legs_in_order_and_ends_with_0() {
+    in_own_namespace("a_node_that_is_asked_to_end_leaves_its_legs_in_order_and_ends_with_0", register_and_stop);
+}
+
+fn register_and_stop() {
+    let folder = Folder::new("stop").with_keys();
+    let listener = LegListener::bind(&folder.0.join("leg.sock")).unwrap();
+    let tenant = tenant();
+    let (_ready, write_end) = std::io::pipe().unwrap();
+    let child = start_in(&tenant, &folder, write_end.into());
+    let mut control_node = ControlNode::accept(&folder, &listener);
+    let register = control_node.receive_control();
+    assert!(matches!(register, ControlMessage::Register { .. }), "{register:?}");
+    control_node.send(&ControlMessage::Registered { epoch: 5 });
+    control_node.send(&ControlMessage::Interface(interface()));
+    control_node.send(&ControlMessage::ConfigurationEnd { epoch: 5 });
+    while !matches!(control_node.receive_control(), ControlMessage::Bind { .. }) {}
+
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    loop {
+        wait_readable(&control_node.leg);
+        if matches!(control_node.leg.receive(), Datagram::Closed) {
+            break;
+        }
+    }
+    let end = control_node.association.handle_leg_gone(now(), LegNumber(0));
+    assert_eq!(end, LegEnd::Closed, "its final heads are there");
+    drop(control_node);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 fn run(command: &mut Command) -> (Option<i32>, String) {

@@ -19,8 +19,9 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use arp_server::{ArpConfig, ArpServer};
-use rvi::{Scratch, ShmLeg};
+use rvi::{LegEnd, Scratch, SessionTag, ShmLeg};
 use vlan_core::address::ControlNodeSerial;
+use vlan_core::counters::DropCounters;
 use vlan_core::limits::ADDRESSES_PER_VIF_MAX;
 use vlan_core::random::Random;
 use vlan_core::server::{LanServer, LanServerConfig, MemberSlot};
@@ -202,10 +203,12 @@ pub struct ControlNode {
     sessions: Vec<Option<Box<Session>>>,
     pairs: Pairs,
     next_session: usize,
-    /// Number of the next session, for charges (0 is nobody).
-    next_charge: u32,
+    /// Number of the next session, in its tag and for charges (0 is nobody).
+    next_number: u32,
     outputs: VecDeque<Output>,
     scratch: Scratch,
+    /// Messages that were for none of the LANs.
+    drops: DropCounters,
 }
 
 impl ControlNode {
@@ -221,41 +224,63 @@ impl ControlNode {
             sessions: Vec::new(),
             pairs: Pairs::default(),
             next_session: 0,
-            next_charge: 1,
+            next_number: 1,
             outputs: VecDeque::new(),
             scratch: Scratch::default(),
+            drops: DropCounters::default(),
         }
     }
 
     // --- legs -----------------------------------------------------------------------------------------------
 
-    /// A leg to a node's process is up: the host has proved who is there and exchanged memory.
+    /// The session that a leg of a node's process joins, or begins, when the process has set it up for its own
+    /// session `number`. None: a later one of that process is there. The host asks before it answers the set-up.
+    #[must_use]
+    pub fn session_tag(&self, node: NodeNumber, process: ProcessId, number: u32) -> Option<SessionTag> {
+        let known = self.session_of(node, process).and_then(|place| self.sessions[place].as_ref());
+        match known.map(|session| session.tag) {
+            Some(tag) if tag.node == number => Some(tag),
+            Some(tag) if tag.node > number => None,
+            _ => Some(SessionTag { node: number, control_node: self.next_number }),
+        }
+    }
+
+    /// A leg to a node's process is up: the host has proved who is there and exchanged memory, and told the node
+    /// `tag`, which [`Self::session_tag`] gave. A leg of the same name takes the place of the one there was.
+    ///
+    /// False: its session is over. The host closes its socket and says nothing more of it.
+    //= spec/leg-setup.md#session-tags
+    //# An end MUST take a leg only into the session whose tag it has: the tag of a later session ends the one that is
+    //# there first, and a leg with the tag of an earlier one MUST be closed.
+    #[must_use]
     pub fn handle_leg_up(
         &mut self,
         now: Instant,
         node: NodeNumber,
         process: ProcessId,
         leg: LegNumber,
+        tag: SessionTag,
         shm: ShmLeg,
-    ) {
+    ) -> bool {
+        if self.session_tag(node, process, tag.node) != Some(tag) {
+            return false;
+        }
         let mut known = self.session_of(node, process);
-        if let Some(place) = known.filter(|&place| self.has_only_leg(place, leg)) {
-            // The node has lost its only leg and begun a new session before the hang-up was seen here.
-            self.session_over(now, place);
+        if let Some(place) = known.filter(|&place| self.sessions[place].as_ref().is_some_and(|s| s.tag != tag)) {
+            // The node has given it up; its hang-ups have not been seen here yet. The leg of this name is replaced,
+            // the others are closed.
+            if let Some(session) = &mut self.sessions[place] {
+                let _ = session.association.handle_leg_gone(now, leg);
+            }
+            self.session_over(now, place, LegEnd::Died);
             known = None;
         }
-        let place = known.unwrap_or_else(|| self.open_session(now, node, process));
+        let place = known.unwrap_or_else(|| self.open_session(now, node, process, tag.node));
         if let Some(session) = &mut self.sessions[place] {
             session.handle_leg_up(now, leg, shm);
         }
         self.introduce_late(node, leg);
-    }
-
-    fn has_only_leg(&self, place: usize, leg: LegNumber) -> bool {
-        let Some(session) = &self.sessions[place] else { return false };
-        let mut legs = session.association.legs().filter(|status| !session.gone.contains(&status.number));
-        let only = legs.next().is_none_or(|status| status.number == leg) && legs.next().is_none();
-        only && session.stage != session::Stage::Ended
+        true
     }
 
     /// The other end of a leg has hung up. What it published before is still taken, by the next
@@ -263,6 +288,7 @@ impl ControlNode {
     pub fn handle_leg_gone(&mut self, _now: Instant, node: NodeNumber, process: ProcessId, leg: LegNumber) {
         if let Some(place) = self.session_of(node, process)
             && let Some(session) = &mut self.sessions[place]
+            && session.association.legs().any(|status| status.number == leg)
             && !session.gone.contains(&leg)
         {
             session.gone.push(leg);

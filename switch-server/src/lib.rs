@@ -25,8 +25,9 @@ pub mod management;
 #[cfg(feature = "std")]
 pub mod runtime;
 #[cfg(feature = "std")]
-pub mod signals;
-#[cfg(feature = "std")]
 pub mod socket_path;
 #[cfg(feature = "std")]
 pub mod store;
+
+#[cfg(feature = "std")]
+pub use switch_node::agent::signals;

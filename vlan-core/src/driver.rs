@@ -471,6 +471,7 @@ impl Driver {
     pub fn handle_direct_gone(&mut self, slot: PeerSlot) {
         let peer = &mut self.peers[usize::from(slot.0)];
         peer.direct = None;
+        peer.unechoed = None;
         if peer.path != Path::Relay {
             peer.path = Path::Relay;
             self.released.push(slot);
@@ -497,6 +498,7 @@ impl Driver {
     //# The driver MUST NOT send a frame on a direct RVI before the peer has echoed a barrier that was sent by relay
     //# behind every earlier frame to that peer.
     pub fn handle_direct_up(&mut self, now: Instant, slot: PeerSlot, relay_up: bool) {
+        self.echo_late(slot);
         let id = self.next_barrier;
         let peer = &mut self.peers[usize::from(slot.0)];
         if peer.direct.is_none() || peer.path == Path::Direct {
@@ -530,12 +532,34 @@ impl Driver {
         self.in_band.push(InBand::Relay(barrier));
     }
 
-    /// A barrier for this interface came by relay: it is echoed on the direct RVI of its origin.
-    pub fn handle_barrier(&mut self, origin: NodeNumber, origin_vif: VifNumber, id: u32) {
+    /// A barrier for this interface came by relay: it is echoed on the direct RVI of its origin, when that is there.
+    /// `boot` is the life of its origin that sent it; one of another life is of no use to anybody.
+    pub fn handle_barrier(&mut self, origin: NodeNumber, origin_vif: VifNumber, boot: BootTag, id: u32) {
         let Some(slot) = self.find_peer(origin, origin_vif) else { return };
-        let peer = &self.peers[usize::from(slot.0)];
-        if let Some(direct) = peer.direct {
-            self.in_band.push(InBand::Direct(peer.node, direct.channel, ControlMessage::BarrierEcho { id }));
+        let peer = &mut self.peers[usize::from(slot.0)];
+        if boot == peer.process.boot_tag() {
+            peer.unechoed = Some(id);
+            self.echo_late(slot);
+        }
+    }
+
+    /// The echo of barrier `id` for the peer with this direct RVI found no leg: it goes when one is up.
+    //= spec/driver.md#late-echoes
+    //# An echo that finds no leg to go by MUST be sent when one is up.
+    pub fn handle_echo_unsent(&mut self, node: NodeNumber, channel: Channel, id: u32) {
+        let is_it = |peer: &&mut Peer| peer.node == node && peer.direct.is_some_and(|d| d.channel == channel);
+        if let Some(peer) = self.peers.iter_mut().find(is_it) {
+            peer.unechoed = Some(id);
+        }
+    }
+
+    /// Echoes the barrier that waits for the peer's direct RVI.
+    fn echo_late(&mut self, slot: PeerSlot) {
+        let peer = &mut self.peers[usize::from(slot.0)];
+        let Some(direct) = peer.direct else { return };
+        if let Some(id) = peer.unechoed.take() {
+            let echo = ControlMessage::BarrierEcho { id };
+            self.in_band.push(InBand::Direct(peer.node, direct.channel, echo));
         }
     }
 

@@ -3,6 +3,9 @@
 use alloc::boxed::Box;
 use alloc::vec;
 
+/// Numbers in a word of the map.
+const WORD_BITS: u32 = 64;
+
 /// What the window says of a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WindowVerdict {
@@ -15,9 +18,13 @@ pub enum WindowVerdict {
 }
 
 /// Remembers which of the last `bits` serial numbers were seen (RFC 1982 arithmetic on 32 bits).
+///
+/// Its map is made when a number is first left out: as long as numbers come in order, what was seen is known without.
 #[derive(Clone, Debug)]
 pub struct Window {
+    /// A bit for each of the last numbers; empty while all of them were seen.
     words: Box<[u64]>,
+    bits: u32,
     /// One past the newest number seen.
     next: u32,
 }
@@ -30,13 +37,12 @@ impl Window {
     #[must_use]
     pub fn new(bits: u32, first: u32) -> Self {
         assert!(bits.is_power_of_two() && (64..1 << 31).contains(&bits), "a window of {bits} bits");
-        Self { words: vec![u64::MAX; bits as usize / 64].into_boxed_slice(), next: first }
+        Self { words: Box::default(), bits, next: first }
     }
 
     /// Takes `number` if it is new. Numbers before the window's start count as seen.
     #[inline]
     pub fn insert(&mut self, number: u32) -> WindowVerdict {
-        let bits = self.words.len() as u32 * 64;
         let ahead = number.wrapping_sub(self.next);
         if ahead == 0 {
             self.set(number);
@@ -44,12 +50,13 @@ impl Window {
             return WindowVerdict::New;
         }
         if ahead < 1 << 31 {
-            self.clear_from_next(ahead.min(bits));
+            self.make_map();
+            self.clear_from_next(ahead.min(self.bits));
             self.set(number);
             self.next = number.wrapping_add(1);
             return WindowVerdict::New;
         }
-        if self.next.wrapping_sub(number) > bits {
+        if self.next.wrapping_sub(number) > self.bits {
             return WindowVerdict::TooOld;
         }
         if self.is_set(number) {
@@ -70,19 +77,33 @@ impl Window {
     pub fn contains(&self, number: u32) -> bool {
         let behind = self.next.wrapping_sub(number);
         let is_ahead = behind == 0 || behind > 1 << 31;
-        !is_ahead && (behind > self.words.len() as u32 * 64 || self.is_set(number))
+        !is_ahead && (behind > self.bits || self.is_set(number))
     }
 
     /// The first number from `from` on that was not seen.
     #[must_use]
     pub fn first_missing(&self, from: u32) -> u32 {
-        let bits = self.words.len() as u32 * 64;
         let behind = self.next.wrapping_sub(from);
-        let mut number = if behind > bits && behind < 1 << 31 { self.next.wrapping_sub(bits) } else { from };
+        let is_old = behind > self.bits && behind < 1 << 31;
+        let mut number = if is_old { self.next.wrapping_sub(self.bits) } else { from };
         while number != self.next && self.contains(number) {
             number = number.wrapping_add(1);
         }
         number
+    }
+
+    /// Gives the map back if every number in it was seen: it says no more than that.
+    pub fn compact(&mut self) {
+        if self.words.iter().all(|word| *word == u64::MAX) {
+            self.words = Box::default();
+        }
+    }
+
+    #[cold]
+    fn make_map(&mut self) {
+        if self.words.is_empty() {
+            self.words = vec![u64::MAX; (self.bits / WORD_BITS) as usize].into_boxed_slice();
+        }
     }
 
     fn clear_from_next(&mut self, count: u32) {
@@ -94,17 +115,20 @@ impl Window {
     }
 
     fn place(&self, number: u32) -> (usize, u32) {
-        ((number as usize / 64) & (self.words.len() - 1), number % 64)
+        (((number & (self.bits - 1)) / WORD_BITS) as usize, number % WORD_BITS)
     }
 
+    #[inline]
     fn set(&mut self, number: u32) {
         let (word, bit) = self.place(number);
-        self.words[word] |= 1 << bit;
+        if let Some(word) = self.words.get_mut(word) {
+            *word |= 1 << bit;
+        }
     }
 
     fn is_set(&self, number: u32) -> bool {
         let (word, bit) = self.place(number);
-        self.words[word] & (1 << bit) != 0
+        self.words.get(word).is_none_or(|word| word & (1 << bit) != 0)
     }
 }
 
@@ -132,8 +156,24 @@ mod tests {
     }
 
     #[test]
+    fn there_is_a_map_only_while_a_number_is_missing() {
+        let mut window = Window::new(64, 0);
+        (0..100).for_each(|number| assert_eq!(window.insert(number), WindowVerdict::New));
+        assert!(window.words.is_empty());
+        assert_eq!(window.insert(36), WindowVerdict::Duplicate);
+        window.insert(101);
+        window.compact();
+        assert!(!window.words.is_empty(), "100 is missing");
+        assert_eq!(window.insert(100), WindowVerdict::New);
+        window.compact();
+        assert!(window.words.is_empty());
+        assert_eq!(window.insert(100), WindowVerdict::Duplicate);
+    }
+
+    #[test]
     fn the_window_agrees_with_a_set() {
         let mut window = Window::new(128, 7);
+        let mut compact = window.clone();
         let mut seen = alloc::collections::BTreeSet::new();
         let mut random = crate::random::Random::new(1);
         let mut newest = 7;
@@ -141,6 +181,8 @@ mod tests {
             let number = newest + 40 - random.below(100).min(newest + 40);
             newest = newest.max(number);
             let verdict = window.insert(number as u32);
+            assert_eq!(compact.insert(number as u32), verdict, "the map is made and given back");
+            compact.compact();
             if number >= 7 && newest - number < 128 {
                 let expected =
                     if seen.insert(number) { WindowVerdict::New } else { WindowVerdict::Duplicate };

@@ -67,6 +67,11 @@ impl ChannelState {
         self.mark_pushed = *pushed;
     }
 
+    /// Gives back what an idle channel does not need.
+    pub(super) fn trim(&mut self) {
+        self.seen.compact();
+    }
+
     /// True for a number that was not seen before.
     //= spec/rvi.md#duplicates
     //# A receiver MUST deliver a message number of a channel at most once in a session.

@@ -145,6 +145,13 @@ impl Leg {
         self.shm.control_tx.refresh()
     }
 
+    /// Gives back what an idle leg does not need.
+    pub(super) fn trim(&mut self) {
+        self.shm.data_tx.trim();
+        self.shm.control_tx.trim();
+        self.originals.shrink_to_fit();
+    }
+
     /// True when something can be received.
     pub(super) fn is_ready(&self) -> bool {
         self.state != LegState::Leaving && (self.shm.control_rx.is_ready() || self.shm.data_rx.is_ready())

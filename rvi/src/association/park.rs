@@ -83,6 +83,13 @@ impl ParkQueue {
         self.queue.push_front(parked);
     }
 
+    /// Gives the memory of an idle queue back.
+    pub(super) fn trim(&mut self) {
+        if self.queue.is_empty() {
+            *self = Self::new(self.messages_max, self.octets_max);
+        }
+    }
+
     pub(super) fn recycle(&mut self, octets: Vec<u8>) {
         if self.spares.len() < SPARES_MAX && octets.capacity() <= SPARE_LEN_MAX {
             self.spares.push(octets);

@@ -128,6 +128,7 @@ impl Association {
         leg.rx_octets += u64::from(received.fields.len);
         let Some(state) = self.channels.get_mut(usize::from(meta.channel.0)) else {
             leg.refused += 1;
+            self.refused_messages += 1;
             return Taken::Dropped;
         };
         if !state.is_new(meta.mseq) {
@@ -136,6 +137,7 @@ impl Association {
         }
         if !state.open {
             leg.refused += 1;
+            self.refused_messages += 1;
             return Taken::Dropped;
         }
         if self.packets.is_some() {

@@ -1,8 +1,11 @@
 //! Deadlines: what waited too long, and peers that take nothing.
 
+use alloc::vec::Vec;
+
 use vlan_core::Instant;
 
-use super::{Association, LEGS};
+use super::{Association, EVENTS_KEPT, LEGS};
+use crate::association::channel::ChannelState;
 use crate::association::leg::Progress;
 use crate::association::types::{AssociationEvent, LegState};
 
@@ -50,6 +53,33 @@ impl Association {
         }
         self.flush();
         self.forget_taken();
+        self.trim();
+    }
+
+    /// Gives memory back that only traffic needs, when there was none since the last look.
+    //= spec/rvi.md#idle-associations
+    //# An association whose messages are settled and that has carried none since the last deadline MUST hold at most
+    //# 8 KiB beside the memory of its legs.
+    fn trim(&mut self) {
+        let carried = self.legs.iter().flatten().map(|leg| leg.tx_messages + leg.rx_messages).sum();
+        let was_idle = core::mem::replace(&mut self.carried, carried) == carried;
+        if !was_idle || self.is_trimmed || !self.is_drained() {
+            self.is_trimmed &= was_idle;
+            return;
+        }
+        for index in 0..LEGS {
+            self.refresh(index);
+        }
+        for leg in self.legs.iter_mut().flatten() {
+            leg.trim();
+        }
+        self.channels.iter_mut().for_each(ChannelState::trim);
+        self.parked.trim();
+        self.spare = Vec::new();
+        self.control_queue.shrink_to_fit();
+        self.events.shrink_to(EVENTS_KEPT);
+        self.sources.shrink_to_fit();
+        self.is_trimmed = true;
     }
 
     //= spec/rvi.md#expiry

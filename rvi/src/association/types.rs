@@ -17,6 +17,24 @@ pub enum Scheduler {
     Failover,
 }
 
+/// Which session of a control RVI a leg belongs to: each end counts the sessions that it begins, from 1.
+///
+/// Both numbers grow, so of two legs that do not agree it is known which belongs to the later session. Legs between
+/// nodes have no tag: their grants name the session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SessionTag {
+    /// The node's number of the session, among those of its process with this control node.
+    pub node: u32,
+    /// The control node's number of the session, among all that its process has begun.
+    pub control_node: u32,
+}
+
+impl fmt::Display for SessionTag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.node, self.control_node)
+    }
+}
+
 /// Bounds and choices of an association.
 #[derive(Clone, Debug)]
 pub struct AssociationConfig {

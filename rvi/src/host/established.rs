@@ -6,6 +6,7 @@ use vlan_core::{LegNumber, NodeNumber, ProcessId};
 
 use super::leg_socket::{self, LegSocket, LegViolation, ReceiveError, Received, Room, SendError};
 use super::wire::{self, DATAGRAM_LEN_MAX, PeerEnd};
+use crate::SessionTag;
 
 /// Doorbells taken per call of [`EstablishedLeg::receive`]: an honest peer has one or two waiting, and one that
 /// floods gets no more of our time than this per wake-up.
@@ -52,13 +53,15 @@ pub struct EstablishedLeg {
     pub leg: LegNumber,
     /// The sum of both ends' random numbers, the same at both ends.
     pub session: u64,
+    /// Which session a leg of a control RVI belongs to; zero for legs between nodes.
+    pub tag: SessionTag,
     socket: LegSocket,
     role: Role,
 }
 
 impl EstablishedLeg {
-    pub(super) fn new(socket: LegSocket, end: &PeerEnd, session: u64, role: Role) -> Self {
-        Self { peer: end.peer, peer_process: end.peer_process, leg: end.leg, session, socket, role }
+    pub(super) fn new(socket: LegSocket, end: &PeerEnd, session: u64, tag: SessionTag, role: Role) -> Self {
+        Self { peer: end.peer, peer_process: end.peer_process, leg: end.leg, session, tag, socket, role }
     }
 
     /// Takes what waits on the socket; call it until it says [`Datagram::Nothing`], or again at the next wake-up
@@ -160,7 +163,8 @@ mod tests {
 
     fn legs(role: Role) -> (EstablishedLeg, EstablishedLeg) {
         let (a, b) = LegSocket::pair().unwrap();
-        (EstablishedLeg::new(a, &END, 1, Role::Plain), EstablishedLeg::new(b, &END, 1, role))
+        let tag = SessionTag::default();
+        (EstablishedLeg::new(a, &END, 1, tag, Role::Plain), EstablishedLeg::new(b, &END, 1, tag, role))
     }
 
     #[test]

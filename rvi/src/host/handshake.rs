@@ -256,7 +256,8 @@ mod tests {
     use std::vec::Vec;
     use vlan_core::LegNumber;
 
-    const HELLO: NodeHello = NodeHello { node: NodeNumber(7), process: ProcessId(70), leg: LegNumber(1) };
+    const HELLO: NodeHello =
+        NodeHello { node: NodeNumber(7), process: ProcessId(70), leg: LegNumber(1), session: 3 };
 
     struct Pair {
         node: PrivateKey,

@@ -18,7 +18,7 @@ use super::wire::{
     self, BODY_LEN, DATAGRAM_LEN_MAX, DatagramBuf, Kind, NodeHello, PeerEnd, SetupBody, VERSION,
 };
 use crate::keys::{PrivateKey, PublicKey};
-use crate::{Region, ShmConfig, ShmLeg, ShmLegError};
+use crate::{Region, SessionTag, ShmConfig, ShmLeg, ShmLegError};
 
 /// How long the set-up of one leg may take before its host gives it up. It takes four datagrams between two
 /// processes of one machine; two seconds are for a machine that is starting a whole cabinet at once.
@@ -53,6 +53,11 @@ pub enum SetupError {
     },
     /// What the peer wrote into its memory's header is refused.
     Header(ShmLegError),
+    /// The leg is meant for a session that a later one of the same process has followed.
+    PastSession {
+        /// The node's number of the session.
+        number: u32,
+    },
     /// The set-up has come to its end already.
     Over,
 }
@@ -75,6 +80,7 @@ impl fmt::Display for SetupError {
                 )
             }
             Self::Header(error) => write!(f, "the header of the peer's memory: {error:?}"),
+            Self::PastSession { number } => write!(f, "session {number} of the node is over"),
             Self::Over => f.write_str("the set-up is over"),
         }
     }
@@ -144,11 +150,11 @@ impl Exchange {
         u32::try_from(self.config.region_len()).expect("a leg's memory is far below 4 GiB")
     }
 
-    /// Makes this end's memory and sends it.
-    fn offer(&mut self, socket: &LegSocket) -> Result<(), SetupError> {
+    /// Makes this end's memory and sends it; `number` is a control node's of the session, else 0.
+    fn offer(&mut self, socket: &LegSocket, number: u32) -> Result<(), SetupError> {
         let own = OwnMemory::new(&self.config).map_err(SetupError::OwnMemory)?;
         let session = random_u64();
-        let body = SetupBody { region_len: self.region_len(), session }.emit();
+        let body = SetupBody { region_len: self.region_len(), number, session }.emit();
         let mut datagram = DatagramBuf::empty();
         datagram.start(Kind::Setup);
         match &mut self.seal {
@@ -160,8 +166,8 @@ impl Exchange {
         Ok(())
     }
 
-    /// Takes the peer's SETUP, if one waits: its memory and its part of the session's id.
-    fn receive(&mut self, socket: &mut LegSocket) -> Result<Option<(Region, u64)>, SetupError> {
+    /// Takes the peer's SETUP, if one waits: its memory and what it says of it.
+    fn receive(&mut self, socket: &mut LegSocket) -> Result<Option<(Region, SetupBody)>, SetupError> {
         let mut buffer = [0; DATAGRAM_LEN_MAX];
         let Some((len, descriptor)) = receive(socket, &mut buffer, Room::OneDescriptor)? else {
             return Ok(None);
@@ -181,7 +187,7 @@ impl Exchange {
             return Err(SetupError::RegionLen { peer: body.region_len, own });
         }
         let region = accept_peer_memory(descriptor, own as usize).map_err(SetupError::PeerMemory)?;
-        Ok(Some((region, body.session)))
+        Ok(Some((region, body)))
     }
 
     //= spec/leg-setup.md#freshness
@@ -204,16 +210,21 @@ impl Exchange {
     }
 
     /// Builds the leg of both ends' memory.
-    fn finish(&mut self, peer: (Region, u64)) -> Result<(ShmLeg, u64), SetupError> {
+    fn finish(&mut self, (peer, body): (Region, SetupBody)) -> Result<(ShmLeg, u64), SetupError> {
         let (own, session) = self.offered.take().ok_or(SetupError::Over)?;
-        let shm = ShmLeg::new(own, peer.0).map_err(SetupError::Header)?;
-        Ok((shm, session.wrapping_add(peer.1)))
+        let shm = ShmLeg::new(own, peer).map_err(SetupError::Header)?;
+        Ok((shm, session.wrapping_add(body.session)))
     }
 }
 
-fn up(socket: LegSocket, end: &PeerEnd, role: Role, built: (ShmLeg, u64)) -> SetupProgress {
-    let (shm, session) = built;
-    SetupProgress::Up { leg: EstablishedLeg::new(socket, end, session, role), shm }
+fn up(
+    socket: LegSocket,
+    end: &PeerEnd,
+    tag: SessionTag,
+    role: Role,
+    (shm, session): (ShmLeg, u64),
+) -> SetupProgress {
+    SetupProgress::Up { leg: EstablishedLeg::new(socket, end, session, tag, role), shm }
 }
 
 /// A node's end of a leg to a control node.
@@ -223,6 +234,7 @@ pub struct NodeControlLeg {
     state: NodeState,
     config: ShmConfig,
     leg: LegNumber,
+    session: u32,
 }
 
 #[derive(Debug)]
@@ -268,6 +280,7 @@ impl NodeControlLeg {
             state: NodeState::Answer(initiator),
             config: *config,
             leg: hello.leg,
+            session: hello.session,
         })
     }
 
@@ -285,7 +298,8 @@ impl NodeControlLeg {
                 None => Ok(self.wait(socket, NodeState::Setup(process, exchange))),
                 Some(peer) => {
                     let end = PeerEnd { peer: NodeNumber(0), peer_process: process, leg: self.leg };
-                    Ok(up(socket, &end, Role::TowardsControlNode, exchange.finish(peer)?))
+                    let tag = SessionTag { node: self.session, control_node: peer.1.number };
+                    Ok(up(socket, &end, tag, Role::TowardsControlNode, exchange.finish(peer)?))
                 }
             },
         }
@@ -302,7 +316,7 @@ impl NodeControlLeg {
         };
         let (process, seal) = initiator.handle_answer(&buffer[..len]).map_err(SetupError::Handshake)?;
         let mut exchange = Exchange::new(&self.config, Some(seal));
-        exchange.offer(&socket)?;
+        exchange.offer(&socket, 0)?;
         // The control node cannot have sent SETUP yet: it waits for ours.
         Ok(self.wait(socket, NodeState::Setup(process, exchange)))
     }
@@ -343,17 +357,22 @@ impl ControlNodeLeg {
     }
 
     /// Goes on as far as what has arrived allows. `key` is this control node's, `lookup` says which node has a
-    /// public key. The leg number of a leg that came up is what the node asked for: the host checks that it
-    /// has such a fabric.
+    /// public key, `session` which session the leg of a node that has proven itself would join, by this control
+    /// node's number (none: only one that is over). The leg number of a leg that came up is what the node asked
+    /// for: the host checks that it has such a fabric.
     ///
     /// # Errors
     ///
     /// The leg does not come up; the socket is closed. [`HandshakeError::UnknownKey`] and
     /// [`HandshakeError::NodeNumber`] belong in the log.
+    //= spec/leg-setup.md#session-tags
+    //# Each leg of a control RVI MUST carry the tag of its session: the node's number of the session in HELLO, the
+    //# control node's in its SETUP.
     pub fn advance(
         &mut self,
         key: &PrivateKey,
         lookup: &mut dyn FnMut(&PublicKey) -> Option<NodeNumber>,
+        session: &mut dyn FnMut(&NodeHello) -> Option<u32>,
     ) -> Result<SetupProgress, SetupError> {
         let Some(mut socket) = self.socket.take() else { return Err(SetupError::Over) };
         match core::mem::replace(&mut self.state, ControlNodeState::Hello) {
@@ -361,9 +380,11 @@ impl ControlNodeLeg {
             ControlNodeState::Setup(hello, mut exchange) => match exchange.receive(&mut socket)? {
                 None => Ok(self.wait(socket, ControlNodeState::Setup(hello, exchange))),
                 Some(peer) => {
-                    exchange.offer(&socket)?;
+                    let past = SetupError::PastSession { number: hello.session };
+                    let tag = SessionTag { node: hello.session, control_node: session(&hello).ok_or(past)? };
+                    exchange.offer(&socket, tag.control_node)?;
                     let end = PeerEnd { peer: hello.node, peer_process: hello.process, leg: hello.leg };
-                    Ok(up(socket, &end, Role::Plain, exchange.finish(peer)?))
+                    Ok(up(socket, &end, tag, Role::Plain, exchange.finish(peer)?))
                 }
             },
         }
@@ -417,7 +438,7 @@ impl PairLeg {
     /// This process has no memory for the leg, or the peer is gone already.
     pub fn new(socket: LegSocket, end: PeerEnd, config: &ShmConfig) -> Result<Self, SetupError> {
         let mut exchange = Exchange::new(config, None);
-        exchange.offer(&socket)?;
+        exchange.offer(&socket, 0)?;
         Ok(Self { socket: Some(socket), end, exchange })
     }
 
@@ -433,7 +454,10 @@ impl PairLeg {
                 self.socket = Some(socket);
                 Ok(SetupProgress::Pending)
             }
-            Some(peer) => Ok(up(socket, &self.end, Role::Plain, self.exchange.finish(peer)?)),
+            Some(peer) => {
+                let built = self.exchange.finish(peer)?;
+                Ok(up(socket, &self.end, SessionTag::default(), Role::Plain, built))
+            }
         }
     }
 

@@ -144,15 +144,18 @@ pub struct NodeHello {
     pub process: ProcessId,
     /// Which leg of the association this socket becomes.
     pub leg: LegNumber,
+    /// The node's number of the session that the leg is meant for; 0 where there is none.
+    pub session: u32,
 }
 
 impl NodeHello {
-    /// Version, leg, node u16, reserved u32, process u64.
+    /// Version, leg, node u16, session u32, process u64.
     pub(super) fn emit(&self) -> [u8; BODY_LEN] {
         let mut body = [0; BODY_LEN];
         body[0] = VERSION;
         body[1] = self.leg.0;
         body[2..4].copy_from_slice(&self.node.0.to_le_bytes());
+        body[4..8].copy_from_slice(&self.session.to_le_bytes());
         body[8..16].copy_from_slice(&self.process.0.to_le_bytes());
         body
     }
@@ -160,8 +163,8 @@ impl NodeHello {
     /// `None` when the version inside is another one.
     pub(super) fn parse(body: &[u8; BODY_LEN]) -> Option<Self> {
         let node = NodeNumber(u16::from_le_bytes([body[2], body[3]]));
-        let leg = LegNumber(body[1]);
-        (body[0] == VERSION).then_some(Self { node, process: process_at(body), leg })
+        let (leg, session) = (LegNumber(body[1]), u32_at(body, 4));
+        (body[0] == VERSION).then_some(Self { node, process: process_at(body), leg, session })
     }
 }
 
@@ -190,22 +193,24 @@ pub(super) fn parse_answer(body: &[u8; BODY_LEN]) -> Result<ProcessId, RefusalRe
 pub(super) struct SetupBody {
     /// Octets of the memfd.
     pub region_len: u32,
+    /// A control node's number of the session that the leg is in; else 0.
+    pub number: u32,
     /// This end's random part of the session's id.
     pub session: u64,
 }
 
 impl SetupBody {
-    /// Region length u32, reserved u32, session u64.
+    /// Region length u32, number u32, session u64.
     pub fn emit(&self) -> [u8; BODY_LEN] {
         let mut body = [0; BODY_LEN];
         body[0..4].copy_from_slice(&self.region_len.to_le_bytes());
+        body[4..8].copy_from_slice(&self.number.to_le_bytes());
         body[8..16].copy_from_slice(&self.session.to_le_bytes());
         body
     }
 
     pub fn parse(body: &[u8; BODY_LEN]) -> Self {
-        let region_len = u32::from_le_bytes([body[0], body[1], body[2], body[3]]);
-        Self { region_len, session: process_at(body).0 }
+        Self { region_len: u32_at(body, 0), number: u32_at(body, 4), session: process_at(body).0 }
     }
 }
 
@@ -222,7 +227,7 @@ pub struct PeerEnd {
 
 impl PeerEnd {
     pub(super) fn emit(&self) -> DatagramBuf {
-        let hello = NodeHello { node: self.peer, process: self.peer_process, leg: self.leg };
+        let hello = NodeHello { node: self.peer, process: self.peer_process, leg: self.leg, session: 0 };
         let mut datagram = DatagramBuf::empty();
         datagram.start(Kind::PeerEnd);
         datagram.push(&hello.emit());
@@ -238,6 +243,10 @@ impl PeerEnd {
         let hello = NodeHello::parse(body.try_into().ok()?)?;
         Some(Self { peer: hello.node, peer_process: hello.process, leg: hello.leg })
     }
+}
+
+fn u32_at(body: &[u8; BODY_LEN], at: usize) -> u32 {
+    u32::from_le_bytes([body[at], body[at + 1], body[at + 2], body[at + 3]])
 }
 
 fn process_at(body: &[u8; BODY_LEN]) -> ProcessId {
@@ -256,12 +265,13 @@ mod tests {
             node: NodeNumber(0x102),
             process: ProcessId(0x0304_0506_0708_090a),
             leg: LegNumber(1),
+            session: 0x0b0c_0d0e,
         };
         assert_eq!(NodeHello::parse(&hello.emit()), Some(hello));
         for answer in [Ok(ProcessId(7)), Err(RefusalReason::NodeNumber), Err(RefusalReason::Other(99))] {
             assert_eq!(parse_answer(&emit_answer(answer)), answer);
         }
-        let setup = SetupBody { region_len: 0x0102_0304, session: u64::MAX - 1 };
+        let setup = SetupBody { region_len: 0x0102_0304, number: 7, session: u64::MAX - 1 };
         assert_eq!(SetupBody::parse(&setup.emit()), setup);
         let end = PeerEnd { peer: NodeNumber(9), peer_process: ProcessId(8), leg: LegNumber(1) };
         assert_eq!(PeerEnd::parse(end.emit().as_slice()), Some(end));

@@ -44,18 +44,64 @@ pub struct Producer<M> {
     arena_tail: u32,
     /// Granules ever given back.
     arena_head: u32,
+    /// What is known of the slots in use.
+    notes: Notes,
+    /// Slots ever pushed: `tail` that never wraps.
+    pushed: u64,
+}
+
+/// Slots that there are notes for at first: more than a conversation has unsettled at a time.
+const NOTES_MIN: u32 = 64;
+
+/// Notes of our own on each slot between `settled` and `tail`, by position. There are as many as are needed at a time,
+/// a power of two: few slots of a large ring are in use unless its peer is slow.
+#[derive(Debug)]
+struct Notes {
+    mask: u32,
     /// For each slot, the low half of `arena_tail` behind its message.
     arena_ends: Box<[u16]>,
     /// For each slot, how many slots its message takes; 0 for a further slot.
     spans: Box<[u8]>,
-    /// Slots ever pushed: `tail` that never wraps.
-    pushed: u64,
+}
+
+impl Notes {
+    fn new(count: u32) -> Self {
+        Self {
+            mask: count - 1,
+            arena_ends: vec![0; count as usize].into_boxed_slice(),
+            spans: vec![0; count as usize].into_boxed_slice(),
+        }
+    }
+
+    #[inline]
+    fn count(&self) -> u32 {
+        self.mask + 1
+    }
+
+    #[inline]
+    fn place(&self, position: u32) -> usize {
+        (position & self.mask) as usize
+    }
+
+    /// Makes room for `count` notes, and keeps those of the positions from `settled` to `tail`.
+    #[cold]
+    fn grow(&mut self, count: u32, settled: u32, tail: u32) {
+        let mut notes = Self::new(count.next_power_of_two());
+        let mut position = settled;
+        while position != tail {
+            let (from, to) = (self.place(position), notes.place(position));
+            notes.arena_ends[to] = self.arena_ends[from];
+            notes.spans[to] = self.spans[from];
+            position = position.wrapping_add(1);
+        }
+        *self = notes;
+    }
 }
 
 impl<M: RingMemory> Producer<M> {
     /// Makes the end of a ring that nothing was written to yet.
     pub fn new(own: M, peer: M, ring: RingLayout) -> Self {
-        let count = ring.slot_count() as usize;
+        let notes = Notes::new(ring.slot_count().min(NOTES_MIN));
         Self {
             own,
             peer,
@@ -66,8 +112,7 @@ impl<M: RingMemory> Producer<M> {
             head: 0,
             arena_tail: 0,
             arena_head: 0,
-            arena_ends: vec![0; count].into_boxed_slice(),
-            spans: vec![0; count].into_boxed_slice(),
+            notes,
             pushed: 0,
         }
     }
@@ -190,10 +235,10 @@ impl<M: RingMemory> Producer<M> {
         if value == self.settled {
             return Ok(());
         }
-        if value != self.tail && self.spans[self.place(value)] == 0 {
+        if value != self.tail && self.notes.spans[self.notes.place(value)] == 0 {
             return Err(RingFault::Distance { value, last: self.settled, newest: self.published });
         }
-        let end = self.arena_ends[self.place(value.wrapping_sub(1))];
+        let end = self.notes.arena_ends[self.notes.place(value.wrapping_sub(1))];
         let freed = end.wrapping_sub(self.arena_head as u16);
         self.arena_head = self.arena_head.wrapping_add(freed.into());
         self.settled = value;
@@ -250,26 +295,34 @@ impl<M: RingMemory> Producer<M> {
     #[inline]
     fn note(&mut self, slots: u32) {
         let end = self.arena_tail as u16;
-        let first = self.place(self.tail);
-        self.arena_ends[first] = end;
-        self.spans[first] = slots as u8;
+        let used = distance(self.settled, self.tail) + slots;
+        if used > self.notes.count() {
+            self.notes.grow(used, self.settled, self.tail);
+        }
+        let notes = &mut self.notes;
+        let first = notes.place(self.tail);
+        notes.arena_ends[first] = end;
+        notes.spans[first] = slots as u8;
         for i in 1..slots {
-            let further = self.place(self.tail.wrapping_add(i));
-            self.arena_ends[further] = end;
-            self.spans[further] = 0;
+            let further = notes.place(self.tail.wrapping_add(i));
+            notes.arena_ends[further] = end;
+            notes.spans[further] = 0;
         }
     }
 
-    #[inline]
-    fn place(&self, position: u32) -> usize {
-        (position & self.ring.mask) as usize
+    /// Gives memory back that only slots in use need, if none is.
+    pub fn trim(&mut self) {
+        let least = self.ring.slot_count().min(NOTES_MIN);
+        if self.settled == self.tail && self.notes.count() > least {
+            self.notes = Notes::new(least);
+        }
     }
 
     /// Slots of the message whose first slot is at `position`; at least 1.
     #[inline]
     #[must_use]
     pub fn span(&self, position: u32) -> u32 {
-        u32::from(self.spans[self.place(position)]).max(1)
+        u32::from(self.notes.spans[self.notes.place(position)]).max(1)
     }
 
     /// Reads a message of the own ring back, for sending it by another way. `octets` gets its octets.

@@ -75,7 +75,7 @@ impl<'k> Setup<'k> {
         match self {
             Self::Node(leg) => leg.advance(),
             Self::ControlNode(leg, key, known) => {
-                leg.advance(key, &mut |proven| (*proven == *known).then_some(NODE))
+                leg.advance(key, &mut |proven| (*proven == *known).then_some(NODE), &mut |_| Some(1))
             }
             Self::Pair(leg) => leg.advance(),
         }

@@ -27,6 +27,11 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         script: killed_at_every_step,
     },
     Scenario {
+        name: "hang_ups_seen_at_different_times_join_no_two_sessions",
+        plan: relay_only,
+        script: late_control_hang_ups,
+    },
+    Scenario {
         name: "direct_traffic_goes_on_while_the_control_node_is_dead",
         plan: |seed| Plan::calm(seed, 3),
         script: dead_for_long,
@@ -101,6 +106,23 @@ fn killed_at_every_step(world: &mut World) -> Result<(), Violation> {
     world.run_for(ms(30))
 }
 
+/// The legs of a node hang up one shortly after the other, and each end sees each at a time of its own: either
+/// may take the session for over while the other goes on with it.
+fn late_control_hang_ups(world: &mut World) -> Result<(), Violation> {
+    boot(world)?;
+    cut_all(world);
+    world.start_traffic();
+    world.make_hang_ups_late(ms(6));
+    for round in 0..60 {
+        let node = round % 3;
+        world.hang_up_control_leg(node, (round % 2) as u8);
+        world.run_for(std::time::Duration::from_micros(200 * (round as u64 % 16)))?;
+        world.hang_up_control_leg(node, 1 - (round % 2) as u8);
+        world.run_for(ms(12))?;
+    }
+    world.run_for(ms(60))
+}
+
 fn dead_for_long(world: &mut World) -> Result<(), Violation> {
     boot_to_direct(world)?;
     world.kill_control();
@@ -147,6 +169,12 @@ mod tests {
     #[test]
     fn a_control_node_killed_at_every_step_of_its_start() {
         passes("a_control_node_killed_at_every_step_of_its_start");
+    }
+
+    #[test]
+    fn hang_ups_seen_at_different_times_join_no_two_sessions() {
+        let outcome = passes("hang_ups_seen_at_different_times_join_no_two_sessions");
+        assert_eq!(outcome.drops.of(vlan_core::DropReason::NoChannel), 0, "{:?}", outcome.drops);
     }
 
     #[test]

@@ -32,6 +32,16 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         plan: |seed| Plan::calm(seed, 3),
         script: late_introductions,
     },
+    Scenario {
+        name: "a_node_that_is_asked_to_end_costs_nobody_anything",
+        plan: |seed| Plan::calm(seed, 3),
+        script: node_leaves,
+    },
+    Scenario {
+        name: "a_barrier_before_its_leg_is_echoed_when_the_leg_is_up",
+        plan: busy,
+        script: barrier_before_leg,
+    },
 ];
 
 /// Two nodes that send as much as they are let.
@@ -158,6 +168,41 @@ fn late_introductions(world: &mut World) -> Result<(), Violation> {
     Ok(())
 }
 
+fn node_leaves(world: &mut World) -> Result<(), Violation> {
+    boot_to_direct(world)?;
+    for round in 0..4 {
+        // What a peer has not taken comes back and goes by relay.
+        world.pause_node(round % 2 * 2, ms(3));
+        world.run_for(ms(1))?;
+        world.stop_node_at(1);
+        world.run_for(ms(30))?;
+        if world.is_alive(1) {
+            return Err(world.still_there(1));
+        }
+        world.expect_all_arrived_from(1)?;
+        world.start_node_again(1);
+        world.run_for(ms(120))?;
+    }
+    world.expect_nothing_lost()
+}
+
+/// The first end's barrier is at the second end long before the second end's legs are.
+fn barrier_before_leg(world: &mut World) -> Result<(), Violation> {
+    boot(world)?;
+    world.make_introductions_apart(ms(8));
+    world.start_traffic();
+    for _ in 0..5 {
+        // A conversation is granted its RVI after 10 ms; a barrier that was lost would be tried again after 120 ms.
+        world.run_for(ms(40))?;
+        world.expect_direct(0, 1)?;
+        world.expect_direct(1, 0)?;
+        world.cut(Plan::number(0), Plan::number(1), None);
+        world.run_for(ms(10))?;
+        world.heal(Plan::number(0), Plan::number(1));
+    }
+    world.expect_nothing_lost()
+}
+
 #[cfg(test)]
 mod tests {
     use crate::scenarios::testing::passes;
@@ -195,6 +240,17 @@ mod tests {
     #[test]
     fn every_timer_3_ms_late() {
         passes("every_timer_3_ms_late");
+    }
+
+    #[test]
+    fn a_node_that_is_asked_to_end_costs_nobody_anything() {
+        let outcome = passes("a_node_that_is_asked_to_end_costs_nobody_anything");
+        assert_eq!(outcome.drops.of(vlan_core::DropReason::PeerGone), 0, "{:?}", outcome.drops);
+    }
+
+    #[test]
+    fn a_barrier_before_its_leg_is_echoed_when_the_leg_is_up() {
+        passes("a_barrier_before_its_leg_is_echoed_when_the_leg_is_up");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use rvi::{Region, ShmConfig, ShmLeg};
+use rvi::{Region, SessionTag, ShmConfig, ShmLeg};
 use switch_node::node::PeerId;
 use vlan_core::{Instant, LegNumber, NodeNumber, ProcessId};
 
@@ -61,8 +61,21 @@ pub(super) struct End {
 #[derive(Debug)]
 pub(super) struct Connection {
     pub leg: LegNumber,
+    /// Of a leg to a control node: the node's number of its session, and the tag that the control node answered.
+    handshake: Option<Handshake>,
     pub first: End,
     pub second: End,
+}
+
+/// What the ends of a leg to a control node tell each other of its session.
+#[derive(Clone, Copy, Debug)]
+struct Handshake {
+    /// The node's number of the session that it wants the leg for.
+    session: u32,
+    /// What the control node answered.
+    tag: Option<SessionTag>,
+    /// How long the answer is under way.
+    answer_takes: Duration,
 }
 
 impl Connection {
@@ -103,14 +116,21 @@ impl World {
     // --- making connections ---------------------------------------------------------------------------------
 
     /// A node's machine wants a leg to a control node.
-    pub(super) fn start_connecting(&mut self, node: usize, control: usize, leg: LegNumber) {
+    pub(super) fn start_connecting(&mut self, node: usize, control: usize, leg: LegNumber, session: u32) {
         let life = self.nodes[node].schedule.life;
         let at = self.soon(Duration::from_micros(800));
-        self.queue.schedule(at, Event::Connect { node, life, control, leg });
+        self.queue.schedule(at, Event::Connect { node, life, control, leg, session });
     }
 
     /// The handshake of a leg to a control node is over, one way or the other.
-    pub(super) fn connect(&mut self, now: Instant, node: usize, life: u32, control: usize, leg: LegNumber) {
+    pub(super) fn connect(
+        &mut self,
+        now: Instant,
+        (node, life): (usize, u32),
+        control: usize,
+        leg: LegNumber,
+        session: u32,
+    ) {
         if self.nodes[node].machine.is_none() || self.nodes[node].schedule.life != life {
             return;
         }
@@ -127,11 +147,11 @@ impl World {
         let (control_end, node_end) =
             (self.identity(Party::Control(control)), self.identity(Party::Node(node)));
         let connection = self.make_connection(leg, control_end, node_end, &config);
-        // The control node answers the handshake first; the node learns of it a little later.
         let first = self.soon(Duration::from_micros(100));
-        let second = first + Duration::from_nanos(self.random.below(200_000));
+        let answer_takes = Duration::from_nanos(self.random.below(200_000));
+        let handshake = Handshake { session, tag: None, answer_takes };
+        self.connections[connection.0].handshake = Some(handshake);
         self.queue.schedule(first, Event::LegUp { connection, side: Side::First });
-        self.queue.schedule(second, Event::LegUp { connection, side: Side::Second });
     }
 
     fn connect_failed(&mut self, now: Instant, node: usize, control: usize, leg: LegNumber) {
@@ -153,7 +173,8 @@ impl World {
         let connection = self.make_connection(leg, first, second, &config);
         let late = self.weather.late_introduction;
         let got = self.soon(Duration::from_micros(400));
-        let (mut first_at, mut second_at) = (got, got + Duration::from_nanos(self.random.below(300_000)));
+        let gap = Duration::from_nanos(self.random.below(300_000)) + self.weather.introduction_gap;
+        let (mut first_at, mut second_at) = (got, got + gap);
         if !late.is_zero() {
             self.count_fault_of(crate::coverage::Fault::LateIntroduction, first.party);
             if self.chance(25) {
@@ -195,6 +216,7 @@ impl World {
         };
         self.connections.push(Connection {
             leg,
+            handshake: None,
             first: end(first, &one, &two),
             second: end(second, &two, &one),
         });
@@ -234,34 +256,63 @@ impl World {
         if self.is_paused(self.connections[connection.0].end(side).party, Event::LegUp { connection, side }) {
             return;
         }
-        self.replace_older(connection, side);
         let entry = &mut self.connections[connection.0];
         let (leg, peer_hung_up) = (entry.leg, entry.end(side.other()).hung_up);
-        let (peer, peer_process) = (entry.end(side.other()).party, entry.end(side.other()).process);
+        let (party, peer) = (entry.end(side).party, entry.end(side.other()).party);
         let end = entry.end_mut(side);
         if end.is_over || end.hung_up {
             return;
         }
         let Some(shm) = end.shm.take() else { return };
-        end.is_up = true;
-        let party = end.party;
-        match party {
-            Party::Node(node) => {
-                if let Some(machine) = &mut self.nodes[node].machine {
-                    machine.handle_leg_up(now, peer_id(peer), peer_process, leg, shm);
-                }
-            }
-            Party::Control(control) => {
-                if let (Some(machine), Party::Node(node)) = (&mut self.controls[control].machine, peer) {
-                    machine.handle_leg_up(now, Plan::number(node), peer_process, leg, shm);
-                }
-            }
+        if !self.tell_leg_up(now, connection, side, shm) {
+            self.connections[connection.0].end_mut(side).is_over = true;
+            self.hang_up(connection, side);
+            self.wake(party);
+            return;
         }
+        self.replace_older(connection, side);
+        self.connections[connection.0].end_mut(side).is_up = true;
         self.journal.trace(now, format_args!("{party:?}: leg {leg} to {peer:?} is up"));
         self.journal.record(now, &[1, connection.0 as u64, side as u64]);
         self.wake(party);
         if peer_hung_up {
             self.queue.schedule(now, Event::HangUp { connection, side });
+        }
+    }
+
+    /// Tells a machine that a leg is up; false when it does not want the leg.
+    fn tell_leg_up(
+        &mut self,
+        now: Instant,
+        connection: ConnectionIndex,
+        side: Side,
+        shm: ShmLeg,
+    ) -> bool {
+        let entry = &mut self.connections[connection.0];
+        let (leg, party) = (entry.leg, entry.end(side).party);
+        let (peer, process) = (entry.end(side.other()).party, entry.end(side.other()).process);
+        match (party, peer) {
+            (Party::Node(node), Party::Node(other)) => {
+                let Some(machine) = &mut self.nodes[node].machine else { return false };
+                machine.handle_leg_up(now, Plan::number(other), process, leg, shm);
+                true
+            }
+            (Party::Node(node), Party::Control(control)) => {
+                let tag = entry.handshake.and_then(|handshake| handshake.tag);
+                let (Some(machine), Some(tag)) = (&mut self.nodes[node].machine, tag) else { return false };
+                machine.handle_control_leg_up(now, control as u8, process, leg, tag, shm)
+            }
+            (Party::Control(control), Party::Node(node)) => {
+                let machine = &mut self.controls[control].machine;
+                let (Some(machine), Some(handshake)) = (machine, &mut entry.handshake) else { return false };
+                handshake.tag = machine.session_tag(Plan::number(node), process, handshake.session);
+                // The control node answers first; the node learns of it a little later.
+                let answered = now + handshake.answer_takes;
+                self.queue.schedule(answered, Event::LegUp { connection, side: side.other() });
+                let Some(tag) = handshake.tag else { return false };
+                machine.handle_leg_up(now, Plan::number(node), process, leg, tag, shm)
+            }
+            (Party::Control(_), Party::Control(_)) => false,
         }
     }
 

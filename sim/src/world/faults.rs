@@ -181,6 +181,11 @@ impl World {
                 self.weather.late_introduction = Duration::from_millis(1 + self.random.below(60));
                 self.lasting_uncounted(any);
             }
+            Fault::Leave => {
+                self.ask_to_end(node);
+                let at = self.soon(Duration::from_millis(100));
+                self.queue.schedule(at, Event::Start { party: Party::Node(node) });
+            }
             // These come with the plan: its rings, and its hostile node.
             Fault::Starved | Fault::Hostile => {}
         }
@@ -199,6 +204,15 @@ impl World {
         let pause = if self.chance(30) { 1_000_000 } else { 100_000_000 };
         let at = self.soon(Duration::from_nanos(pause));
         self.queue.schedule(at, Event::Start { party });
+    }
+
+    /// A node's process is asked to end.
+    pub(super) fn ask_to_end(&mut self, node: usize) {
+        if self.nodes[node].machine.is_some() {
+            self.count_fault_of(Fault::Leave, Party::Node(node));
+            self.nodes[node].is_asked_to_end = true;
+            self.wake(Party::Node(node));
+        }
     }
 
     /// A control node dies in its next batch that takes something.

@@ -28,13 +28,16 @@ impl Losses {
     }
 
     fn add_node(&mut self, machine: &Node) {
+        self.add(machine.drops());
         for interface in machine.interfaces() {
             self.add(&interface.counters.drops);
         }
     }
 
     fn add_control(&mut self, machine: &ControlNode) {
-        for lan in machine.status().lans {
+        let status = machine.status();
+        self.add(&status.drops);
+        for lan in status.lans {
             self.add(&lan.drops);
         }
     }

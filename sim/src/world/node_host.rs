@@ -36,6 +36,10 @@ pub(super) struct NodeHost {
     pub taken: u64,
     /// A newer process serves this node.
     pub fenced: bool,
+    /// It has been asked to end.
+    pub is_asked_to_end: bool,
+    /// It has left all its legs and ends with this batch.
+    has_left: bool,
 }
 
 impl World {
@@ -50,6 +54,7 @@ impl World {
         host.refuse_percent = 0;
         (host.refused, host.delivered, host.taken) = (0, 0, 0);
         host.stack_timer = None;
+        (host.is_asked_to_end, host.has_left) = (false, false);
         host.machine = Some(Node::new(NodeConfig {
             number: Plan::number(node),
             process,
@@ -74,6 +79,7 @@ impl World {
         self.nodes[node].machine = Some(machine);
         self.count_faults_of_batch();
         match over {
+            Some(_) if self.nodes[node].has_left => self.end_node(now, node),
             Some((messages, more)) => {
                 let deadline = self.nodes[node].machine.as_ref().and_then(Node::poll_timeout);
                 self.check_node(node);
@@ -91,6 +97,9 @@ impl World {
     /// Returns the messages handled and whether to go on at once; `None`: the process dies here.
     fn node_batch(&mut self, now: Instant, node: usize, machine: &mut Node) -> Option<(usize, bool)> {
         machine.wake();
+        if self.nodes[node].is_asked_to_end {
+            machine.leave(now);
+        }
         if machine.poll_timeout().is_some_and(|at| at <= now) && self.nodes[node].schedule.timer_fired(now) {
             machine.handle_timeout(now);
         }
@@ -208,8 +217,8 @@ impl World {
 
     fn node_output(&mut self, now: Instant, node: usize, machine: &mut Node, output: Output) {
         match output {
-            Output::Connect { control_node, leg } => {
-                self.start_connecting(node, usize::from(control_node), leg);
+            Output::Connect { control_node, leg, session } => {
+                self.start_connecting(node, usize::from(control_node), leg, session);
             }
             Output::CloseLeg { peer, process, leg } => {
                 self.close_leg(Party::Node(node), party_of(peer), process, leg);
@@ -217,6 +226,7 @@ impl World {
             Output::Interface(config) => self.interface_up(now, node, machine, config),
             Output::InterfaceRemoved { vif } => self.interface_down(node, vif),
             Output::Fenced => self.nodes[node].fenced = true,
+            Output::Left => self.nodes[node].has_left = true,
             Output::Log(event) => self.journal.line(now, format_args!("node {node}: {event}")),
         }
     }

@@ -46,6 +46,32 @@ impl World {
         self.kill(now, Party::Node(node));
     }
 
+    /// A node's process is asked to end, and leaves in order.
+    pub fn stop_node_at(&mut self, node: usize) {
+        self.ask_to_end(node);
+    }
+
+    /// True while a process serves the node.
+    #[must_use]
+    pub fn is_alive(&self, node: usize) -> bool {
+        self.nodes[node].machine.is_some()
+    }
+
+    /// Everything that the stations of a node sent to stations that live must have arrived, or been refused by a device.
+    ///
+    /// # Errors
+    /// When something has not.
+    pub fn expect_all_arrived_from(&self, node: usize) -> Result<(), Violation> {
+        let own = self.stations.iter().enumerate().filter(|(_, station)| station.node == node);
+        let missing: usize =
+            own.map(|(place, _)| self.checker.missing_from(crate::checker::StationIndex(place))).sum();
+        if missing == 0 {
+            return Ok(());
+        }
+        let detail = format!("{missing} frames of node {node}, which left in order, did not arrive");
+        Err(Violation { invariant: "I-4 every frame ends once", at: self.now(), detail })
+    }
+
     /// A node is started again, unless it lives.
     pub fn start_node_again(&mut self, node: usize) {
         let now = self.now();
@@ -65,6 +91,32 @@ impl World {
             self.hang_up(index, Side::First);
             self.hang_up(index, Side::Second);
         }
+    }
+
+    /// The socket of one leg of a node to its control node hangs up although both live.
+    pub fn hang_up_control_leg(&mut self, node: usize, leg: u8) {
+        let is_it = |c: &super::Connection| {
+            (c.first.party, c.second.party) == (Party::Control(0), Party::Node(node))
+                && c.leg == LegNumber(leg)
+                && c.is_whole()
+        };
+        let found = self.open_connections().find(|(_, c)| is_it(c)).map(|(index, _)| index);
+        if let Some(index) = found {
+            self.count_fault_of(Fault::ControlHangUp, Party::Node(node));
+            self.hang_up(index, Side::First);
+            self.hang_up(index, Side::Second);
+        }
+    }
+
+    /// The two ends of a hang-up see it up to `late` late, each at its own time, until everything is healed.
+    pub fn make_hang_ups_late(&mut self, late: Duration) {
+        self.weather.late_hang_up = late;
+    }
+
+    /// The complaint that a node should have ended by now.
+    #[must_use]
+    pub fn still_there(&self, node: usize) -> Violation {
+        self.stuck(format!("node {node} was asked to end and has not"))
     }
 
     /// A node does not run for `span`.
@@ -90,6 +142,11 @@ impl World {
     /// One end of a leg between nodes gets it up to `late` late, or never, until everything is healed.
     pub fn make_introductions_late(&mut self, late: Duration) {
         self.weather.late_introduction = late;
+    }
+
+    /// The second end of each leg between nodes gets it `gap` after the first, until everything is healed.
+    pub fn make_introductions_apart(&mut self, gap: Duration) {
+        self.weather.introduction_gap = gap;
     }
 
     /// Of 100 frames, the devices of a node refuse `percent`.

@@ -89,23 +89,30 @@ impl Legs {
         &mut self,
         now: Instant,
         control_node: u8,
-        leg: LegNumber,
+        (leg, session): (LegNumber, u32),
         node: &mut Node,
         poller: &Poller,
     ) {
-        match self.start_control(now, control_node, leg) {
+        match self.start_control(now, control_node, leg, session) {
             Ok(stage) => self.insert(stage, poller),
             Err(error) => self.connect_failed(now, control_node, leg, error, node),
         }
     }
 
-    fn start_control(&self, now: Instant, control_node: u8, leg: LegNumber) -> Result<Stage, SetupError> {
+    fn start_control(
+        &self,
+        now: Instant,
+        control_node: u8,
+        leg: LegNumber,
+        session: u32,
+    ) -> Result<Stage, SetupError> {
         let target = self.targets.get(usize::from(control_node));
         let place = target.and_then(|target| target.legs.iter().find(|(number, _)| *number == leg));
         let (Some(target), Some((_, path))) = (target, place) else {
             return Err(SetupError::Connect(rustix::io::Errno::NOENT));
         };
-        let hello = NodeHello { node: self.identity.number, process: self.identity.process, leg };
+        let (number, process) = (self.identity.number, self.identity.process);
+        let hello = NodeHello { node: number, process, leg, session };
         let setup =
             NodeControlLeg::connect(path, &self.identity.key, &target.public_key, &hello, &self.config)?;
         Ok(Stage::Control { control_node, leg, setup, deadline: now + SETUP_TIME_MAX })
@@ -170,7 +177,12 @@ impl Legs {
                 Ok(SetupProgress::Up { leg: up, shm }) => {
                     self.told.remove(&(control_node, leg));
                     let peer = PeerId::ControlNode(control_node);
-                    node.handle_leg_up(now, peer, up.peer_process, leg, shm);
+                    self.close_older(peer, &up, poller);
+                    if !node.handle_control_leg_up(now, control_node, up.peer_process, leg, up.tag, shm) {
+                        debug!(peer = self.name_of(peer), %leg, tag = %up.tag, "the leg's session is over");
+                        poller.remove(up.as_fd());
+                        return None;
+                    }
                     Some(Stage::Up { peer, leg: up })
                 }
                 Err(error) => {
@@ -182,7 +194,8 @@ impl Legs {
                 Ok(SetupProgress::Pending) => Some(Stage::Pair { setup, deadline }),
                 Ok(SetupProgress::Up { leg: up, shm }) => {
                     let peer = PeerId::Node(up.peer);
-                    node.handle_leg_up(now, peer, up.peer_process, up.leg, shm);
+                    self.close_older(peer, &up, poller);
+                    node.handle_leg_up(now, up.peer, up.peer_process, up.leg, shm);
                     Some(Stage::Up { peer, leg: up })
                 }
                 Err(error) => {
@@ -192,6 +205,14 @@ impl Legs {
                 }
             },
             Stage::Up { peer, leg } => self.receive(now, peer, leg, node, poller),
+        }
+    }
+
+    /// Closes a leg that is up under the name of a new one: the machine is not told, for the new leg takes its place.
+    fn close_older(&mut self, peer: PeerId, new: &EstablishedLeg, poller: &Poller) {
+        let older = self.find(peer, new.peer_process, new.leg).map(|(id, _)| id);
+        if let Some(Stage::Up { leg, .. }) = older.and_then(|id| self.stages.remove(&id)) {
+            poller.remove(leg.as_fd());
         }
     }
 

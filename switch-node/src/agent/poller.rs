@@ -28,6 +28,8 @@ pub(super) enum Source {
     Leg(u32),
     /// The address monitor.
     Monitor,
+    /// Signals that ask the process to end.
+    Signals,
 }
 
 impl Source {
@@ -36,6 +38,7 @@ impl Source {
             Self::Tap(vif) => 1 << 32 | vif.0 as u64,
             Self::Leg(id) => 2 << 32 | id as u64,
             Self::Monitor => 3 << 32,
+            Self::Signals => 4 << 32,
         }
     }
 
@@ -44,6 +47,7 @@ impl Source {
             1 => Some(Self::Tap(VifNumber(token as u16))),
             2 => Some(Self::Leg(token as u32)),
             3 => Some(Self::Monitor),
+            4 => Some(Self::Signals),
             _ => None,
         }
     }
@@ -156,7 +160,7 @@ mod tests {
 
     #[test]
     fn a_source_survives_its_token() {
-        for source in [Source::Tap(VifNumber(0xffff)), Source::Leg(u32::MAX), Source::Monitor] {
+        for source in [Source::Tap(VifNumber(0xffff)), Source::Leg(u32::MAX), Source::Monitor, Source::Signals] {
             assert_eq!(Source::from_token(source.token()), Some(source));
         }
         assert_eq!(Source::from_token(7), None);

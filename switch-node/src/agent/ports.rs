@@ -117,6 +117,15 @@ impl Ports {
         }
     }
 
+    /// Takes nothing more from any device.
+    pub fn rest(&mut self, poller: &Poller) {
+        for port in self.ports_mut() {
+            if let Err(error) = poller.listen(port.tap.as_fd(), Source::Tap(port.vif), false) {
+                warn!(interface = port.config.name, %error, "the device cannot be watched");
+            }
+        }
+    }
+
     fn ports_mut(&mut self) -> impl Iterator<Item = &mut Port> {
         self.wanted.values_mut().filter_map(|wanted| wanted.port.as_mut())
     }

@@ -12,6 +12,7 @@ use crate::agent::netlink::AddressMonitor;
 use crate::agent::poller::{Poller, Source};
 use crate::agent::ports::Ports;
 use crate::agent::ready::Readiness;
+use crate::agent::signals::Signals;
 use crate::agent::spin::{Did, Spin};
 use crate::agent::{End, WaitPolicy};
 use crate::node::{Node, NodeEvent, Output};
@@ -34,6 +35,7 @@ pub(super) struct Pump {
     pub legs: Legs,
     pub poller: Poller,
     pub monitor: AddressMonitor,
+    pub signals: Option<Signals>,
     pub readiness: Readiness,
     pub policy: WaitPolicy,
     pub state: PumpState,
@@ -49,14 +51,17 @@ pub(super) struct PumpState {
     addresses_changed: bool,
     waiting_since: Option<Instant>,
     is_ready: bool,
+    /// A second signal has come: nothing is waited for any longer.
+    is_over: bool,
 }
 
 impl Pump {
-    /// Runs until the node is fenced, or the system refuses to wait.
+    /// Runs until the node is fenced, has left its legs as a signal asked, or the system refuses to wait.
     pub fn run(&mut self) -> io::Result<End> {
         loop {
             let now = clock();
-            let sent = self.ports.send_frames(now, &mut self.node);
+            let is_leaving = self.node.is_leaving();
+            let sent = if is_leaving { 0 } else { self.ports.send_frames(now, &mut self.node) };
             let received = self.node.receive(now, RECEIVE_BUDGET, &mut self.ports);
             self.handle_timeouts(now);
             self.node.publish(now);
@@ -72,6 +77,9 @@ impl Pump {
             self.handle_addresses(now);
             let did = if sent > 0 { Did::Sent } else { Did::Delivered };
             self.wait(now, (sent + received > 0).then_some(did))?;
+            if self.state.is_over {
+                return Ok(End::Left);
+            }
         }
     }
 
@@ -89,8 +97,8 @@ impl Pump {
 
     fn handle_output(&mut self, now: Instant, output: Output) -> Option<End> {
         match output {
-            Output::Connect { control_node, leg } => {
-                self.legs.connect(now, control_node, leg, &mut self.node, &self.poller);
+            Output::Connect { control_node, leg, session } => {
+                self.legs.connect(now, control_node, (leg, session), &mut self.node, &self.poller);
             }
             Output::CloseLeg { peer, process, leg } => self.legs.close(peer, process, leg),
             Output::Interface(config) => {
@@ -99,6 +107,7 @@ impl Pump {
             }
             Output::InterfaceRemoved { vif } => self.ports.handle_removed(vif, &self.poller),
             Output::Fenced => return Some(End::Fenced),
+            Output::Left => return Some(End::Left),
             Output::Log(event) => log(&event, &self.legs),
         }
         None
@@ -138,7 +147,7 @@ impl Pump {
             self.state.waiting_since = None;
             return self.look_while_busy(now);
         }
-        let is_waiting = self.ports.is_any_waiting();
+        let is_waiting = self.ports.is_any_waiting() && !self.node.is_leaving();
         if self.policy == WaitPolicy::Poll || self.stays_awake(now, is_waiting) {
             if is_waiting || self.policy == WaitPolicy::Interrupt {
                 // Whoever is to answer, or to make room, may need this core.
@@ -205,7 +214,21 @@ impl Pump {
                     self.state.is_unsettled = true;
                 }
                 Source::Monitor => self.state.addresses_changed |= self.monitor.has_changed(),
+                Source::Signals => self.handle_signals(now),
             }
+        }
+    }
+}
+
+impl Pump {
+    /// The first signal lets the node leave its legs, another one ends the process as it is.
+    fn handle_signals(&mut self, now: Instant) {
+        while let Some(signal) = self.signals.as_ref().and_then(Signals::next) {
+            info!(signal, "asked to end");
+            self.state.is_over |= self.node.is_leaving();
+            self.node.leave(now);
+            self.ports.rest(&self.poller);
+            self.state.is_unsettled = true;
         }
     }
 }

@@ -5,7 +5,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use rvi::{Association, LegEnd, Part, Scheduler, SendError, ShmLeg};
+use rvi::{Association, LegEnd, Part, Scheduler, SendError, SessionTag, ShmLeg};
 use vlan_core::limits::HEARTBEAT_INTERVAL;
 use vlan_core::random::Random;
 use vlan_core::wire::control::{
@@ -13,7 +13,7 @@ use vlan_core::wire::control::{
 };
 use vlan_core::wire::frame::{FrameHeader, FrameKind};
 use vlan_core::wire::tlv::TlvError;
-use vlan_core::{Channel, Instant, LegNumber, ProcessId, VifNumber};
+use vlan_core::{Channel, DropReason, Instant, LegNumber, ProcessId, VifNumber};
 
 use crate::node::interface::Interface;
 use crate::node::{Node, NodeEvent, Output, PeerId, association, backoff};
@@ -54,7 +54,13 @@ pub(super) struct ControlLink {
     pub association: Association,
     /// The control node's process, while a leg is up.
     pub process: Option<ProcessId>,
+    /// This node's number of the session that is there or is to be made.
+    session: u32,
+    /// The control node's number of it, while a leg is up.
+    peer_session: Option<u32>,
     legs: Vec<(LegNumber, LegState)>,
+    /// Cleared when the node ends: legs that are not up stay as they are.
+    pub connects: bool,
     stage: Stage,
     /// Which interface a channel belongs to; 0 is none.
     vif_by_channel: [VifNumber; 256],
@@ -64,6 +70,17 @@ pub(super) struct ControlLink {
     heartbeat: Heartbeat,
     /// When a registration that has not been answered is given up.
     register_until: Option<Instant>,
+}
+
+/// How the session that a leg was set up for stands to the one that is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Relation {
+    /// It is the same, or the leg begins it.
+    Same,
+    /// It is over.
+    Past,
+    /// The control node has begun another, so it has given up the one that is there.
+    Later,
 }
 
 /// How long a registration may take. One that is lost, because the control node still took the new legs for
@@ -119,7 +136,10 @@ impl ControlLink {
         Self {
             association,
             process: None,
+            session: 1,
+            peer_session: None,
             legs: legs.iter().map(|&leg| (leg, waiting)).collect(),
+            connects: true,
             stage: Stage::Down,
             vif_by_channel: [VifNumber(0); 256],
             resend: VecDeque::new(),
@@ -150,6 +170,23 @@ impl ControlLink {
         }
     }
 
+    fn leg_state(&self, leg: LegNumber) -> Option<LegState> {
+        self.legs.iter().find(|(number, _)| *number == leg).map(|(_, state)| *state)
+    }
+
+    /// What a leg with this tag means for the session that is there.
+    fn relation(&self, process: ProcessId, tag: SessionTag) -> Relation {
+        if tag.node != self.session {
+            return Relation::Past;
+        }
+        match (self.process, self.peer_session) {
+            (Some(known), _) if known != process => Relation::Later,
+            (_, Some(known)) if known < tag.control_node => Relation::Later,
+            (_, Some(known)) if known > tag.control_node => Relation::Past,
+            _ => Relation::Same,
+        }
+    }
+
     pub fn connect_failed(&mut self, now: Instant, leg: LegNumber, random: &mut Random) {
         if let Some((_, state)) = self.legs.iter_mut().find(|(number, _)| *number == leg)
             && let LegState::Connecting { pause } = *state
@@ -173,8 +210,25 @@ impl ControlLink {
         }
     }
 
+    /// True while the association has a leg, one that is being left included.
+    pub fn has_leg(&self) -> bool {
+        self.association.legs().next().is_some()
+    }
+
+    /// Leaves every leg in order; the host is told to hang up.
+    pub fn leave(&mut self, now: Instant, index: u8) -> Vec<Output> {
+        self.register_until = None;
+        self.heartbeat.stop();
+        let (peer, process) = (PeerId::ControlNode(index), self.process.unwrap_or_default());
+        let legs: Vec<LegNumber> = self.association.legs().map(|leg| leg.number).collect();
+        for &leg in &legs {
+            self.association.leave_leg(now, leg);
+        }
+        legs.into_iter().map(|leg| Output::CloseLeg { peer, process, leg }).collect()
+    }
+
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let legs = self.legs.iter().filter_map(|(_, state)| state.due());
+        let legs = self.legs.iter().filter(|_| self.connects).filter_map(|(_, state)| state.due());
         let timers = legs.chain(self.association.poll_timeout()).chain(self.register_until);
         timers.chain(self.heartbeat.poll_timeout()).min()
     }
@@ -191,9 +245,11 @@ impl Node {
             for (leg, state) in &mut link.legs {
                 if let LegState::Waiting { until, pause } = *state
                     && until <= now
+                    && link.connects
                 {
                     *state = LegState::Connecting { pause };
-                    self.outputs.push_back(Output::Connect { control_node: index as u8, leg: *leg });
+                    let (control_node, session) = (index as u8, link.session);
+                    self.outputs.push_back(Output::Connect { control_node, leg: *leg, session });
                 }
             }
             if link.register_until.is_some_and(|until| until <= now) {
@@ -215,25 +271,37 @@ impl Node {
         }
     }
 
+    //= spec/leg-setup.md#session-tags
+    //# An end MUST take a leg only into the session whose tag it has: the tag of a later session ends the one that is
+    //# there first, and a leg with the tag of an earlier one MUST be closed.
     pub(super) fn control_leg_up(
         &mut self,
         now: Instant,
         index: u8,
         process: ProcessId,
         leg: LegNumber,
+        tag: SessionTag,
         shm: ShmLeg,
-    ) {
+    ) -> bool {
         let place = usize::from(index);
-        if self.control.get(place).is_none_or(|link| link.legs.iter().all(|(number, _)| *number != leg)) {
-            return;
+        let Some(link) = self.control.get_mut(place) else { return false };
+        if link.leg_state(leg).is_none() || !link.connects {
+            return false;
         }
-        if self.control[place].process.is_some_and(|known| known != process) {
-            // Another process of the control node: whatever the former had not settled is sent again.
-            self.control_session_over(now, place);
+        let relation = link.relation(process, tag);
+        if relation != Relation::Same {
+            // It carries this node's number of a session that is over now: it is set up again for the next one.
+            if link.leg_state(leg) != Some(LegState::Up) {
+                link.set_leg(leg, LegState::Waiting { until: now, pause: None });
+            }
+            if relation == Relation::Later {
+                self.control_session_over(now, place);
+            }
+            return false;
         }
-        let link = &mut self.control[place];
         link.set_leg(leg, LegState::Up);
         link.process = Some(process);
+        link.peer_session = Some(tag.control_node);
         link.heard = now;
         link.association.handle_leg_up(now, leg, shm);
         let peer = PeerId::ControlNode(index);
@@ -245,12 +313,14 @@ impl Node {
             let register = self.register_message();
             self.send_control(now, place, &register);
         }
+        true
     }
 
     pub(super) fn control_leg_gone(&mut self, now: Instant, index: u8, process: ProcessId, leg: LegNumber) {
         let place = usize::from(index);
         let Some(link) = self.control.get_mut(place) else { return };
-        if link.process != Some(process) {
+        // The leg may be one of an earlier session, which is closed here already.
+        if link.process != Some(process) || link.leg_state(leg) != Some(LegState::Up) {
             return;
         }
         let _: LegEnd = link.association.handle_leg_gone(now, leg);
@@ -259,12 +329,13 @@ impl Node {
         let peer = PeerId::ControlNode(index);
         self.outputs.push_back(Output::CloseLeg { peer, process, leg });
         self.log(NodeEvent::LegGone { peer, leg });
-        if !self.control[place].association.is_up() {
+        if !self.control[place].has_leg() {
             self.control_session_over(now, place);
         }
     }
 
-    /// The last leg has gone, with everything that came by it taken: the session is over.
+    /// The last leg has gone, with everything that came by it taken, or the control node has begun another session:
+    /// this one is over, and its legs with it.
     //= spec/driver.md#after-the-loss-of-a-control-node
     //# A node MUST send the relayed and group frames that a lost control node had not settled again, in order and
     //# before anything new, to the next control node that accepts it.
@@ -274,8 +345,16 @@ impl Node {
         let link = &mut self.control[place];
         link.stage = Stage::Down;
         link.register_until = None;
-        link.process = None;
+        let process = link.process.take().unwrap_or_default();
+        link.session = link.session.wrapping_add(1);
+        link.peer_session = None;
+        let peer = PeerId::ControlNode(place as u8);
+        for (leg, state) in link.legs.iter_mut().filter(|(_, state)| *state == LegState::Up) {
+            self.outputs.push_back(Output::CloseLeg { peer, process, leg: *leg });
+            *state = LegState::Waiting { until: now, pause: None };
+        }
         link.heartbeat.stop();
+        self.drops.add_many(DropReason::NoChannel, link.association.take_refused());
         // In front of what waits: it was sent before.
         let mut resend = VecDeque::new();
         link.association.drain_unsent(&mut |_, octets, _| {

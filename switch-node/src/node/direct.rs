@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use rvi::{Association, LegEnd, Part, Scheduler, ShmLeg, Unsent};
+use rvi::{Association, LegEnd, Part, Scheduler, SendError, Sent, ShmLeg, Unsent};
 use vlan_core::driver::{InBand, Path, PeerSlot};
 use vlan_core::ethernet::flow_hash;
 use vlan_core::limits::DIRECT_IDLE;
@@ -104,6 +104,9 @@ impl Node {
     // --- grants and legs ------------------------------------------------------------------------------------
 
     pub(super) fn handle_grant(&mut self, now: Instant, grant: &Grant) {
+        if self.is_leaving() {
+            return;
+        }
         let is_known = self.interface(grant.own_vif).is_some_and(|interface| {
             let mut peers = interface.driver.peers().iter();
             interface.driver.lan() == grant.lan
@@ -133,7 +136,7 @@ impl Node {
     }
 
     /// The place of the link to a process of `node`; a link to an earlier process ends.
-    fn direct_for(&mut self, now: Instant, node: NodeNumber, process: ProcessId) -> usize {
+    pub(super) fn direct_for(&mut self, now: Instant, node: NodeNumber, process: ProcessId) -> usize {
         if let Some(place) = self.direct_to(node) {
             let known = self.direct[place].as_ref().map(|link| (link.process, link.closing));
             if known == Some((process, false)) {
@@ -169,6 +172,10 @@ impl Node {
         leg: LegNumber,
         shm: ShmLeg,
     ) {
+        if self.is_leaving() {
+            self.leave_late_leg(now, node, process, leg, shm);
+            return;
+        }
         let place = self.direct_for(now, node, process);
         let Some(link) = &mut self.direct[place] else { return };
         let was_up = link.association.is_up();
@@ -274,6 +281,7 @@ impl Node {
         self.direct_places[usize::from(link.node.0)] = u16::MAX;
         let rvis = core::mem::take(&mut link.rvis);
         let by_channel = link.by_channel;
+        self.drops.add_many(DropReason::NoChannel, link.association.take_refused());
         let (mut returned, mut lost) = (Vec::new(), 0);
         link.association.drain_unsent(&mut |channel, octets, unsent| {
             let Some(rvi) = rvis.get(usize::from(by_channel[usize::from(channel.0)])) else { return };
@@ -377,8 +385,20 @@ impl Node {
         place.and_then(|place| self.direct[place].as_ref()).is_some_and(|link| link.association.is_up())
     }
 
+    fn send_direct_in_band(
+        &mut self,
+        now: Instant,
+        node: NodeNumber,
+        channel: Channel,
+        message: &ControlMessage,
+    ) -> Result<Sent, SendError> {
+        let link = self.direct_to(node).and_then(|place| self.direct[place].as_mut());
+        let link = link.ok_or(SendError::NoLeg)?;
+        link.association.send(now, channel, 0, 0, &[Part::Private(&message.emit())])
+    }
+
     /// Sends the barriers and echoes that drivers want sent. One that finds no room is lost: the barrier is
-    /// given up and tried again.
+    /// given up and tried again. An echo that finds no leg goes when there is one.
     pub(super) fn send_in_band(&mut self, now: Instant) {
         let attached = self.attached();
         for place in 0..self.interfaces.len() {
@@ -394,10 +414,11 @@ impl Node {
                         }
                     }
                     InBand::Direct(node, channel, message) => {
-                        let link = self.direct_to(node).and_then(|place| self.direct[place].as_mut());
-                        if let Some(link) = link {
-                            let octets = message.emit();
-                            let _ = link.association.send(now, channel, 0, 0, &[Part::Private(&octets)]);
+                        let sent = self.send_direct_in_band(now, node, channel, &message);
+                        if let (Err(SendError::NoLeg), ControlMessage::BarrierEcho { id }) = (sent, message)
+                            && let Some(interface) = &mut self.interfaces[place]
+                        {
+                            interface.driver.handle_echo_unsent(node, channel, id);
                         }
                     }
                 }

@@ -25,6 +25,9 @@ impl Node {
     /// Takes a frame from the stack behind `vif`. Its checksum and segmentation state travels with it.
     #[inline]
     pub fn send_frame(&mut self, now: Instant, vif: VifNumber, vnet: &Vnet, frame: &[u8]) -> Accept {
+        if self.leaving.is_some() {
+            return Accept::Busy;
+        }
         let Some(interface) = self.interface(vif) else { return Accept::Taken };
         let egress = interface.driver.classify(vnet, frame, frame.len());
         if !interface.held.is_empty() && interface.held.holds(key_of(&egress)) {

@@ -68,7 +68,10 @@ impl Node {
                 self.handle_control(now, index, message);
                 continue;
             }
-            let Some(vif) = self.control[index].vif_of(message.channel) else { continue };
+            let Some(vif) = self.control[index].vif_of(message.channel) else {
+                self.drops.add(DropReason::NoChannel);
+                continue;
+            };
             match FrameHeader::parse(message.head, message.len) {
                 Ok(header) => self.deliver_relayed(vif, &header, &message, sink),
                 Err(TlvError::UnknownKind { .. }) => {
@@ -109,10 +112,10 @@ impl Node {
     fn handle_in_band_relay(&mut self, vif: VifNumber, message: Result<ControlMessage, TlvError>) {
         let Some(interface) = self.interface_mut(vif) else { return };
         match message {
-            Ok(ControlMessage::Barrier { lan, origin, origin_vif, id, .. })
+            Ok(ControlMessage::Barrier { lan, origin, origin_vif, boot, id, .. })
                 if lan == interface.driver.lan() =>
             {
-                interface.driver.handle_barrier(origin, origin_vif, id);
+                interface.driver.handle_barrier(origin, origin_vif, boot, id);
             }
             _ => interface.driver.count_drop(DropReason::Malformed, 1),
         }
@@ -137,7 +140,10 @@ impl Node {
                 self.handle_peer_control(now, place, message);
                 continue;
             }
-            let Some(rvi) = link.rvi_of(message.channel) else { continue };
+            let Some(rvi) = link.rvi_of(message.channel) else {
+                self.drops.add(DropReason::NoChannel);
+                continue;
+            };
             link.data_messages += 1;
             match FrameHeader::parse(message.head, message.len) {
                 Ok(header) => self.deliver_direct(rvi.vif, rvi.slot, &header, &message, sink),

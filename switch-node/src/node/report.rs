@@ -48,6 +48,9 @@ impl Node {
             }
             add(format!("vif.{vif}.held.frames"), interface.held.len() as u64);
         }
+        for (reason, messages) in self.drops.iter() {
+            add(format!("node.drop.{reason}"), messages);
+        }
         for link in self.direct.iter().flatten() {
             for leg in link.association.legs() {
                 let name = |what: &str| format!("node.{}.leg.{}.{what}", link.node, leg.number);

@@ -29,6 +29,15 @@ impl FrameSink for Sink {
     }
 }
 
+/// The tag of a leg that the node has just asked for, in the control node's session `control_node`.
+fn tag(node: &mut Node, control_node: u32) -> SessionTag {
+    let session = core::iter::from_fn(|| node.poll_output()).find_map(|output| match output {
+        Output::Connect { session, .. } => Some(session),
+        _ => None,
+    });
+    SessionTag { node: session.expect("a leg is asked for"), control_node }
+}
+
 fn leg_pair() -> (ShmLeg, ShmLeg) {
     let config = ShmConfig::default();
     let regions = [0, 1].map(|_| {
@@ -47,7 +56,17 @@ impl Far {
     fn connect(node: &mut Node, peer: PeerId, process: u64, channels: &[Channel]) -> Self {
         let (near, far) = leg_pair();
         node.handle_timeout(NOW);
-        node.handle_leg_up(NOW, peer, ProcessId(process), LEG, near);
+        match peer {
+            PeerId::ControlNode(index) => {
+                let tag = tag(node, process as u32);
+                assert!(node.handle_control_leg_up(NOW, index, ProcessId(process), LEG, tag, near));
+            }
+            PeerId::Node(number) => node.handle_leg_up(NOW, number, ProcessId(process), LEG, near),
+        }
+        Self::on(far, channels)
+    }
+
+    fn on(far: ShmLeg, channels: &[Channel]) -> Self {
         let mut association = association(Scheduler::Lane, 3);
         association.handle_leg_up(NOW, LEG, far);
         for &channel in channels {
@@ -59,6 +78,11 @@ impl Far {
     /// A control node that has accepted the node and told it about its interface and one other member.
     fn control(node: &mut Node, process: u64) -> Self {
         let mut far = Self::connect(node, PeerId::ControlNode(0), process, &[RELAY, ARP]);
+        far.accept(node);
+        far
+    }
+
+    fn accept(&mut self, node: &mut Node) {
         let interface = InterfaceConfig {
             lan: LanId(10),
             vif: VIF,
@@ -86,12 +110,11 @@ impl Far {
             ControlMessage::Member(member),
             ControlMessage::ConfigurationEnd { epoch: 1 },
         ] {
-            far.0.send_control(NOW, &message.emit()).expect("room");
+            self.0.send_control(NOW, &message.emit()).expect("room");
         }
-        far.0.publish();
+        self.0.publish();
         turn(node);
         assert!(node.is_attached());
-        far
     }
 
     fn send(&mut self, channel: Channel, octets: &[u8]) {
@@ -190,6 +213,114 @@ fn the_sender_of_an_arp_message_is_bound_to_its_location() {
     turn(&mut node);
     assert_eq!(send(&mut node, stranger, 0), Accept::Taken);
     assert_eq!(control.frames()[0].0.flags, 0);
+}
+
+#[test]
+fn a_leg_joins_only_the_session_that_it_was_set_up_for() {
+    //= spec/leg-setup.md#session-tags
+    //= type=test
+    //# An end MUST take a leg only into the session whose tag it has: the tag of a later session ends the one that is
+    //# there first, and a leg with the tag of an earlier one MUST be closed.
+    let second = LegNumber(1);
+    let mut node = Node::new(NodeConfig { control_node_legs: vec![vec![LEG, second]], ..node().config });
+    let control = Far::control(&mut node, 5);
+    let process = ProcessId(5);
+    let up = |node: &mut Node, tag| node.handle_control_leg_up(NOW, 0, process, second, tag, leg_pair().0);
+    let tag = SessionTag { node: 1, control_node: 5 };
+    assert!(!up(&mut node, SessionTag { node: 0, ..tag }), "a session of this node that is over");
+    assert!(!up(&mut node, SessionTag { control_node: 4, ..tag }), "one of the control node that is over");
+    assert!(node.is_attached() && up(&mut node, tag));
+    send(&mut node, PEER, 7);
+
+    // The control node has given the session up, which this node learns by a leg that was on its way.
+    assert!(!up(&mut node, SessionTag { control_node: 6, ..tag }));
+    assert!(!node.is_attached());
+    node.handle_timeout(NOW);
+    let outputs: Vec<Output> = core::iter::from_fn(|| node.poll_output()).collect();
+    let peer = PeerId::ControlNode(0);
+    for leg in [LEG, second] {
+        assert!(outputs.contains(&Output::CloseLeg { peer, process, leg }), "{outputs:?}");
+        assert!(outputs.contains(&Output::Connect { control_node: 0, leg, session: 2 }), "{outputs:?}");
+    }
+    // What the given-up session had not settled goes by the next one, and its late hang-up ends nothing.
+    drop(control);
+    let (near, far) = leg_pair();
+    let next = SessionTag { node: 2, control_node: 6 };
+    assert!(node.handle_control_leg_up(NOW, 0, process, LEG, next, near));
+    node.handle_leg_gone(NOW, peer, process, second);
+    let mut control = Far::on(far, &[RELAY, ARP]);
+    control.accept(&mut node);
+    assert_eq!(control.frames().iter().map(|(_, number)| *number).collect::<Vec<_>>(), [7]);
+}
+
+#[test]
+fn a_message_for_no_channel_is_counted() {
+    let mut node = node();
+    let mut control = Far::control(&mut node, 1);
+    control.0.open_channel(Channel(9));
+    control.send(Channel(9), &[0; 40]);
+    turn(&mut node);
+    assert_eq!(node.drops().of(DropReason::NoChannel), 1);
+    assert!(node.report().iter().any(|item| item.name == "node.drop.no-channel" && item.value == 1));
+}
+
+fn outputs(node: &mut Node) -> Vec<Output> {
+    core::iter::from_fn(|| node.poll_output()).collect()
+}
+
+fn closes(outputs: &[Output], of: PeerId) -> bool {
+    outputs.iter().any(|output| matches!(output, Output::CloseLeg { peer, .. } if *peer == of))
+}
+
+#[test]
+fn a_node_that_ends_leaves_its_direct_legs_then_relays_then_leaves_its_control_legs() {
+    //= spec/driver.md#the-orderly-end-of-a-node
+    //= type=test
+    //# A node that is asked to end MUST take no more frames from its stacks, leave its direct legs, send what its peers
+    //# did not take by relay, and leave its control legs only then.
+    let mut node = node();
+    let mut control = Far::control(&mut node, 1);
+    let mut peer = direct(&mut node, &mut control);
+    let (peer_id, control_id) = (PeerId::Node(NodeNumber(2)), PeerId::ControlNode(0));
+    outputs(&mut node);
+    node.leave(NOW);
+    turn(&mut node);
+    assert_eq!(send(&mut node, PEER, 9), Accept::Busy);
+    let told = outputs(&mut node);
+    assert!(closes(&told, peer_id) && !closes(&told, control_id), "{told:?}");
+    // The peer took one of three frames and leaves in turn.
+    peer.0.leave_leg(NOW, LEG);
+    node.handle_leg_gone(NOW, peer_id, ProcessId(22), LEG);
+    turn(&mut node);
+    turn(&mut node);
+    let told = outputs(&mut node);
+    assert!(closes(&told, control_id) && !told.contains(&Output::Left), "{told:?}");
+    let numbers: Vec<u8> = control.frames().iter().map(|(_, number)| *number).collect();
+    assert_eq!((numbers, drops(&node, DropReason::PeerGone)), (vec![1, 2], 0));
+    assert_eq!(control.0.handle_leg_gone(NOW, LEG), rvi::LegEnd::Closed);
+    node.handle_leg_gone(NOW, control_id, ProcessId(1), LEG);
+    turn(&mut node);
+    node.publish(NOW);
+    assert!(outputs(&mut node).contains(&Output::Left));
+    assert_eq!(node.poll_timeout(), None);
+}
+
+#[test]
+fn a_node_ends_within_a_second_of_peers_that_do_not_answer() {
+    //= spec/driver.md#the-orderly-end-of-a-node
+    //= type=test
+    //# It MUST end within a second, whatever its peers do.
+    let mut node = node();
+    let mut control = Far::control(&mut node, 1);
+    let _peer = direct(&mut node, &mut control);
+    node.leave(NOW);
+    turn(&mut node);
+    node.handle_timeout(NOW + LEAVE_WAIT - Duration::from_nanos(1));
+    assert!(!outputs(&mut node).contains(&Output::Left));
+    node.handle_timeout(NOW + LEAVE_WAIT);
+    let told = outputs(&mut node);
+    assert!(closes(&told, PeerId::ControlNode(0)) && told.contains(&Output::Left), "{told:?}");
+    assert_eq!(control.0.handle_leg_gone(NOW, LEG), rvi::LegEnd::Closed, "left in order all the same");
 }
 
 #[test]

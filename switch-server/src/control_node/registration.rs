@@ -5,25 +5,33 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use arp_server::{BindError, Owner};
+use rvi::{LegEnd, SessionTag};
 use vlan_core::server::MemberSlot;
 use vlan_core::wire::control::{
     ControlMessage, HeldDirect, InterfaceAddress, InterfaceConfig, MemberNotice, TLV_VERSION,
 };
-use vlan_core::{Channel, Instant, LegNumber, NodeNumber, ProcessId, VifNumber};
+use vlan_core::{Channel, DropReason, Instant, LegNumber, NodeNumber, ProcessId, VifNumber};
 
 use crate::control_node::session::{Session, Stage};
 use crate::control_node::{ControlNode, ControlNodeEvent, Output, PortSecurity};
 
 impl ControlNode {
-    pub(super) fn open_session(&mut self, now: Instant, node: NodeNumber, process: ProcessId) -> usize {
-        let charge = self.next_charge;
-        self.next_charge = self.next_charge.wrapping_add(1).max(1);
+    /// Begins a session with a node's process, which numbers it `number`.
+    pub(super) fn open_session(
+        &mut self,
+        now: Instant,
+        node: NodeNumber,
+        process: ProcessId,
+        number: u32,
+    ) -> usize {
+        let tag = SessionTag { node: number, control_node: self.next_number };
+        self.next_number = self.next_number.wrapping_add(1).max(1);
         let place = self.sessions.iter().position(Option::is_none).unwrap_or(self.sessions.len());
         if place == self.sessions.len() {
             self.sessions.push(None);
         }
         let seed = self.random.next_u64();
-        self.sessions[place] = Some(Box::new(Session::new(now, (node, process), place, charge, seed)));
+        self.sessions[place] = Some(Box::new(Session::new(now, (node, process), place, tag, seed)));
         place
     }
 
@@ -263,31 +271,45 @@ impl ControlNode {
             }
             let gone: Vec<LegNumber> = core::mem::take(&mut session.gone);
             let (node, process) = (session.node, session.process);
+            let mut end = LegEnd::Died;
             for leg in gone {
-                let _ = session.association.handle_leg_gone(now, leg);
+                end = session.association.handle_leg_gone(now, leg);
                 self.outputs.push_back(Output::CloseLeg { node, process, leg });
             }
             if !session.association.is_up() {
-                self.session_over(now, place);
+                self.session_over(now, place, end);
             }
         }
     }
 
-    /// The last leg of a session has gone: the node's process has ended, or lost this control node.
-    pub(super) fn session_over(&mut self, now: Instant, place: usize) {
+    /// The last leg of a session has gone, or the node's process has begun another: it has ended, or lost this
+    /// control node. Legs that are left go with it. `end` is how the last leg ended.
+    pub(super) fn session_over(&mut self, now: Instant, place: usize, end: LegEnd) {
         self.detach_all(now, place);
         let Some(mut session) = self.sessions[place].take() else { return };
-        self.return_unsent(&mut session);
+        let (node, process) = (session.node, session.process);
+        let legs = session.association.legs();
+        self.outputs.extend(legs.map(|leg| Output::CloseLeg { node, process, leg: leg.number }));
+        self.drops.add_many(DropReason::NoChannel, session.association.take_refused());
+        self.return_unsent(&mut session, end);
         if session.is_registered() {
             let name = self.node_name(session.node);
             self.log(ControlNodeEvent::Detached { node: session.node, name });
         }
     }
 
-    /// What a dead member had not taken is lost with it, and no longer on its senders' accounts.
-    fn return_unsent(&mut self, session: &mut Session) {
+    /// What a member had not taken is lost with it, and no longer on its senders' accounts. One that left in order
+    /// was not there any more to take it.
+    //= spec/server.md#members-that-leave
+    //# A control node MUST count what a node that left in order had not taken as not-attached; only what a dead process
+    //# had not taken is peer-gone.
+    fn return_unsent(&mut self, session: &mut Session, end: LegEnd) {
         let mut charges = Vec::new();
         let mut lost = Vec::new();
+        let untaken = match end {
+            LegEnd::Closed => DropReason::NotAttached,
+            LegEnd::Died => DropReason::PeerGone,
+        };
         let by_channel = session.by_channel;
         // What its association has still to tell goes with it, but the accounts must not.
         while let Some(event) = session.association.poll_event() {
@@ -295,22 +317,27 @@ impl ControlNode {
                 rvi::AssociationEvent::ParkedSent { charge } => charges.push(charge),
                 rvi::AssociationEvent::ParkedExpired { charge, channel, .. } => {
                     charges.push(charge);
-                    lost.extend(by_channel[usize::from(channel.0)].lan());
+                    lost.extend(by_channel[usize::from(channel.0)].lan().map(|lan| (lan, DropReason::Expired)));
                 }
                 _ => {}
             }
         }
         session.association.drain_unsent(&mut |channel, octets, unsent| {
-            if let rvi::Unsent::Parked { charge } = unsent {
-                charges.push(charge);
-            }
+            let reason = match unsent {
+                rvi::Unsent::Ring { maybe_taken: true } => DropReason::PeerGone,
+                rvi::Unsent::Ring { maybe_taken: false } => untaken,
+                rvi::Unsent::Parked { charge } => {
+                    charges.push(charge);
+                    untaken
+                }
+            };
             let frame = vlan_core::wire::FrameHeader::parse(octets, octets.len()).is_ok();
             if let (true, Some(lan)) = (frame, by_channel[usize::from(channel.0)].lan()) {
-                lost.push(lan);
+                lost.push((lan, reason));
             }
         });
-        for lan in lost {
-            self.lans[lan].server.lost_after_delivery(vlan_core::DropReason::PeerGone, 1);
+        for (lan, reason) in lost {
+            self.lans[lan].server.lost_after_delivery(reason, 1);
         }
         for charge in charges {
             self.unhold(charge);

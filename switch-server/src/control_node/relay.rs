@@ -66,6 +66,7 @@ impl ControlNode {
     #[inline]
     fn handle_message(&mut self, now: Instant, session: &mut Session, message: &Message<'_>) {
         if session.stage == Stage::Ended {
+            self.drop_of_ended(session, message);
             return;
         }
         if message.channel == Channel::CONTROL {
@@ -76,7 +77,10 @@ impl ControlNode {
             return;
         }
         let channel = session.by_channel[usize::from(message.channel.0)];
-        let Some(lan) = channel.lan() else { return };
+        let Some(lan) = channel.lan() else {
+            self.drops.add(DropReason::NoChannel);
+            return;
+        };
         match FrameHeader::parse(message.head, message.len) {
             Ok(header) => {
                 let inbound = Inbound { lan, from: channel.slot, header, message };
@@ -88,6 +92,15 @@ impl ControlNode {
             Err(_) => {
                 self.lans[lan].server.drop_unread(DropReason::Malformed);
             }
+        }
+    }
+
+    /// Counts what still comes from a process that another has replaced.
+    #[cold]
+    fn drop_of_ended(&mut self, session: &Session, message: &Message<'_>) {
+        let channel = session.by_channel[usize::from(message.channel.0)];
+        if let Some(lan) = channel.lan() {
+            self.lans[lan].server.drop_unread(DropReason::StaleBoot);
         }
     }
 
@@ -162,7 +175,7 @@ impl ControlNode {
         frame_len: usize,
         parts: &[Part<'_>],
     ) {
-        let charge = session.charge;
+        let charge = session.charge();
         let sent = match self.lans[lan].routes[usize::from(to.0)].session {
             None => Err(SendError::NoLeg),
             Some(place) => match &mut self.sessions[place] {
@@ -312,7 +325,7 @@ impl ControlNode {
         let Some(route) = routes.iter().find(|r| r.node == destination && r.vif == vif).copied() else {
             return;
         };
-        let charge = session.charge;
+        let charge = session.charge();
         let sent = match route.session.map(|place| &mut self.sessions[place]) {
             Some(Some(other)) => {
                 other.association.send(now, route.relay, 0, charge, &[Part::Private(octets)])
@@ -330,6 +343,9 @@ impl ControlNode {
 
     pub(super) fn drain_association_events(&mut self, now: Instant) {
         for place in 0..self.sessions.len() {
+            if let Some(session) = &mut self.sessions[place] {
+                self.drops.add_many(DropReason::NoChannel, session.association.take_refused());
+            }
             while let Some(session) = &mut self.sessions[place]
                 && let Some(event) = session.association.poll_event()
             {
@@ -360,7 +376,7 @@ impl ControlNode {
 
     /// A frame that waited on the account of a session has gone or expired.
     pub(super) fn unhold(&mut self, charge: u32) {
-        let owner = self.sessions.iter_mut().flatten().find(|session| session.charge == charge);
+        let owner = self.sessions.iter_mut().flatten().find(|session| session.charge() == charge);
         if let Some(owner) = owner {
             owner.association.unhold();
         }

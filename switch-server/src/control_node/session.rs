@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use rvi::{Association, AssociationConfig, Scheduler, ShmLeg};
+use rvi::{Association, AssociationConfig, Scheduler, SessionTag, ShmLeg};
 use vlan_core::limits::HEARTBEAT_INTERVAL;
 use vlan_core::server::MemberSlot;
 use vlan_core::wire::control::{ControlMessage, ReportItem};
@@ -55,8 +55,8 @@ pub(super) struct Session {
     pub place: usize,
     pub association: Association,
     pub stage: Stage,
-    /// Names this session where others hold frames on its account.
-    pub charge: u32,
+    /// Names this session among those of the process and of this control node.
+    pub tag: SessionTag,
     pub by_channel: [ChannelUse; 256],
     /// Legs whose socket has hung up.
     pub gone: Vec<LegNumber>,
@@ -73,7 +73,7 @@ impl Session {
         now: Instant,
         (node, process): (NodeNumber, ProcessId),
         place: usize,
-        charge: u32,
+        tag: SessionTag,
         seed: u64,
     ) -> Self {
         Self {
@@ -88,7 +88,7 @@ impl Session {
                 session: 0,
             }),
             stage: Stage::Proven,
-            charge,
+            tag,
             by_channel: [ChannelUse::default(); 256],
             gone: Vec::new(),
             heard: now,
@@ -97,6 +97,12 @@ impl Session {
             report: Vec::new(),
             memberships: Vec::new(),
         }
+    }
+
+    /// Names this session where others hold frames on its account.
+    #[inline]
+    pub fn charge(&self) -> u32 {
+        self.tag.control_node
     }
 
     pub fn is_registered(&self) -> bool {

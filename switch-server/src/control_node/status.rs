@@ -120,6 +120,8 @@ pub struct Status {
     pub bindings: Vec<BindingStatus>,
     /// Direct RVIs.
     pub rvis: Vec<RviStatus>,
+    /// Messages dropped that were for none of the LANs, by reason.
+    pub drops: DropCounters,
 }
 
 impl ControlNode {
@@ -132,6 +134,7 @@ impl ControlNode {
             lans: self.lans.iter().map(lan_status).collect(),
             bindings: self.binding_statuses(),
             rvis: self.rvi_statuses(),
+            drops: self.drops.clone(),
         }
     }
 

@@ -70,9 +70,12 @@ impl End {
             ..AssociationConfig::default()
         });
         association.handle_leg_up(NOW, LEG, leg(0));
+        // A session that neither end has begun before.
+        let number = control.next_number;
+        let tag = control.session_tag(NodeNumber(node), process, number).expect("a later session");
         association.open_channel(RELAY);
         association.open_channel(ARP);
-        control.handle_leg_up(NOW, NodeNumber(node), process, LEG, leg(1));
+        assert!(control.handle_leg_up(NOW, NodeNumber(node), process, LEG, tag, leg(1)));
         Self { node, association, bseq: 0 }
     }
 
@@ -150,6 +153,21 @@ fn member(control: &mut ControlNode, node: u16) -> End {
     end
 }
 
+/// The tag of a node's present session.
+fn tag_of(control: &ControlNode, node: u16) -> SessionTag {
+    let place = control.session_of(NodeNumber(node), process(node)).expect("a session");
+    control.sessions[place].as_ref().expect("not taken out").tag
+}
+
+/// A leg whose other end is the test's to forget.
+fn lone_leg() -> ShmLeg {
+    let config = ShmConfig::default();
+    let regions = [0, 1].map(|_| Region::heap(config.region_len()));
+    regions.iter().for_each(|region| ShmLeg::format(region, &config));
+    let [own, peer] = regions;
+    ShmLeg::new(own, peer).expect("a leg")
+}
+
 fn grants(told: &[ControlMessage]) -> Vec<Grant> {
     let grants = told.iter().filter_map(|message| match message {
         ControlMessage::Grant(grant) => Some(*grant),
@@ -205,6 +223,89 @@ fn an_older_process_is_fenced_and_heard_no_more() {
     other.arrived();
     old.send(&mut control, mac(2), 0);
     assert!(other.frames().is_empty());
+}
+
+#[test]
+fn a_leg_joins_only_the_session_that_it_was_set_up_for() {
+    //= spec/leg-setup.md#session-tags
+    //= type=test
+    //# An end MUST take a leg only into the session whose tag it has: the tag of a later session ends the one that is
+    //# there first, and a leg with the tag of an earlier one MUST be closed.
+    let (number, process, other) = (NodeNumber(1), process(1), LegNumber(1));
+    let mut control = control_node();
+    let _one = member(&mut control, 1);
+    let tag = tag_of(&control, 1);
+    assert_eq!(control.session_tag(number, process, tag.node), Some(tag));
+    assert_eq!(control.session_tag(number, process, tag.node - 1), None);
+    for wrong in [
+        SessionTag { node: tag.node - 1, ..tag },
+        SessionTag { control_node: tag.control_node + 9, ..tag },
+    ] {
+        assert!(!control.handle_leg_up(NOW, number, process, other, wrong, lone_leg()));
+    }
+    assert!(control.handle_leg_up(NOW, number, process, other, tag, lone_leg()));
+    assert_eq!(control.status().nodes[0].legs, [LEG, other]);
+    while control.poll_output().is_some() {}
+
+    let later = control.session_tag(number, process, tag.node + 1).expect("a later session");
+    assert!(later.control_node > tag.control_node);
+    assert!(control.handle_leg_up(NOW, number, process, other, later, lone_leg()));
+    assert_eq!(control.status().nodes[0].process, None, "the later session has not registered");
+    let closed: Vec<_> = core::iter::from_fn(|| control.poll_output())
+        .filter_map(|output| match output {
+            Output::CloseLeg { leg, .. } => Some(leg),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(closed, [LEG], "the leg of the same name is the later session's");
+    // The earlier session's hang-up is seen only now.
+    control.handle_leg_gone(NOW, number, process, LEG);
+    control.pump(NOW, 1000);
+    assert_eq!(tag_of(&control, 1), later);
+    // A tag that was given out before another session took its number.
+    let stale = control.session_tag(number, process, later.node + 1).expect("a later session");
+    let _two = member(&mut control, 2);
+    assert!(!control.handle_leg_up(NOW, number, process, other, stale, lone_leg()));
+}
+
+#[test]
+fn what_has_no_channel_and_what_a_replaced_process_sends_is_counted() {
+    let mut control = control_node();
+    let mut one = End::connect(&mut control, 1, process(1), &ShmConfig::default());
+    one.send(&mut control, mac(2), 0);
+    one.send(&mut control, mac(2), 0);
+    let status = control.status();
+    assert_eq!(status.drops.of(DropReason::NoChannel), 2);
+    one.register(&mut control, vec![]);
+    let mut new = End::connect(&mut control, 1, ProcessId(999), &ShmConfig::default());
+    new.tell(&mut control, &register(1, ProcessId(999), vec![]));
+    one.send(&mut control, mac(2), 0);
+    let status = control.status();
+    assert_eq!(status.lans[0].drops.of(DropReason::StaleBoot), 1);
+    assert!(status.lans[0].ledger.closes(status.lans[0].drops.total()));
+}
+
+#[test]
+fn what_a_member_had_not_taken_when_it_left_in_order_is_not_attached_and_when_it_died_peer_gone() {
+    //= spec/server.md#members-that-leave
+    //= type=test
+    //# A control node MUST count what a node that left in order had not taken as not-attached; only what a dead process
+    //# had not taken is peer-gone.
+    for in_order in [true, false] {
+        let mut control = control_node();
+        let (mut one, mut two) = (member(&mut control, 1), member(&mut control, 2));
+        two.arrived();
+        one.send(&mut control, mac(2), 0);
+        if in_order {
+            two.association.leave_leg(NOW, LEG);
+        }
+        control.handle_leg_gone(NOW, NodeNumber(2), process(2), LEG);
+        control.pump(NOW, 1000);
+        let lan = &control.status().lans[0];
+        let counts = (lan.drops.of(DropReason::NotAttached), lan.drops.of(DropReason::PeerGone));
+        assert_eq!(counts, if in_order { (1, 0) } else { (0, 1) });
+        assert!(lan.ledger.closes(lan.drops.total()));
+    }
 }
 
 #[test]
@@ -432,7 +533,8 @@ fn a_leg_that_both_nodes_have_only_later_is_introduced_then_and_once() {
         let regions = [0, 1].map(|_| Region::heap(config.region_len()));
         regions.iter().for_each(|region| ShmLeg::format(region, &config));
         let leg = ShmLeg::new(regions[0].clone(), regions[1].clone()).expect("a leg");
-        control.handle_leg_up(NOW, NodeNumber(end.node), process(end.node), late, leg);
+        let tag = tag_of(control, end.node);
+        assert!(control.handle_leg_up(NOW, NodeNumber(end.node), process(end.node), late, tag, leg));
         kept.push(regions);
     };
     come_up(&mut control, &one);

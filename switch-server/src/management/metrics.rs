@@ -23,7 +23,10 @@ pub fn render(status: &Status, uptime_s: u64) -> String {
     text.family("weft_bindings", "gauge", "IP addresses bound to a MAC.");
     text.sample("weft_bindings", &[], status.bindings.len() as u64);
     frames(&mut text, status);
-    text.family("weft_drops_total", "counter", "Frames dropped by a LAN's server, by reason.");
+    text.family("weft_drops_total", "counter", "Frames dropped by a LAN's server, or for no LAN, by reason.");
+    for (reason, frames) in status.drops.iter() {
+        text.sample("weft_drops_total", &[("lan", ""), ("reason", reason.name())], frames);
+    }
     for lan in &status.lans {
         for (reason, frames) in lan.drops.iter() {
             text.sample("weft_drops_total", &[("lan", &lan.name), ("reason", reason.name())], frames);
@@ -93,6 +96,7 @@ fn escape(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use vlan_core::counters::DropCounters;
 
     #[test]
     fn samples_have_their_labels_and_nothing_breaks_a_line() {
@@ -104,7 +108,8 @@ mod tests {
 
     #[test]
     fn an_empty_control_node_renders_every_family_once() {
-        let status = Status { epoch: 2, nodes: vec![], lans: vec![], bindings: vec![], rvis: vec![] };
+        let drops = DropCounters::default();
+        let status = Status { epoch: 2, nodes: vec![], lans: vec![], bindings: vec![], rvis: vec![], drops };
         let text = render(&status, 5);
         assert!(text.contains("weft_configuration_epoch 2\n"));
         assert_eq!(text.matches("# TYPE").count(), 8);

@@ -3,7 +3,6 @@
 use platform::management::{
     Binding, Counter, Drop, Interface, Lan, LanMember, Node, Rvi, RviEnd, RviLeg, Status,
 };
-use vlan_core::counters::DropCounters;
 use vlan_core::wire::control::ReportItem;
 use vlan_core::{LanId, NodeNumber};
 
@@ -182,7 +181,7 @@ fn leg_item(reports: &Reports, node: NodeNumber, peer: NodeNumber, leg: u8, what
 
 /// Every reason that was met, at this control node and at every interface that reported.
 pub fn drops(control_node: &str, status: &control_node::Status, reports: &Reports) -> Vec<Drop> {
-    let mut own = DropCounters::default();
+    let mut own = status.drops.clone();
     for (reason, frames) in status.lans.iter().flat_map(|lan| lan.drops.iter()) {
         own.add_many(reason, frames);
     }
@@ -193,12 +192,16 @@ pub fn drops(control_node: &str, status: &control_node::Status, reports: &Report
     });
     let of_nodes = reports
         .iter()
-        .flat_map(|(&node, items)| items.iter().filter_map(move |item| interface_drop(status, node, item)));
+        .flat_map(|(&node, items)| items.iter().filter_map(move |item| drop_of_node(status, node, item)));
     own.chain(of_nodes).collect()
 }
 
-/// Reads an item of the form `vif.V.drop.REASON`.
-fn interface_drop(status: &control_node::Status, node: NodeNumber, item: &ReportItem) -> Option<Drop> {
+/// Reads an item of the form `vif.V.drop.REASON` or `node.drop.REASON`.
+fn drop_of_node(status: &control_node::Status, node: NodeNumber, item: &ReportItem) -> Option<Drop> {
+    if let Some(reason) = item.name.strip_prefix("node.drop.") {
+        let place = node_name(status, node).to_owned();
+        return Some(Drop { place, reason: reason.to_owned(), frames: item.value });
+    }
     let (vif, reason) = item.name.strip_prefix("vif.")?.split_once(".drop.")?;
     let vif: u16 = vif.parse().ok()?;
     let is_here =
@@ -210,7 +213,8 @@ fn interface_drop(status: &control_node::Status, node: NodeNumber, item: &Report
 
 /// Every counter of this control node, then those of the nodes.
 pub fn counters(status: &control_node::Status, reports: &Reports) -> Vec<Counter> {
-    let own = status.lans.iter().flat_map(|lan| lan_counters(status, lan));
+    let unplaced = status.drops.iter().map(|(reason, n)| counter(format!("drop.{reason}"), n));
+    let own = unplaced.chain(status.lans.iter().flat_map(|lan| lan_counters(status, lan)));
     let of_nodes = reports.iter().flat_map(|(&node, items)| {
         let name = node_name(status, node);
         items.iter().map(move |item| counter(format!("node.{name}.{}", item.name), item.value))
@@ -246,6 +250,7 @@ fn counter(name: String, value: u64) -> Counter {
 mod tests {
     use super::*;
     use crate::control_node::MemberStatus;
+    use vlan_core::counters::DropCounters;
     use vlan_core::{Channel, DropReason, LegNumber, MacAddress, ProcessId, RviNumber, VifNumber};
 
     fn node(number: u16, process: Option<u64>) -> NodeStatus {
@@ -299,6 +304,7 @@ mod tests {
                 state: RviState::Granted,
                 legs_cut: vec![LegNumber(1)],
             }],
+            drops: DropCounters::default(),
         }
     }
 
@@ -326,11 +332,19 @@ mod tests {
     #[test]
     fn drops_say_where_they_happened() {
         let mut reports = Reports::new();
-        reports
-            .insert(NodeNumber(2), report(&[("vif.1.drop.device-full", 4), ("vif.1.tx.direct.frames", 9)]));
-        let drops = drops("cn-a", &machine(), &reports);
+        let items = [("vif.1.drop.device-full", 4), ("vif.1.tx.direct.frames", 9), ("node.drop.no-channel", 2)];
+        reports.insert(NodeNumber(2), report(&items));
+        let mut status = machine();
+        status.drops.add(DropReason::NoChannel);
+        let drops = drops("cn-a", &status, &reports);
         let told: Vec<_> = drops.iter().map(|d| (d.place.as_str(), d.reason.as_str(), d.frames)).collect();
-        assert_eq!(told, [("cn-a", "expired", 1), ("web2/red", "device-full", 4)]);
+        let expected = [
+            ("cn-a", "expired", 1),
+            ("cn-a", "no-channel", 1),
+            ("web2/red", "device-full", 4),
+            ("web2", "no-channel", 2),
+        ];
+        assert_eq!(told, expected);
     }
 
     #[test]

@@ -170,9 +170,11 @@ impl Legs {
         }
     }
 
-    /// What was in set-up at `place` has come up: it keeps its place and its watch.
+    /// What was in set-up at `place` has come up: it keeps its place and its watch. A leg of the same name is
+    /// closed, though its hang-up has not been seen: the new one takes its place.
     pub fn establish(&mut self, place: usize, socket: EstablishedLeg) -> LegId {
         let id = LegId { node: socket.peer, process: socket.peer_process, leg: socket.leg };
+        self.close_id(&id);
         self.last_age += 1;
         self.slots[place] = Slot::Up(Up { socket, id, age: self.last_age, leave_deadline: None });
         self.places.insert(id, place);
@@ -330,7 +332,8 @@ mod tests {
     fn establish(legs: &mut Legs, key: &PrivateKey, process: u64) -> (LegId, NodeControlLeg) {
         let config = ShmConfig { slots_log2: 6, arena_len: 1 << 18 };
         let (ours, theirs) = LegSocket::pair().unwrap();
-        let hello = NodeHello { node: NodeNumber(7), process: ProcessId(process), leg: LegNumber(0) };
+        let leg = LegNumber(0);
+        let hello = NodeHello { node: NodeNumber(7), process: ProcessId(process), leg, session: 1 };
         let mut node = NodeControlLeg::new(theirs, key, &key.public(), &hello, &config).unwrap();
         let setup = ControlNodeLeg::new(ours, ProcessId(1), &config);
         legs.add_pending(Instant::ZERO, setup, LegNumber(0)).unwrap();
@@ -338,7 +341,7 @@ mod tests {
         let place = legs.slots.iter().position(is_pending).unwrap();
         loop {
             let setup = &mut legs.pending(place).unwrap().setup;
-            let progress = setup.advance(key, &mut |_| Some(NodeNumber(7))).unwrap();
+            let progress = setup.advance(key, &mut |_| Some(NodeNumber(7)), &mut |_| Some(1)).unwrap();
             if let SetupProgress::Up { leg, .. } = progress {
                 return (legs.establish(place, leg), node);
             }
@@ -367,6 +370,22 @@ mod tests {
         assert_eq!(legs.excess_of(NodeNumber(7)), Some(up[9].0));
         assert_eq!(legs.close_late_leaving(Instant::ZERO + LEAVE_WAIT), Some(up[9].0));
         assert!(legs.find(&up[9].0).is_none());
+    }
+
+    #[test]
+    fn a_leg_of_the_same_name_closes_the_older_one_and_keeps_its_own_place() {
+        let mut legs = Legs::new().unwrap();
+        let key = PrivateKey::generate();
+        let (id, mut older) = establish(&mut legs, &key, 1);
+        let place = legs.places[&id];
+        let (again, mut newer) = establish(&mut legs, &key, 1);
+        assert_eq!(again, id);
+        assert!(legs.up(place).is_none());
+        assert!(matches!(older.advance(), Ok(SetupProgress::Up { leg, .. }) if leg.is_hung_up()));
+        assert!(matches!(newer.advance(), Ok(SetupProgress::Up { leg, .. }) if !leg.is_hung_up()));
+        // The older one's end is no news: closing its place again gives no name.
+        assert_eq!(legs.close(place), None);
+        assert!(legs.find(&id).is_some());
     }
 
     #[test]

@@ -12,9 +12,9 @@ use crossbeam_channel::TryRecvError;
 use rustix::event::{Timespec, epoll};
 use rustix::time::ClockId;
 use rvi::host::{
-    ControlNodeLeg, Datagram, LegListener, LegSocket, PeerEnd, PrivateKey, PublicKey, SetupProgress,
+    ControlNodeLeg, Datagram, LegListener, LegSocket, NodeHello, PeerEnd, PrivateKey, PublicKey, SetupProgress,
 };
-use rvi::{ShmConfig, ShmLeg};
+use rvi::{SessionTag, ShmConfig, ShmLeg};
 use tracing::{debug, error, info, warn};
 use vlan_core::{Instant, LegNumber, NodeNumber};
 
@@ -275,18 +275,22 @@ impl Pump {
         self.setups += 1;
         let Some(pending) = self.legs.pending(place) else { return };
         let fabric_leg = pending.fabric_leg;
-        let keys = &self.node_keys;
-        match pending.setup.advance(&self.key, &mut |key| keys.get(key).copied()) {
+        let (keys, machine) = (&self.node_keys, &self.machine);
+        let mut session = |hello: &NodeHello| {
+            let tag = machine.session_tag(hello.node, hello.process, hello.session)?;
+            Some(tag.control_node)
+        };
+        match pending.setup.advance(&self.key, &mut |key| keys.get(key).copied(), &mut session) {
             Ok(SetupProgress::Pending) => {}
             Ok(SetupProgress::Up { leg, .. }) if leg.leg != fabric_leg => {
                 warn!(node = %leg.peer, leg = %leg.leg, "refused: the leg belongs to another fabric's socket");
                 self.legs.close(place);
             }
             Ok(SetupProgress::Up { leg, shm }) => {
-                let id = LegId { node: leg.peer, process: leg.peer_process, leg: leg.leg };
-                self.make_way(at, &id);
-                self.legs.establish(place, leg);
-                self.leg_up(at, id, shm);
+                let tag = leg.tag;
+                self.make_way(at, &LegId { node: leg.peer, process: leg.peer_process, leg: leg.leg });
+                let id = self.legs.establish(place, leg);
+                self.leg_up(at, place, id, tag, shm);
             }
             Err(error) => {
                 self.legs.close(place);
@@ -295,20 +299,24 @@ impl Pump {
         }
     }
 
-    /// Before a leg comes up: one of the same name is over, though its hang-up has not been seen, and a node that
-    /// has too many loses another.
+    /// Before a leg comes up that replaces none, a node that has too many loses another.
     fn make_way(&mut self, at: Instant, id: &LegId) {
-        let excess = self.legs.excess_of(id.node);
-        for old in [Some(*id), excess].into_iter().flatten() {
-            if self.legs.close_id(&old) {
-                self.leg_gone(at, old);
-            }
+        if self.legs.find(id).is_none()
+            && let Some(excess) = self.legs.excess_of(id.node)
+            && self.legs.close_id(&excess)
+        {
+            self.leg_gone(at, excess);
         }
     }
 
-    fn leg_up(&mut self, at: Instant, id: LegId, shm: ShmLeg) {
-        debug!(node = %id.node, leg = %id.leg, process = %format_args!("{:016x}", id.process.0), "leg up");
-        self.machine.handle_leg_up(at, id.node, id.process, id.leg, shm);
+    fn leg_up(&mut self, at: Instant, place: usize, id: LegId, tag: SessionTag, shm: ShmLeg) {
+        let process = format!("{:016x}", id.process.0);
+        if self.machine.handle_leg_up(at, id.node, id.process, id.leg, tag, shm) {
+            debug!(node = %id.node, leg = %id.leg, process, %tag, "leg up");
+        } else {
+            debug!(node = %id.node, leg = %id.leg, process, %tag, "the leg's session is over");
+            self.legs.close(place);
+        }
         self.carry_out(at);
     }
 

@@ -62,6 +62,8 @@ pub struct Peer {
     pub direct: Option<Direct>,
     /// When a barrier was given up; none when no retry is due.
     pub(super) relay_idle_since: Option<Instant>,
+    /// The latest barrier of the peer's present life that came when there was no leg to echo it on.
+    pub(super) unechoed: Option<u32>,
     /// Its numbered frames seen so far, and in which of its lives.
     window: Option<(BootTag, Window)>,
     /// The newest number seen of relayed and of group frames.
@@ -79,6 +81,7 @@ impl Peer {
             path: Path::Relay,
             direct: None,
             relay_idle_since: None,
+            unechoed: None,
             window: None,
             newest: [None; 2],
         }
@@ -87,6 +90,9 @@ impl Peer {
     pub(super) fn handle_process(&mut self, process: ProcessId, attached: bool) {
         self.attached = attached;
         if attached {
+            if self.process != process {
+                self.unechoed = None;
+            }
             self.process = process;
         }
     }

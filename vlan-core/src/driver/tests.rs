@@ -138,12 +138,50 @@ fn a_barrier_that_is_not_echoed_is_given_up_and_tried_again() {
 #[test]
 fn a_barrier_from_a_peer_is_echoed_on_its_direct_rvi_only() {
     let mut driver = driver();
-    driver.handle_barrier(NodeNumber(2), VifNumber(3), 8);
+    barrier(&mut driver, 8);
     assert_eq!(driver.poll_in_band(), None, "there is no direct RVI to echo on");
     driver.handle_grant(&grant()).unwrap();
-    driver.handle_barrier(NodeNumber(2), VifNumber(3), 8);
-    let echo = InBand::Direct(NodeNumber(2), Channel(4), ControlMessage::BarrierEcho { id: 8 });
-    assert_eq!(driver.poll_in_band(), Some(echo));
+    barrier(&mut driver, 9);
+    assert_eq!(driver.poll_in_band(), Some(echo(9)));
+    assert_eq!(driver.poll_in_band(), None);
+    driver.handle_barrier(NodeNumber(2), VifNumber(3), ProcessId(8).boot_tag(), 10);
+    assert_eq!(driver.poll_in_band(), None, "of another life of the peer");
+}
+
+#[test]
+fn an_echo_that_found_no_leg_goes_when_there_is_one_and_not_to_another_life() {
+    //= spec/driver.md#late-echoes
+    //= type=test
+    //# An echo that finds no leg to go by MUST be sent when one is up.
+    for (grant_first, new_life) in [(true, false), (false, false), (true, true)] {
+        let mut driver = driver();
+        if grant_first {
+            driver.handle_grant(&grant()).unwrap();
+        }
+        barrier(&mut driver, 7);
+        barrier(&mut driver, 8);
+        while let Some(InBand::Direct(node, channel, ControlMessage::BarrierEcho { id })) =
+            driver.poll_in_band()
+        {
+            driver.handle_echo_unsent(node, channel, id);
+        }
+        driver.handle_grant(&grant()).unwrap();
+        if new_life {
+            driver.handle_member(&notice(10));
+        }
+        driver.handle_direct_up(Instant::ZERO, SLOT, true);
+        let sent: Vec<InBand> = core::iter::from_fn(|| driver.poll_in_band()).collect();
+        assert_eq!(sent.contains(&echo(8)), !new_life, "{sent:?}");
+        assert_eq!(sent.len(), if new_life { 1 } else { 2 }, "the latest echo and a barrier: {sent:?}");
+    }
+}
+
+fn barrier(driver: &mut Driver, id: u32) {
+    driver.handle_barrier(NodeNumber(2), VifNumber(3), ProcessId(9).boot_tag(), id);
+}
+
+fn echo(id: u32) -> InBand {
+    InBand::Direct(NodeNumber(2), Channel(4), ControlMessage::BarrierEcho { id })
 }
 
 #[test]

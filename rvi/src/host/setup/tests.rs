@@ -3,7 +3,10 @@ use std::format;
 use std::io::Read;
 use std::vec::Vec;
 
-const HELLO: NodeHello = NodeHello { node: NodeNumber(7), process: ProcessId(70), leg: LegNumber(1) };
+const HELLO: NodeHello =
+    NodeHello { node: NodeNumber(7), process: ProcessId(70), leg: LegNumber(1), session: 4 };
+/// The control node's number of the session that legs join.
+const JOINED: u32 = 9;
 const CONTROL_NODE: ProcessId = ProcessId(1);
 const END: PeerEnd = PeerEnd { peer: NodeNumber(8), peer_process: ProcessId(80), leg: LegNumber(0) };
 
@@ -27,7 +30,8 @@ impl Keys {
 
     fn advance(&self, control_node: &mut ControlNodeLeg) -> Result<SetupProgress, SetupError> {
         let known = self.node.public();
-        control_node.advance(&self.control_node, &mut |key| (*key == known).then_some(HELLO.node))
+        let mut lookup = |key: &PublicKey| (*key == known).then_some(HELLO.node);
+        control_node.advance(&self.control_node, &mut lookup, &mut |_| Some(JOINED))
     }
 }
 
@@ -58,7 +62,7 @@ fn setup_datagram(body: &[u8]) -> DatagramBuf {
 }
 
 fn good_body() -> [u8; BODY_LEN] {
-    SetupBody { region_len: config().region_len() as u32, session: 5 }.emit()
+    SetupBody { region_len: config().region_len() as u32, number: 0, session: 5 }.emit()
 }
 
 /// A pair leg whose peer is a raw socket in the test's hands.
@@ -69,6 +73,10 @@ fn pair_leg() -> (PairLeg, LegSocket) {
 
 #[test]
 fn a_control_leg_comes_up_and_both_ends_know_each_other() {
+    //= spec/leg-setup.md#session-tags
+    //= type=test
+    //# Each leg of a control RVI MUST carry the tag of its session: the node's number of the session in HELLO, the
+    //# control node's in its SETUP.
     let keys = Keys::new();
     let (mut node, mut control_node) = control_legs(&keys);
     expect_pending(node.advance());
@@ -80,10 +88,33 @@ fn a_control_leg_comes_up_and_both_ends_know_each_other() {
     assert_eq!((at_node.peer, at_node.peer_process), (NodeNumber(0), CONTROL_NODE));
     assert_eq!((at_control_node.leg, at_node.leg), (HELLO.leg, HELLO.leg));
     assert_eq!(at_control_node.session, at_node.session);
+    let tag = SessionTag { node: HELLO.session, control_node: JOINED };
+    assert_eq!((at_control_node.tag, at_node.tag), (tag, tag));
     at_control_node.ring_doorbell().unwrap();
     assert!(matches!(at_node.receive(), established::Datagram::Doorbell));
     assert_eq!(node.advance().unwrap_err(), SetupError::Over);
     assert!(node.as_fd().is_none());
+}
+
+#[test]
+fn a_leg_for_a_session_that_is_over_does_not_come_up_and_costs_no_memory() {
+    let keys = Keys::new();
+    let (mut node, mut control_node) = control_legs(&keys);
+    expect_pending(keys.advance(&mut control_node));
+    expect_pending(node.advance());
+    let known = keys.node.public();
+    let mut asked = None;
+    let result = control_node.advance(
+        &keys.control_node,
+        &mut |key| (*key == known).then_some(HELLO.node),
+        &mut |hello| {
+            asked = Some(*hello);
+            None
+        },
+    );
+    assert_eq!(result.unwrap_err(), SetupError::PastSession { number: HELLO.session });
+    assert_eq!(asked, Some(HELLO));
+    assert_eq!(node.advance().unwrap_err(), SetupError::Closed);
 }
 
 #[test]
@@ -307,7 +338,7 @@ fn memory_that_is_not_as_agreed_is_refused() {
 
     let own = config().region_len() as u32;
     let (mut pair, peer) = pair_leg();
-    let body = SetupBody { region_len: own + 4096, session: 5 }.emit();
+    let body = SetupBody { region_len: own + 4096, number: 0, session: 5 }.emit();
     peer.send(setup_datagram(&body).as_slice(), Some(larger.descriptor())).unwrap();
     assert_eq!(pair.advance().unwrap_err(), SetupError::RegionLen { peer: own + 4096, own });
 }

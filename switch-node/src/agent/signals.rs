@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// A set of signals, blocked in the thread that made it and in threads started by it later, and read from a
 /// descriptor instead.
+#[derive(Debug)]
 pub struct Signals {
     descriptor: OwnedFd,
 }

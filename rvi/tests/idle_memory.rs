@@ -1,0 +1,130 @@
+//! How much memory an idle association holds, counted at the allocator.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use rvi::{Association, AssociationConfig, Part, Region, Scheduler, Scratch, ShmConfig, ShmLeg};
+use vlan_core::{Channel, Instant, LegNumber};
+
+/// Octets that an idle association may hold beside its legs' regions (DESIGN.md, section 7).
+const IDLE_MAX: usize = 8 * 1024;
+
+/// Counts the octets that this thread holds.
+struct Counting;
+
+thread_local! {
+    static HELD: Cell<usize> = const { Cell::new(0) };
+}
+
+fn count(octets: usize, is_more: bool) {
+    // The thread may be past the end of its locals: then nobody asks any more.
+    let _ = HELD.try_with(|held| {
+        held.set(if is_more { held.get().wrapping_add(octets) } else { held.get().wrapping_sub(octets) });
+    });
+}
+
+// SAFETY: every call goes to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size(), true);
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        count(layout.size(), false);
+        // SAFETY: as above.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn held() -> usize {
+    HELD.get()
+}
+
+fn at(millis: u64) -> Instant {
+    Instant::from_nanos(millis * 1_000_000)
+}
+
+/// The regions of `legs` legs of the default size, both ends.
+fn regions(legs: u8) -> Vec<[Region; 2]> {
+    let config = ShmConfig::default();
+    let region = || {
+        let region = Region::heap(config.region_len());
+        ShmLeg::format(&region, &config);
+        region
+    };
+    (0..legs).map(|_| [region(), region()]).collect()
+}
+
+/// One end, as a node makes it, with `channels` channels besides control.
+fn end(regions: &[[Region; 2]], own: usize, channels: u8) -> Association {
+    let config = AssociationConfig {
+        scheduler: Scheduler::Lane,
+        park_messages_max: 256,
+        ..AssociationConfig::default()
+    };
+    let mut end = Association::new(&config);
+    (1..=channels).for_each(|channel| end.open_channel(Channel(channel)));
+    for (leg, pair) in (0..).zip(regions) {
+        let shm = ShmLeg::new(pair[own].clone(), pair[1 - own].clone()).expect("formatted");
+        end.handle_leg_up(at(0), LegNumber(leg), shm);
+    }
+    while end.poll_event().is_some() {}
+    end
+}
+
+/// As much as fits, on every channel and lane, both legs, until `to` has taken it all.
+fn burst(from: &mut Association, to: &mut Association, channels: u8) -> usize {
+    let mut scratch = Scratch::default();
+    let mut taken = 0;
+    for round in 0..20_u32 {
+        for i in 0..3000_u32 {
+            let channel = Channel(1 + (i % u32::from(channels)) as u8);
+            let octets = [Part::Private(&[0; 300])];
+            if from.send(at(1), channel, round * 7919 + i, 0, &octets).is_err() {
+                break;
+            }
+        }
+        from.publish();
+        while to.receive(&mut scratch).is_some() {
+            taken += 1;
+        }
+        to.release();
+        from.handle_timeout(at(1));
+        while from.poll_event().is_some() {}
+    }
+    taken
+}
+
+#[test]
+fn an_idle_association_holds_at_most_8_kib_beside_its_legs_before_and_after_traffic() {
+    //= spec/rvi.md#idle-associations
+    //= type=test
+    //# An association whose messages are settled and that has carried none since the last deadline MUST hold at most
+    //# 8 KiB beside the memory of its legs.
+    for (legs, channels) in [(1, 1), (2, 1), (2, 14)] {
+        let regions = regions(legs);
+        let mut other = end(&regions, 1, channels);
+        let before = held();
+        let mut own = Box::new(end(&regions, 0, channels));
+        let fresh = held() - before;
+        assert!(fresh <= IDLE_MAX, "{fresh} octets with {legs} legs and {channels} channels");
+
+        assert!(burst(&mut own, &mut other, channels) > 4000);
+        assert!(burst(&mut other, &mut own, channels) > 4000);
+        let busy = held() - before;
+        assert!(busy > fresh, "the traffic needed nothing: {busy}");
+        for millis in [20, 40, 60] {
+            own.handle_timeout(at(millis));
+            while own.poll_event().is_some() {}
+        }
+        let idle = held() - before;
+        assert!(idle <= IDLE_MAX, "{idle} octets after traffic with {legs} legs and {channels} channels");
+        // And it still works.
+        assert!(burst(&mut own, &mut other, channels) > 4000);
+    }
+}
