@@ -7,10 +7,12 @@
 //! | `ports.rs`, `tap.rs` | the interfaces: frames in and out, configuration |
 //! | `netlink.rs`, `namespace.rs` | the kernel's side of an interface |
 //! | `legs.rs` | sockets: set-up, doorbells, hang-up |
+//! | `packets.rs` | the sockets of packet legs |
 //! | `poller.rs`, `spin.rs` | waiting |
 //! | `ready.rs`, `signals.rs` | telling a supervisor, and being told to end |
 
 mod legs;
+mod packets;
 pub mod namespace;
 pub mod netlink;
 mod poller;
@@ -23,6 +25,7 @@ pub mod tap;
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use rvi::host::{PrivateKey, random_u64};
@@ -30,6 +33,7 @@ use vlan_core::{CabinetNumber, LegNumber, NodeNumber, ProcessId};
 
 use crate::node::{Node, NodeConfig};
 use legs::{Identity, Legs};
+use packets::PacketSockets;
 use namespace::Namespace;
 use netlink::{AddressMonitor, NetlinkError};
 use poller::{Poller, Source};
@@ -38,6 +42,7 @@ use pump::{Pump, PumpState};
 use signals::Signals;
 
 pub use legs::ControlNodeTarget;
+pub use packets::PacketLegError;
 pub use ready::Readiness;
 
 /// What the pump does when there is no work.
@@ -61,6 +66,8 @@ pub struct AgentConfig {
     pub key: PrivateKey,
     /// The control nodes, in the order of the platform file.
     pub control_nodes: Vec<ControlNodeTarget>,
+    /// Where its packet legs end: an address of its own for each leg; port 0 takes any.
+    pub packet_legs: Vec<(LegNumber, SocketAddr)>,
     /// Where its interfaces go.
     pub namespace: Namespace,
     /// What it does when there is no work.
@@ -88,6 +95,8 @@ pub enum AgentError {
     Netlink(NetlinkError),
     /// The system refuses to wait for descriptors.
     Wait(io::Error),
+    /// A packet leg cannot be opened.
+    PacketLeg(PacketLegError),
 }
 
 impl fmt::Display for AgentError {
@@ -95,6 +104,7 @@ impl fmt::Display for AgentError {
         match self {
             Self::Netlink(error) => error.fmt(f),
             Self::Wait(error) => write!(f, "cannot wait for descriptors: {error}"),
+            Self::PacketLeg(error) => error.fmt(f),
         }
     }
 }
@@ -116,13 +126,16 @@ impl Agent {
     /// When there are more control nodes than [`vlan_core::limits::CONTROL_NODES_MAX`].
     pub fn new(config: AgentConfig) -> Result<Self, AgentError> {
         let process = ProcessId(random_u64());
-        let node = Node::new(NodeConfig {
+        let mut node = Node::new(NodeConfig {
             number: config.number,
             process,
             cabinet: config.cabinet,
             control_node_legs: leg_numbers(&config.control_nodes),
             seed: random_u64(),
         });
+        if !config.packet_legs.is_empty() {
+            node.enable_packets(config.key.clone(), random_octets());
+        }
         let monitor = AddressMonitor::open(&config.namespace).map_err(AgentError::Netlink)?;
         let ports = Ports::new(config.namespace).map_err(AgentError::Netlink)?;
         let poller = Poller::new().map_err(AgentError::Wait)?;
@@ -136,7 +149,11 @@ impl Agent {
         let legs = Legs::new(identity, config.control_nodes);
         let (policy, readiness, signals) = (config.wait, config.readiness, config.signals);
         let state = PumpState::default();
-        Ok(Self { pump: Pump { node, ports, legs, poller, monitor, signals, readiness, policy, state } })
+        let packets = PacketSockets::open(&config.packet_legs).map_err(AgentError::PacketLeg)?;
+        if let Some(packets) = &packets {
+            packets.start(pump::clock(), &mut node, &poller).map_err(AgentError::Wait)?;
+        }
+        Ok(Self { pump: Pump { node, ports, legs, packets, poller, monitor, signals, readiness, policy, state } })
     }
 
     /// Serves the node, until it is fenced or a signal asks it to end. A control node that is not there is waited for.

@@ -12,7 +12,7 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::Timespec;
 use rustix::io::Errno;
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags};
-use vlan_core::{Instant, VifNumber};
+use vlan_core::{Instant, LegNumber, VifNumber};
 
 /// Events taken from the kernel in one call.
 const EVENTS_MAX: usize = 64;
@@ -30,6 +30,8 @@ pub(super) enum Source {
     Monitor,
     /// Signals that ask the process to end.
     Signals,
+    /// The socket of a fabric's packet legs.
+    Packets(LegNumber),
 }
 
 impl Source {
@@ -39,6 +41,7 @@ impl Source {
             Self::Leg(id) => 2 << 32 | id as u64,
             Self::Monitor => 3 << 32,
             Self::Signals => 4 << 32,
+            Self::Packets(leg) => 5 << 32 | leg.0 as u64,
         }
     }
 
@@ -48,6 +51,7 @@ impl Source {
             2 => Some(Self::Leg(token as u32)),
             3 => Some(Self::Monitor),
             4 => Some(Self::Signals),
+            5 => Some(Self::Packets(LegNumber(token as u8))),
             _ => None,
         }
     }
@@ -160,7 +164,7 @@ mod tests {
 
     #[test]
     fn a_source_survives_its_token() {
-        for source in [Source::Tap(VifNumber(0xffff)), Source::Leg(u32::MAX), Source::Monitor, Source::Signals] {
+        for source in [Source::Tap(VifNumber(0xffff)), Source::Leg(u32::MAX), Source::Monitor, Source::Signals, Source::Packets(LegNumber(3))] {
             assert_eq!(Source::from_token(source.token()), Some(source));
         }
         assert_eq!(Source::from_token(7), None);

@@ -9,6 +9,7 @@ use vlan_core::Instant;
 
 use crate::agent::legs::Legs;
 use crate::agent::netlink::AddressMonitor;
+use crate::agent::packets::PacketSockets;
 use crate::agent::poller::{Poller, Source};
 use crate::agent::ports::Ports;
 use crate::agent::ready::Readiness;
@@ -33,6 +34,8 @@ pub(super) struct Pump {
     pub node: Node,
     pub ports: Ports,
     pub legs: Legs,
+    /// None without packet legs.
+    pub packets: Option<PacketSockets>,
     pub poller: Poller,
     pub monitor: AddressMonitor,
     pub signals: Option<Signals>,
@@ -62,11 +65,15 @@ impl Pump {
             let now = clock();
             let is_leaving = self.node.is_leaving();
             let sent = if is_leaving { 0 } else { self.ports.send_frames(now, &mut self.node) };
-            let received = self.node.receive(now, RECEIVE_BUDGET, &mut self.ports);
+            let packets = self.packets.as_mut().map_or(0, |packets| packets.receive(now, &mut self.node));
+            let received = packets + self.node.receive(now, RECEIVE_BUDGET, &mut self.ports);
             self.handle_timeouts(now);
             self.node.publish(now);
             while let Some((peer, process, leg)) = self.node.poll_doorbell() {
                 self.legs.ring(peer, process, leg);
+            }
+            if let Some(packets) = &mut self.packets {
+                self.state.is_unsettled |= !packets.transmit(now, &mut self.node);
             }
             while let Some(output) = self.node.poll_output() {
                 self.state.is_unsettled = true;
@@ -92,6 +99,11 @@ impl Pump {
         }
         if self.ports.poll_timeout().is_some_and(|at| at <= now) {
             self.state.addresses_changed |= self.ports.handle_timeout(now, &self.poller);
+        }
+        if let Some(packets) = &mut self.packets
+            && packets.poll_timeout().is_some_and(|at| at <= now)
+        {
+            packets.handle_timeout(now, &mut self.node);
         }
     }
 
@@ -176,13 +188,18 @@ impl Pump {
         self.state.round = self.state.round.wrapping_add(1);
         if !self.state.round.is_multiple_of(ROUNDS_PER_LOOK) && self.ports.len() <= LOOKED_AT_MAX {
             self.ports.assume_readable();
+            if let Some(packets) = &mut self.packets {
+                packets.assume_readable();
+            }
             return Ok(());
         }
         self.look(now)
     }
 
     fn sleep(&mut self, now: Instant, is_waiting: bool) -> io::Result<()> {
-        let timeouts = [self.node.poll_timeout(), self.legs.poll_timeout(), self.ports.poll_timeout()];
+        let packets = self.packets.as_ref().and_then(PacketSockets::poll_timeout);
+        let legs = self.legs.poll_timeout();
+        let timeouts = [self.node.poll_timeout(), legs, self.ports.poll_timeout(), packets];
         let mut deadline = timeouts.into_iter().flatten().min();
         if is_waiting {
             let soon = now + WAITING_SLEEP;
@@ -215,6 +232,12 @@ impl Pump {
                 }
                 Source::Monitor => self.state.addresses_changed |= self.monitor.has_changed(),
                 Source::Signals => self.handle_signals(now),
+                Source::Packets(leg) => {
+                    if let Some(packets) = &mut self.packets {
+                        packets.handle_ready(leg);
+                    }
+                    self.state.is_unsettled = true;
+                }
             }
         }
     }
@@ -233,7 +256,7 @@ impl Pump {
     }
 }
 
-fn clock() -> Instant {
+pub(super) fn clock() -> Instant {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     // The monotonic clock starts at zero and fits in 64 bits of nanoseconds for 584 years.
     Instant::from_nanos(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)

@@ -45,6 +45,13 @@ impl TransmitBuffer {
         &mut self.octets[..self.len]
     }
 
+    /// Makes `packet` the only one of the batch; what does not fit is left out.
+    pub fn fill(&mut self, packet: &[u8]) {
+        let len = packet.len().min(self.octets.len());
+        self.octets[..len].copy_from_slice(&packet[..len]);
+        self.len = len;
+    }
+
     /// Packets of a batch at most.
     #[must_use]
     pub fn segments_max(&self) -> usize {

@@ -1,0 +1,341 @@
+//! Packet legs of direct associations: which association a packet belongs to, who may have a handshake, and what goes
+//! out.
+//!
+//! What happens to a packet here: [`Node::handle_packet`] finds its association by the number that the packet names, or,
+//! for a handshake, by the processes that it names once the gate has let it in. What the association makes of it is
+//! received like any message. [`Node::poll_transmit`] asks each association in turn for what is to go.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::net::{IpAddr, SocketAddr};
+
+use rvi::keys::PrivateKey;
+use rvi::packet::endpoint::EndpointConfig;
+use rvi::packet::session::{
+    Admission, EntropyPool, Gate, HANDSHAKE_PACKET_LEN_MAX, Hint, PairKey, Pattern, SessionConfig,
+    SECRET_LEN, SessionKind, SessionLeg, SessionOffer,
+};
+use rvi::packet::transport::{TransmitBuffer, TransportConfig};
+use rvi::packet::wire::{PACKET_HEADER_LEN, PacketHeader, PacketKind, PacketLeg, TAG_LEN};
+use vlan_core::limits::MESSAGE_LEN_MAX;
+use vlan_core::wire::control::{ControlMessage, LegAddress, TLV_VERSION};
+use vlan_core::{Instant, LegNumber, NodeNumber, VifNumber};
+
+use crate::node::direct::DirectLink;
+use crate::node::event::NodeEvent;
+use crate::node::{Node, PeerId};
+
+/// Answers outside of any association that wait to be sent; more are dropped, and asked for again.
+const ANSWERS_MAX: usize = 64;
+/// Probes a second that nobody asked for, of all associations together (amendment 28).
+const PROBES_PER_SECOND: u64 = 2000;
+/// Octets of the longest packet until the host has said what its routes carry: IPv6's least MTU less its headers.
+const PACKET_LEN_DEFAULT: usize = 1232;
+/// What a peer may send before it hears of more: messages on each channel ...
+const FIRST_CREDIT_MESSAGES: u32 = 1024;
+/// ... and KiB in all.
+const FIRST_CREDIT_KIB: u32 = 1024;
+const NANOS_PER_SECOND: u64 = 1_000_000_000;
+
+/// Packets for one address, ready to be sent: what the buffer holds, cut every `segment_len` octets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PacketBatch {
+    /// The leg they go by: its number is that of its fabric.
+    pub leg: LegNumber,
+    /// Where they go.
+    pub to: SocketAddr,
+    /// Octets of each packet but the last, which may be shorter.
+    pub segment_len: usize,
+}
+
+/// What a node needs besides its associations to have packet legs.
+pub(super) struct Packets {
+    key: PrivateKey,
+    gate: Gate,
+    entropy: EntropyPool,
+    packet_len_max: [usize; PacketLeg::COUNT],
+    answers: VecDeque<(PacketBatch, Vec<u8>)>,
+    /// Where the round over the associations goes on.
+    next: usize,
+    probes: ProbeBudget,
+    /// Packets that are none, or belong to no association.
+    strays: u64,
+}
+
+impl Packets {
+    fn new(key: PrivateKey, seed: [u8; SECRET_LEN]) -> Self {
+        let mut entropy = EntropyPool::new(seed);
+        Self {
+            gate: Gate::new(&key.public(), entropy.draw()),
+            key,
+            entropy,
+            packet_len_max: [PACKET_LEN_DEFAULT; PacketLeg::COUNT],
+            answers: VecDeque::new(),
+            next: 0,
+            probes: ProbeBudget::default(),
+            strays: 0,
+        }
+    }
+
+    fn answer(&mut self, leg: LegNumber, to: SocketAddr, octets: &[u8]) {
+        if self.answers.len() < ANSWERS_MAX {
+            let batch = PacketBatch { leg, to, segment_len: octets.len() };
+            self.answers.push_back((batch, octets.into()));
+        }
+    }
+}
+
+/// Lets so many probes a second pass, over all associations.
+#[derive(Debug, Default)]
+struct ProbeBudget {
+    /// In nanoseconds of filling; a hundredth of a second when full.
+    filled: u64,
+    at: Instant,
+}
+
+impl ProbeBudget {
+    fn take(&mut self, now: Instant) -> bool {
+        let passed = now.since(self.at).as_nanos() as u64;
+        self.filled = (self.filled + passed).min(NANOS_PER_SECOND / 100);
+        self.at = self.at.max(now);
+        let price = NANOS_PER_SECOND / PROBES_PER_SECOND;
+        let passes = self.filled >= price;
+        if passes {
+            self.filled -= price;
+        }
+        passes
+    }
+}
+
+impl Node {
+    /// Lets this node have packet legs: it proves itself with `key`. `seed` is random, and for this alone.
+    pub fn enable_packets(&mut self, key: PrivateKey, seed: [u8; SECRET_LEN]) {
+        self.packets = Some(Packets::new(key, seed));
+    }
+
+    /// Packets that came and are none, or belong to no association of this node.
+    #[must_use]
+    pub fn stray_packets(&self) -> u64 {
+        self.packets.as_ref().map_or(0, |packets| packets.strays)
+    }
+
+    /// Octets of the longest packet that goes by a leg, all headers below the packet's own left out: what the host's
+    /// route carries.
+    pub fn set_packet_len_max(&mut self, leg: LegNumber, octets: usize) {
+        if let (Some(leg), Some(packets)) = (PacketLeg::new(leg.0), &mut self.packets) {
+            packets.packet_len_max[leg.index()] = octets;
+        }
+    }
+
+    /// Takes a packet that came by a leg from an address, in place; what is wrong with it is counted where it is found.
+    //= spec/packet-security.md#cookies
+    //# Under load an end MUST answer a CONNECT without a valid cookie with COOKIE, and MUST keep nothing about it.
+    pub fn handle_packet(&mut self, now: Instant, leg: LegNumber, from: SocketAddr, packet: &mut [u8]) {
+        let (Some(packet_leg), Some(packets)) = (PacketLeg::new(leg.0), &mut self.packets) else { return };
+        let Ok(header) = PacketHeader::parse_packet(packet) else {
+            packets.strays += 1;
+            return;
+        };
+        let place = match header.kind {
+            PacketKind::Connect => self.admit(now, leg, from, packet),
+            // Its sender does not know our number for the association.
+            PacketKind::Reset => self.direct_at(leg, from),
+            _ => self.direct_by_cid(header.dst_cid),
+        };
+        let Some(place) = place else {
+            self.refuse_packet(now, leg, from, &header);
+            return;
+        };
+        let Some(link) = &mut self.direct[place] else { return };
+        // What it was refused for is counted by its session.
+        let _ = link.association.handle_packet(now, packet_leg, packet);
+        self.drain_direct_events(now, place);
+    }
+
+    /// A handshake goes on only for a pair that a control node granted, and not too often.
+    fn admit(&mut self, now: Instant, leg: LegNumber, from: SocketAddr, packet: &[u8]) -> Option<usize> {
+        let packets = self.packets.as_mut()?;
+        let mut reply = [0; HANDSHAKE_PACKET_LEN_MAX];
+        match packets.gate.admit(now, &source(from), packet, false, &mut reply) {
+            Admission::Admitted => {}
+            Admission::Cookie(len) => {
+                packets.answer(leg, from, &reply[..len]);
+                return None;
+            }
+            Admission::Refused => return None,
+        }
+        let hint = Hint::of(packet).filter(|hint| hint.pattern == Pattern::Pair)?;
+        let is_meant = |link: &DirectLink| link.process == hint.initiator && link.association.has_packets();
+        self.direct.iter().position(|link| link.as_ref().is_some_and(|link| is_meant(link)))
+    }
+
+    fn direct_by_cid(&self, cid: u32) -> Option<usize> {
+        let place = cid as usize & 0x00ff_ffff;
+        self.direct.get(place)?.as_ref().filter(|link| link.cid == cid).map(|_| place)
+    }
+
+    fn direct_at(&self, leg: LegNumber, from: SocketAddr) -> Option<usize> {
+        self.direct.iter().position(|link| {
+            link.as_ref().is_some_and(|link| link.address_of(leg) == Some(from))
+        })
+    }
+
+    #[cold]
+    fn refuse_packet(&mut self, now: Instant, leg: LegNumber, from: SocketAddr, header: &PacketHeader) {
+        let Some(packets) = &mut self.packets else { return };
+        packets.strays += 1;
+        let mut reset = [0; PACKET_HEADER_LEN + TAG_LEN];
+        if let Some(len) = packets.gate.write_reset(now, header, &mut reset) {
+            packets.answer(leg, from, &reset[..len]);
+        }
+    }
+
+    /// Makes the packets that are to go now, for one address. To be called until it says `None`, once every socket was
+    /// drained and what came of it was sent on.
+    pub fn poll_transmit(&mut self, now: Instant, out: &mut TransmitBuffer) -> Option<PacketBatch> {
+        let packets = self.packets.as_mut()?;
+        if let Some((batch, octets)) = packets.answers.pop_front() {
+            out.fill(&octets);
+            return Some(batch);
+        }
+        for _ in 0..self.direct.len() {
+            let place = packets.next % self.direct.len();
+            if let Some(link) = &mut self.direct[place]
+                && let Some(batch) = link.association.poll_transmit(now, out)
+            {
+                let leg = LegNumber(batch.leg.number());
+                if let Some(to) = link.address_of(leg) {
+                    return Some(PacketBatch { leg, to, segment_len: batch.segment_len });
+                }
+                // A leg that is no longer granted: lost, as on a leg that is dead.
+                continue;
+            }
+            packets.next = place + 1;
+        }
+        None
+    }
+
+    /// Gives an association the packet legs that its grant names, unless it has them.
+    pub(super) fn set_packet_legs(&mut self, now: Instant, place: usize) {
+        let (own, node) = (self.config.process, self.config.number);
+        let (Some(packets), Some(link)) = (&mut self.packets, &mut self.direct[place]) else { return };
+        let udp = |leg: &&vlan_core::wire::control::GrantedLeg| matches!(leg.address, LegAddress::Udp(_));
+        let legs = link.packet_legs().iter().filter(udp).filter_map(|granted| {
+            let leg = PacketLeg::new(granted.leg.0)?;
+            Some(SessionLeg { leg, fabric_key: granted.fabric_key, is_trusted: granted.is_trusted })
+        });
+        let legs: Vec<SessionLeg> = legs.collect();
+        if legs.is_empty() || link.association.has_packets() {
+            return;
+        }
+        link.cid = place as u32 & 0x00ff_ffff | (self.random.next_u64() as u32) << 24;
+        let session = SessionConfig {
+            kind: SessionKind::Pair(PairKey::from_octets(*link.pair_key().octets())),
+            own_key: packets.key.clone(),
+            peer_key: *link.peer_key(),
+            own,
+            peer: Some(link.process),
+            node,
+            own_cid: link.cid,
+            legs,
+            offer: SessionOffer {
+                message_len_max: MESSAGE_LEN_MAX as u32,
+                credit_messages: FIRST_CREDIT_MESSAGES,
+                credit_kib: FIRST_CREDIT_KIB,
+                tlv_version: TLV_VERSION as u8,
+            },
+        };
+        let transport = TransportConfig { seed: self.random.next_u64(), ..TransportConfig::default() };
+        let (packet_len_max, seed) = (packets.packet_len_max, packets.entropy.draw());
+        let config = EndpointConfig { session, transport, packet_len_max, seed };
+        link.association.set_packets(now, config);
+    }
+
+    /// A packet leg came up: with the first leg of all, the pair's interfaces change over from the relay.
+    pub(super) fn packet_leg_up(&mut self, now: Instant, place: usize, leg: LegNumber) {
+        let Some(link) = &mut self.direct[place] else { return };
+        link.heard = now;
+        let is_first = !core::mem::replace(&mut link.is_started, true);
+        let (node, rvis) = (link.node, link.rvis().copied().collect::<Vec<_>>());
+        self.log(NodeEvent::LegUp { peer: PeerId::Node(node), leg });
+        if is_first {
+            for rvi in rvis {
+                self.start_barrier(now, rvi.vif, rvi.slot);
+            }
+        }
+    }
+
+    // --- the end --------------------------------------------------------------------------------------------
+
+    /// Each end of an association that is given up says that it has nothing more to deliver, and goes when the other has
+    /// said so too, or after a second.
+    //= spec/driver.md#the-end-of-packet-legs
+    //# An end of an association that is given up MUST keep its packet legs until everything sent by them is
+    //# acknowledged and the peer has said the same, or a second has passed.
+    pub(super) fn end_packets(&mut self, now: Instant, place: usize) {
+        let Some(link) = &mut self.direct[place] else { return };
+        if !link.is_closing() || !link.association.has_packets() || !link.leaving().is_empty() {
+            return;
+        }
+        if link.association.is_drained() && !link.done_said {
+            link.done_said = true;
+            let _ = link.association.send_control(now, &ControlMessage::DirectDone.emit());
+            return;
+        }
+        let is_done = link.done_said && link.done_heard && link.association.is_drained();
+        let is_late = link.closes_at.is_some_and(|at| at <= now);
+        if is_done || is_late {
+            self.close_packets(now, place);
+            self.end_direct(now, place, is_late && !is_done);
+        }
+    }
+
+    /// Tells the peer, by every leg, that the session is over.
+    fn close_packets(&mut self, now: Instant, place: usize) {
+        let (Some(packets), Some(link)) = (&mut self.packets, &mut self.direct[place]) else { return };
+        link.association.close_packets(now);
+        let mut out = TransmitBuffer::new(1, HANDSHAKE_PACKET_LEN_MAX);
+        while let Some(batch) = link.association.poll_transmit(now, &mut out) {
+            let leg = LegNumber(batch.leg.number());
+            if let Some(to) = link.address_of(leg) {
+                packets.answer(leg, to, out.octets());
+            }
+        }
+    }
+
+    pub(super) fn direct_handle_timeout(&mut self, now: Instant, place: usize) {
+        let Some(link) = &mut self.direct[place] else { return };
+        let probes = self.packets.as_mut().map(|packets| &mut packets.probes);
+        match probes {
+            Some(probes) => link.association.handle_timeout_with(now, &mut || probes.take(now)),
+            None => link.association.handle_timeout(now),
+        }
+    }
+}
+
+/// The octets of an address, for the gate.
+fn source(from: SocketAddr) -> [u8; 18] {
+    let ip = match from.ip() {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+        IpAddr::V6(ip) => ip,
+    };
+    let mut octets = [0; 18];
+    octets[..16].copy_from_slice(&ip.octets());
+    octets[16..].copy_from_slice(&from.port().to_le_bytes());
+    octets
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn probes_are_limited_over_any_second() {
+        let mut budget = ProbeBudget::default();
+        let mut passed = 0;
+        for micros in 0..1_000_000 {
+            passed += u64::from(budget.take(Instant::from_nanos(micros * 1000)));
+        }
+        assert!((PROBES_PER_SECOND - 1..=PROBES_PER_SECOND + 20).contains(&passed), "{passed}");
+    }
+}
