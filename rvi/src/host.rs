@@ -28,7 +28,7 @@ mod wire;
 
 pub use established::{DOORBELLS_PER_CALL, Datagram, EstablishedLeg};
 pub use handshake::{HandshakeError, Initiator, Responder, Seal};
-pub use keys::{KEY_LEN, KeyError, PrivateKey, PublicKey, random_u64};
+pub use keys::{KEY_LEN, KeyError, PrivateKey, PublicKey, load_secret, random_u64};
 pub use leg_socket::{LegSocket, LegViolation, ReceiveError, Received, Room, SendError};
 pub use memfd::{AcceptError, CreateError, OwnMemory, accept_peer_memory};
 pub use setup::{ControlNodeLeg, NodeControlLeg, PairLeg, SETUP_TIME_MAX, SetupError, SetupProgress};

@@ -11,6 +11,7 @@ mod event;
 mod held;
 mod ingress;
 mod interface;
+mod registration;
 mod report;
 
 use alloc::boxed::Box;
@@ -22,7 +23,7 @@ use rvi::{Association, AssociationConfig, Scheduler, Scratch, SharedOctets, ShmL
 use vlan_core::driver::PeerSlot;
 use vlan_core::limits::RECONNECT_MIN;
 use vlan_core::random::Random;
-use vlan_core::wire::control::{InterfaceAddress, InterfaceConfig};
+use vlan_core::wire::control::{Fault, InterfaceAddress, InterfaceConfig, OfferedLeg};
 use vlan_core::wire::frame::Vnet;
 use vlan_core::{CabinetNumber, Channel, DropReason, Instant, LegNumber, NodeNumber, ProcessId, VifNumber};
 
@@ -109,6 +110,8 @@ pub enum Output {
         /// The interface.
         vif: VifNumber,
     },
+    /// Put this fault on packet legs, or take it off (a drill).
+    Fault(Fault),
     /// A newer process serves this node: stop, and do not start again.
     Fenced,
     /// Something the operator may want to know.
@@ -139,6 +142,8 @@ pub struct Node {
     direct_places: Vec<u16>,
     /// Peers that have drained a lost control node which this node has not missed yet.
     drained_early: Vec<(VifNumber, PeerSlot)>,
+    /// The packet legs that this node is ready for.
+    offered: Vec<OfferedLeg>,
     /// By vif number.
     interfaces: Vec<Option<Interface>>,
     gone: Vec<GoneLeg>,
@@ -169,6 +174,7 @@ impl Node {
             direct: Vec::new(),
             direct_places: Vec::new(),
             drained_early: Vec::new(),
+            offered: Vec::new(),
             interfaces: Vec::new(),
             gone: Vec::new(),
             next_link: 0,

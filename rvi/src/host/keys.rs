@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use snow::params::DHChoice;
 use snow::resolvers::{CryptoResolver, DefaultResolver};
 use snow::types::Dh;
+use vlan_core::SecretKey;
 
 /// Octets of a key, private or public (RFC 7748, section 5).
 pub const KEY_LEN: usize = 32;
@@ -149,16 +150,8 @@ impl PrivateKey {
     /// # Errors
     ///
     /// The file cannot be read, others may read it too, or it holds something else.
-    //= spec/leg-setup.md#keys
-    //# A private key MUST NOT be used when others than its owner may read or write its file.
     pub fn load(path: &Path) -> Result<Self, KeyError> {
-        let mut file = File::open(path).map_err(|error| io_error(path, error))?;
-        let metadata = file.metadata().map_err(|error| io_error(path, error))?;
-        let mode = metadata.permissions().mode() & 0o7777;
-        if mode & 0o077 != 0 {
-            return Err(KeyError::Exposed { path: path.to_path_buf(), mode });
-        }
-        read_key(path, &mut file).map(Self)
+        read_secret(path).map(Self)
     }
 
     /// Makes a key and writes it to `path`, with the public half in `path` + `.pub`. Either file appears whole
@@ -224,6 +217,31 @@ impl fmt::Debug for PrivateKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "PrivateKey(of {})", self.public())
     }
+}
+
+/// Reads a secret that is no private key: a file of the same form, under the same rules.
+///
+/// # Errors
+///
+/// The file cannot be read, others may read it too, or it holds something else.
+pub fn load_secret(path: &Path) -> Result<SecretKey, KeyError> {
+    let mut octets = read_secret(path)?;
+    let secret = SecretKey::filled(|key| key.copy_from_slice(&octets));
+    octets.fill(0);
+    core::hint::black_box(&octets);
+    Ok(secret)
+}
+
+//= spec/leg-setup.md#keys
+//# A private key MUST NOT be used when others than its owner may read or write its file.
+fn read_secret(path: &Path) -> Result<[u8; KEY_LEN], KeyError> {
+    let mut file = File::open(path).map_err(|error| io_error(path, error))?;
+    let metadata = file.metadata().map_err(|error| io_error(path, error))?;
+    let mode = metadata.permissions().mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(KeyError::Exposed { path: path.to_path_buf(), mode });
+    }
+    read_key(path, &mut file)
 }
 
 fn io_error(path: &Path, error: io::Error) -> KeyError {
@@ -338,6 +356,7 @@ mod tests {
         assert_eq!(mode & 0o7777, 0o600);
         let loaded = PrivateKey::load(&path).unwrap();
         assert_eq!(loaded.octets(), key.octets());
+        assert_eq!(load_secret(&path).unwrap().octets(), key.octets());
         assert_eq!(PublicKey::load(&PrivateKey::public_path(&path)).unwrap(), key.public());
         assert!(matches!(PrivateKey::create(&path), Err(KeyError::Exists(_))));
         assert_eq!(PrivateKey::load(&path).unwrap().octets(), key.octets());
@@ -359,6 +378,7 @@ mod tests {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
             let error = PrivateKey::load(&path).unwrap_err();
             assert!(matches!(error, KeyError::Exposed { mode: seen, .. } if seen == mode));
+            assert!(matches!(load_secret(&path), Err(KeyError::Exposed { mode: seen, .. }) if seen == mode));
             assert!(error.to_string().contains("0600"), "{error}");
         }
         remove(&path);

@@ -217,6 +217,7 @@ impl World {
             Output::Interface(config) => self.interface_up(now, node, machine, config),
             Output::InterfaceRemoved { vif } => self.interface_down(node, vif),
             Output::Fenced => self.nodes[node].fenced = true,
+            Output::Fault(fault) => self.journal.line(now, format_args!("node {node}: {fault:?}")),
             Output::Log(event) => self.journal.line(now, format_args!("node {node}: {event}")),
         }
     }

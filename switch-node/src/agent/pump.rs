@@ -97,6 +97,9 @@ impl Pump {
                 self.state.addresses_changed = true;
             }
             Output::InterfaceRemoved { vif } => self.ports.handle_removed(vif, &self.poller),
+            Output::Fault(fault) => {
+                warn!(leg = ?fault.leg(), spec = fault.spec(), "a fault is ignored: there are no packet legs")
+            }
             Output::Fenced => return Some(End::Fenced),
             Output::Log(event) => log(&event, &self.legs),
         }

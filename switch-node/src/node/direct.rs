@@ -7,11 +7,12 @@ use rvi::{Association, LegEnd, Part, Scheduler, ShmLeg, Unsent};
 use vlan_core::driver::{InBand, Path, PeerSlot};
 use vlan_core::ethernet::flow_hash;
 use vlan_core::limits::DIRECT_IDLE;
-use vlan_core::wire::control::{ControlMessage, Grant};
+use vlan_core::wire::control::{ControlMessage, Grant, GrantedAssociation, GrantedLeg};
 use vlan_core::wire::frame::{FRAME_HEADER_LEN, FrameHeader, FrameKind};
 use vlan_core::wire::tlv::TlvError;
 use vlan_core::{
-    Channel, DropReason, Instant, LanId, LegNumber, MacAddress, NodeNumber, ProcessId, RviNumber, VifNumber,
+    Channel, DropReason, Instant, LanId, LegNumber, MacAddress, NodeNumber, PairEpoch, ProcessId, RviNumber,
+    VifNumber,
 };
 
 use crate::node::control::Heartbeat;
@@ -34,6 +35,8 @@ pub(super) struct DirectLink {
     pub node: NodeNumber,
     pub process: ProcessId,
     pub association: Association,
+    /// What the control node granted to it last; nothing while only sockets have come.
+    granted: GrantedAssociation,
     rvis: Vec<DirectRvi>,
     /// Place in `rvis` by channel; 255 is none.
     by_channel: [u8; 256],
@@ -57,6 +60,7 @@ impl DirectLink {
             node,
             process,
             association: association(Scheduler::Lane, seed),
+            granted: GrantedAssociation::default(),
             rvis: Vec::new(),
             by_channel: [u8::MAX; 256],
             leaving: Vec::new(),
@@ -73,6 +77,21 @@ impl DirectLink {
     #[inline]
     pub fn rvi_of(&self, channel: Channel) -> Option<DirectRvi> {
         self.rvis.get(usize::from(self.by_channel[usize::from(channel.0)])).copied()
+    }
+
+    /// The packet legs that the control node has granted.
+    pub fn packet_legs(&self) -> &[GrantedLeg] {
+        &self.granted.legs
+    }
+
+    /// Which life of the association it is, as the control node counts them.
+    pub fn epoch(&self) -> PairEpoch {
+        self.granted.epoch
+    }
+
+    /// True when the whole association is being left.
+    pub fn is_closing(&self) -> bool {
+        self.closing
     }
 
     pub fn rvis(&self) -> impl Iterator<Item = &DirectRvi> {
@@ -114,6 +133,12 @@ impl Node {
         }
         // First: an association with an earlier process ends here, and its grants with it.
         let place = self.direct_for(now, grant.peer, grant.peer_process);
+        let Some(link) = &mut self.direct[place] else { return };
+        link.granted = grant.association.clone();
+        if link.rvi_of(grant.channel).is_some_and(|rvi| rvi.number == grant.rvi) {
+            // Granted before: its legs have changed, its way has not.
+            return;
+        }
         let driver = self.interface_mut(grant.own_vif).map(|interface| &mut interface.driver);
         let Some(slot) = driver.and_then(|driver| driver.handle_grant(grant)) else { return };
         let Some(link) = &mut self.direct[place] else { return };
@@ -248,6 +273,7 @@ impl Node {
     pub(super) fn leave_direct_leg(&mut self, now: Instant, node: NodeNumber, leg: LegNumber) {
         let Some(place) = self.direct_to(node) else { return };
         let Some(link) = &mut self.direct[place] else { return };
+        link.granted.legs.retain(|granted| granted.leg != leg);
         let known = link.association.legs().any(|status| status.number == leg);
         if !known || link.leaving.iter().any(|&(left, _)| left == leg) {
             return;

@@ -3,9 +3,11 @@
 //! Each is a base header and a value of fields in the stated order, little-endian; lists are a count u16 and
 //! the items. They are small and rare, so they are read into plain values.
 
+mod fault;
 mod fields;
 mod grant;
 mod interface;
+mod leg;
 mod registration;
 mod report;
 
@@ -20,9 +22,11 @@ use crate::wire::tlv::{TLV_HEADER_LEN, TlvError, TlvHeader};
 
 use fields::{Reader, Writer};
 
-pub use grant::{Grant, RevokeReason};
+pub use fault::{Fault, FaultDirection};
+pub use grant::{Grant, GrantedAssociation, RevokeReason};
 pub use interface::{InterfaceAddress, InterfaceConfig, MemberNotice};
-pub use registration::{HeldDirect, HeldInterface};
+pub use leg::{GrantedLeg, HeldLeg, LegAddress, LegKind, OfferedLeg};
+pub use registration::{HeldAssociation, HeldDirect, HeldInterface};
 pub use report::ReportItem;
 
 /// Version of the TLV layer that this code speaks; both ends state it at registration (D10).
@@ -54,6 +58,15 @@ pub enum ControlMessage {
         interfaces: Vec<HeldInterface>,
         /// Direct RVIs it has already.
         direct: Vec<HeldDirect>,
+        /// The associations that carry them.
+        associations: Vec<HeldAssociation>,
+        /// The packet legs it is ready for.
+        legs: Vec<OfferedLeg>,
+    },
+    /// Node to control node: the packet legs it is ready for now, all of them; in place of what it said before.
+    LegAddresses {
+        /// The legs.
+        legs: Vec<OfferedLeg>,
     },
     /// Control node to node: accepted; interfaces and members follow, then `ConfigurationEnd`.
     Registered {
@@ -125,6 +138,8 @@ pub enum ControlMessage {
         /// The leg.
         leg: u8,
     },
+    /// Control node to node: put this fault on packet legs, or take it off (a drill).
+    Fault(Fault),
     /// Node to control node: this direct RVI has carried nothing for 60 s.
     DirectIdle {
         /// The RVI.
@@ -187,9 +202,11 @@ macro_rules! kinds {
 kinds! {
     HEARTBEAT = 0x0020, HEARTBEAT_REPLY = 0x0021, REGISTER = 0xc030, REGISTERED = 0xc031, BIND = 0xc032,
     UNBIND = 0xc033, MEMBER = 0xc034, BINDING = 0xc035, REFUSED = 0xc036, FENCED = 0xc037,
+    LEG_ADDRESSES = 0xc03c,
     INTERFACE = 0xc060, INTERFACE_REMOVED = 0xc061, CONFIGURATION_END = 0xc062, GRANT = 0xc064,
     REVOKE = 0xc065, REVOKED = 0xc066, LEG_CUT = 0xc067, DIRECT_IDLE = 0xc068, DIRECT_LOST = 0xc069,
-    BARRIER = 0x806a, BARRIER_ECHO = 0x806b, RELAY_DRAINED = 0x806c, REPORT_REQUEST = 0x006e, REPORT = 0x006f,
+    BARRIER = 0x806a, BARRIER_ECHO = 0x806b, RELAY_DRAINED = 0x806c, FAULT = 0xc06d,
+    REPORT_REQUEST = 0x006e, REPORT = 0x006f,
 }
 
 /// Makes the two halves of the format of one list: each message's type and its fields in their order on the wire.
@@ -220,10 +237,11 @@ macro_rules! messages {
 messages! {
     HEARTBEAT => Heartbeat { number },
     HEARTBEAT_REPLY => HeartbeatReply { number },
-    REGISTER => Register { version, node, process, interfaces, direct },
+    REGISTER => Register { version, node, process, interfaces, direct, associations, legs },
     REGISTERED => Registered { epoch },
     REFUSED => Refused { reason },
     FENCED => Fenced,
+    LEG_ADDRESSES => LegAddresses { legs },
     INTERFACE => Interface(config: InterfaceConfig),
     INTERFACE_REMOVED => InterfaceRemoved { vif },
     CONFIGURATION_END => ConfigurationEnd { epoch },
@@ -235,6 +253,7 @@ messages! {
     REVOKE => Revoke { rvi, peer, reason },
     REVOKED => Revoked { rvi },
     LEG_CUT => LegCut { peer, leg },
+    FAULT => Fault(fault: Fault),
     DIRECT_IDLE => DirectIdle { rvi },
     DIRECT_LOST => DirectLost { peer, process },
     BARRIER => Barrier { lan, origin, origin_vif, destination, destination_vif, boot, id },

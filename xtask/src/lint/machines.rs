@@ -45,7 +45,7 @@ const DEPENDENCIES: &[(&str, &[&str])] = &[
     ("rvi", &["vlan-core"]),
     ("arp-server", &["vlan-core", "etherparse"]),
     ("switch-node", &["vlan-core", "rvi"]),
-    ("switch-server", &["vlan-core", "rvi", "arp-server"]),
+    ("switch-server", &["vlan-core", "rvi", "arp-server", "hkdf", "sha2"]),
 ];
 
 /// Finds clocks, sockets, globals and maps without order in machine code; its tests may use them.

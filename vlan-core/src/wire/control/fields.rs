@@ -6,8 +6,9 @@ use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::address::{
-    BootTag, Channel, LanId, LegNumber, MacAddress, NodeNumber, ProcessId, RviNumber, VifNumber,
+    BootTag, Channel, LanId, LegNumber, MacAddress, NodeNumber, PairEpoch, ProcessId, RviNumber, VifNumber,
 };
+use crate::key::{KEY_LEN, PublicKey, SecretKey};
 use crate::location::{LOCATION_LEN, Location};
 use crate::wire::tlv::TlvError;
 
@@ -122,6 +123,7 @@ named_numbers!(
     LanId(u16),
     LegNumber(u8),
     NodeNumber(u16),
+    PairEpoch(u32),
     ProcessId(u64),
     RviNumber(u32),
     VifNumber(u16),
@@ -153,6 +155,30 @@ impl Field for MacAddress {
 
     fn parse(r: &mut Reader<'_>) -> Result<Self, TlvError> {
         r.array().map(|octets| Self(*octets))
+    }
+}
+
+impl Field for PublicKey {
+    const LEN_MIN: usize = KEY_LEN;
+
+    fn emit(&self, w: &mut Writer) {
+        w.octets(&self.0);
+    }
+
+    fn parse(r: &mut Reader<'_>) -> Result<Self, TlvError> {
+        r.array().map(|octets| Self(*octets))
+    }
+}
+
+impl Field for SecretKey {
+    const LEN_MIN: usize = KEY_LEN;
+
+    fn emit(&self, w: &mut Writer) {
+        w.octets(self.octets());
+    }
+
+    fn parse(r: &mut Reader<'_>) -> Result<Self, TlvError> {
+        r.array::<KEY_LEN>().map(|octets| Self::filled(|key| key.copy_from_slice(octets)))
     }
 }
 

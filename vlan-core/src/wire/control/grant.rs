@@ -1,11 +1,17 @@
 //! Direct RVIs: how they are granted and why they end.
 
+use alloc::vec::Vec;
+
 use super::fields::{Field, Reader, Writer, record};
-use crate::address::{Channel, LanId, MacAddress, NodeNumber, ProcessId, RviNumber, VifNumber};
+use super::leg::GrantedLeg;
+use crate::address::{Channel, LanId, MacAddress, NodeNumber, PairEpoch, ProcessId, RviNumber, VifNumber};
+use crate::key::{PublicKey, SecretKey};
 use crate::wire::tlv::TlvError;
 
 /// One end's part of a granted direct RVI.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+///
+/// The same RVI granted again in the same epoch says that the legs of its association have changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
     /// The RVI.
     pub rvi: RviNumber,
@@ -23,6 +29,8 @@ pub struct Grant {
     pub peer_vif: VifNumber,
     /// The other end's address: what source frames on this channel must carry.
     pub peer_mac: MacAddress,
+    /// The association that carries it, with the other RVIs of the pair.
+    pub association: GrantedAssociation,
 }
 
 record!(Grant {
@@ -34,6 +42,28 @@ record!(Grant {
     own_vif: VifNumber,
     peer_vif: VifNumber,
     peer_mac: MacAddress,
+    association: GrantedAssociation,
+});
+
+/// One end's part of the association of a pair: what it proves itself with, and its packet legs. Shared-memory
+/// legs are not granted but introduced, by sockets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GrantedAssociation {
+    /// Which life of the association; another epoch is another association, with another key.
+    pub epoch: PairEpoch,
+    /// What both ends and nobody else have from their control node.
+    pub pair_key: SecretKey,
+    /// The public key of the other end.
+    pub peer_key: PublicKey,
+    /// The packet legs, all of them: one that is not named is no longer granted.
+    pub legs: Vec<GrantedLeg>,
+}
+
+record!(GrantedAssociation {
+    epoch: PairEpoch,
+    pair_key: SecretKey,
+    peer_key: PublicKey,
+    legs: Vec<GrantedLeg>,
 });
 
 /// Why a grant ends.

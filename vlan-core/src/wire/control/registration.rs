@@ -1,7 +1,10 @@
 //! Registration: what a node already has when it comes.
 
+use alloc::vec::Vec;
+
 use super::fields::{Field, Reader, Writer, record};
-use crate::address::{Channel, LanId, MacAddress, NodeNumber, RviNumber, VifNumber};
+use super::leg::HeldLeg;
+use crate::address::{Channel, LanId, MacAddress, NodeNumber, PairEpoch, ProcessId, RviNumber, VifNumber};
 use crate::wire::tlv::TlvError;
 
 /// An interface that a node already has when it registers.
@@ -42,3 +45,18 @@ record!(HeldDirect {
     own_vif: VifNumber,
     peer_vif: VifNumber,
 });
+
+/// The association that carries the direct RVIs to one peer, as a node has it when it registers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldAssociation {
+    /// The node at the other end.
+    pub peer: NodeNumber,
+    /// The process at the other end.
+    pub process: ProcessId,
+    /// Which life of the association.
+    pub epoch: PairEpoch,
+    /// Its legs.
+    pub legs: Vec<HeldLeg>,
+}
+
+record!(HeldAssociation { peer: NodeNumber, process: ProcessId, epoch: PairEpoch, legs: Vec<HeldLeg> });

@@ -1,7 +1,9 @@
 //! Every control message there and back, and nothing that is not one.
 
 use super::*;
-use crate::address::Channel;
+use crate::address::{Channel, LegNumber, PairEpoch};
+use crate::key::{KEY_LEN, PublicKey, SecretKey};
+use alloc::format;
 use alloc::vec;
 
 fn examples() -> Vec<ControlMessage> {
@@ -22,7 +24,17 @@ fn examples() -> Vec<ControlMessage> {
                 own_vif: VifNumber(1),
                 peer_vif: VifNumber(1),
             }],
+            associations: vec![HeldAssociation {
+                peer: NodeNumber(2),
+                process: ProcessId(8),
+                epoch: PairEpoch(77),
+                legs: [(0, LegKind::Unix), (1, LegKind::Udp), (2, LegKind::Ether)]
+                    .map(|(leg, kind)| HeldLeg { leg: LegNumber(leg), kind })
+                    .into(),
+            }],
+            legs: offered(),
         },
+        ControlMessage::LegAddresses { legs: offered() },
         ControlMessage::Registered { epoch: 3 },
         ControlMessage::Refused { reason: "no such node".into() },
         ControlMessage::Fenced,
@@ -61,10 +73,19 @@ fn examples() -> Vec<ControlMessage> {
             own_vif: VifNumber(1),
             peer_vif: VifNumber(1),
             peer_mac: MacAddress([2; 6]),
+            association: GrantedAssociation {
+                epoch: PairEpoch(77),
+                pair_key: SecretKey::new([0x5a; KEY_LEN]),
+                peer_key: PublicKey([3; KEY_LEN]),
+                legs: offered().into_iter().map(granted).collect(),
+            },
         }),
         ControlMessage::Revoke { rvi: RviNumber(7), peer: NodeNumber(2), reason: RevokeReason::Cut },
         ControlMessage::Revoked { rvi: RviNumber(7) },
         ControlMessage::LegCut { peer: NodeNumber(2), leg: 1 },
+        fault(None, FaultDirection::Both, "off"),
+        fault(Some(LegNumber(1)), FaultDirection::In, "loss=5%,delay=2ms"),
+        fault(Some(LegNumber(0)), FaultDirection::Out, ""),
         ControlMessage::DirectIdle { rvi: RviNumber(7) },
         ControlMessage::DirectLost { peer: NodeNumber(2), process: ProcessId(8) },
         ControlMessage::Barrier {
@@ -85,6 +106,24 @@ fn examples() -> Vec<ControlMessage> {
             items: vec![ReportItem { name: "vif.1.tx.frames".into(), value: 12 }],
         },
     ]
+}
+
+fn offered() -> Vec<OfferedLeg> {
+    let udp = |text: &str| LegAddress::Udp(text.parse().unwrap());
+    [udp("192.0.2.1:7401"), udp("[fd00::1]:65535"), LegAddress::Ether(MacAddress([2; 6]))]
+        .into_iter()
+        .zip(0..)
+        .map(|(address, leg)| OfferedLeg { leg: LegNumber(leg), address })
+        .collect()
+}
+
+fn granted(offered: OfferedLeg) -> GrantedLeg {
+    let OfferedLeg { leg, address } = offered;
+    GrantedLeg { leg, address, is_trusted: leg.0 == 1, fabric_key: 0x1234 }
+}
+
+fn fault(leg: Option<LegNumber>, direction: FaultDirection, spec: &str) -> ControlMessage {
+    ControlMessage::Fault(Fault::new(leg, direction, spec).unwrap())
 }
 
 #[test]
@@ -116,4 +155,25 @@ fn every_cut_or_lengthened_control_message_is_refused() {
         assert!(ControlMessage::parse(&longer).is_err(), "{message:?}");
     }
     assert!(ControlMessage::parse(&vec![0; CONTROL_MESSAGE_LEN_MAX + 1]).is_err());
+}
+
+#[test]
+fn a_packet_leg_of_no_packet_kind_is_refused() {
+    let message = ControlMessage::LegAddresses { legs: offered() }.emit();
+    // Behind the count and the first leg's number.
+    let kind = TLV_HEADER_LEN + 3;
+    assert_eq!(message[kind], LegKind::Udp as u8);
+    for wrong in [LegKind::Unix as u8, 3, 255] {
+        let mut message = message.clone();
+        message[kind] = wrong;
+        assert_eq!(ControlMessage::parse(&message), Err(TlvError::BadField { field: "leg kind" }));
+    }
+}
+
+#[test]
+fn a_message_with_a_key_shows_it_to_nobody() {
+    for message in examples() {
+        let shown = format!("{message:?} {message:#?}");
+        assert!(!shown.contains("5a") && !shown.contains("90"), "{shown}");
+    }
 }
