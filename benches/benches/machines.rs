@@ -92,6 +92,7 @@ fn driver() -> Driver {
         own_vif: VifNumber(1),
         peer_vif: VifNumber(1),
         peer_mac: mac(2),
+        association: Default::default(),
     };
     assert_eq!(driver.handle_grant(&grant), Some(PeerSlot(0)));
     driver.handle_direct_up(NOW, PeerSlot(0), true);

@@ -4,11 +4,15 @@ use rvi::host::OwnMemory;
 use rvi::{Region, ShmConfig, ShmLeg};
 use switch_node::{Node, NodeConfig, Output};
 use switch_server::control_node::{
-    ArpMode, Command, ControlNode, ControlNodeConfig, LanConfig, MemberConfig, NodeEntry, Output as CnOutput,
-    PortSecurity,
+    ArpMode, Command, ControlNode, ControlNodeConfig, FabricEntry, LanConfig, MemberConfig, NodeEntry,
+    Output as CnOutput, PortSecurity,
 };
 use vlan_core::address::ControlNodeSerial;
-use vlan_core::{CabinetNumber, Instant, LanId, LegNumber, MacAddress, NodeNumber, ProcessId, VifNumber};
+use vlan_core::wire::control::LegKind;
+use vlan_core::{
+    CabinetNumber, Instant, LanId, LegNumber, MacAddress, NodeNumber, ProcessId, PublicKey, SecretKey,
+    VifNumber,
+};
 
 use crate::frames::{Sink, Source};
 
@@ -55,8 +59,16 @@ impl World {
             process: CONTROL,
             epoch: 1,
             seed: 7,
+            grant_key: SecretKey::default(),
+            fabrics: (1..=legs.into()).map(|key| FabricEntry { is_trusted: false, key }).collect(),
             nodes: numbers
-                .map(|n| NodeEntry { number: NodeNumber(n.into()), name: format!("node{n}") })
+                .map(|n| NodeEntry {
+                    number: NodeNumber(n.into()),
+                    name: format!("node{n}"),
+                    public_key: PublicKey([n; 32]),
+                    host: None,
+                    legs: vec![vec![LegKind::Unix]; legs.into()],
+                })
                 .to_vec(),
             lans: vec![LanConfig {
                 id: LanId(10),

@@ -10,12 +10,15 @@ use std::time::Duration;
 use rvi::{Region, SharedOctets, ShmConfig, ShmLeg};
 use switch_node::node::{self, Delivery, FrameSink, Node, NodeConfig, PeerId};
 use switch_server::control_node::{
-    self, ArpMode, ControlNode, ControlNodeConfig, LanConfig, MemberConfig, NodeEntry, PortSecurity,
+    self, ArpMode, ControlNode, ControlNodeConfig, FabricEntry, LanConfig, MemberConfig, NodeEntry,
+    PortSecurity,
 };
 use vlan_core::limits::{LAN_MTU, RECONNECT_MAX};
 use vlan_core::wire::Vnet;
+use vlan_core::wire::control::LegKind;
 use vlan_core::{
-    CabinetNumber, ControlNodeSerial, Instant, LanId, LegNumber, MacAddress, NodeNumber, ProcessId, VifNumber,
+    CabinetNumber, ControlNodeSerial, Instant, LanId, LegNumber, MacAddress, NodeNumber, ProcessId,
+    PublicKey, SecretKey, VifNumber,
 };
 
 /// The leg between a node and the control node: there is one fabric.
@@ -249,6 +252,17 @@ fn hosted(number: NodeNumber) -> HostedNode {
     HostedNode { node, process, received: Received::default() }
 }
 
+/// A node of this process, which is one host.
+fn node_entry(number: &NodeNumber) -> NodeEntry {
+    NodeEntry {
+        number: *number,
+        name: format!("node{number}"),
+        public_key: PublicKey::default(),
+        host: None,
+        legs: vec![vec![LegKind::Unix]],
+    }
+}
+
 fn configuration(numbers: &[NodeNumber], process: ProcessId) -> ControlNodeConfig {
     let member = |number: &NodeNumber| MemberConfig {
         node: *number,
@@ -264,7 +278,9 @@ fn configuration(numbers: &[NodeNumber], process: ProcessId) -> ControlNodeConfi
         process,
         epoch: 1,
         seed: 1,
-        nodes: numbers.iter().map(|n| NodeEntry { number: *n, name: format!("node{n}") }).collect(),
+        grant_key: SecretKey::default(),
+        fabrics: vec![FabricEntry { is_trusted: false, key: 1 }],
+        nodes: numbers.iter().map(node_entry).collect(),
         lans: vec![LanConfig {
             id: LanId(10),
             name: "red".into(),

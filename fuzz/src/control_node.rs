@@ -6,13 +6,16 @@
 
 use rvi::{Association, AssociationConfig, Part, Region, Scheduler, Scratch, ShmConfig, ShmLeg};
 use switch_server::control_node::{
-    ArpMode, Command, ControlNode, ControlNodeConfig, LanConfig, MemberConfig, NodeEntry, PortSecurity,
+    ArpMode, Command, ControlNode, ControlNodeConfig, FabricEntry, LanConfig, MemberConfig, NodeEntry, PortSecurity,
 };
-use vlan_core::wire::control::{Grant, HeldDirect, InterfaceAddress, ReportItem, TLV_VERSION};
+use vlan_core::wire::control::{
+    Fault, FaultDirection, Grant, HeldAssociation, HeldDirect, HeldLeg, InterfaceAddress, LegAddress, LegKind,
+    OfferedLeg, ReportItem, TLV_VERSION,
+};
 use vlan_core::wire::{ControlMessage, FrameHeader, FrameKind, Vnet};
 use vlan_core::{
-    CabinetNumber, Channel, ControlNodeSerial, Instant, LanId, LegNumber, MacAddress, NodeNumber, ProcessId,
-    RviNumber, VifNumber,
+    CabinetNumber, Channel, ControlNodeSerial, Instant, LanId, LegNumber, MacAddress, NodeNumber, PairEpoch,
+    ProcessId, PublicKey, RviNumber, SecretKey, VifNumber,
 };
 
 use crate::script::{Script, mac};
@@ -87,13 +90,22 @@ fn config(port_security: PortSecurity) -> ControlNodeConfig {
         port_security,
         members,
     };
-    let entry = |number: u8| NodeEntry { number: NodeNumber(number.into()), name: "node".into() };
+    // All on one host but node 3; on the second fabric shared memory comes after packets.
+    let entry = |number: u8| NodeEntry {
+        number: NodeNumber(number.into()),
+        name: "node".into(),
+        public_key: PublicKey([number; 32]),
+        host: (number == 3).then(|| "other".into()),
+        legs: vec![vec![LegKind::Unix, LegKind::Udp], vec![LegKind::Udp, LegKind::Ether, LegKind::Unix]],
+    };
     ControlNodeConfig {
         serial: ControlNodeSerial(1),
         cabinet: CabinetNumber(1),
         process: ProcessId(0xc0),
         epoch: 1,
         seed: 9,
+        grant_key: SecretKey::new([7; 32]),
+        fabrics: [5, 6].map(|key| FabricEntry { is_trusted: key == 6, key }).to_vec(),
         nodes: (1..=NODES).map(entry).collect(),
         lans: vec![
             lan(RED, (1..=3).map(|node| member(node, 1)).collect()),
@@ -114,7 +126,13 @@ fn is_member(node: NodeNumber, lan: LanId) -> bool {
 impl Player {
     fn new(number: NodeNumber) -> Self {
         let mut player =
-            Self { number, process: ProcessId(0), association: association(), session: (1, None), bseq: 0 };
+            Self {
+                number,
+                process: ProcessId(0),
+                association: control_association(),
+                session: (1, None),
+                bseq: 0,
+            };
         player.restart(u64::from(number.0));
         player
     }
@@ -122,7 +140,7 @@ impl Player {
     /// Another process takes the node's place.
     fn restart(&mut self, process: u64) {
         self.process = ProcessId(process);
-        self.association = association();
+        self.association = control_association();
         self.session = (1, None);
         self.bseq = 0;
     }
@@ -137,7 +155,7 @@ impl Player {
     }
 }
 
-fn association() -> Association {
+fn control_association() -> Association {
     let config =
         AssociationConfig { scheduler: Scheduler::Failover, seed: 4, ..AssociationConfig::default() };
     let mut association = Association::new(&config);
@@ -253,9 +271,13 @@ impl Run {
     fn command(&mut self, script: &mut Script<'_>) -> Option<()> {
         let (a, b) = (NodeNumber(script.below(5)?.into()), NodeNumber(script.below(5)?.into()));
         let leg = script.flag()?.then_some(LegNumber(0));
-        let command = match script.below(3)? {
+        let command = match script.below(4)? {
             0 => Command::Cut { a, b, leg },
             1 => Command::Heal { a, b, leg },
+            3 => {
+                let fault = Fault::new(leg, FaultDirection::In, "loss=5%").expect("a short text");
+                Command::Fault { node: (b.0 != 0).then_some(a), fault }
+            }
             _ => Command::RequestReports { id: 1 },
         };
         self.control_node.handle_command(self.now, command);
@@ -278,6 +300,8 @@ impl Run {
             process: who.process,
             interfaces: Vec::new(),
             direct: Vec::new(),
+            associations: Vec::new(),
+            legs: vec![offered(who.number.0 as u8, 0)],
         };
         who.control(self.now, &register);
         who.association.publish();
@@ -434,8 +458,18 @@ impl Run {
 
 fn check_control(node: NodeNumber, message: &ControlMessage) {
     match message {
-        ControlMessage::Grant(Grant { lan, peer, .. }) => {
+        ControlMessage::Grant(Grant { lan, peer, association, .. }) => {
             assert!(is_member(node, *lan) && is_member(*peer, *lan) && node != *peer, "{message:?}");
+            assert_ne!(association.epoch, PairEpoch(0), "{message:?}");
+            assert_eq!(association.peer_key, PublicKey([peer.0 as u8; 32]), "{message:?}");
+            for leg in &association.legs {
+                // The address that the peer itself said, of a kind that both list there.
+                let is_trusted = leg.leg == LegNumber(1);
+                assert_eq!((leg.is_trusted, leg.fabric_key), (is_trusted, 5 + u16::from(is_trusted)));
+                assert!(leg.address.is_usable(), "{message:?}");
+                let LegAddress::Udp(address) = leg.address else { continue };
+                assert_eq!(address.port(), 7000 + peer.0, "{message:?}");
+            }
         }
         ControlMessage::Member(notice) => {
             assert!(is_member(node, notice.lan) && is_member(notice.node, notice.lan), "{message:?}");
@@ -446,13 +480,42 @@ fn check_control(node: NodeNumber, message: &ControlMessage) {
     }
 }
 
+/// An address of a packet leg of `node`, good or bad.
+fn offered(node: u8, choice: u8) -> OfferedLeg {
+    let udp = |ip: [u8; 4]| LegAddress::Udp((std::net::Ipv4Addr::from(ip), 7000 + u16::from(node)).into());
+    let address = match choice / 4 {
+        0 => udp([192, 0, 2, node]),
+        1 => udp([192, 0, 2, node + 100]),
+        2 => udp([224, 0, 0, 1]),
+        3 => LegAddress::Udp((std::net::Ipv4Addr::LOCALHOST, 0).into()),
+        4 => LegAddress::Ether(mac(node)),
+        _ => LegAddress::Ether(MacAddress::BROADCAST),
+    };
+    OfferedLeg { leg: LegNumber(choice % 4), address }
+}
+
+fn legs(script: &mut Script<'_>, node: NodeNumber) -> Option<Vec<OfferedLeg>> {
+    let count = script.below(4)?;
+    (0..count).map(|_| Some(offered(node.0 as u8, script.below(24)?))).collect()
+}
+
+/// What a node says that it holds of its association with `peer`.
+fn association(script: &mut Script<'_>, peer: NodeNumber) -> Option<HeldAssociation> {
+    const KINDS: [LegKind; 3] = [LegKind::Unix, LegKind::Udp, LegKind::Ether];
+    let legs = script.below(3)?;
+    let leg = |leg| Some(HeldLeg { leg: LegNumber(leg), kind: KINDS[usize::from(script.below(3)?)] });
+    let legs = (0..legs).map(leg).collect::<Option<Vec<_>>>()?;
+    let process = ProcessId(u64::from(peer.0) + u64::from(script.below(2)?));
+    Some(HeldAssociation { peer, process, epoch: PairEpoch(script.below(3)?.into()), legs })
+}
+
 /// A control message that only a node sends, with fields of the script's choice.
 fn control_message(script: &mut Script<'_>, node: NodeNumber) -> Option<ControlMessage> {
     let vif = VifNumber(script.below(4)?.into());
     let rvi = RviNumber(script.below(8)?.into());
     let peer = NodeNumber(script.below(5)?.into());
     let address = std::net::Ipv4Addr::new(10, 1, 0, script.octet()?).into();
-    Some(match script.below(9)? {
+    Some(match script.below(11)? {
         0 => ControlMessage::Heartbeat { number: 1 },
         1 | 2 => ControlMessage::Bind { vif, address: InterfaceAddress { address, prefix: 24 } },
         3 => ControlMessage::Unbind { vif, address },
@@ -464,6 +527,8 @@ fn control_message(script: &mut Script<'_>, node: NodeNumber) -> Option<ControlM
             last: script.flag()?,
             items: vec![ReportItem { name: "x".into(), value: 1 }; 40],
         },
+        8 => ControlMessage::LegAddresses { legs: legs(script, node)? },
+        9 => ControlMessage::Fault(Fault::new(None, FaultDirection::Out, "off")?),
         _ => {
             let held = HeldDirect {
                 rvi,
@@ -479,6 +544,8 @@ fn control_message(script: &mut Script<'_>, node: NodeNumber) -> Option<ControlM
                 process: ProcessId(script.octet()?.into()),
                 interfaces: Vec::new(),
                 direct: vec![held; usize::from(script.below(3)?)],
+                associations: vec![association(script, peer)?; usize::from(script.below(3)?)],
+                legs: legs(script, node)?,
             }
         }
     })

@@ -348,6 +348,7 @@ fn grant(script: &mut Script<'_>) -> Option<Grant> {
         own_vif: OWN_VIF,
         peer_vif: vif(script)?,
         peer_mac: mac(script.below(8)?),
+        association: Default::default(),
     })
 }
 

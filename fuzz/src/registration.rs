@@ -2,15 +2,20 @@
 //! no texts, counts that promise more than the message holds.
 
 use vlan_core::wire::ControlMessage;
-use vlan_core::wire::control::{HeldDirect, HeldInterface, ReportItem, TLV_VERSION};
+use vlan_core::wire::control::{
+    HeldAssociation, HeldDirect, HeldInterface, HeldLeg, LegAddress, LegKind, OfferedLeg, ReportItem, TLV_VERSION,
+};
 use vlan_core::wire::tlv::{TLV_HEADER_LEN, TlvHeader};
-use vlan_core::{Channel, LanId, MacAddress, NodeNumber, ProcessId, RviNumber, VifNumber};
+use vlan_core::{
+    Channel, LanId, LegNumber, MacAddress, NodeNumber, PairEpoch, ProcessId, RviNumber, VifNumber,
+};
 
 use crate::script::Script;
 use crate::tlv;
 
 /// Types of the messages that a node sends.
-const KINDS: [u16; 9] = [0x0020, 0x0021, 0xc030, 0xc032, 0xc033, 0xc066, 0xc068, 0xc069, 0x006f];
+const KINDS: [u16; 10] =
+    [0x0020, 0x0021, 0xc030, 0xc032, 0xc033, 0xc066, 0xc068, 0xc069, 0x006f, 0xc03c];
 
 /// Reads the input as messages: a type, a length and a value each, with a right base header.
 pub fn run(data: &[u8]) {
@@ -32,6 +37,10 @@ fn message(script: &mut Script<'_>) -> Option<()> {
 /// A registration with interfaces and direct RVIs, and a report.
 #[must_use]
 pub fn seeds() -> Vec<Vec<u8>> {
+    let udp = |text: &str| LegAddress::Udp(text.parse().expect("an address and a port"));
+    let offered: Vec<_> = [udp("192.0.2.1:7401"), udp("[fd00::1]:1"), LegAddress::Ether(MacAddress([2; 6]))]
+        .map(|address| OfferedLeg { leg: LegNumber(1), address })
+        .into();
     let register = ControlMessage::Register {
         version: TLV_VERSION,
         node: NodeNumber(1),
@@ -45,10 +54,18 @@ pub fn seeds() -> Vec<Vec<u8>> {
             own_vif: VifNumber(1),
             peer_vif: VifNumber(1),
         }],
+        associations: vec![HeldAssociation {
+            peer: NodeNumber(2),
+            process: ProcessId(9),
+            epoch: PairEpoch(77),
+            legs: vec![HeldLeg { leg: LegNumber(1), kind: LegKind::Udp }],
+        }],
+        legs: offered.clone(),
     };
+    let addresses = ControlMessage::LegAddresses { legs: offered };
     let items = vec![ReportItem { name: "vif.1.tx.frames".into(), value: 12 }];
     let report = ControlMessage::Report { id: 1, last: true, items };
-    [(2_u8, register), (8, report)]
+    [(2_u8, register), (8, report), (9, addresses)]
         .map(|(kind, message)| {
             let value = &message.emit()[TLV_HEADER_LEN..];
             [&[kind][..], &(value.len() as u16).to_le_bytes(), value].concat()

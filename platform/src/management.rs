@@ -151,6 +151,12 @@ pub struct RviLeg {
     pub fabric: String,
     /// `up`, `down` or `cut`.
     pub state: String,
+    /// `unix`, `udp` or `ether`; empty where the pair was given no leg.
+    pub kind: String,
+    /// Where the leg ends at the node `a`; empty but for packet legs.
+    pub a_address: String,
+    /// Where it ends at the node `b`.
+    pub b_address: String,
 }
 
 /// One IP address and where it is: `GET /v1/bindings`.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use vlan_core::server::PortSecurity;
-use vlan_core::wire::control::InterfaceAddress;
+use vlan_core::wire::control::{InterfaceAddress, LegKind};
 use vlan_core::{CabinetNumber, ControlNodeSerial, FabricIndex, LanId, MacAddress, NodeNumber, VifNumber};
 
 use crate::error::{NotBuilt, PlatformError};
@@ -93,6 +93,28 @@ impl Platform {
         self.fabrics.iter().find(|f| f.name == name)
     }
 
+    /// The key of a fabric: what packets on it carry, so that a packet that came by another is noticed. It keeps
+    /// cables apart, not enemies.
+    ///
+    /// FNV-1a over the platform's name, a zero octet and the fabric's name, folded to 16 bits; one up while it is 0
+    /// or that of a fabric before it in the file.
+    //= spec/server.md#fabric-keys
+    //# The fabrics of a platform MUST have different keys, none of them 0, which follow from the names of the platform and
+    //# its fabrics alone.
+    #[must_use]
+    pub fn fabric_key(&self, fabric: FabricIndex) -> u16 {
+        let mut keys: Vec<u16> = Vec::new();
+        for entry in self.fabrics.iter().take(usize::from(fabric.0) + 1) {
+            let octets = self.name.bytes().chain([0]).chain(entry.name.bytes());
+            let mut key = fold(fnv_1a(octets));
+            while key == 0 || keys.contains(&key) {
+                key = key.wrapping_add(1);
+            }
+            keys.push(key);
+        }
+        keys.last().copied().unwrap_or(0)
+    }
+
     /// The control node of that name.
     #[must_use]
     pub fn control_node(&self, name: &str) -> Option<&ControlNode> {
@@ -124,6 +146,19 @@ impl Platform {
             .flat_map(|lan| lan.members.iter().map(move |member| (lan, member)))
             .filter(move |(_, member)| member.node == node)
     }
+}
+
+/// Fowler, Noll and Vo's hash in its 64-bit variant 1a (RFC 9923).
+fn fnv_1a(octets: impl Iterator<Item = u8>) -> u64 {
+    octets.fold(0xcbf2_9ce4_8422_2325, |hash, octet| {
+        (hash ^ u64::from(octet)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+/// All of a hash in 16 bits.
+fn fold(hash: u64) -> u16 {
+    let half = hash ^ (hash >> 32);
+    (half ^ (half >> 16)) as u16
 }
 
 pub(crate) fn folder_of(path: &Path) -> &Path {
@@ -175,6 +210,18 @@ pub enum Leg {
         /// The device's name.
         device: String,
     },
+}
+
+impl Leg {
+    /// How it is carried.
+    #[must_use]
+    pub const fn kind(&self) -> LegKind {
+        match self {
+            Self::Unix { .. } => LegKind::Unix,
+            Self::Udp { .. } => LegKind::Udp,
+            Self::Ether { .. } => LegKind::Ether,
+        }
+    }
 }
 
 /// Where a control node serves its management interface.
@@ -246,6 +293,12 @@ impl Node {
     #[must_use]
     pub fn public_key_file(&self) -> PathBuf {
         public_half(&self.key_file)
+    }
+
+    /// The kinds of leg that it offers, by fabric index, in the order of the file.
+    #[must_use]
+    pub fn leg_kinds(&self) -> Vec<Vec<LegKind>> {
+        self.legs.iter().map(|legs| legs.iter().map(Leg::kind).collect()).collect()
     }
 
     /// True when it offers a shared-memory leg on this fabric.
@@ -504,4 +557,46 @@ pub struct OutsideHost {
     pub lan: LanId,
     /// Its addresses.
     pub addresses: Vec<InterfaceAddress>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(platform: &str, fabrics: &[&str]) -> Vec<u16> {
+        let fabrics = fabrics.iter().map(|name| format!("[[fabric]]\nname = \"{name}\"\n"));
+        let text = format!(
+            "[platform]\nname = \"{platform}\"\ncabinet = 1\n{}\
+             [[control-node]]\nname = \"cn\"\nserial = 1\nlegs = {{ a = \"unix:run/cn.sock\" }}\n\
+             [[node]]\nname = \"n\"\nnumber = 1\nlegs = {{ a = \"unix\" }}\n\
+             [[lan]]\nname = \"l\"\nid = 1\n[[lan.member]]\nnode = \"n\"\naddress = \"10.0.0.1/24\"\n",
+            fabrics.collect::<String>()
+        );
+        let platform = Platform::parse(&text, Path::new("/p.toml")).unwrap_or_else(|e| panic!("{e}\n{text}"));
+        platform.fabrics.iter().map(|fabric| platform.fabric_key(fabric.index)).collect()
+    }
+
+    #[test]
+    fn fabrics_have_keys_of_their_own_that_follow_from_the_names() {
+        //= spec/server.md#fabric-keys
+        //= type=test
+        //# The fabrics of a platform MUST have different keys, none of them 0, which follow from the names of the platform
+        //# and its fabrics alone.
+        let four = keys("lab", &["a", "b", "c", "d"]);
+        assert_eq!(four, keys("lab", &["a", "b", "c", "d"]));
+        assert_eq!(four[..2], keys("lab", &["a", "b"]));
+        let different: std::collections::BTreeSet<_> = four.iter().collect();
+        assert_eq!(different.len(), 4);
+        assert!(!four.contains(&0));
+        assert_ne!(four[0], keys("other", &["a"])[0]);
+        // FNV-1a of "lab", 0, "a" by hand.
+        assert_eq!(four[0], 0xb229);
+    }
+
+    #[test]
+    fn a_fabric_whose_hash_is_taken_has_the_next_key() {
+        // Names whose hashes fold to the same 16 bits.
+        let keys = keys("lab", &["a", "f106922"]);
+        assert_eq!(keys[1], keys[0].wrapping_add(1));
+    }
 }

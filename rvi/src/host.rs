@@ -31,7 +31,7 @@ mod wire;
 pub use crate::keys::{KEY_LEN, PrivateKey, PublicKey};
 pub use established::{DOORBELLS_PER_CALL, Datagram, EstablishedLeg};
 pub use handshake::{HandshakeError, Initiator, Responder, Seal};
-pub use keys::{KeyError, random_u64};
+pub use keys::{KeyError, load_public, load_secret, random_octets, random_u64};
 pub use leg_socket::{LegSocket, LegViolation, ReceiveError, Received, Room, SendError};
 pub use memfd::{AcceptError, CreateError, OwnMemory, accept_peer_memory};
 pub use setup::{ControlNodeLeg, NodeControlLeg, PairLeg, SETUP_TIME_MAX, SetupError, SetupProgress};

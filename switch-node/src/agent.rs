@@ -28,7 +28,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
-use rvi::host::{PrivateKey, random_u64};
+use rvi::host::{PrivateKey, random_octets, random_u64};
 use vlan_core::{CabinetNumber, LegNumber, NodeNumber, ProcessId};
 
 use crate::node::{Node, NodeConfig};

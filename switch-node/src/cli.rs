@@ -183,7 +183,7 @@ impl Run {
         })?;
         let key = PrivateKey::load(&node.key_file).map_err(|error| self.key_failure(&error))?;
         let control_nodes = platform.control_nodes.iter().map(|control_node| {
-            let public_key = PublicKey::load(&control_node.public_key_file());
+            let public_key = rvi::host::load_public(&control_node.public_key_file());
             let public_key = public_key.map_err(|error| self.key_failure(&error))?;
             let legs = legs_between(platform, control_node, node);
             Ok(ControlNodeTarget { name: control_node.name.clone(), public_key, legs })

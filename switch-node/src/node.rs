@@ -12,6 +12,8 @@ mod held;
 mod ingress;
 mod interface;
 mod leaving;
+mod packets;
+mod registration;
 mod report;
 
 use alloc::boxed::Box;
@@ -24,7 +26,7 @@ use vlan_core::counters::DropCounters;
 use vlan_core::driver::PeerSlot;
 use vlan_core::limits::RECONNECT_MIN;
 use vlan_core::random::Random;
-use vlan_core::wire::control::{InterfaceAddress, InterfaceConfig};
+use vlan_core::wire::control::{Fault, InterfaceAddress, InterfaceConfig, OfferedLeg};
 use vlan_core::wire::frame::Vnet;
 use vlan_core::{CabinetNumber, Channel, DropReason, Instant, LegNumber, NodeNumber, ProcessId, VifNumber};
 
@@ -35,6 +37,9 @@ use leaving::Leaving;
 
 pub use event::NodeEvent;
 pub use interface::InterfaceState;
+pub use packets::PacketBatch;
+
+use packets::Packets;
 
 /// The other end of a leg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -114,6 +119,8 @@ pub enum Output {
         /// The interface.
         vif: VifNumber,
     },
+    /// Put this fault on packet legs, or take it off (a drill).
+    Fault(Fault),
     /// A newer process serves this node: stop, and do not start again.
     Fenced,
     /// This node has left all its legs, after [`Node::leave`]: the process may end.
@@ -146,6 +153,10 @@ pub struct Node {
     direct_places: Vec<u16>,
     /// Peers that have drained a lost control node which this node has not missed yet.
     drained_early: Vec<(VifNumber, PeerSlot)>,
+    /// The packet legs that this node is ready for.
+    offered: Vec<OfferedLeg>,
+    /// What packet legs need; none where there are none.
+    packets: Option<Packets>,
     /// By vif number.
     interfaces: Vec<Option<Interface>>,
     gone: Vec<GoneLeg>,
@@ -180,6 +191,8 @@ impl Node {
             direct: Vec::new(),
             direct_places: Vec::new(),
             drained_early: Vec::new(),
+            offered: Vec::new(),
+            packets: None,
             interfaces: Vec::new(),
             gone: Vec::new(),
             next_link: 0,
@@ -397,11 +410,15 @@ impl Node {
             }
         }
         for index in 0..self.direct.len() {
-            while let Some(link) = &mut self.direct[index] {
-                let (node, process) = (link.node, link.process);
-                let Some(event) = link.association.poll_event() else { break };
-                self.association_event(now, PeerId::Node(node), process, event);
-            }
+            self.drain_direct_events(now, index);
+        }
+    }
+
+    fn drain_direct_events(&mut self, now: Instant, place: usize) {
+        while let Some(link) = &mut self.direct[place] {
+            let (node, process) = (link.node, link.process);
+            let Some(event) = link.association.poll_event() else { break };
+            self.association_event(now, PeerId::Node(node), process, event);
         }
     }
 
@@ -431,7 +448,11 @@ impl Node {
                     interface.driver.count_drop(DropReason::Expired, 1);
                 }
             }
-            _ => {}
+            event => {
+                if let PeerId::Node(node) = peer {
+                    self.packet_event(now, node, event);
+                }
+            }
         }
     }
 }

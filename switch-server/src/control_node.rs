@@ -6,6 +6,8 @@
 //! of nodes have a direct RVI.
 
 mod event;
+mod leg_addresses;
+mod pair_key;
 mod pairs;
 mod registration;
 mod relay;
@@ -25,13 +27,16 @@ use vlan_core::counters::DropCounters;
 use vlan_core::limits::ADDRESSES_PER_VIF_MAX;
 use vlan_core::random::Random;
 use vlan_core::server::{LanServer, LanServerConfig, MemberSlot};
-use vlan_core::wire::control::{ControlMessage, InterfaceAddress, ReportItem};
+use vlan_core::wire::control::{ControlMessage, Fault, InterfaceAddress, LegKind, ReportItem};
 use vlan_core::{
-    CabinetNumber, Channel, Instant, LanId, LegNumber, MacAddress, NodeNumber, ProcessId, VifNumber,
+    CabinetNumber, Channel, Instant, LanId, LegNumber, MacAddress, NodeNumber, ProcessId, PublicKey,
+    SecretKey, VifNumber,
 };
 
 pub use event::ControlNodeEvent;
-pub use status::{BindingStatus, LanStatus, MemberStatus, NodeStatus, RviState, RviStatus, Status};
+pub use status::{
+    BindingStatus, LanStatus, MemberStatus, NodeStatus, RviLegStatus, RviState, RviStatus, Status,
+};
 pub use vlan_core::server::PortSecurity;
 
 use pairs::Pairs;
@@ -53,6 +58,21 @@ pub struct NodeEntry {
     pub number: NodeNumber,
     /// Its name, for messages.
     pub name: String,
+    /// Its public key, which its peers are told.
+    pub public_key: PublicKey,
+    /// The machine it runs on; none is the one on which all of the platform without a host runs.
+    pub host: Option<String>,
+    /// The kinds of leg that it has on each fabric, the preferred one first.
+    pub legs: Vec<Vec<LegKind>>,
+}
+
+/// A switch fabric, as far as legs need it. Its place is the number of its legs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FabricEntry {
+    /// Its packet legs are authenticated and not encrypted.
+    pub is_trusted: bool,
+    /// What packets on it carry, so that a swapped cable is noticed.
+    pub key: u16,
 }
 
 /// A member of a LAN.
@@ -102,6 +122,10 @@ pub struct ControlNodeConfig {
     pub epoch: u64,
     /// Seed of tables.
     pub seed: u64,
+    /// The platform's secret, from which the keys of pairs are derived.
+    pub grant_key: SecretKey,
+    /// The fabrics of the platform.
+    pub fabrics: Vec<FabricEntry>,
     /// The nodes of the platform.
     pub nodes: Vec<NodeEntry>,
     /// The virtual LANs.
@@ -109,7 +133,7 @@ pub struct ControlNodeConfig {
 }
 
 /// What an administrator may ask for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Cut the direct RVIs of two nodes, or one leg of their association, until healed (a drill).
     Cut {
@@ -128,6 +152,13 @@ pub enum Command {
         b: NodeNumber,
         /// The leg; everything when none.
         leg: Option<LegNumber>,
+    },
+    /// Pass a fault on to the packet legs of a node (a drill); one that is not attached does not hear of it.
+    Fault {
+        /// The node; all when none.
+        node: Option<NodeNumber>,
+        /// The fault, or its end.
+        fault: Fault,
     },
     /// Ask every attached node for its counters; each answers with [`Output::Report`].
     RequestReports {
@@ -217,12 +248,13 @@ impl ControlNode {
     pub fn new(config: ControlNodeConfig) -> Self {
         let mut random = Random::new(config.seed);
         let lans = config.lans.iter().map(|lan| Lan::new(lan, random.next_u64())).collect();
+        let first_epoch = Random::new(!config.seed).next_u64() as u32;
         Self {
             config,
             random,
             lans,
             sessions: Vec::new(),
-            pairs: Pairs::default(),
+            pairs: Pairs::new(first_epoch),
             next_session: 0,
             next_number: 1,
             outputs: VecDeque::new(),
@@ -279,7 +311,8 @@ impl ControlNode {
         if let Some(session) = &mut self.sessions[place] {
             session.handle_leg_up(now, leg, shm);
         }
-        self.introduce_late(node, leg);
+        self.legs_changed(node);
+        self.settle_pairs(now);
         true
     }
 
@@ -321,6 +354,7 @@ impl ControlNode {
     //= spec/server.md#settling
     //# A control node MUST publish what it sent for a batch of frames before it settles them with their senders.
     fn publish(&mut self, now: Instant) {
+        self.settle_pairs(now);
         for session in self.sessions.iter_mut().flatten() {
             session.association.publish();
         }
@@ -385,7 +419,8 @@ impl ControlNode {
     pub fn handle_command(&mut self, now: Instant, command: Command) {
         match command {
             Command::Cut { a, b, leg } => self.cut(now, a, b, leg),
-            Command::Heal { a, b, leg } => self.heal(now, a, b, leg),
+            Command::Heal { a, b, leg } => self.heal(a, b, leg),
+            Command::Fault { node, fault } => self.fault(now, node, fault),
             Command::RequestReports { id } => {
                 for session in self.sessions.iter_mut().flatten().filter(|s| s.is_registered()) {
                     session.report.clear();

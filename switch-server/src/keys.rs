@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use platform::Platform;
-use rvi::host::{KeyError, PrivateKey, PublicKey};
+use rvi::host::{KeyError, PrivateKey, PublicKey, load_secret};
+use vlan_core::SecretKey;
 
 use crate::failure::{Doing, Failure};
 
@@ -54,13 +55,22 @@ pub fn private(path: &Path) -> Result<PrivateKey, Failure> {
     PrivateKey::load(path).map_err(refuse_key)
 }
 
+/// Reads a secret that is no private key: the grant key.
+///
+/// # Errors
+///
+/// When it is missing, open to others, or no key.
+pub fn secret(path: &Path) -> Result<SecretKey, Failure> {
+    load_secret(path).map_err(refuse_key)
+}
+
 /// Reads a public key.
 ///
 /// # Errors
 ///
 /// When it is missing or no key.
 pub fn public(path: &Path) -> Result<PublicKey, Failure> {
-    PublicKey::load(path).map_err(refuse_key)
+    rvi::host::load_public(path).map_err(refuse_key)
 }
 
 /// The private key of each control node and node; its public half stands beside it.
@@ -115,7 +125,9 @@ mod tests {
         assert_eq!(made.len(), 1 + 2 * (platform.nodes.len() + platform.control_nodes.len()));
         check_present(&platform).unwrap();
         let key = private(&platform.nodes[0].key_file).unwrap();
+        let grant_key = secret(&platform.grant_key_file).unwrap();
         assert!(make_missing(&platform).unwrap().is_empty());
+        assert_eq!(secret(&platform.grant_key_file).unwrap(), grant_key);
         assert_eq!(private(&platform.nodes[0].key_file).unwrap().public(), key.public());
         let public_file = platform.nodes[0].public_key_file();
         fs::remove_file(&public_file).unwrap();

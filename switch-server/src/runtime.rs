@@ -27,7 +27,6 @@ pub use self::pump::WaitPolicy;
 use self::pump::{Pump, PumpParts};
 use self::readiness::Readiness;
 use crate::failure::{Doing, Failure};
-use crate::keys;
 use crate::management;
 use crate::signals::Signals;
 use crate::socket_path::{bind_stream, remove_socket};
@@ -54,13 +53,14 @@ pub fn run(platform: &Platform, name: &str, options: &RunOptions) -> Result<(), 
     raise_descriptor_limit();
     let store = Store::open(&entry.state_dir).map_err(refuse_store)?;
     let process = ProcessId(random_u64());
-    let config = config::control_node_config(platform, entry, &store, process)?;
+    let keys = config::PlatformKeys::load(platform)?;
+    let config = config::control_node_config(platform, entry, &store, process, &keys)?;
     let epoch = config.epoch;
     let (link, pump_end) = link::pump_link().doing("cannot make an eventfd")?;
     let pump = Pump::new(PumpParts {
         config,
-        key: keys::private(&entry.key_file)?,
-        node_keys: config::node_keys(platform)?,
+        key: crate::keys::private(&entry.key_file)?,
+        node_keys: keys.nodes,
         listeners: listen(platform, entry)?,
         link: pump_end,
         wait: options.wait,

@@ -43,6 +43,10 @@ number! {
     RviNumber(u32)
 }
 number! {
+    /// One life of the association of two nodes, as its control node counts them; 0 stands for none yet.
+    PairEpoch(u32)
+}
+number! {
     /// One path of an association; below 14 the number of the fabric it crosses (`spec/rvi.md`, Legs).
     LegNumber(u8)
 }

@@ -14,6 +14,7 @@ pub mod counters;
 pub mod driver;
 pub mod drop_reason;
 pub mod ethernet;
+pub mod key;
 pub mod limits;
 pub mod location;
 pub mod mac_table;
@@ -25,8 +26,9 @@ pub mod wire;
 
 pub use address::{
     BootTag, CabinetNumber, Channel, ControlNodeSerial, FabricIndex, LanId, LegNumber, MacAddress,
-    NodeNumber, ProcessId, RviNumber, VifNumber,
+    NodeNumber, PairEpoch, ProcessId, RviNumber, VifNumber,
 };
 pub use drop_reason::DropReason;
+pub use key::{PublicKey, SecretKey};
 pub use location::Location;
 pub use time::Instant;

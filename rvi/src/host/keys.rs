@@ -9,6 +9,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use snow::resolvers::{CryptoResolver, DefaultResolver};
+use vlan_core::SecretKey;
 
 use crate::keys::{KEY_DIGITS, KEY_LEN, PrivateKey, PublicKey, parse_digits};
 
@@ -65,16 +66,14 @@ impl core::error::Error for KeyError {
     }
 }
 
-impl PublicKey {
-    /// Reads a file that [`PrivateKey::create`] wrote beside the private key.
-    ///
-    /// # Errors
-    ///
-    /// The file cannot be read or holds something else.
-    pub fn load(path: &Path) -> Result<Self, KeyError> {
-        let mut file = File::open(path).map_err(|error| io_error(path, error))?;
-        read_key(path, &mut file).map(Self)
-    }
+/// Reads a public key: a file that [`PrivateKey::create`] wrote beside the private one.
+///
+/// # Errors
+///
+/// The file cannot be read or holds something else.
+pub fn load_public(path: &Path) -> Result<PublicKey, KeyError> {
+    let mut file = File::open(path).map_err(|error| io_error(path, error))?;
+    read_key(path, &mut file).map(PublicKey)
 }
 
 impl PrivateKey {
@@ -95,16 +94,8 @@ impl PrivateKey {
     /// # Errors
     ///
     /// The file cannot be read, others may read it too, or it holds something else.
-    //= spec/leg-setup.md#keys
-    //# A private key MUST NOT be used when others than its owner may read or write its file.
     pub fn load(path: &Path) -> Result<Self, KeyError> {
-        let mut file = File::open(path).map_err(|error| io_error(path, error))?;
-        let metadata = file.metadata().map_err(|error| io_error(path, error))?;
-        let mode = metadata.permissions().mode() & 0o7777;
-        if mode & 0o077 != 0 {
-            return Err(KeyError::Exposed { path: path.to_path_buf(), mode });
-        }
-        read_key(path, &mut file).map(Self::from_octets)
+        read_secret(path).map(Self::from_octets)
     }
 
     /// Makes a key and writes it to `path`, with the public half in `path` + `.pub`. Either file appears whole
@@ -151,6 +142,31 @@ impl PrivateKey {
         let temporary = write_temporary(&public, 0o644, &hexadecimal(&self.public().0))?;
         std::fs::rename(&temporary, &public).map_err(|error| io_error(&public, error))
     }
+}
+
+/// Reads a secret that is no private key: a file of the same form, under the same rules.
+///
+/// # Errors
+///
+/// The file cannot be read, others may read it too, or it holds something else.
+pub fn load_secret(path: &Path) -> Result<SecretKey, KeyError> {
+    let mut octets = read_secret(path)?;
+    let secret = SecretKey::filled(|key| key.copy_from_slice(&octets));
+    octets.fill(0);
+    core::hint::black_box(&octets);
+    Ok(secret)
+}
+
+//= spec/leg-setup.md#keys
+//# A private key MUST NOT be used when others than its owner may read or write its file.
+fn read_secret(path: &Path) -> Result<[u8; KEY_LEN], KeyError> {
+    let mut file = File::open(path).map_err(|error| io_error(path, error))?;
+    let metadata = file.metadata().map_err(|error| io_error(path, error))?;
+    let mode = metadata.permissions().mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(KeyError::Exposed { path: path.to_path_buf(), mode });
+    }
+    read_key(path, &mut file)
 }
 
 fn io_error(path: &Path, error: io::Error) -> KeyError {
@@ -212,6 +228,18 @@ fn fill_random(octets: &mut [u8]) {
     source.try_fill_bytes(octets).expect("the kernel has random numbers");
 }
 
+/// 32 octets from the kernel's random numbers.
+///
+/// # Panics
+///
+/// When the kernel has no random numbers.
+#[must_use]
+pub fn random_octets() -> [u8; KEY_LEN] {
+    let mut octets = [0; KEY_LEN];
+    fill_random(&mut octets);
+    octets
+}
+
 /// Draws a number from the kernel's random numbers: for process ids and seeds.
 ///
 /// # Panics
@@ -249,7 +277,8 @@ mod tests {
         assert_eq!(mode & 0o7777, 0o600);
         let loaded = PrivateKey::load(&path).unwrap();
         assert_eq!(loaded.octets(), key.octets());
-        assert_eq!(PublicKey::load(&PrivateKey::public_path(&path)).unwrap(), key.public());
+        assert_eq!(load_secret(&path).unwrap().octets(), key.octets());
+        assert_eq!(load_public(&PrivateKey::public_path(&path)).unwrap(), key.public());
         assert!(matches!(PrivateKey::create(&path), Err(KeyError::Exists(_))));
         assert_eq!(PrivateKey::load(&path).unwrap().octets(), key.octets());
         let name = path.file_name().unwrap().to_str().unwrap();
@@ -270,6 +299,7 @@ mod tests {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
             let error = PrivateKey::load(&path).unwrap_err();
             assert!(matches!(error, KeyError::Exposed { mode: seen, .. } if seen == mode));
+            assert!(matches!(load_secret(&path), Err(KeyError::Exposed { mode: seen, .. }) if seen == mode));
             assert!(error.to_string().contains("0600"), "{error}");
         }
         remove(&path);
@@ -284,13 +314,13 @@ mod tests {
         let wrong = format!("{}g", &digits[1..]);
         for text in ["", "\n", &digits[2..], &longer, &two_lines, &wrong, &"0".repeat(1 << 20)] {
             std::fs::write(&path, text).unwrap();
-            assert!(matches!(PublicKey::load(&path), Err(KeyError::Form(_))));
+            assert!(matches!(load_public(&path), Err(KeyError::Form(_))));
         }
         std::fs::write(&path, format!("{}\n", digits.to_uppercase())).unwrap();
-        assert_eq!(PublicKey::load(&path).unwrap().to_string(), digits);
+        assert_eq!(load_public(&path).unwrap().to_string(), digits);
         assert_eq!(digits.parse(), Ok(PublicKey([0xab; KEY_LEN])));
         remove(&path);
-        assert!(matches!(PublicKey::load(&path), Err(KeyError::Io { .. })));
+        assert!(matches!(load_public(&path), Err(KeyError::Io { .. })));
     }
 
     #[test]

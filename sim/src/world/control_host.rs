@@ -1,10 +1,11 @@
 //! The host of a control node: its runtime's loop in simulated time.
 
 use switch_server::control_node::{
-    ArpMode, Command, ControlNode, ControlNodeConfig, ControlNodeEvent, LanConfig, MemberConfig, NodeEntry,
-    Output, PortSecurity,
+    ArpMode, Command, ControlNode, ControlNodeConfig, ControlNodeEvent, FabricEntry, LanConfig, MemberConfig,
+    NodeEntry, Output, PortSecurity,
 };
-use vlan_core::{CabinetNumber, Instant, LegNumber, NodeNumber, ProcessId};
+use vlan_core::wire::control::LegKind;
+use vlan_core::{CabinetNumber, Instant, LegNumber, NodeNumber, ProcessId, PublicKey, SecretKey};
 
 use super::World;
 use super::connections::Party;
@@ -60,14 +61,22 @@ impl World {
                 members: members.collect(),
             }
         });
-        let nodes =
-            (0..self.plan.nodes).map(|n| NodeEntry { number: Plan::number(n), name: format!("node{n}") });
+        let fabrics = usize::from(self.plan.fabrics);
+        let nodes = (0..self.plan.nodes).map(|n| NodeEntry {
+            number: Plan::number(n),
+            name: format!("node{n}"),
+            public_key: PublicKey([n as u8; 32]),
+            host: None,
+            legs: vec![vec![LegKind::Unix]; fabrics],
+        });
         ControlNodeConfig {
             serial: SERIAL,
             cabinet: CabinetNumber(1),
             process,
             epoch: 1,
             seed,
+            grant_key: SecretKey::new([7; 32]),
+            fabrics: (1..=fabrics as u16).map(|key| FabricEntry { is_trusted: false, key }).collect(),
             nodes: nodes.collect(),
             lans: lans.collect(),
         }
@@ -165,7 +174,7 @@ impl World {
     pub(super) fn command(&mut self, now: Instant, command: Command) {
         for control in 0..self.controls.len() {
             if let Some(machine) = &mut self.controls[control].machine {
-                machine.handle_command(now, command);
+                machine.handle_command(now, command.clone());
                 self.run_at(Party::Control(control), now);
             }
         }

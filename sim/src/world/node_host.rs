@@ -227,6 +227,7 @@ impl World {
             Output::InterfaceRemoved { vif } => self.interface_down(node, vif),
             Output::Fenced => self.nodes[node].fenced = true,
             Output::Left => self.nodes[node].has_left = true,
+            Output::Fault(fault) => self.journal.line(now, format_args!("node {node}: {fault:?}")),
             Output::Log(event) => self.journal.line(now, format_args!("node {node}: {event}")),
         }
     }

@@ -118,6 +118,10 @@ impl Pump {
                 self.state.addresses_changed = true;
             }
             Output::InterfaceRemoved { vif } => self.ports.handle_removed(vif, &self.poller),
+            Output::Fault(fault) => match &mut self.packets {
+                Some(packets) => packets.set_fault(now.as_nanos(), &fault),
+                None => warn!(spec = fault.spec(), "a fault is ignored: this node has no packet legs"),
+            },
             Output::Fenced => return Some(End::Fenced),
             Output::Left => return Some(End::Left),
             Output::Log(event) => log(&event, &self.legs),

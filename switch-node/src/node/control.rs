@@ -8,9 +8,7 @@ use core::time::Duration;
 use rvi::{Association, LegEnd, Part, Scheduler, SendError, SessionTag, ShmLeg};
 use vlan_core::limits::HEARTBEAT_INTERVAL;
 use vlan_core::random::Random;
-use vlan_core::wire::control::{
-    ControlMessage, HeldDirect, HeldInterface, InterfaceConfig, RevokeReason, TLV_VERSION,
-};
+use vlan_core::wire::control::{ControlMessage, InterfaceConfig, RevokeReason};
 use vlan_core::wire::frame::{FrameHeader, FrameKind};
 use vlan_core::wire::tlv::TlvError;
 use vlan_core::{Channel, DropReason, Instant, LegNumber, ProcessId, VifNumber};
@@ -147,6 +145,11 @@ impl ControlLink {
             heartbeat: Heartbeat::default(),
             register_until: None,
         }
+    }
+
+    /// True once REGISTER has been sent.
+    pub fn has_registered(&self) -> bool {
+        self.stage != Stage::Down
     }
 
     pub fn is_attached(&self) -> bool {
@@ -374,30 +377,6 @@ impl Node {
         }
     }
 
-    fn register_message(&self) -> ControlMessage {
-        let interfaces = self.interfaces.iter().flatten().map(|interface| {
-            let config = interface.driver.config();
-            HeldInterface { lan: config.lan, vif: config.vif, mac: config.mac }
-        });
-        let direct = self.direct.iter().flatten().flat_map(|link| {
-            link.rvis().map(|rvi| HeldDirect {
-                rvi: rvi.number,
-                lan: rvi.lan,
-                peer: link.node,
-                channel: rvi.channel,
-                own_vif: rvi.vif,
-                peer_vif: rvi.peer_vif,
-            })
-        });
-        ControlMessage::Register {
-            version: TLV_VERSION,
-            node: self.config.number,
-            process: self.config.process,
-            interfaces: interfaces.collect(),
-            direct: direct.collect(),
-        }
-    }
-
     /// Sends a control message on channel 0. A control node that takes none for so long that the bounded queue
     /// is full has lost them: its session is as good as over, and heartbeats will say so.
     pub(super) fn send_control(&mut self, now: Instant, index: usize, message: &ControlMessage) {
@@ -429,6 +408,7 @@ impl Node {
                 self.log(NodeEvent::Refused { control_node: index as u8, reason });
             }
             Ok(ControlMessage::Fenced) => self.outputs.push_back(Output::Fenced),
+            Ok(ControlMessage::Fault(fault)) => self.outputs.push_back(Output::Fault(fault)),
             Ok(ControlMessage::Interface(config)) => self.handle_interface(index, config),
             Ok(ControlMessage::InterfaceRemoved { vif }) => self.remove_interface(vif),
             Ok(ControlMessage::ConfigurationEnd { .. }) => self.handle_configuration_end(now, index),

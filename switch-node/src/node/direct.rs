@@ -7,14 +7,16 @@ use rvi::{Association, LegEnd, Part, Scheduler, SendError, Sent, ShmLeg, Unsent}
 use vlan_core::driver::{InBand, Path, PeerSlot};
 use vlan_core::ethernet::flow_hash;
 use vlan_core::limits::DIRECT_IDLE;
-use vlan_core::wire::control::{ControlMessage, Grant};
+use vlan_core::wire::control::{ControlMessage, Grant, GrantedAssociation, GrantedLeg};
 use vlan_core::wire::frame::{FRAME_HEADER_LEN, FrameHeader, FrameKind};
 use vlan_core::wire::tlv::TlvError;
 use vlan_core::{
-    Channel, DropReason, Instant, LanId, LegNumber, MacAddress, NodeNumber, ProcessId, RviNumber, VifNumber,
+    Channel, DropReason, Instant, LanId, LegNumber, MacAddress, NodeNumber, PairEpoch, ProcessId, RviNumber,
+    VifNumber,
 };
 
 use crate::node::control::Heartbeat;
+use crate::node::packets::LinkPackets;
 use crate::node::{LEAVE_WAIT, Node, NodeEvent, Output, PeerId, association};
 
 /// A direct RVI of an association.
@@ -34,6 +36,8 @@ pub(super) struct DirectLink {
     pub node: NodeNumber,
     pub process: ProcessId,
     pub association: Association,
+    /// What the control node granted to it last; nothing while only sockets have come.
+    granted: GrantedAssociation,
     rvis: Vec<DirectRvi>,
     /// Place in `rvis` by channel; 255 is none.
     by_channel: [u8; 256],
@@ -47,6 +51,7 @@ pub(super) struct DirectLink {
     pub data_messages: u64,
     idle: (u64, Instant),
     idle_told: bool,
+    pub packets: LinkPackets,
 }
 
 impl DirectLink {
@@ -57,6 +62,7 @@ impl DirectLink {
             node,
             process,
             association: association(Scheduler::Lane, seed),
+            granted: GrantedAssociation::default(),
             rvis: Vec::new(),
             by_channel: [u8::MAX; 256],
             leaving: Vec::new(),
@@ -66,6 +72,7 @@ impl DirectLink {
             data_messages: 0,
             idle: (0, now),
             idle_told: false,
+            packets: LinkPackets::default(),
         }
     }
 
@@ -73,6 +80,31 @@ impl DirectLink {
     #[inline]
     pub fn rvi_of(&self, channel: Channel) -> Option<DirectRvi> {
         self.rvis.get(usize::from(self.by_channel[usize::from(channel.0)])).copied()
+    }
+
+    /// The packet legs that the control node has granted.
+    pub fn packet_legs(&self) -> &[GrantedLeg] {
+        &self.granted.legs
+    }
+
+    /// What the control node granted.
+    pub fn granted(&self) -> &GrantedAssociation {
+        &self.granted
+    }
+
+    /// True while this end waits for the hang-up of a leg that it has left.
+    pub fn is_leaving_a_leg(&self) -> bool {
+        !self.leaving.is_empty()
+    }
+
+    /// Which life of the association it is, as the control node counts them.
+    pub fn epoch(&self) -> PairEpoch {
+        self.granted.epoch
+    }
+
+    /// True when the whole association is being left.
+    pub fn is_closing(&self) -> bool {
+        self.closing
     }
 
     pub fn rvis(&self) -> impl Iterator<Item = &DirectRvi> {
@@ -95,7 +127,8 @@ impl DirectLink {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let leaving = self.leaving.iter().map(|&(_, until)| until);
         let idle = (!self.idle_told).then(|| self.idle.1 + DIRECT_IDLE);
-        let timers = leaving.chain(self.association.poll_timeout()).chain(idle);
+        let closes = self.packets.closes_at.filter(|_| self.closing);
+        let timers = leaving.chain(self.association.poll_timeout()).chain(idle).chain(closes);
         timers.chain(self.heartbeat.poll_timeout()).min()
     }
 }
@@ -117,6 +150,12 @@ impl Node {
         }
         // First: an association with an earlier process ends here, and its grants with it.
         let place = self.direct_for(now, grant.peer, grant.peer_process);
+        let Some(link) = &mut self.direct[place] else { return };
+        link.granted = grant.association.clone();
+        if link.rvi_of(grant.channel).is_some_and(|rvi| rvi.number == grant.rvi) {
+            // Granted before: its legs have changed, its way has not.
+            return;
+        }
         let driver = self.interface_mut(grant.own_vif).map(|interface| &mut interface.driver);
         let Some(slot) = driver.and_then(|driver| driver.handle_grant(grant)) else { return };
         let Some(link) = &mut self.direct[place] else { return };
@@ -129,6 +168,7 @@ impl Node {
             slot,
         });
         let up = link.association.is_up() && !link.closing;
+        self.set_packet_legs(now, place);
         self.log(NodeEvent::Granted { rvi: grant.rvi, peer: grant.peer });
         if up {
             self.start_barrier(now, grant.own_vif, slot);
@@ -179,6 +219,7 @@ impl Node {
         let place = self.direct_for(now, node, process);
         let Some(link) = &mut self.direct[place] else { return };
         let was_up = link.association.is_up();
+        link.packets.is_started = true;
         link.association.handle_leg_up(now, leg, shm);
         link.heard = now;
         let rvis = link.rvis.clone();
@@ -190,7 +231,7 @@ impl Node {
         }
     }
 
-    fn start_barrier(&mut self, now: Instant, vif: VifNumber, slot: PeerSlot) {
+    pub(super) fn start_barrier(&mut self, now: Instant, vif: VifNumber, slot: PeerSlot) {
         let relay_up = self.attached().is_some();
         if let Some(interface) = self.interface_mut(vif) {
             interface.driver.handle_direct_up(now, slot, relay_up);
@@ -218,7 +259,7 @@ impl Node {
         if let Some(left) = left {
             link.leaving.remove(left);
         }
-        let over = !link.association.is_up() && link.leaving.is_empty();
+        let over = !link.association.is_up() && !link.association.has_packets() && link.leaving.is_empty();
         let peer = PeerId::Node(node);
         self.outputs.push_back(Output::CloseLeg { peer, process, leg });
         self.log(NodeEvent::LegGone { peer, leg });
@@ -234,6 +275,8 @@ impl Node {
         let Some(place) = self.direct_to(node) else { return };
         let Some(link) = &mut self.direct[place] else { return };
         link.closing = true;
+        link.packets.closes_at.get_or_insert(now + LEAVE_WAIT);
+        let has_packets = link.association.has_packets();
         let legs: Vec<LegNumber> = link.association.legs().map(|leg| leg.number).collect();
         let rvis = link.rvis.clone();
         for rvi in rvis {
@@ -241,13 +284,14 @@ impl Node {
                 interface.driver.handle_direct_closing(rvi.slot);
             }
         }
-        if legs.is_empty() {
+        if legs.is_empty() && !has_packets {
             self.end_direct(now, place, false);
             return;
         }
         for leg in legs {
             self.leave_direct_leg(now, node, leg);
         }
+        self.end_packets(now, place);
     }
 
     /// Leaves one leg: stops taking from it, marks it closed and tells the host to hang up. The other end does
@@ -255,6 +299,7 @@ impl Node {
     pub(super) fn leave_direct_leg(&mut self, now: Instant, node: NodeNumber, leg: LegNumber) {
         let Some(place) = self.direct_to(node) else { return };
         let Some(link) = &mut self.direct[place] else { return };
+        link.granted.legs.retain(|granted| granted.leg != leg);
         let known = link.association.legs().any(|status| status.number == leg);
         if !known || link.leaving.iter().any(|&(left, _)| left == leg) {
             return;
@@ -276,7 +321,7 @@ impl Node {
     //= spec/driver.md#after-the-end-of-a-direct-rvi
     //# When a direct RVI ends in order, the driver MUST send what the peer did not take by relay, in order and before
     //# anything new to that peer; when the peer's process died, it MUST count what the peer had not taken as peer-gone.
-    fn end_direct(&mut self, now: Instant, place: usize, died: bool) {
+    pub(super) fn end_direct(&mut self, now: Instant, place: usize, died: bool) {
         let Some(mut link) = self.direct[place].take() else { return };
         self.direct_places[usize::from(link.node.0)] = u16::MAX;
         let rvis = core::mem::take(&mut link.rvis);
@@ -323,8 +368,8 @@ impl Node {
 
     pub(super) fn direct_timeouts(&mut self, now: Instant) {
         for place in 0..self.direct.len() {
+            self.direct_handle_timeout(now, place);
             let Some(link) = &mut self.direct[place] else { continue };
-            link.association.handle_timeout(now);
             let (node, process) = (link.node, link.process);
             if let Some((heartbeat, silent)) = link.heartbeat.due(now, link.heard) {
                 let _ = link.association.send_control(now, &heartbeat.emit());
@@ -530,6 +575,15 @@ impl Node {
                 let _ = link.association.send_control(now, &reply);
             }
             Ok(ControlMessage::HeartbeatReply { .. }) => link.heartbeat.answered(),
+            Ok(ControlMessage::DirectDone) => {
+                link.packets.done_heard = true;
+                let (node, closing) = (link.node, link.closing);
+                if !closing {
+                    // The peer leaves: nothing more may be sent to it here.
+                    self.close_direct(now, node);
+                }
+                self.end_packets(now, place);
+            }
             // A node may say nothing else to a node: every path is the control node's to make (S16).
             _ => {
                 let peer = PeerId::Node(link.node);

@@ -71,6 +71,32 @@ pub enum NodeEvent {
         /// What was wrong.
         error: rvi::RingFault,
     },
+    /// A packet leg is now good for this.
+    PacketLeg {
+        /// The other end.
+        peer: PeerId,
+        /// The leg.
+        leg: LegNumber,
+        /// What it is good for.
+        state: rvi::packet::sender::PacketLegState,
+    },
+    /// No packet leg to a peer answers: what was accepted is kept, and nothing more is.
+    PacketsSilent {
+        /// The other end.
+        peer: PeerId,
+    },
+    /// A packet leg to a peer answers again.
+    PacketsHeard {
+        /// The other end.
+        peer: PeerId,
+    },
+    /// Both ends have a packet leg and do not agree about its fabric.
+    PacketLegMismatched {
+        /// The other end.
+        peer: PeerId,
+        /// The leg.
+        leg: LegNumber,
+    },
     /// A peer has not answered heartbeats.
     Silent {
         /// The other end.
@@ -110,6 +136,12 @@ impl fmt::Display for NodeEvent {
             Self::LegUp { peer, leg } => write!(f, "leg {leg} to {peer} is up"),
             Self::LegGone { peer, leg } => write!(f, "leg {leg} to {peer} has gone"),
             Self::LegBroken { peer, leg, error } => write!(f, "leg {leg} to {peer} is broken: {error:?}"),
+            Self::PacketLeg { peer, leg, state } => write!(f, "packet leg {leg} to {peer}: {state:?}"),
+            Self::PacketsSilent { peer } => write!(f, "no packet leg to {peer} answers"),
+            Self::PacketsHeard { peer } => write!(f, "{peer} answers again"),
+            Self::PacketLegMismatched { peer, leg } => {
+                write!(f, "packet leg {leg} to {peer} crosses another fabric there: check cables and platform files")
+            }
             Self::Silent { peer } => write!(f, "{peer} does not answer heartbeats"),
             Self::BadControlMessage { peer } => write!(f, "a control message from {peer} was refused"),
         }

@@ -9,6 +9,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 
+use rvi::AssociationEvent;
 use rvi::keys::PrivateKey;
 use rvi::packet::endpoint::EndpointConfig;
 use rvi::packet::session::{
@@ -18,8 +19,8 @@ use rvi::packet::session::{
 use rvi::packet::transport::{TransmitBuffer, TransportConfig};
 use rvi::packet::wire::{PACKET_HEADER_LEN, PacketHeader, PacketKind, PacketLeg, TAG_LEN};
 use vlan_core::limits::MESSAGE_LEN_MAX;
-use vlan_core::wire::control::{ControlMessage, LegAddress, TLV_VERSION};
-use vlan_core::{Instant, LegNumber, NodeNumber, VifNumber};
+use vlan_core::wire::control::{ControlMessage, GrantedLeg, LegAddress, TLV_VERSION};
+use vlan_core::{Instant, LegNumber, NodeNumber};
 
 use crate::node::direct::DirectLink;
 use crate::node::event::NodeEvent;
@@ -46,6 +47,20 @@ pub struct PacketBatch {
     pub to: SocketAddr,
     /// Octets of each packet but the last, which may be shorter.
     pub segment_len: usize,
+}
+
+/// What a link to another node knows of its packet legs.
+#[derive(Debug, Default)]
+pub(super) struct LinkPackets {
+    /// The number by which the peer names the association.
+    pub cid: u32,
+    /// A leg of any kind has been up.
+    pub is_started: bool,
+    /// The peer has been told that nothing more comes; so has this end.
+    pub done_said: bool,
+    pub done_heard: bool,
+    /// When an association that is given up ends whatever the peer does.
+    pub closes_at: Option<Instant>,
 }
 
 /// What a node needs besides its associations to have packet legs.
@@ -150,6 +165,30 @@ impl Node {
         // What it was refused for is counted by its session.
         let _ = link.association.handle_packet(now, packet_leg, packet);
         self.drain_direct_events(now, place);
+        self.end_packets(now, place);
+    }
+
+    /// What the association has to tell of its packet legs.
+    pub(super) fn packet_event(&mut self, now: Instant, node: NodeNumber, event: AssociationEvent) {
+        let peer = PeerId::Node(node);
+        match event {
+            AssociationEvent::LegUp(leg) => self.packet_leg_up(now, node, leg),
+            AssociationEvent::PacketLeg(leg, state) => self.log(NodeEvent::PacketLeg { peer, leg, state }),
+            AssociationEvent::PacketsSilent => self.log(NodeEvent::PacketsSilent { peer }),
+            AssociationEvent::PacketsHeard => self.log(NodeEvent::PacketsHeard { peer }),
+            AssociationEvent::PacketLegMismatched(leg) => {
+                self.log(NodeEvent::PacketLegMismatched { peer, leg });
+            }
+            AssociationEvent::PacketsOver { broken } => {
+                if broken {
+                    self.log(NodeEvent::BadControlMessage { peer });
+                }
+                if let Some(place) = self.direct_to(node) {
+                    self.end_direct(now, place, false);
+                }
+            }
+            _ => {}
+        }
     }
 
     /// A handshake goes on only for a pair that a control node granted, and not too often.
@@ -171,12 +210,12 @@ impl Node {
 
     fn direct_by_cid(&self, cid: u32) -> Option<usize> {
         let place = cid as usize & 0x00ff_ffff;
-        self.direct.get(place)?.as_ref().filter(|link| link.cid == cid).map(|_| place)
+        self.direct.get(place)?.as_ref().filter(|link| link.packets.cid == cid).map(|_| place)
     }
 
     fn direct_at(&self, leg: LegNumber, from: SocketAddr) -> Option<usize> {
         self.direct.iter().position(|link| {
-            link.as_ref().is_some_and(|link| link.address_of(leg) == Some(from))
+            link.as_ref().is_some_and(|link| address_of(link, leg) == Some(from))
         })
     }
 
@@ -204,7 +243,7 @@ impl Node {
                 && let Some(batch) = link.association.poll_transmit(now, out)
             {
                 let leg = LegNumber(batch.leg.number());
-                if let Some(to) = link.address_of(leg) {
+                if let Some(to) = address_of(link, leg) {
                     return Some(PacketBatch { leg, to, segment_len: batch.segment_len });
                 }
                 // A leg that is no longer granted: lost, as on a leg that is dead.
@@ -219,7 +258,7 @@ impl Node {
     pub(super) fn set_packet_legs(&mut self, now: Instant, place: usize) {
         let (own, node) = (self.config.process, self.config.number);
         let (Some(packets), Some(link)) = (&mut self.packets, &mut self.direct[place]) else { return };
-        let udp = |leg: &&vlan_core::wire::control::GrantedLeg| matches!(leg.address, LegAddress::Udp(_));
+        let udp = |leg: &&GrantedLeg| matches!(leg.address, LegAddress::Udp(_));
         let legs = link.packet_legs().iter().filter(udp).filter_map(|granted| {
             let leg = PacketLeg::new(granted.leg.0)?;
             Some(SessionLeg { leg, fabric_key: granted.fabric_key, is_trusted: granted.is_trusted })
@@ -228,15 +267,15 @@ impl Node {
         if legs.is_empty() || link.association.has_packets() {
             return;
         }
-        link.cid = place as u32 & 0x00ff_ffff | (self.random.next_u64() as u32) << 24;
+        link.packets.cid = place as u32 & 0x00ff_ffff | (self.random.next_u64() as u32) << 24;
         let session = SessionConfig {
-            kind: SessionKind::Pair(PairKey::from_octets(*link.pair_key().octets())),
+            kind: SessionKind::Pair(PairKey::from_octets(*link.granted().pair_key.octets())),
             own_key: packets.key.clone(),
-            peer_key: *link.peer_key(),
+            peer_key: link.granted().peer_key,
             own,
             peer: Some(link.process),
             node,
-            own_cid: link.cid,
+            own_cid: link.packets.cid,
             legs,
             offer: SessionOffer {
                 message_len_max: MESSAGE_LEN_MAX as u32,
@@ -252,11 +291,12 @@ impl Node {
     }
 
     /// A packet leg came up: with the first leg of all, the pair's interfaces change over from the relay.
-    pub(super) fn packet_leg_up(&mut self, now: Instant, place: usize, leg: LegNumber) {
-        let Some(link) = &mut self.direct[place] else { return };
+    fn packet_leg_up(&mut self, now: Instant, node: NodeNumber, leg: LegNumber) {
+        let link = self.direct_to(node).and_then(|place| self.direct[place].as_mut());
+        let Some(link) = link.filter(|link| link.association.legs().all(|shm| shm.number != leg)) else { return };
         link.heard = now;
-        let is_first = !core::mem::replace(&mut link.is_started, true);
-        let (node, rvis) = (link.node, link.rvis().copied().collect::<Vec<_>>());
+        let is_first = !core::mem::replace(&mut link.packets.is_started, true) && !link.is_closing();
+        let rvis: Vec<_> = link.rvis().copied().collect();
         self.log(NodeEvent::LegUp { peer: PeerId::Node(node), leg });
         if is_first {
             for rvi in rvis {
@@ -274,16 +314,16 @@ impl Node {
     //# acknowledged and the peer has said the same, or a second has passed.
     pub(super) fn end_packets(&mut self, now: Instant, place: usize) {
         let Some(link) = &mut self.direct[place] else { return };
-        if !link.is_closing() || !link.association.has_packets() || !link.leaving().is_empty() {
+        if !link.is_closing() || !link.association.has_packets() || link.is_leaving_a_leg() {
             return;
         }
-        if link.association.is_drained() && !link.done_said {
-            link.done_said = true;
+        if link.association.is_drained() && !link.packets.done_said {
+            link.packets.done_said = true;
             let _ = link.association.send_control(now, &ControlMessage::DirectDone.emit());
             return;
         }
-        let is_done = link.done_said && link.done_heard && link.association.is_drained();
-        let is_late = link.closes_at.is_some_and(|at| at <= now);
+        let is_done = link.packets.done_said && link.packets.done_heard && link.association.is_drained();
+        let is_late = link.packets.closes_at.is_some_and(|at| at <= now);
         if is_done || is_late {
             self.close_packets(now, place);
             self.end_direct(now, place, is_late && !is_done);
@@ -297,7 +337,7 @@ impl Node {
         let mut out = TransmitBuffer::new(1, HANDSHAKE_PACKET_LEN_MAX);
         while let Some(batch) = link.association.poll_transmit(now, &mut out) {
             let leg = LegNumber(batch.leg.number());
-            if let Some(to) = link.address_of(leg) {
+            if let Some(to) = address_of(link, leg) {
                 packets.answer(leg, to, out.octets());
             }
         }
@@ -311,6 +351,14 @@ impl Node {
             None => link.association.handle_timeout(now),
         }
     }
+}
+
+/// Where the peer of a link receives packets by a leg, as its grant says.
+fn address_of(link: &DirectLink, leg: LegNumber) -> Option<SocketAddr> {
+    link.packet_legs().iter().find(|granted| granted.leg == leg).and_then(|granted| match granted.address {
+        LegAddress::Udp(address) => Some(address),
+        LegAddress::Ether(_) => None,
+    })
 }
 
 /// The octets of an address, for the gate.

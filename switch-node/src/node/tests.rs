@@ -5,7 +5,7 @@ use alloc::vec;
 use rvi::{Part, Region, ShmConfig};
 use vlan_core::limits::PARK_TTL;
 use vlan_core::location::Location;
-use vlan_core::wire::control::{ControlMessage, Grant, MemberNotice};
+use vlan_core::wire::control::{ControlMessage, Grant, GrantedAssociation, MemberNotice};
 use vlan_core::wire::frame::{FrameHeader, FrameKind};
 use vlan_core::{BootTag, LanId, MacAddress, RviNumber};
 
@@ -379,6 +379,7 @@ fn direct(node: &mut Node, control: &mut Far) -> Far {
         own_vif: VIF,
         peer_vif: VIF,
         peer_mac: PEER,
+        association: GrantedAssociation::default(),
     };
     control.0.send_control(NOW, &ControlMessage::Grant(grant).emit()).expect("room");
     control.0.publish();

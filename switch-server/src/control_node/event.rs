@@ -4,7 +4,7 @@ use alloc::string::String;
 use core::fmt;
 use core::net::IpAddr;
 
-use vlan_core::wire::control::RevokeReason;
+use vlan_core::wire::control::{LegAddress, RevokeReason};
 use vlan_core::{LanId, LegNumber, MacAddress, NodeNumber, ProcessId, RviNumber};
 
 /// Something the operator may want to know; the host logs it.
@@ -81,6 +81,15 @@ pub enum ControlNodeEvent {
         /// Who wants it.
         node: NodeNumber,
     },
+    /// A node says that a packet leg of it ends where none can, or of a kind that it does not have there.
+    LegAddressRefused {
+        /// The node.
+        node: NodeNumber,
+        /// The leg.
+        leg: LegNumber,
+        /// The address.
+        address: LegAddress,
+    },
     /// A node has not been heard of for three heartbeats.
     Silent {
         /// The node.
@@ -131,6 +140,9 @@ impl fmt::Display for ControlNodeEvent {
             }
             Self::AddressRefused { lan, address, node } => {
                 write!(f, "address {address} of node {node} on LAN {lan} refused")
+            }
+            Self::LegAddressRefused { node, leg, address } => {
+                write!(f, "{} address {address} of leg {leg} of node {node} refused", address.kind())
             }
             Self::Silent { node } => write!(f, "node {node} has not been heard of for three heartbeats"),
             Self::LegBroken { node, leg, error } => {

@@ -8,12 +8,22 @@ use arp_server::{BindError, Owner};
 use rvi::{LegEnd, SessionTag};
 use vlan_core::server::MemberSlot;
 use vlan_core::wire::control::{
-    ControlMessage, HeldDirect, InterfaceAddress, InterfaceConfig, MemberNotice, TLV_VERSION,
+    ControlMessage, InterfaceAddress, InterfaceConfig, MemberNotice, OfferedLeg, TLV_VERSION,
 };
 use vlan_core::{Channel, DropReason, Instant, LegNumber, NodeNumber, ProcessId, VifNumber};
 
+use crate::control_node::pairs::Held;
 use crate::control_node::session::{Session, Stage};
 use crate::control_node::{ControlNode, ControlNodeEvent, Output, PortSecurity};
+
+/// What a node says when it registers.
+struct Registration<'a> {
+    version: u16,
+    /// Who it claims to be.
+    claimed: (NodeNumber, ProcessId),
+    held: Held<'a>,
+    legs: &'a [OfferedLeg],
+}
 
 impl ControlNode {
     /// Begins a session with a node's process, which numbers it `number`.
@@ -39,8 +49,10 @@ impl ControlNode {
 
     /// A message on channel 0 of the session, which is out of its place.
     pub(super) fn handle_control(&mut self, now: Instant, session: &mut Session, message: ControlMessage) {
-        if let ControlMessage::Register { version, node, process, direct, .. } = message {
-            self.register(now, session, version, (node, process), &direct);
+        if let ControlMessage::Register { version, node, process, direct, associations, legs, .. } = &message
+        {
+            let (claimed, held) = ((*node, *process), Held { direct, associations });
+            self.register(now, session, &Registration { version: *version, claimed, held, legs });
             return;
         }
         if !session.is_registered() {
@@ -58,7 +70,8 @@ impl ControlNode {
                     self.lans[lan].arp.unbind(address, Owner(slot.0));
                 }
             }
-            ControlMessage::DirectIdle { rvi } => self.direct_idle(now, session, rvi),
+            ControlMessage::LegAddresses { legs } => self.take_leg_addresses(session, &legs),
+            ControlMessage::DirectIdle { rvi } => self.direct_idle(now, session.node, rvi),
             ControlMessage::DirectLost { peer, process } => {
                 self.direct_lost(now, (session.node, session.process), (peer, process));
             }
@@ -77,20 +90,13 @@ impl ControlNode {
     //= spec/server.md#registration
     //# A control node MUST accept a registration only for the node and the process that the handshake proved, in the
     //# same version of the TLV layer, and only from a node that is a member of a virtual LAN.
-    fn register(
-        &mut self,
-        now: Instant,
-        session: &mut Session,
-        version: u16,
-        claimed: (NodeNumber, ProcessId),
-        direct: &[HeldDirect],
-    ) {
+    fn register(&mut self, now: Instant, session: &mut Session, registration: &Registration<'_>) {
         if session.is_registered() {
             // Once a session; a second one could only confuse the members' routes.
             self.log(ControlNodeEvent::BadControlMessage { node: session.node });
             return;
         }
-        if let Some(reason) = self.objection(session, version, claimed) {
+        if let Some(reason) = self.objection(session, registration) {
             session.send_control(now, &ControlMessage::Refused { reason: reason.clone() });
             session.stage = Stage::Ended;
             let name = self.node_name(session.node);
@@ -98,6 +104,7 @@ impl ControlNode {
             return;
         }
         self.fence_others(now, session.node);
+        self.pairs_of_replaced(now, session);
         session.stage = Stage::Registered;
         session.send_control(now, &ControlMessage::Registered { epoch: self.config.epoch });
         for lan in 0..self.lans.len() {
@@ -114,10 +121,12 @@ impl ControlNode {
             name,
             interfaces: session.memberships.len(),
         });
-        self.adopt(now, session, direct);
+        self.take_leg_addresses(session, registration.legs);
+        self.adopt(now, session, registration.held);
     }
 
-    fn objection(&self, session: &Session, version: u16, claimed: (NodeNumber, ProcessId)) -> Option<String> {
+    fn objection(&self, session: &Session, registration: &Registration<'_>) -> Option<String> {
+        let Registration { version, claimed, .. } = *registration;
         if version != TLV_VERSION {
             return Some(alloc::format!("it speaks version {version}, this control node {TLV_VERSION}"));
         }

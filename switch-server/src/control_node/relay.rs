@@ -115,7 +115,7 @@ impl ControlNode {
                     self.answer_unbound(now, session, lan, to);
                 }
                 if worth_direct {
-                    self.consider_direct(now, session, lan, from, to);
+                    self.consider_direct(session, lan, from, to);
                 }
             }
             //= spec/server.md#group-frames

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use rvi::{Association, AssociationConfig, Scheduler, SessionTag, ShmLeg};
 use vlan_core::limits::HEARTBEAT_INTERVAL;
 use vlan_core::server::MemberSlot;
-use vlan_core::wire::control::{ControlMessage, ReportItem};
+use vlan_core::wire::control::{ControlMessage, LegAddress, LegKind, OfferedLeg, ReportItem};
 use vlan_core::{Channel, Instant, LegNumber, NodeNumber, ProcessId};
 
 /// Quiet intervals after which a node counts as silent: its own heartbeats come once in each.
@@ -66,6 +66,8 @@ pub(super) struct Session {
     pub report: Vec<ReportItem>,
     /// Places of the LANs and slots that this session serves.
     pub memberships: Vec<(usize, MemberSlot)>,
+    /// The packet legs that the node is ready for: one of each kind on each fabric at most.
+    pub offered: Vec<OfferedLeg>,
 }
 
 impl Session {
@@ -96,6 +98,7 @@ impl Session {
             quiet: 0,
             report: Vec::new(),
             memberships: Vec::new(),
+            offered: Vec::new(),
         }
     }
 
@@ -107,6 +110,17 @@ impl Session {
 
     pub fn is_registered(&self) -> bool {
         self.stage == Stage::Registered
+    }
+
+    /// True while the node is attached by shared memory on this fabric, so that sockets can be passed to it there.
+    pub fn has_unix_leg(&self, leg: LegNumber) -> bool {
+        self.association.legs().any(|status| status.number == leg)
+    }
+
+    /// Where the node's packet leg of this kind on this fabric ends.
+    pub fn offered_address(&self, leg: LegNumber, kind: LegKind) -> Option<LegAddress> {
+        let mut addresses = self.offered.iter().filter(|offered| offered.leg == leg).map(|o| o.address);
+        addresses.find(|address| address.kind() == kind)
     }
 
     pub fn handle_leg_up(&mut self, now: Instant, leg: LegNumber, shm: ShmLeg) {

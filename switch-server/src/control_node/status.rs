@@ -6,10 +6,11 @@ use core::net::IpAddr;
 
 use vlan_core::counters::{DropCounters, FrameCount};
 use vlan_core::server::Ledger;
+use vlan_core::wire::control::{LegAddress, LegKind};
 use vlan_core::{Channel, LanId, LegNumber, MacAddress, NodeNumber, ProcessId, RviNumber, VifNumber};
 
 use crate::control_node::ControlNode;
-use crate::control_node::pairs::PairState;
+use crate::control_node::pairs::{PairLeg, PairState};
 
 /// A node of the platform.
 #[derive(Clone, Debug)]
@@ -80,7 +81,7 @@ pub struct BindingStatus {
 pub enum RviState {
     /// Granted to both ends.
     Granted,
-    /// Claimed by one end after a restart of this control node; the other has not registered yet.
+    /// Held by one end; the other has lost this control node, or has not registered since it started.
     Adopting,
     /// Revoked or lost; the ends are leaving it.
     Ending,
@@ -103,8 +104,22 @@ pub struct RviStatus {
     pub channel: Channel,
     /// How far it has come.
     pub state: RviState,
+    /// The legs that the pair was given.
+    pub legs: Vec<RviLegStatus>,
     /// Legs of the pair that are cut.
     pub legs_cut: Vec<LegNumber>,
+}
+
+/// A leg that a pair was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RviLegStatus {
+    /// The leg.
+    pub leg: LegNumber,
+    /// How it is carried.
+    pub kind: LegKind,
+    /// Where a packet leg ends, the end of the node `a` first; none of shared memory, and while the ends have not
+    /// said it.
+    pub addresses: Option<[LegAddress; 2]>,
 }
 
 /// What a control node knows.
@@ -175,6 +190,7 @@ impl ControlNode {
                 PairState::Adopting { .. } => RviState::Adopting,
                 PairState::Ending { .. } => RviState::Ending,
             };
+            let legs: Vec<_> = pair.legs.iter().map(|(&leg, &given)| leg_status(leg, given)).collect();
             rvis.extend(pair.rvis.iter().map(|rvi| RviStatus {
                 rvi: rvi.number,
                 lan: self.lans[rvi.lan].config.id,
@@ -182,6 +198,7 @@ impl ControlNode {
                 b: key.1,
                 channel: rvi.channel,
                 state,
+                legs: legs.clone(),
                 legs_cut: legs_cut.clone(),
             }));
         }
@@ -193,10 +210,19 @@ impl ControlNode {
             b: key.1,
             channel: Channel(0),
             state: RviState::Cut,
+            legs: Vec::new(),
             legs_cut: Vec::new(),
         }));
         rvis
     }
+}
+
+fn leg_status(leg: LegNumber, given: PairLeg) -> RviLegStatus {
+    let addresses = match given {
+        PairLeg::Unix => None,
+        PairLeg::Packet(_, addresses) => addresses,
+    };
+    RviLegStatus { leg, kind: given.kind(), addresses }
 }
 
 fn lan_status(lan: &crate::control_node::Lan) -> LanStatus {

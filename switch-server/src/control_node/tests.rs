@@ -1,12 +1,17 @@
 //! A control node against ends that a test plays message by message.
 
+mod adoption;
+mod legs;
+
 use super::*;
 use alloc::vec;
 use rvi::{Association, AssociationConfig, Part, Region, Scheduler, ShmConfig};
 use vlan_core::limits::GRANT_AFTER_FRAMES;
-use vlan_core::wire::control::{Grant, HeldDirect, RevokeReason, TLV_VERSION};
+use vlan_core::wire::control::{
+    Grant, HeldAssociation, HeldDirect, HeldLeg, LegAddress, OfferedLeg, RevokeReason, TLV_VERSION,
+};
 use vlan_core::wire::frame::{FrameHeader, FrameKind, Vnet};
-use vlan_core::{BootTag, DropReason, Location, RviNumber};
+use vlan_core::{BootTag, DropReason, Location, PairEpoch, RviNumber};
 
 const NOW: Instant = Instant::from_nanos(1_000_000);
 const LAN: LanId = LanId(10);
@@ -22,8 +27,12 @@ fn process(node: u16) -> ProcessId {
     ProcessId(100 + u64::from(node))
 }
 
-/// Three members of one LAN, and node 4, which is a member of none.
+/// Three members of one LAN, and node 4, which is a member of none; all on one host.
 fn control_node() -> ControlNode {
+    ControlNode::new(config())
+}
+
+fn config() -> ControlNodeConfig {
     let member = |node: u16| MemberConfig {
         node: NodeNumber(node),
         vif: VifNumber(1),
@@ -32,13 +41,22 @@ fn control_node() -> ControlNode {
         addresses: vec![],
         gateways: vec![],
     };
-    ControlNode::new(ControlNodeConfig {
+    let entry = |node: u16| NodeEntry {
+        number: NodeNumber(node),
+        name: alloc::format!("n{node}"),
+        public_key: PublicKey([node as u8; 32]),
+        host: None,
+        legs: vec![vec![LegKind::Unix]; 2],
+    };
+    ControlNodeConfig {
         serial: ControlNodeSerial(1),
         cabinet: CabinetNumber(1),
         process: ProcessId(1),
         epoch: 3,
         seed: 5,
-        nodes: (1..=4).map(|n| NodeEntry { number: NodeNumber(n), name: alloc::format!("n{n}") }).collect(),
+        grant_key: SecretKey::new([7; 32]),
+        fabrics: [0x11, 0x22].map(|key| FabricEntry { is_trusted: key == 0x22, key }).to_vec(),
+        nodes: (1..=4).map(entry).collect(),
         lans: vec![LanConfig {
             id: LAN,
             name: "red".into(),
@@ -47,7 +65,7 @@ fn control_node() -> ControlNode {
             port_security: PortSecurity::Mac,
             members: (1..=3).map(member).collect(),
         }],
-    })
+    }
 }
 
 /// The node's end of a control RVI.
@@ -86,9 +104,8 @@ impl End {
         self.told()
     }
 
-    fn register(&mut self, control: &mut ControlNode, direct: Vec<HeldDirect>) -> Vec<ControlMessage> {
-        let register = register(self.node, process(self.node), direct);
-        self.tell(control, &register)
+    fn register(&mut self, control: &mut ControlNode) -> Vec<ControlMessage> {
+        self.tell(control, &register(self.node, process(self.node)))
     }
 
     /// Every message that has arrived, with its channel.
@@ -136,19 +153,31 @@ impl End {
     }
 }
 
-fn register(node: u16, process: ProcessId, direct: Vec<HeldDirect>) -> ControlMessage {
-    ControlMessage::Register {
-        version: TLV_VERSION,
-        node: NodeNumber(node),
-        process,
-        interfaces: vec![],
-        direct,
+fn register(node: u16, process: ProcessId) -> ControlMessage {
+    register_with(node, process, vec![], vec![], vec![])
+}
+
+fn register_with(
+    node: u16,
+    process: ProcessId,
+    direct: Vec<HeldDirect>,
+    associations: Vec<HeldAssociation>,
+    legs: Vec<OfferedLeg>,
+) -> ControlMessage {
+    let (version, node, interfaces) = (TLV_VERSION, NodeNumber(node), vec![]);
+    ControlMessage::Register { version, node, process, interfaces, direct, associations, legs }
+}
+
+fn version(mut register: ControlMessage, other: u16) -> ControlMessage {
+    if let ControlMessage::Register { version, .. } = &mut register {
+        *version = other;
     }
+    register
 }
 
 fn member(control: &mut ControlNode, node: u16) -> End {
     let mut end = End::connect(control, node, process(node), &ShmConfig::default());
-    let told = end.register(control, vec![]);
+    let told = end.register(control);
     assert!(matches!(told.last(), Some(ControlMessage::ConfigurationEnd { epoch: 3 })), "{told:?}");
     end
 }
@@ -168,9 +197,37 @@ fn lone_leg() -> ShmLeg {
     ShmLeg::new(own, peer).expect("a leg")
 }
 
+/// Traffic from `end` to a node that is worth a direct RVI.
+fn burst(control: &mut ControlNode, end: &mut End, to: u16) {
+    for _ in 0..3 * GRANT_AFTER_FRAMES {
+        end.send(control, mac(to), 0);
+    }
+}
+
+fn outputs(control: &mut ControlNode) -> Vec<Output> {
+    core::iter::from_fn(|| control.poll_output()).collect()
+}
+
+/// The legs on which two nodes were introduced to each other since the last look.
+fn introduced(control: &mut ControlNode) -> Vec<LegNumber> {
+    let introduced = outputs(control).into_iter().filter_map(|output| match output {
+        Output::Introduce { leg, .. } => Some(leg),
+        _ => None,
+    });
+    introduced.collect()
+}
+
+fn revoked(told: &[ControlMessage]) -> Vec<RevokeReason> {
+    let revoked = told.iter().filter_map(|message| match message {
+        ControlMessage::Revoke { reason, .. } => Some(*reason),
+        _ => None,
+    });
+    revoked.collect()
+}
+
 fn grants(told: &[ControlMessage]) -> Vec<Grant> {
     let grants = told.iter().filter_map(|message| match message {
-        ControlMessage::Grant(grant) => Some(*grant),
+        ControlMessage::Grant(grant) => Some(grant.clone()),
         _ => None,
     });
     grants.collect()
@@ -183,26 +240,17 @@ fn a_registration_must_match_its_proof_its_version_and_a_membership() {
     //# A control node MUST accept a registration only for the node and the process that the handshake proved, in the
     //# same version of the TLV layer, and only from a node that is a member of a virtual LAN.
     for (node, claim) in [
-        (1, register(2, process(1), vec![])),
-        (1, register(1, process(2), vec![])),
-        (4, register(4, process(4), vec![])),
-        (
-            1,
-            ControlMessage::Register {
-                version: TLV_VERSION + 1,
-                node: NodeNumber(1),
-                process: process(1),
-                interfaces: vec![],
-                direct: vec![],
-            },
-        ),
+        (1, register(2, process(1))),
+        (1, register(1, process(2))),
+        (4, register(4, process(4))),
+        (1, version(register(1, process(1)), TLV_VERSION + 1)),
     ] {
         let mut control = control_node();
         let mut end = End::connect(&mut control, node, process(node), &ShmConfig::default());
         let told = end.tell(&mut control, &claim);
         assert!(matches!(told[..], [ControlMessage::Refused { .. }]), "{claim:?}: {told:?}");
         assert!(control.status().nodes.iter().all(|node| node.process.is_none()));
-        assert!(end.register(&mut control, vec![]).is_empty(), "a refused session goes on");
+        assert!(end.register(&mut control).is_empty(), "a refused session goes on");
     }
     let mut control = control_node();
     member(&mut control, 1);
@@ -218,7 +266,7 @@ fn an_older_process_is_fenced_and_heard_no_more() {
     let mut old = member(&mut control, 1);
     let mut other = member(&mut control, 2);
     let mut new = End::connect(&mut control, 1, ProcessId(999), &ShmConfig::default());
-    new.tell(&mut control, &register(1, ProcessId(999), vec![]));
+    new.tell(&mut control, &register(1, ProcessId(999)));
     assert!(old.told().contains(&ControlMessage::Fenced));
     other.arrived();
     old.send(&mut control, mac(2), 0);
@@ -331,55 +379,15 @@ fn a_pair_with_traffic_gets_one_direct_rvi_and_a_cut_pair_none() {
     let mut control = control_node();
     let (mut one, mut two) = (member(&mut control, 1), member(&mut control, 2));
     control.handle_command(NOW, Command::Cut { a: NodeNumber(2), b: NodeNumber(1), leg: None });
-    let burst = |control: &mut ControlNode, one: &mut End| {
-        for _ in 0..3 * GRANT_AFTER_FRAMES {
-            one.send(control, mac(2), 0);
-        }
-    };
-    burst(&mut control, &mut one);
+    burst(&mut control, &mut one, 2);
     assert!(grants(&one.told()).is_empty() && grants(&two.told()).is_empty());
     control.handle_command(NOW, Command::Heal { a: NodeNumber(1), b: NodeNumber(2), leg: None });
-    burst(&mut control, &mut one);
+    burst(&mut control, &mut one, 2);
     let (ours, theirs) = (grants(&one.told()), grants(&two.told()));
     assert_eq!((ours.len(), theirs.len()), (1, 1));
     assert_eq!((ours[0].rvi, ours[0].channel), (theirs[0].rvi, theirs[0].channel));
     assert_eq!((ours[0].peer, theirs[0].peer), (NodeNumber(2), NodeNumber(1)));
-    let introduced = core::iter::from_fn(|| control.poll_output())
-        .filter(|output| matches!(output, Output::Introduce { .. }))
-        .count();
-    assert_eq!(introduced, 1, "one leg that both have");
-}
-
-#[test]
-fn direct_rvis_that_both_ends_hold_outlive_a_control_node_and_others_do_not() {
-    //= spec/server.md#adoption
-    //= type=test
-    //# A control node MUST leave direct RVIs untouched that both ends hold and the configuration allows when they
-    //# register, and revoke the others.
-    let held = |peer: u16, rvi: u32| HeldDirect {
-        rvi: RviNumber(rvi),
-        lan: LAN,
-        peer: NodeNumber(peer),
-        channel: Channel(1),
-        own_vif: VifNumber(1),
-        peer_vif: VifNumber(1),
-    };
-    let revoked = |told: &[ControlMessage]| {
-        told.iter()
-            .filter(|m| matches!(m, ControlMessage::Revoke { reason: RevokeReason::Mismatch, .. }))
-            .count()
-    };
-    let mut control = control_node();
-    let mut ends = [1, 2, 3].map(|n| End::connect(&mut control, n, process(n), &ShmConfig::default()));
-    assert_eq!(revoked(&ends[0].register(&mut control, vec![held(2, 7)])), 0);
-    assert_eq!(revoked(&ends[1].register(&mut control, vec![held(1, 7)])), 0);
-    // Node 3 claims one that node 1 does not have, and one to nobody.
-    assert_eq!(revoked(&ends[2].register(&mut control, vec![held(1, 9), held(50, 10)])), 1);
-    control.handle_timeout(NOW + pairs::END_WAIT);
-    assert_eq!(revoked(&ends[2].told()), 1);
-    assert_eq!(revoked(&ends[1].told()), 0);
-    let status = control.status();
-    assert!(status.rvis.iter().any(|rvi| rvi.rvi == RviNumber(7) && rvi.state == RviState::Granted));
+    assert_eq!(introduced(&mut control), [LEG], "one leg that both have");
 }
 
 #[test]
@@ -428,7 +436,7 @@ fn a_sender_gets_its_room_back_only_when_its_frames_have_gone() {
     let mut control = control_node();
     let mut one = member(&mut control, 1);
     let mut two = End::connect(&mut control, 2, process(2), &small);
-    two.register(&mut control, vec![]);
+    two.register(&mut control);
     two.arrived();
     // More than the receiver's ring holds: what waits in the control node is not settled.
     for _ in 0..60 {
@@ -460,7 +468,7 @@ fn a_receiver_that_takes_nothing_costs_bounded_memory_and_nobody_else() {
     let mut control = control_node();
     let mut one = member(&mut control, 1);
     let mut two = End::connect(&mut control, 2, process(2), &small);
-    two.register(&mut control, vec![]);
+    two.register(&mut control);
     let mut three = member(&mut control, 3);
     three.arrived();
     for _ in 0..1500 {
@@ -512,37 +520,4 @@ fn an_arp_message_is_passed_on_with_the_location_that_the_control_node_knows() {
     assert_eq!(*channel, ARP);
     let (source, target) = FrameHeader::parse_locations(octets).expect("locations");
     assert_eq!((source.node, source.generation, target.node), (NodeNumber(1), process(1).0, NodeNumber(2)));
-}
-
-#[test]
-fn a_leg_that_both_nodes_have_only_later_is_introduced_then_and_once() {
-    let mut control = control_node();
-    let (mut one, two) = (member(&mut control, 1), member(&mut control, 2));
-    for _ in 0..3 * GRANT_AFTER_FRAMES {
-        one.send(&mut control, mac(2), 0);
-    }
-    let late = LegNumber(LEG.0 + 1);
-    let introduced = |control: &mut ControlNode| {
-        let outputs = core::iter::from_fn(|| control.poll_output());
-        outputs.filter(|output| matches!(output, Output::Introduce { leg, .. } if *leg == late)).count()
-    };
-    assert_eq!(introduced(&mut control), 0);
-    let mut kept = Vec::new();
-    let mut come_up = |control: &mut ControlNode, end: &End| {
-        let config = ShmConfig::default();
-        let regions = [0, 1].map(|_| Region::heap(config.region_len()));
-        regions.iter().for_each(|region| ShmLeg::format(region, &config));
-        let leg = ShmLeg::new(regions[0].clone(), regions[1].clone()).expect("a leg");
-        let tag = tag_of(control, end.node);
-        assert!(control.handle_leg_up(NOW, NodeNumber(end.node), process(end.node), late, tag, leg));
-        kept.push(regions);
-    };
-    come_up(&mut control, &one);
-    assert_eq!(introduced(&mut control), 0, "the other end has no such leg yet");
-    come_up(&mut control, &two);
-    assert_eq!(introduced(&mut control), 1);
-    control.handle_leg_gone(NOW, NodeNumber(1), process(1), late);
-    control.pump(NOW, 1000);
-    come_up(&mut control, &one);
-    assert_eq!(introduced(&mut control), 0, "the pair's own leg did not go with it");
 }

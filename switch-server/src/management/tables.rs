@@ -146,7 +146,12 @@ fn rvi_leg(rvi: &RviStatus, reports: &Reports, leg: u8, fabric: &str) -> RviLeg 
         false if has_leg(rvi.a, rvi.b) && has_leg(rvi.b, rvi.a) => "up",
         false => "down",
     };
-    RviLeg { fabric: fabric.to_owned(), state: state.to_owned() }
+    let given = rvi.legs.iter().find(|given| given.leg.0 == leg);
+    let addresses = given.and_then(|given| given.addresses);
+    let [a_address, b_address] =
+        addresses.map_or_else(Default::default, |ends| ends.map(|address| address.to_string()));
+    let kind = given.map_or_else(String::new, |given| given.kind.to_string());
+    RviLeg { fabric: fabric.to_owned(), state: state.to_owned(), kind, a_address, b_address }
 }
 
 /// One end: its interface on the LAN and what its association with the peer has carried.
@@ -249,8 +254,9 @@ fn counter(name: String, value: u64) -> Counter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control_node::MemberStatus;
+    use crate::control_node::{MemberStatus, RviLegStatus};
     use vlan_core::counters::DropCounters;
+    use vlan_core::wire::control::{LegAddress, LegKind};
     use vlan_core::{Channel, DropReason, LegNumber, MacAddress, ProcessId, RviNumber, VifNumber};
 
     fn node(number: u16, process: Option<u64>) -> NodeStatus {
@@ -272,6 +278,10 @@ mod tests {
             ingress: Default::default(),
             egress: Default::default(),
         }
+    }
+
+    fn udp(address: &str) -> LegAddress {
+        LegAddress::Udp(address.parse().unwrap())
     }
 
     fn machine() -> control_node::Status {
@@ -302,6 +312,14 @@ mod tests {
                 b: NodeNumber(2),
                 channel: Channel(8),
                 state: RviState::Granted,
+                legs: vec![
+                    RviLegStatus { leg: LegNumber(0), kind: LegKind::Unix, addresses: None },
+                    RviLegStatus {
+                        leg: LegNumber(2),
+                        kind: LegKind::Udp,
+                        addresses: Some([udp("192.0.2.1:7401"), udp("[fd00::2]:7402")]),
+                    },
+                ],
                 legs_cut: vec![LegNumber(1)],
             }],
             drops: DropCounters::default(),
@@ -327,6 +345,15 @@ mod tests {
         let states: Vec<_> = whole.legs.iter().map(|leg| leg.state.as_str()).collect();
         assert_eq!((whole.state.as_str(), states), ("up", vec!["up", "cut"]));
         assert_eq!(rvis_of_pair(&machine(), NodeNumber(2), NodeNumber(1)), 1);
+    }
+
+    #[test]
+    fn a_leg_says_of_which_kind_it_is_and_where_it_ends() {
+        let fabrics = ["a", "b", "c"].map(str::to_owned);
+        let legs = rvis(&machine(), &Reports::new(), &fabrics).remove(0).legs;
+        let said: Vec<_> =
+            legs.iter().map(|leg| [&leg.kind, &leg.a_address, &leg.b_address].map(String::as_str)).collect();
+        assert_eq!(said, [["unix", "", ""], ["", "", ""], ["udp", "192.0.2.1:7401", "[fd00::2]:7402"]]);
     }
 
     #[test]

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use platform::model::Lan;
-use platform::{ControlNode as Entry, Member, Platform};
+use platform::model::{Fabric, Lan};
+use platform::{ControlNode as Entry, Member, Node, Platform};
 use rvi::host::{PublicKey, random_u64};
-use vlan_core::{LanId, MacAddress, NodeNumber, ProcessId};
+use vlan_core::{LanId, MacAddress, NodeNumber, ProcessId, SecretKey};
 
 use super::refuse_store;
-use crate::control_node::{ArpMode, ControlNodeConfig, LanConfig, MemberConfig, NodeEntry};
+use crate::control_node::{ArpMode, ControlNodeConfig, FabricEntry, LanConfig, MemberConfig, NodeEntry};
 use crate::failure::Failure;
 use crate::keys;
 use crate::store::Store;
@@ -23,6 +23,7 @@ pub fn control_node_config(
     entry: &Entry,
     store: &Store,
     process: ProcessId,
+    keys: &PlatformKeys,
 ) -> Result<ControlNodeConfig, Failure> {
     let epoch = store.apply_configuration(&platform.text).map_err(refuse_store)?;
     let macs = macs_of(platform, entry, store)?;
@@ -32,30 +33,61 @@ pub fn control_node_config(
         process,
         epoch,
         seed: random_u64(),
-        nodes: platform
-            .nodes
-            .iter()
-            .map(|node| NodeEntry { number: node.number, name: node.name.clone() })
-            .collect(),
+        grant_key: keys.grant.clone(),
+        fabrics: platform.fabrics.iter().map(|fabric| fabric_entry(platform, fabric)).collect(),
+        nodes: platform.nodes.iter().map(|node| node_entry(node, keys)).collect(),
         lans: platform.lans.iter().map(|lan| lan_config(lan, &macs)).collect(),
     })
 }
 
-/// Whose key is whose.
-///
-/// # Errors
-///
-/// When a public key is missing or two nodes have the same.
-pub fn node_keys(platform: &Platform) -> Result<BTreeMap<PublicKey, NodeNumber>, Failure> {
-    let mut keys = BTreeMap::new();
-    for node in &platform.nodes {
-        let path = node.public_key_file();
-        if let Some(other) = keys.insert(keys::public(&path)?, node.number) {
-            return Err(Failure::usage(format_args!("nodes {other} and {} have the same key", node.number))
+/// The keys of a platform that a control node knows beside its own.
+#[derive(Debug)]
+pub struct PlatformKeys {
+    /// The platform's secret.
+    pub grant: SecretKey,
+    /// Whose public key is whose.
+    pub nodes: BTreeMap<PublicKey, NodeNumber>,
+}
+
+impl PlatformKeys {
+    /// Reads them.
+    ///
+    /// # Errors
+    ///
+    /// When one is missing or two nodes have the same.
+    pub fn load(platform: &Platform) -> Result<Self, Failure> {
+        let grant = keys::secret(&platform.grant_key_file)?;
+        let mut nodes = BTreeMap::new();
+        for node in &platform.nodes {
+            let path = node.public_key_file();
+            if let Some(other) = nodes.insert(keys::public(&path)?, node.number) {
+                return Err(Failure::usage(format_args!(
+                    "nodes {other} and {} have the same key",
+                    node.number
+                ))
                 .hint(format_args!("remove {} and its private half, and make a new pair", path.display())));
+            }
         }
+        Ok(Self { grant, nodes })
     }
-    Ok(keys)
+
+    fn of(&self, node: NodeNumber) -> Option<PublicKey> {
+        self.nodes.iter().find(|(_, number)| **number == node).map(|(key, _)| *key)
+    }
+}
+
+fn node_entry(node: &Node, keys: &PlatformKeys) -> NodeEntry {
+    NodeEntry {
+        number: node.number,
+        name: node.name.clone(),
+        public_key: keys.of(node.number).copied().unwrap_or_default(),
+        host: node.host.clone(),
+        legs: node.leg_kinds(),
+    }
+}
+
+fn fabric_entry(platform: &Platform, fabric: &Fabric) -> FabricEntry {
+    FabricEntry { is_trusted: fabric.trusted, key: platform.fabric_key(fabric.index) }
 }
 
 type Macs = BTreeMap<(NodeNumber, LanId), MacAddress>;
@@ -103,10 +135,38 @@ fn member_config(lan: &Lan, member: &Member, macs: &Macs) -> MemberConfig {
 mod tests {
     use super::*;
     use std::path::Path;
+    use vlan_core::wire::control::LegKind;
 
     fn configured(text: &str, store: &Store) -> ControlNodeConfig {
         let platform = Platform::parse(text, Path::new("/tmp/demo.toml")).unwrap();
-        control_node_config(&platform, &platform.control_nodes[0], store, ProcessId(1)).unwrap()
+        let nodes = platform.nodes.iter().map(|node| (PublicKey([node.number.0 as u8; 32]), node.number));
+        let keys = PlatformKeys { grant: SecretKey::new([9; 32]), nodes: nodes.collect() };
+        control_node_config(&platform, &platform.control_nodes[0], store, ProcessId(1), &keys).unwrap()
+    }
+
+    #[test]
+    fn nodes_come_with_their_keys_hosts_and_kinds_of_legs() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = configured(crate::demo::PLATFORM, &Store::open(dir.path()).unwrap());
+        assert_eq!(config.grant_key, SecretKey::new([9; 32]));
+        assert_eq!(config.fabrics.len(), 2);
+        assert_ne!(config.fabrics[0].key, config.fabrics[1].key);
+        for node in &config.nodes {
+            assert_eq!(node.public_key, vlan_core::PublicKey([node.number.0 as u8; 32]));
+            assert_eq!(node.legs, [[LegKind::Unix], [LegKind::Unix]]);
+            assert_eq!(node.host, None);
+        }
+    }
+
+    #[test]
+    fn two_nodes_with_one_key_are_a_mistake() {
+        let dir = tempfile::tempdir().unwrap();
+        let platform = Platform::parse(crate::demo::PLATFORM, &dir.path().join("demo.toml")).unwrap();
+        keys::make_missing(&platform).unwrap();
+        assert_eq!(PlatformKeys::load(&platform).unwrap().nodes.len(), platform.nodes.len());
+        let [one, two] = [0, 1].map(|node: usize| platform.nodes[node].public_key_file());
+        std::fs::copy(one, two).unwrap();
+        assert!(PlatformKeys::load(&platform).is_err());
     }
 
     #[test]

@@ -424,6 +424,7 @@ fn log_event(event: &ControlNodeEvent) {
         | ControlNodeEvent::Fenced { .. }
         | ControlNodeEvent::AddressConflict { .. }
         | ControlNodeEvent::AddressRefused { .. }
+        | ControlNodeEvent::LegAddressRefused { .. }
         | ControlNodeEvent::Silent { .. }
         | ControlNodeEvent::LegBroken { .. }
         | ControlNodeEvent::BadControlMessage { .. } => warn!("{event}"),

@@ -52,6 +52,7 @@ fn grant() -> Grant {
         own_vif: VifNumber(1),
         peer_vif: VifNumber(3),
         peer_mac: PEER,
+        association: Default::default(),
     }
 }
 

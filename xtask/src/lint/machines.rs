@@ -46,7 +46,7 @@ const DEPENDENCIES: &[(&str, &[&str])] = &[
     ("rvi", &["vlan-core", "snow", "aes-gcm", "hkdf", "hmac", "sha2"]),
     ("arp-server", &["vlan-core", "etherparse"]),
     ("switch-node", &["vlan-core", "rvi"]),
-    ("switch-server", &["vlan-core", "rvi", "arp-server"]),
+    ("switch-server", &["vlan-core", "rvi", "arp-server", "hkdf", "sha2"]),
 ];
 
 /// Finds clocks, sockets, globals and maps without order in machine code; its tests may use them.

@@ -1,0 +1,150 @@
+//! The legs of a pair: which kind each fabric gives it, and giving the ends what they lack.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use vlan_core::wire::control::{ControlMessage, Grant, GrantedAssociation, GrantedLeg, LegAddress, LegKind};
+use vlan_core::{Instant, LegNumber, NodeNumber, ProcessId, PublicKey};
+
+use super::{PairKey, PairLeg, PairRvi, PairState};
+use crate::control_node::pair_key::pair_key;
+use crate::control_node::session::Session;
+use crate::control_node::{ControlNode, ControlNodeEvent, NodeEntry, Output};
+
+type Legs = BTreeMap<LegNumber, PairLeg>;
+
+impl ControlNode {
+    /// A leg of a node has come up, or it has said where its packet legs end: its pairs may gain legs.
+    pub(in crate::control_node) fn legs_changed(&mut self, node: NodeNumber) {
+        self.pairs.stale.extend(self.pairs.keys_of(node));
+    }
+
+    /// Gives the ends of a pair the grants and the legs that they lack.
+    pub(super) fn complete_pair(&mut self, now: Instant, key: PairKey) {
+        let Some(pair) = self.pairs.pairs.get(&key).filter(|pair| pair.state == PairState::Granted) else {
+            return;
+        };
+        let (processes, before) = (pair.processes, &pair.legs);
+        let Some(legs) = self.wanted_legs(key, processes, before) else { return };
+        let gained = |leg: &LegNumber| legs[leg] == PairLeg::Unix && before.get(leg) != Some(&PairLeg::Unix);
+        let introductions: Vec<Output> =
+            legs.keys().filter(|leg| gained(leg)).map(|&leg| introduce(key, processes, leg)).collect();
+        let is_new = pair.rvis.iter().all(|rvi| !rvi.is_granted);
+        let mut due: Vec<PairRvi> = pair.rvis.iter().filter(|rvi| !rvi.is_granted).copied().collect();
+        if due.is_empty() && packets(before).ne(packets(&legs)) {
+            // One that the ends have already tells them of the legs as well.
+            due.extend(pair.rvis.first());
+        }
+        if let Some(pair) = self.pairs.pairs.get_mut(&key) {
+            pair.legs = legs;
+            pair.rvis.iter_mut().for_each(|rvi| rvi.is_granted = true);
+        }
+        for rvi in &due {
+            self.send_grants(now, key, rvi);
+        }
+        if let (true, Some(rvi)) = (is_new, due.first()) {
+            self.log(ControlNodeEvent::Granted { a: key.0, b: key.1, rvi: rvi.number });
+        }
+        self.outputs.extend(introductions);
+    }
+
+    /// The legs that a pair is to have; none when an end is not there.
+    //= spec/server.md#legs-of-a-pair
+    //# On each fabric a control node MUST give a pair that is not cut there one leg: of shared memory when both nodes
+    //# list it, share a host and are attached by it there; else of the first kind in the list of the node with the lower
+    //# number that both list and have said an address of; else none.
+    fn wanted_legs(&self, key: PairKey, processes: [ProcessId; 2], before: &Legs) -> Option<Legs> {
+        let sessions = [self.session(key.0, processes[0])?, self.session(key.1, processes[1])?];
+        let entries = [self.entry(key.0)?, self.entry(key.1)?];
+        let fabrics = (0..self.config.fabrics.len()).map(|fabric| LegNumber(fabric as u8));
+        let open = fabrics.filter(|&leg| !self.pairs.is_cut(key, Some(leg)));
+        let wanted = open.filter_map(|leg| {
+            // Introduced once: the ends know better than this control node whether they still have it.
+            let kept = before.get(&leg).copied().filter(|known| *known == PairLeg::Unix);
+            Some((leg, kept.or_else(|| leg_between(leg, sessions, entries))?))
+        });
+        Some(wanted.collect())
+    }
+
+    fn session(&self, node: NodeNumber, process: ProcessId) -> Option<&Session> {
+        let session = self.session_of(node, process).and_then(|place| self.sessions[place].as_deref());
+        session.filter(|session| session.is_registered())
+    }
+
+    fn entry(&self, node: NodeNumber) -> Option<&NodeEntry> {
+        self.config.nodes.iter().find(|entry| entry.number == node)
+    }
+
+    fn public_key(&self, node: NodeNumber) -> PublicKey {
+        self.entry(node).map_or_else(PublicKey::default, |entry| entry.public_key)
+    }
+
+    /// Sends both ends their grant of one RVI, with everything about their association.
+    fn send_grants(&mut self, now: Instant, key: PairKey, rvi: &PairRvi) {
+        let Some(pair) = self.pairs.pairs.get(&key) else { return };
+        let (processes, epoch) = (pair.processes, pair.epoch);
+        let nodes = [key.0, key.1];
+        let keys = nodes.map(|node| self.public_key(node));
+        let secret = pair_key(&self.config.grant_key, keys[0], keys[1], epoch);
+        let lan = self.lans[rvi.lan].server.id();
+        let member = |end: usize| self.lans[rvi.lan].member_config(rvi.slots[end]);
+        let grant = |own: usize, peer: usize| Grant {
+            rvi: rvi.number,
+            lan,
+            peer: nodes[peer],
+            peer_process: processes[peer],
+            channel: rvi.channel,
+            own_vif: member(own).vif,
+            peer_vif: member(peer).vif,
+            peer_mac: member(peer).mac,
+            association: GrantedAssociation {
+                epoch,
+                pair_key: secret.clone(),
+                peer_key: keys[peer],
+                legs: self.granted_legs(&pair.legs, peer),
+            },
+        };
+        let grants = [grant(0, 1), grant(1, 0)].map(ControlMessage::Grant);
+        for (node, grant) in nodes.into_iter().zip(&grants) {
+            self.send_to_node(now, node, grant);
+        }
+    }
+
+    /// The packet legs of a pair as one end is told of them, whose peer is the end `peer`.
+    fn granted_legs(&self, legs: &Legs, peer: usize) -> Vec<GrantedLeg> {
+        let granted = legs.iter().filter_map(|(&leg, kind)| {
+            let PairLeg::Packet(_, Some(addresses)) = kind else { return None };
+            let fabric = self.config.fabrics.get(usize::from(leg.0))?;
+            let (is_trusted, fabric_key) = (fabric.is_trusted, fabric.key);
+            Some(GrantedLeg { leg, address: addresses[peer], is_trusted, fabric_key })
+        });
+        granted.collect()
+    }
+}
+
+/// The leg that one fabric gives to a pair, the lower node's things first.
+fn leg_between(leg: LegNumber, sessions: [&Session; 2], entries: [&NodeEntry; 2]) -> Option<PairLeg> {
+    let [own, other] = entries.map(|entry| entry.legs.get(usize::from(leg.0)).map_or(&[][..], Vec::as_slice));
+    let lists_unix = own.contains(&LegKind::Unix) && other.contains(&LegKind::Unix);
+    let is_one_host = entries[0].host == entries[1].host;
+    if lists_unix && is_one_host && sessions.iter().all(|session| session.has_unix_leg(leg)) {
+        return Some(PairLeg::Unix);
+    }
+    let mut common = own.iter().filter(|kind| **kind != LegKind::Unix && other.contains(kind));
+    common.find_map(|&kind| {
+        let addresses = [sessions[0].offered_address(leg, kind)?, sessions[1].offered_address(leg, kind)?];
+        Some(PairLeg::Packet(kind, Some(addresses)))
+    })
+}
+
+/// The packet legs among the legs of a pair.
+fn packets(legs: &Legs) -> impl Iterator<Item = (LegNumber, Option<[LegAddress; 2]>)> {
+    legs.iter().filter_map(|(&leg, kind)| match kind {
+        PairLeg::Unix => None,
+        PairLeg::Packet(_, addresses) => Some((leg, *addresses)),
+    })
+}
+
+fn introduce(key: PairKey, processes: [ProcessId; 2], leg: LegNumber) -> Output {
+    Output::Introduce { a: (key.0, processes[0]), b: (key.1, processes[1]), leg }
+}

@@ -1,0 +1,179 @@
+//! Every control message there and back, and nothing that is not one.
+
+use super::*;
+use crate::address::{Channel, LegNumber, PairEpoch};
+use crate::key::{KEY_LEN, PublicKey, SecretKey};
+use alloc::format;
+use alloc::vec;
+
+fn examples() -> Vec<ControlMessage> {
+    let address = InterfaceAddress { address: "fd00:1::1".parse().unwrap(), prefix: 64 };
+    vec![
+        ControlMessage::Heartbeat { number: 1 },
+        ControlMessage::HeartbeatReply { number: u32::MAX },
+        ControlMessage::Register {
+            version: TLV_VERSION,
+            node: NodeNumber(1),
+            process: ProcessId(99),
+            interfaces: vec![HeldInterface { lan: LanId(10), vif: VifNumber(1), mac: MacAddress([2; 6]) }],
+            direct: vec![HeldDirect {
+                rvi: RviNumber(4),
+                lan: LanId(10),
+                peer: NodeNumber(2),
+                channel: Channel(3),
+                own_vif: VifNumber(1),
+                peer_vif: VifNumber(1),
+            }],
+            associations: vec![HeldAssociation {
+                peer: NodeNumber(2),
+                process: ProcessId(8),
+                epoch: PairEpoch(77),
+                legs: [(0, LegKind::Unix), (1, LegKind::Udp), (2, LegKind::Ether)]
+                    .map(|(leg, kind)| HeldLeg { leg: LegNumber(leg), kind })
+                    .into(),
+            }],
+            legs: offered(),
+        },
+        ControlMessage::LegAddresses { legs: offered() },
+        ControlMessage::Registered { epoch: 3 },
+        ControlMessage::Refused { reason: "no such node".into() },
+        ControlMessage::Fenced,
+        ControlMessage::Interface(InterfaceConfig {
+            lan: LanId(10),
+            vif: VifNumber(1),
+            mac: MacAddress([2, 0, 1, 0, 0, 1]),
+            mtu: 16_896,
+            relay_channel: Channel(1),
+            arp_channel: Channel(2),
+            check_source: true,
+            name: "red0".into(),
+            lan_name: "red".into(),
+            addresses: vec![address],
+            gateways: vec!["10.1.0.254".parse().unwrap()],
+        }),
+        ControlMessage::InterfaceRemoved { vif: VifNumber(2) },
+        ControlMessage::ConfigurationEnd { epoch: 3 },
+        ControlMessage::Bind { vif: VifNumber(1), address },
+        ControlMessage::Unbind { vif: VifNumber(1), address: address.address },
+        ControlMessage::Member(MemberNotice {
+            lan: LanId(10),
+            node: NodeNumber(2),
+            vif: VifNumber(1),
+            mac: MacAddress([2; 6]),
+            process: ProcessId(8),
+            attached: true,
+        }),
+        ControlMessage::Binding { mac: MacAddress([2; 6]), location: Location::default() },
+        ControlMessage::Grant(Grant {
+            rvi: RviNumber(7),
+            lan: LanId(10),
+            peer: NodeNumber(2),
+            peer_process: ProcessId(8),
+            channel: Channel(1),
+            own_vif: VifNumber(1),
+            peer_vif: VifNumber(1),
+            peer_mac: MacAddress([2; 6]),
+            association: GrantedAssociation {
+                epoch: PairEpoch(77),
+                pair_key: SecretKey::new([0x5a; KEY_LEN]),
+                peer_key: PublicKey([3; KEY_LEN]),
+                legs: offered().into_iter().map(granted).collect(),
+            },
+        }),
+        ControlMessage::Revoke { rvi: RviNumber(7), peer: NodeNumber(2), reason: RevokeReason::Cut },
+        ControlMessage::Revoked { rvi: RviNumber(7) },
+        ControlMessage::LegCut { peer: NodeNumber(2), leg: 1 },
+        fault(None, FaultDirection::Both, "off"),
+        fault(Some(LegNumber(1)), FaultDirection::In, "loss=5%,delay=2ms"),
+        fault(Some(LegNumber(0)), FaultDirection::Out, ""),
+        ControlMessage::DirectIdle { rvi: RviNumber(7) },
+        ControlMessage::DirectLost { peer: NodeNumber(2), process: ProcessId(8) },
+        ControlMessage::Barrier {
+            lan: LanId(10),
+            origin: NodeNumber(1),
+            origin_vif: VifNumber(1),
+            destination: NodeNumber(2),
+            destination_vif: VifNumber(1),
+            boot: BootTag(7),
+            id: 5,
+        },
+        ControlMessage::BarrierEcho { id: 5 },
+        ControlMessage::RelayDrained { waiting: true },
+        ControlMessage::ReportRequest { id: 9 },
+        ControlMessage::Report {
+            id: 9,
+            last: true,
+            items: vec![ReportItem { name: "vif.1.tx.frames".into(), value: 12 }],
+        },
+    ]
+}
+
+fn offered() -> Vec<OfferedLeg> {
+    let udp = |text: &str| LegAddress::Udp(text.parse().unwrap());
+    [udp("192.0.2.1:7401"), udp("[fd00::1]:65535"), LegAddress::Ether(MacAddress([2; 6]))]
+        .into_iter()
+        .zip(0..)
+        .map(|(address, leg)| OfferedLeg { leg: LegNumber(leg), address })
+        .collect()
+}
+
+fn granted(offered: OfferedLeg) -> GrantedLeg {
+    let OfferedLeg { leg, address } = offered;
+    GrantedLeg { leg, address, is_trusted: leg.0 == 1, fabric_key: 0x1234 }
+}
+
+fn fault(leg: Option<LegNumber>, direction: FaultDirection, spec: &str) -> ControlMessage {
+    ControlMessage::Fault(Fault::new(leg, direction, spec).unwrap())
+}
+
+#[test]
+fn every_control_message_round_trips() {
+    for message in examples() {
+        assert_eq!(ControlMessage::parse(&message.emit()), Ok(message));
+    }
+}
+
+#[test]
+fn every_cut_or_lengthened_control_message_is_refused() {
+    //= spec/tlv.md#control-messages
+    //= type=test
+    //# A receiver MUST refuse a control message that is longer than 16 KiB, that ends inside a field or that has
+    //# octets left over.
+    for message in examples() {
+        let octets = message.emit();
+        for len in 0..octets.len() {
+            let mut cut = octets[..len].to_vec();
+            assert!(ControlMessage::parse(&cut).is_err());
+            if len >= TLV_HEADER_LEN {
+                cut[4..8].copy_from_slice(&((len - TLV_HEADER_LEN) as u32).to_le_bytes());
+                assert!(ControlMessage::parse(&cut).is_err(), "{message:?} cut to {len}");
+            }
+        }
+        let mut longer = octets.clone();
+        longer.push(0);
+        longer[4..8].copy_from_slice(&((octets.len() + 1 - TLV_HEADER_LEN) as u32).to_le_bytes());
+        assert!(ControlMessage::parse(&longer).is_err(), "{message:?}");
+    }
+    assert!(ControlMessage::parse(&vec![0; CONTROL_MESSAGE_LEN_MAX + 1]).is_err());
+}
+
+#[test]
+fn a_packet_leg_of_no_packet_kind_is_refused() {
+    let message = ControlMessage::LegAddresses { legs: offered() }.emit();
+    // Behind the count and the first leg's number.
+    let kind = TLV_HEADER_LEN + 3;
+    assert_eq!(message[kind], LegKind::Udp as u8);
+    for wrong in [LegKind::Unix as u8, 3, 255] {
+        let mut message = message.clone();
+        message[kind] = wrong;
+        assert_eq!(ControlMessage::parse(&message), Err(TlvError::BadField { field: "leg kind" }));
+    }
+}
+
+#[test]
+fn a_message_with_a_key_shows_it_to_nobody() {
+    for message in examples() {
+        let shown = format!("{message:?} {message:#?}");
+        assert!(!shown.contains("5a") && !shown.contains("90"), "{shown}");
+    }
+}
