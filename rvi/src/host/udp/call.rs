@@ -181,7 +181,9 @@ pub(super) fn receive_runs(
         arrivals.iter_mut().zip(messages.iter().zip(&controls)).take(received)
     {
         arrival.len = message.msg_len as usize;
-        arrival.segment_len = control.joined_by(message.msg_hdr.msg_controllen as usize);
+        #[allow(clippy::unnecessary_cast, reason = "another integer with other C libraries")]
+        let control_len = message.msg_hdr.msg_controllen as usize;
+        arrival.segment_len = control.joined_by(control_len);
         arrival.is_cut = message.msg_hdr.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0;
     }
     Ok(received)

@@ -313,7 +313,7 @@ fn faults_on_the_way_out_and_in_meet_each_datagram_of_a_run() {
 fn a_stage_goes_when_what_it_held_has_left() {
     let mut pair = Pair::new();
     pair.a.set_faults(1, Direction::Egress, faults("delay=1ms"));
-    assert_eq!(pair.send(Instant::ZERO, &vec![1; 5], 5), SendResult::Sent);
+    assert_eq!(pair.send(Instant::ZERO, &[1; 5], 5), SendResult::Sent);
     pair.a.set_faults(1, Direction::Egress, Faults::NONE);
     assert!(pair.a.faults(Direction::Egress).is_some(), "a datagram is held");
     pair.a.handle_timeout(Instant::from_nanos(1_000_000), |_, _| {});
