@@ -38,9 +38,23 @@ impl Aead for Audited {
     //= type=test
     //# An end MUST NOT seal two packets with the same key and number.
     fn seal(&self, nonce: &[u8; AEAD_NONCE_LEN], clear: &[u8], body: &mut [u8]) -> [u8; TAG_LEN] {
-        let is_fresh = SEALED.with_borrow_mut(|sealed| sealed.insert((self.1, *nonce)));
-        assert!(is_fresh, "a key and a nonce were used twice");
+        self.audit(nonce);
         self.0.seal(nonce, clear, body)
+    }
+
+    fn tag(&self, nonce: &[u8; AEAD_NONCE_LEN], clear: &[u8], body: &[u8]) -> [u8; TAG_LEN] {
+        self.audit(nonce);
+        self.0.tag(nonce, clear, body)
+    }
+
+    fn check(
+        &self,
+        nonce: &[u8; AEAD_NONCE_LEN],
+        clear: &[u8],
+        body: &[u8],
+        tag: &[u8; TAG_LEN],
+    ) -> Result<(), BadTag> {
+        self.0.check(nonce, clear, body, tag)
     }
 
     fn open(
@@ -51,6 +65,13 @@ impl Aead for Audited {
         tag: &[u8; TAG_LEN],
     ) -> Result<(), BadTag> {
         self.0.open(nonce, clear, body, tag)
+    }
+}
+
+impl Audited {
+    fn audit(&self, nonce: &[u8; AEAD_NONCE_LEN]) {
+        let is_fresh = SEALED.with_borrow_mut(|sealed| sealed.insert((self.1, *nonce)));
+        assert!(is_fresh, "a key and a nonce were used twice");
     }
 }
 

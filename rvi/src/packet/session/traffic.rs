@@ -331,9 +331,10 @@ fn write_sealed<A: Aead>(aead: &A, header: &PacketHeader, is_readable: bool, pac
     let Some((head, _)) = packet.split_first_chunk_mut() else { return };
     header.emit(head);
     let (covered, tag_room) = packet.split_at_mut(header.packet_len() - TAG_LEN);
-    let clear_len = if is_readable { covered.len() } else { PACKET_HEADER_LEN };
-    let (clear, body) = covered.split_at_mut(clear_len);
-    tag_room.copy_from_slice(&aead.seal(&nonce(header.number), clear, body));
+    let (clear, body) = covered.split_at_mut(PACKET_HEADER_LEN);
+    let nonce = nonce(header.number);
+    let tag = if is_readable { aead.tag(&nonce, clear, body) } else { aead.seal(&nonce, clear, body) };
+    tag_room.copy_from_slice(&tag);
 }
 
 /// Checks the tag and decrypts in place.
@@ -344,7 +345,9 @@ fn read_sealed<A: Aead>(
     packet: &mut [u8],
 ) -> Result<(), OpenError> {
     let (covered, tag) = packet.split_last_chunk_mut::<TAG_LEN>().ok_or(OpenError::Form)?;
-    let clear_len = if is_readable { covered.len() } else { PACKET_HEADER_LEN };
-    let (clear, body) = covered.split_at_mut_checked(clear_len).ok_or(OpenError::Form)?;
-    aead.open(&nonce(header.number), clear, body, tag).map_err(|_| OpenError::Tag)
+    let (clear, body) = covered.split_at_mut_checked(PACKET_HEADER_LEN).ok_or(OpenError::Form)?;
+    let nonce = nonce(header.number);
+    let checked =
+        if is_readable { aead.check(&nonce, clear, body, tag) } else { aead.open(&nonce, clear, body, tag) };
+    checked.map_err(|_| OpenError::Tag)
 }

@@ -94,8 +94,8 @@ impl Run {
     fn collect(&mut self) {
         let before: [usize; 2] = [0, 1].map(|end| self.pair.sessions(end).len());
         self.pair.collect();
-        for end in 0..2 {
-            if self.pair.sessions(end).len() > before[end] {
+        for (end, before) in before.into_iter().enumerate() {
+            if self.pair.sessions(end).len() > before {
                 self.pair.numbers[end] = Default::default();
             }
         }
