@@ -75,8 +75,9 @@ impl Rtt {
     pub(super) fn sample(&mut self, now: Instant, sent_at: Instant, ack_delay: Duration) {
         let raw = now.as_nanos().saturating_sub(sent_at.as_nanos()).max(1);
         self.note_least(now, raw);
-        let delay = (ack_delay.as_nanos() as u64).min(self.policy.ack_delay_ns().saturating_mul(4));
-        // A delay that would make the trip shorter than any is not believed.
+        // The delay is the time since arrival, however many acks were lost in it. One that would make the trip shorter
+        // than any is not believed.
+        let delay = ack_delay.as_nanos() as u64;
         let adjusted = if raw >= self.base().saturating_add(delay) { raw - delay } else { raw };
         self.latest = adjusted;
         if !self.has_sample {
