@@ -2,13 +2,14 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::net::SocketAddr;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use platform::Platform;
-use rvi::host::{KeyError, PrivateKey, PublicKey};
+use rvi::host::{KeyError, PrivateKey};
 use tracing::info;
 use tracing_subscriber::EnvFilter;
 use vlan_core::{FabricIndex, LegNumber};
@@ -71,6 +72,9 @@ struct Run {
     /// End when the process that started this one ends.
     #[arg(long)]
     die_with_parent: bool,
+    /// All hosts of the platform file are this machine, as in a lab: control nodes are reached by their unix legs.
+    #[arg(long)]
+    one_machine: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -185,7 +189,7 @@ impl Run {
         let control_nodes = platform.control_nodes.iter().map(|control_node| {
             let public_key = rvi::host::load_public(&control_node.public_key_file());
             let public_key = public_key.map_err(|error| self.key_failure(&error))?;
-            let legs = legs_between(platform, control_node, node);
+            let legs = self.legs_between(platform, control_node, node);
             Ok(ControlNodeTarget { name: control_node.name.clone(), public_key, legs })
         });
         let control_nodes = control_nodes.collect::<Result<Vec<_>, Failure>>()?;
@@ -201,6 +205,7 @@ impl Run {
             cabinet: platform.cabinet,
             key,
             control_nodes,
+            packet_legs: packet_legs(platform, &self.name),
             namespace: self.namespace()?,
             wait: match self.wait {
                 Wait::Interrupt => WaitPolicy::Interrupt,
@@ -209,6 +214,24 @@ impl Run {
             readiness: self.readiness()?,
             signals: Some(signals()?),
         })
+    }
+
+    /// The legs that both ends list: of shared memory, where both are on one host.
+    fn legs_between(
+        &self,
+        platform: &Platform,
+        control_node: &platform::ControlNode,
+        node: &platform::Node,
+    ) -> Vec<(LegNumber, PathBuf)> {
+        if control_node.host != node.host && !self.one_machine {
+            return Vec::new();
+        }
+        let shared = |fabric: FabricIndex| -> Option<&Path> {
+            control_node.unix_leg(fabric).filter(|_| node.has_unix_leg(fabric))
+        };
+        let leg =
+            |fabric: FabricIndex| Some((LegNumber(fabric.0), shared(fabric)?.to_path_buf()));
+        platform.fabrics.iter().filter_map(|fabric| leg(fabric.index)).collect()
     }
 
     fn key_failure(&self, error: &KeyError) -> Failure {
@@ -245,23 +268,10 @@ impl Run {
     }
 }
 
-/// The legs that both ends list: of shared memory, for both are on one host.
-fn legs_between(
-    platform: &Platform,
-    control_node: &platform::ControlNode,
-    node: &platform::Node,
-) -> Vec<(LegNumber, PathBuf)> {
-    if control_node.host != node.host {
-        return Vec::new();
-    }
-    let shared = |fabric: FabricIndex| -> Option<&Path> {
-        control_node.unix_leg(fabric).filter(|_| node.has_unix_leg(fabric))
-    };
-    platform
-        .fabrics
-        .iter()
-        .filter_map(|fabric| Some((LegNumber(fabric.index.0), shared(fabric.index)?.to_path_buf())))
-        .collect()
+/// Where this node's udp legs end, by fabric.
+fn packet_legs(platform: &Platform, node: &str) -> Vec<(LegNumber, SocketAddr)> {
+    let address = |fabric: FabricIndex| Some((LegNumber(fabric.0), platform.udp_address(node, fabric)?));
+    platform.fabrics.iter().filter_map(|fabric| address(fabric.index)).collect()
 }
 
 fn refuse_not_built(platform: &Platform) -> Result<(), Failure> {

@@ -124,8 +124,8 @@ fn check_leg(
 /// Whether `run` and `lab` can make a leg of this kind.
 const fn is_built(leg: &Leg) -> bool {
     match leg {
-        Leg::Unix { .. } => true,
-        Leg::Udp { .. } | Leg::Ether { .. } => false,
+        Leg::Unix { .. } | Leg::Udp { .. } => true,
+        Leg::Ether { .. } => false,
     }
 }
 

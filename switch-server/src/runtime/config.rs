@@ -80,7 +80,7 @@ fn node_entry(node: &Node, keys: &PlatformKeys) -> NodeEntry {
     NodeEntry {
         number: node.number,
         name: node.name.clone(),
-        public_key: keys.of(node.number).copied().unwrap_or_default(),
+        public_key: keys.of(node.number).unwrap_or_default(),
         host: node.host.clone(),
         legs: node.leg_kinds(),
     }
