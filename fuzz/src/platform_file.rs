@@ -1,5 +1,6 @@
 //! Texts into the parser of the platform file: any octets, or a right file with changed lines and values.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use platform::{Platform, PlatformError, Position};
@@ -85,6 +86,13 @@ fn check_references(platform: &Platform) {
     }
     for node in &platform.nodes {
         assert!(platform.memberships(node.number).count() <= vlan_core::limits::VIFS_PER_NODE_MAX);
+    }
+    let control_nodes = platform.control_nodes.iter().map(|control_node| control_node.name.as_str());
+    let processes: Vec<&str> = control_nodes.chain(platform.nodes.iter().map(|n| n.name.as_str())).collect();
+    for fabric in platform.fabrics.iter().filter(|fabric| fabric.lab_network.is_some()) {
+        let own = |name| platform.lab_address(name, fabric.index);
+        let addresses: BTreeSet<_> = processes.iter().filter_map(|name| own(name)).collect();
+        assert_eq!(addresses.len(), processes.len(), "a process without an address of its own");
     }
 }
 

@@ -8,7 +8,9 @@
 //! |---|---|
 //! | `model.rs` | what a checked file says |
 //! | `text.rs`, `reader.rs` | positions, and typed reading of TOML tables that remembers them |
-//! | `sections.rs` | `[platform]`, `[[fabric]]`, `[[control-node]]`, `[[node]]`, `[[lab.outside]]` |
+//! | `lab_network.rs` | which address each process has in a fabric's lab network |
+//! | `sections.rs` | `[platform]`, `[[control-node]]`, `[[node]]`, `[[lab.outside]]` |
+//! | `sections/fabric.rs` | `[[fabric]]` |
 //! | `sections/legs.rs` | `legs` of control nodes and nodes |
 //! | `sections/lan.rs`, `member.rs`, `cluster.rs` | `[[lan]]` and what lies in it |
 //! | `registry.rs` | what may stand only once: names, numbers, addresses, paths |
@@ -21,6 +23,7 @@
 #![forbid(unsafe_code)]
 
 pub mod error;
+mod lab_network;
 pub mod management;
 pub mod model;
 mod reader;
@@ -30,6 +33,7 @@ mod text;
 mod value;
 
 pub use error::{Mistake, NotBuilt, PlatformError, Position};
+pub use lab_network::CONTROL_NODE_UDP_PORT;
 pub use model::{
     ArpMode, Attach, Balance, Check, CheckKind, Cluster, ClusterServer, ControlNode, Driver, Fabric, Leg,
     Limits, Management, Member, Node, OutsideHost, Platform, Protocol, Role, Service, Sticky, Subnet, Uplink,

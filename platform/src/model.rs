@@ -142,7 +142,9 @@ pub struct Fabric {
     pub name: String,
     /// True when its udp and ether legs are authenticated but not encrypted.
     pub trusted: bool,
-    /// The subnet that a lab gives to this fabric's own underlay.
+    /// Longest IP packet that crosses it, in octets; 1280 to 65,535.
+    pub mtu: u16,
+    /// The subnet in which a lab gives each process an address on this fabric ([`Platform::lab_address`]).
     pub lab_network: Option<Subnet>,
 }
 

@@ -1,7 +1,8 @@
-//! The sections of the file that name fabrics, control nodes and nodes, and the order in which all are read: what is
+//! The sections of the file that name the platform, control nodes and nodes, and the order in which all are read: what is
 //! referred to comes first, wherever it stands in the text.
 
 mod cluster;
+mod fabric;
 mod lan;
 mod legs;
 mod member;
@@ -10,11 +11,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
-use vlan_core::limits::{CONTROL_NODES_MAX, FABRICS_MAX};
-use vlan_core::{CabinetNumber, ControlNodeSerial, FabricIndex, NodeNumber};
+use vlan_core::limits::CONTROL_NODES_MAX;
+use vlan_core::{CabinetNumber, ControlNodeSerial, NodeNumber};
 
 use crate::error::{Mistake, PlatformError};
-use crate::model::{ControlNode, Fabric, Management, Node, OutsideHost, Platform, folder_of};
+use crate::model::{ControlNode, Management, Node, OutsideHost, Platform, folder_of};
 use crate::reader::{Reader, Table, Value};
 use crate::registry::Kind;
 use crate::sections::legs::{Owner, check_reach, read_legs};
@@ -82,9 +83,8 @@ fn read_root(reader: &mut Reader<'_>, mut root: Table<'_>, platform: &mut Platfo
     if let Some(value) = root.required_section(reader, "platform", "[platform]", "name = \"lab\"") {
         read_platform(reader, value, platform);
     }
-    if let Some(value) = root.required_section(reader, "fabric", "[[fabric]]", "name = \"a\"") {
-        read_fabrics(reader, value, platform);
-    }
+    let fabrics = root.required_section(reader, "fabric", "[[fabric]]", "name = \"a\"");
+    let lab_networks = fabrics.map(|v| fabric::read_fabrics(reader, v, platform)).unwrap_or_default();
     let control_node = "name = \"cn-a\" and serial = 1";
     if let Some(value) = root.required_section(reader, "control-node", "[[control-node]]", control_node) {
         read_control_nodes(reader, value, platform);
@@ -93,6 +93,7 @@ fn read_root(reader: &mut Reader<'_>, mut root: Table<'_>, platform: &mut Platfo
     for table in root.optional("node").map(|v| v.tables(reader, "[[node]]")).unwrap_or_default() {
         read_node(reader, table, platform, &mut known);
     }
+    fabric::check_room(reader, &lab_networks, platform);
     for table in root.optional("lan").map(|v| v.tables(reader, "[[lan]]")).unwrap_or_default() {
         lan::read_lan(reader, table, platform, &mut known);
     }
@@ -123,25 +124,6 @@ fn read_platform(reader: &mut Reader<'_>, value: Value<'_>, platform: &mut Platf
     }
     platform.grant_key_file = read_path(reader, table.optional("grant-key-file"), "keys/grant");
     table.finish(reader);
-}
-
-fn read_fabrics(reader: &mut Reader<'_>, value: Value<'_>, platform: &mut Platform) {
-    for (index, mut table) in value.tables(reader, "[[fabric]]").into_iter().enumerate() {
-        if index >= FABRICS_MAX {
-            reader.mistake(table.offset, "too many fabrics", format!("a platform has at most {FABRICS_MAX}"));
-            return;
-        }
-        let name = table.required(reader, "name", "\"a\"").map(|v| claim_name(reader, v, Kind::Fabric));
-        let lab_network = table.optional("lab-network").and_then(|value| {
-            reader.not_built(value.offset, "a lab network");
-            let text = value.string(reader)?;
-            reader.accept(value.offset, value::subnet(text))
-        });
-        let trusted = table.optional("trusted").and_then(|v| v.boolean(reader)).unwrap_or(false);
-        let index = FabricIndex(u8::try_from(index).unwrap_or(u8::MAX));
-        platform.fabrics.push(Fabric { index, name: name.unwrap_or_default(), trusted, lab_network });
-        table.finish(reader);
-    }
 }
 
 fn read_control_nodes(reader: &mut Reader<'_>, value: Value<'_>, platform: &mut Platform) {

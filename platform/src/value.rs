@@ -151,10 +151,14 @@ pub fn subnet(text: &str) -> Result<Subnet, Wrong> {
             "write the first address of the subnet, such as 172.31.1.0/24",
         );
     }
-    if address.is_multicast() || address.is_loopback() {
+    let subnet = Subnet { address, prefix };
+    // An address that is good on one link only needs the link's name beside it, which no leg has.
+    let is_link_local = matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
+    let first = subnet.station(0).map(|first| station_address(&first.to_string()));
+    if is_link_local || !matches!(first, Some(Ok(_))) {
         return wrong(format!("{text} is not a subnet of stations"), "write a subnet such as 172.31.1.0/24");
     }
-    Ok(Subnet { address, prefix })
+    Ok(subnet)
 }
 
 /// True when `other` lies in the subnet of `address`.
@@ -415,6 +419,10 @@ mod tests {
         assert!(subnet("172.31.1.0/24").is_ok());
         assert!(subnet("172.31.1.1/24").is_err());
         assert!(subnet("172.31.1.0").is_err());
+        assert!(subnet("fd31::/64").is_ok());
+        for bad in ["127.0.0.0/8", "0.0.0.0/8", "224.0.0.0/8", "::/64", "::1/128", "fe80::/64", "ff00::/8"] {
+            assert!(subnet(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

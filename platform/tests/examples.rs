@@ -63,6 +63,7 @@ fn every_key_arrives_in_the_model() {
     assert!(platform.fabrics[1].trusted && !platform.fabrics[0].trusted);
     let lab_network = Subnet { address: "172.31.1.0".parse().unwrap(), prefix: 24 };
     assert_eq!(platform.fabrics[1].lab_network, Some(lab_network));
+    assert_eq!(platform.fabrics.iter().map(|fabric| fabric.mtu).collect::<Vec<_>>(), [1500, 9000]);
 
     let control_node = platform.control_node("cn-a").unwrap();
     assert_eq!(control_node.serial, ControlNodeSerial(1));
@@ -117,7 +118,6 @@ fn what_is_not_built_yet_is_named_with_its_place() {
     let platform = load("everything.toml");
     let named: Vec<_> = platform.not_built_yet().iter().map(|n| n.what.as_str()).collect();
     for what in [
-        "a lab network",
         "a udp leg",
         "an ether leg",
         "rate limits",
@@ -134,6 +134,19 @@ fn what_is_not_built_yet_is_named_with_its_place() {
     let mut sorted = platform.not_built_yet().to_vec();
     sorted.sort();
     assert_eq!(sorted, platform.not_built_yet());
+}
+
+#[test]
+fn two_hosts_have_udp_legs_whose_addresses_come_from_the_lab_networks() {
+    let platform = load("two-hosts.toml");
+    assert_eq!((platform.nodes.len(), platform.fabrics.len()), (3, 2));
+    for fabric in &platform.fabrics {
+        assert!(fabric.lab_network.is_some());
+        for process in ["cn-a", "web1", "web2", "web3"] {
+            let own = platform.lab_address(process, fabric.index).unwrap();
+            assert_eq!(platform.udp_address(process, fabric.index).unwrap().ip(), own.address);
+        }
+    }
 }
 
 #[test]

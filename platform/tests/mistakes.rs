@@ -411,6 +411,49 @@ fn legs_suit_their_owner() {
 }
 
 #[test]
+fn lab_networks_have_room_and_do_not_overlap() {
+    //= spec/platform-file.md#lab-networks
+    //= type=test
+    //# A lab network MUST have an address for each control node and node and MUST NOT overlap another fabric's, and its
+    //# fabric MUST have a name that an interface can have.
+    let b = "name = \"b\"";
+    one(
+        b,
+        &format!("{b}\nlab-network = §\"172.31.1.0/31\""),
+        "has 2 addresses for 3 processes",
+        "shorter prefix",
+    );
+    assert_eq!(mistakes(&GOOD.replacen(b, &format!("{b}\nlab-network = \"172.31.1.0/29\""), 1)), []);
+    assert_eq!(mistakes(&GOOD.replacen(b, &format!("{b}\nlab-network = \"fd31::/126\""), 1)), []);
+    one(b, &format!("{b}\nlab-network = §\"fe80::/64\""), "not a subnet of stations", "172.31.1.0/24");
+    one(b, &format!("{b}\nlab-network = §[\"172.31.1.0/24\"]"), "a list", "a string");
+    let both = "name = \"a\"\n[[fabric]]\nname = \"b\"";
+    one(
+        both,
+        "name = \"a\"\nlab-network = \"172.31.0.0/16\"\n[[fabric]]\nname = \"b\"\nlab-network = §\"172.31.9.0/24\"",
+        "172.31.9.0/24 overlaps that of fabric \"a\"",
+        "of its own",
+    );
+    let third =
+        |name: &str| format!("{both}\n[[fabric]]\nname = §\"{name}\"\nlab-network = \"172.31.1.0/24\"");
+    one(both, &third("default"), "cannot be the name of an interface", "15 characters");
+    one(both, &third("longer-than-others"), "cannot be the name of an interface", "15 characters");
+}
+
+#[test]
+fn the_mtu_of_a_fabric_has_bounds() {
+    //= spec/platform-file.md#fabric-mtu
+    //= type=test
+    //# The MTU of a fabric MUST lie between 1280 and 65535 octets.
+    let b = "name = \"b\"";
+    one(b, &format!("{b}\nmtu = §1279"), "out of range: 1279", "1280 to 65535");
+    one(b, &format!("{b}\nmtu = §65536"), "out of range: 65536", "1280 to 65535");
+    for good in ["1280", "65535"] {
+        assert_eq!(mistakes(&GOOD.replacen(b, &format!("{b}\nmtu = {good}"), 1)), []);
+    }
+}
+
+#[test]
 fn a_node_must_reach_its_control_nodes() {
     //= spec/platform-file.md#reach
     //= type=test

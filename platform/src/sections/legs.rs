@@ -115,12 +115,26 @@ fn check_leg(
         (leg, _) => Ok(leg),
     };
     let leg = reader.accept(offset, checked)?;
-    match leg {
-        Leg::Unix { .. } => {}
-        Leg::Udp { .. } => reader.not_built(offset, "a udp leg"),
-        Leg::Ether { .. } => reader.not_built(offset, "an ether leg"),
+    if !is_built(&leg) {
+        reader.not_built(offset, in_words(&leg));
     }
     Some(leg)
+}
+
+/// Whether `run` and `lab` can make a leg of this kind.
+const fn is_built(leg: &Leg) -> bool {
+    match leg {
+        Leg::Unix { .. } => true,
+        Leg::Udp { .. } | Leg::Ether { .. } => false,
+    }
+}
+
+const fn in_words(leg: &Leg) -> &'static str {
+    match leg {
+        Leg::Unix { .. } => "a unix leg",
+        Leg::Udp { .. } => "a udp leg",
+        Leg::Ether { .. } => "an ether leg",
+    }
 }
 
 /// A node that shares no leg with a control node could never register there.
