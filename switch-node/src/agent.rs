@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `pump.rs` | the loop |
 //! | `ports.rs`, `tap.rs` | the interfaces: frames in and out, configuration |
-//! | `netlink.rs`, `namespace.rs` | the kernel's side of an interface |
+//! | `netlink.rs`, `namespace.rs` | the kernel's side of an interface; `netlink/links.rs` makes links for labs |
 //! | `legs.rs` | sockets: set-up, doorbells, hang-up |
 //! | `poller.rs`, `spin.rs` | waiting |
 //! | `ready.rs` | telling a supervisor |

@@ -4,6 +4,8 @@
 //! Requests are synchronous: the kernel answers within the call. The monitor only says that something has
 //! changed; the complete list is then read anew, so that a lost or merged notification loses nothing.
 
+mod links;
+
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -25,6 +27,8 @@ use vlan_core::wire::control::InterfaceAddress;
 
 use crate::agent::namespace::Namespace;
 
+pub use self::links::VethPair;
+
 /// Room for one datagram of an answer: the kernel makes none above 32 KiB (`netlink_dump`).
 const ANSWER_LEN: usize = 32 * 1024;
 /// How often a list is read again when it changed while it was read.
@@ -44,6 +48,12 @@ impl NetlinkError {
     #[must_use]
     pub fn kind(&self) -> io::ErrorKind {
         self.source.kind()
+    }
+
+    /// True when the kernel does not have what was asked for.
+    #[must_use]
+    pub fn is_unsupported(&self) -> bool {
+        self.is(libc::EOPNOTSUPP)
     }
 
     fn is(&self, errno: i32) -> bool {
