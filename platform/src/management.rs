@@ -2,8 +2,8 @@
 //!
 //! The control node's runtime (`switch-server`) fills these in and serves them as JSON over its management
 //! socket; `switchctl` reads them back and prints tables. The lab's supervisor writes [`LabFile`] beside the
-//! platform file and answers [`LabRequest`]s on a socket of its own, so that `switchctl exec` and
-//! `switchctl restart` need no control node. **Each of these types is defined here and nowhere else**: a field is
+//! platform file and answers [`LabRequest`]s on a socket of its own, so that `switchctl exec`, `switchctl restart`
+//! and `switchctl fabric` need no control node. **Each of these types is defined here and nowhere else**: a field is
 //! added here first, and an added field has a default, so that an older program still reads a newer answer.
 //!
 //! | request | answer |
@@ -16,6 +16,7 @@
 //! | `GET /v1/drops` | list of [`Drop`] |
 //! | `GET /v1/counters` | list of [`Counter`] |
 //! | `POST /v1/rvi/cut`, `POST /v1/rvi/heal` with an [`RviDrill`] | [`RviDrillAnswer`] |
+//! | `POST /v1/fault` with a [`Fault`] | [`FaultAnswer`] |
 //!
 //! Anything but status 200 carries a [`Refusal`]. MAC and IP addresses travel as text, numbers as numbers.
 
@@ -213,6 +214,51 @@ pub struct RviDrillAnswer {
     pub rvis: u32,
 }
 
+/// Longest [`Fault::spec`], in octets: every fault with all its parameters has room several times over.
+pub const FAULT_SPEC_LEN_MAX: usize = 256;
+
+/// The [`Fault::spec`] that ends faults.
+pub const FAULT_OFF: &str = "off";
+
+/// Spoils what crosses the packet legs of nodes, for drills: body of `POST /v1/fault`. It replaces what was asked for
+/// the same legs and direction before, and ends with the node's process.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fault {
+    /// Name of the node; every node when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// Only the legs through this fabric; all packet legs when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fabric: Option<String>,
+    /// Which packets, as the node sees them.
+    #[serde(default)]
+    pub direction: FaultDirection,
+    /// What is done to them, such as `loss=5%,delay=2ms`, or [`FAULT_OFF`].
+    pub spec: String,
+}
+
+/// Which packets a [`Fault`] is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FaultDirection {
+    /// Those that come.
+    In,
+    /// Those that go.
+    Out,
+    /// Either.
+    #[default]
+    Both,
+}
+
+/// Answer to a [`Fault`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FaultAnswer {
+    /// Nodes that were told.
+    pub nodes: u32,
+}
+
 /// Why the management interface refused: body of every answer whose status is not 200.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -225,8 +271,8 @@ pub struct Refusal {
 
 /// A running lab, written by its supervisor as `run/lab.json` beside the platform file.
 ///
-/// Written whole under another name and renamed into place, each time a process starts or ends; removed when the
-/// lab ends. The lab is alive only while [`supervisor`](Self::supervisor) is: a reader checks that first.
+/// Written whole under another name and renamed into place, each time a process starts or ends or a fabric goes down
+/// or up; removed when the lab ends. The lab is alive only while [`supervisor`](Self::supervisor) is: a reader checks that first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LabFile {
@@ -240,6 +286,8 @@ pub struct LabFile {
     pub nodes: Vec<LabNode>,
     /// The control nodes.
     pub control_nodes: Vec<LabProcess>,
+    /// The fabrics that have a lab network.
+    pub fabrics: Vec<LabFabric>,
 }
 
 /// One node of a running lab.
@@ -265,6 +313,16 @@ pub struct LabProcess {
     pub pid: Option<u32>,
 }
 
+/// One fabric of a running lab that has a lab network.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LabFabric {
+    /// Its name in the platform file; also the name of its interface in each process's underlay.
+    pub name: String,
+    /// False while it is taken down.
+    pub up: bool,
+}
+
 /// A request to the lab's supervisor: one JSON object on a line of its own, on the stream socket `run/lab.sock`.
 /// The answer is one [`LabAnswer`] on a line; then the supervisor closes the connection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -274,6 +332,13 @@ pub enum LabRequest {
     Restart {
         /// Name of the node or control node.
         name: String,
+    },
+    /// Takes a fabric with a lab network down or up; one that is so already stays as it is.
+    Fabric {
+        /// Name of the fabric.
+        name: String,
+        /// Whether it is to be up.
+        up: bool,
     },
 }
 
@@ -285,6 +350,15 @@ pub enum LabAnswer {
     Started {
         /// The new process.
         pid: u32,
+    },
+    /// The fabric is as asked.
+    Fabric {
+        /// Name of the fabric.
+        name: String,
+        /// Whether it is up.
+        up: bool,
+        /// Processes that it joins.
+        processes: u32,
     },
     /// It was not done.
     Refused(Refusal),
@@ -309,6 +383,23 @@ mod tests {
         let refused = LabAnswer::Refused(Refusal { error: "cn-a runs".into(), hint: String::new() });
         let text = serde_json::to_string(&refused).unwrap();
         assert_eq!(serde_json::from_str::<LabAnswer>(&text).unwrap(), refused);
+    }
+
+    #[test]
+    fn a_request_for_a_fabric_is_a_line_too() {
+        let request = LabRequest::Fabric { name: "a".into(), up: false };
+        let text = serde_json::to_string(&request).unwrap();
+        assert_eq!(text, r#"{"request":"fabric","name":"a","up":false}"#);
+        assert_eq!(serde_json::from_str::<LabRequest>(&text).unwrap(), request);
+    }
+
+    #[test]
+    fn a_fault_says_only_what_was_asked_for() {
+        let all = Fault { spec: "off".into(), ..Fault::default() };
+        let text = serde_json::to_string(&all).unwrap();
+        assert_eq!(text, r#"{"direction":"both","spec":"off"}"#);
+        assert_eq!(serde_json::from_str::<Fault>(r#"{"spec":"off"}"#).unwrap(), all);
+        assert!(serde_json::from_str::<Fault>(r#"{"spec":"off","node":"web1","leg":2}"#).is_err());
     }
 
     #[test]

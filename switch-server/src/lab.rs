@@ -1,5 +1,6 @@
 //! A whole platform on one machine: a process for every control node and node, a network namespace for every
-//! node's interfaces, and this supervisor, which starts them, starts them again, and cleans up.
+//! node's interfaces, an underlay for each process where fabrics have lab networks, and this supervisor, which starts
+//! them, starts them again, and cleans up.
 //!
 //! The processes are this very binary, told apart by their arguments. They are children of the thread that owns
 //! the [`Lab`] and die with it, however it ends.
@@ -10,23 +11,26 @@ mod messages;
 pub mod namespace;
 pub mod plan;
 pub mod process;
+mod requests;
+pub mod underlay;
 
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use platform::Platform;
-use platform::management::{LabAnswer, LabFile, LabNode, LabProcess, LabRequest};
+use platform::management::{LabFabric, LabFile, LabNode, LabProcess};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::Signal;
 
-use self::control::{ControlSocket, refuse};
+use self::control::ControlSocket;
 use self::files::RunDirectory;
 use self::namespace::{Namespace, Namespaces, Privilege};
 pub use self::plan::{LabPlan, plan_of};
 use self::process::{Ended, Process, ProcessSpec, Role, describe};
+use self::underlay::Underlays;
 use crate::cli::say;
 use crate::failure::{Doing, Failure};
 use crate::keys;
@@ -72,6 +76,13 @@ pub enum LabEvent {
     },
     /// Every node is ready, for the first time.
     AllReady,
+    /// A fabric was taken down or up.
+    Fabric {
+        /// Its name.
+        name: String,
+        /// Whether it is up.
+        up: bool,
+    },
     /// Somebody asked the lab to end.
     Interrupted,
 }
@@ -81,6 +92,7 @@ pub struct Lab {
     plan: LabPlan,
     processes: Vec<Process>,
     namespaces: Namespaces,
+    underlays: Option<Underlays>,
     run: RunDirectory,
     control: ControlSocket,
     signals: Signals,
@@ -101,20 +113,24 @@ impl Lab {
         let signals = Signals::block(&[libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGCHLD])
             .doing("cannot wait for signals")?;
         let run = RunDirectory::lock(&plan.folder)?;
-        let made = ControlSocket::bind(&run.join("lab.sock")).doing("cannot listen on run/lab.sock");
-        let made = made.and_then(|control| Ok((control, Namespaces::make(&plan)?)));
-        let (control, namespaces) = match made {
+        let made = Underlays::make(&plan).and_then(|underlays| {
+            let control =
+                ControlSocket::bind(&run.join("lab.sock")).doing("cannot listen on run/lab.sock")?;
+            Ok((underlays, control, Namespaces::make(&plan)?))
+        });
+        let (underlays, control, namespaces) = match made {
             Ok(made) => made,
             Err(failure) => {
                 run.remove();
                 return Err(failure);
             }
         };
-        let processes = processes_of(&plan, &namespaces.all);
+        let processes = processes_of(&plan, &namespaces.all, underlays.as_ref());
         let mut lab = Self {
             plan,
             processes,
             namespaces,
+            underlays,
             run,
             control,
             signals,
@@ -321,22 +337,6 @@ impl Lab {
         }
     }
 
-    fn handle_control(&mut self, now: Instant) {
-        let Some(mut caller) = self.control.accept() else { return };
-        let answer = match caller.read_request() {
-            Ok(LabRequest::Restart { name }) => self.restart(&name, now),
-            Err(error) => refuse(format_args!("cannot read the request: {error}"), ""),
-        };
-        caller.answer(&answer);
-    }
-
-    fn restart(&mut self, name: &str, now: Instant) -> LabAnswer {
-        match self.start_again(name, now) {
-            Ok(pid) => LabAnswer::Started { pid },
-            Err(failure) => refuse(failure.error, failure.hint.as_deref().unwrap_or_default()),
-        }
-    }
-
     fn notice_all_ready(&mut self) {
         let mut nodes = self.processes.iter().filter(|process| process.role() == Role::Node);
         if !self.all_ready && nodes.all(Process::is_ready) {
@@ -358,28 +358,32 @@ impl Lab {
         });
         let control_nodes =
             self.plan.control_nodes.iter().map(|name| LabProcess { name: name.clone(), pid: pid_of(name) });
+        let fabrics = self.underlays.iter().flat_map(Underlays::fabrics);
         self.run.write_lab(&LabFile {
             name: self.plan.name.clone(),
             supervisor: std::process::id(),
             user_ns,
             nodes: nodes.collect(),
             control_nodes: control_nodes.collect(),
+            fabrics: fabrics.map(|(name, up)| LabFabric { name: name.to_owned(), up }).collect(),
         })
     }
 }
 
-fn processes_of(plan: &LabPlan, namespaces: &[Namespace]) -> Vec<Process> {
-    let process = |name: &String, role, netns| {
-        let log = plan.logs.as_ref().map(|logs| logs.join(format!("{name}.log")));
-        Process::new(ProcessSpec { name: name.clone(), role, file: plan.file.clone(), netns, log })
+fn processes_of(plan: &LabPlan, namespaces: &[Namespace], underlays: Option<&Underlays>) -> Vec<Process> {
+    let process = |(place, name): (usize, &str)| {
+        // Control nodes come first, and have no interfaces on the LANs.
+        let node = place.checked_sub(plan.control_nodes.len());
+        Process::new(ProcessSpec {
+            name: name.to_owned(),
+            role: if node.is_some() { Role::Node } else { Role::ControlNode },
+            file: plan.file.clone(),
+            netns: node.and_then(|node| namespaces.get(node)).map(|namespace| namespace.path().to_owned()),
+            underlay: underlays.and_then(|underlays| underlays.path(place)).map(Path::to_owned),
+            log: plan.logs.as_ref().map(|logs| logs.join(format!("{name}.log"))),
+        })
     };
-    let control_nodes = plan.control_nodes.iter().map(|name| process(name, Role::ControlNode, None));
-    let nodes = plan
-        .nodes
-        .iter()
-        .zip(namespaces)
-        .map(|(name, namespace)| process(name, Role::Node, Some(namespace.path().to_owned())));
-    control_nodes.chain(nodes).collect()
+    plan.processes().enumerate().map(process).collect()
 }
 
 /// Runs a lab of `platform` until it is interrupted; what `switch-server lab` does.
@@ -415,6 +419,9 @@ fn supervise(lab: &mut Lab) -> Result<(), Failure> {
                     say(format_args!("{name}: cannot be started: {error}"))
                 }
                 LabEvent::AllReady => say("ready"),
+                LabEvent::Fabric { name, up } => {
+                    say(format_args!("fabric {name}: {}", if up { "up" } else { "down" }))
+                }
                 LabEvent::Interrupted => return Ok(()),
             }
         }

@@ -331,6 +331,7 @@ impl Script {
             LabEvent::Ended { .. }
             | LabEvent::Started { .. }
             | LabEvent::Ready { .. }
+            | LabEvent::Fabric { .. }
             | LabEvent::AllReady => Ok(()),
         }
     }

@@ -57,7 +57,7 @@ impl RunDirectory {
     ///
     /// When the folder cannot be written.
     //= spec/lab.md#lab-file
-    //# The lab file MUST be replaced as a whole each time a process starts or ends.
+    //# The lab file MUST be replaced as a whole each time a process starts or ends, or a fabric goes down or up.
     pub fn write_lab(&self, lab: &LabFile) -> Result<(), Failure> {
         let write = || {
             let draft = self.join("lab.json.new");
@@ -148,7 +148,7 @@ mod tests {
     fn lab_json_is_written_whole_and_read_back() {
         //= spec/lab.md#lab-file
         //= type=test
-        //# The lab file MUST be replaced as a whole each time a process starts or ends.
+        //# The lab file MUST be replaced as a whole each time a process starts or ends, or a fabric goes down or up.
         let dir = tempfile::tempdir().unwrap();
         let run = RunDirectory::lock(dir.path()).unwrap();
         let node = LabNode { name: "web1".into(), pid: Some(7), netns: "/proc/4/fd/9".into() };

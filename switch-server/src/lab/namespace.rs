@@ -1,4 +1,5 @@
-//! Namespaces of a lab: the tenants' network namespaces and, without root, a user namespace around them.
+//! Namespaces of a lab: network namespaces for the tenants and for the underlay, and without root a user namespace
+//! around them.
 
 use std::fs::{self, File};
 use std::io;
@@ -98,7 +99,7 @@ pub fn check_tun() -> Result<(), Failure> {
     Err(Failure::runtime(format_args!("cannot open /dev/net/tun: {error}")).hint(hint))
 }
 
-/// A tenant's network namespace. It lives until this is dropped; a named one until [`Namespace::remove`].
+/// A network namespace. It lives until this is dropped; a named one until [`Namespace::remove`].
 pub struct Namespace {
     descriptor: OwnedFd,
     path: PathBuf,

@@ -1,8 +1,9 @@
 //! What a lab runs, from the platform file.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use platform::{Leg, Management, Platform};
+use platform::{Fabric, InterfaceAddress, Leg, Management, Platform};
 
 use super::namespace::Privilege;
 use crate::failure::{Doing, Failure};
@@ -20,6 +21,8 @@ pub struct LabPlan {
     pub control_nodes: Vec<String>,
     /// Names of the nodes.
     pub nodes: Vec<String>,
+    /// The fabrics.
+    pub fabrics: Vec<FabricPlan>,
     /// Every unix socket that a control node listens on, absolute: what a killed one leaves behind.
     pub sockets: Vec<PathBuf>,
     /// Whether a process that dies is started again.
@@ -32,7 +35,38 @@ pub struct LabPlan {
     pub logs: Option<PathBuf>,
 }
 
+/// A fabric of a lab.
+#[derive(Clone, Debug)]
+pub struct FabricPlan {
+    /// Its name.
+    pub name: String,
+    /// Its MTU in octets.
+    pub mtu: u16,
+    /// The address of each process in its lab network: the control nodes, then the nodes, as in the plan. Empty when
+    /// it has no lab network.
+    pub addresses: Vec<InterfaceAddress>,
+}
+
+impl FabricPlan {
+    /// True when the lab stands for the fabric with a bridge.
+    #[must_use]
+    pub fn has_lab_network(&self) -> bool {
+        !self.addresses.is_empty()
+    }
+}
+
 impl LabPlan {
+    /// The names of all processes: the control nodes, then the nodes.
+    pub fn processes(&self) -> impl Iterator<Item = &str> {
+        self.control_nodes.iter().chain(&self.nodes).map(String::as_str)
+    }
+
+    /// True when each process has an underlay of its own.
+    #[must_use]
+    pub fn has_underlays(&self) -> bool {
+        self.fabrics.iter().any(FabricPlan::has_lab_network)
+    }
+
     /// The name of a node's namespace, when namespaces have names.
     #[must_use]
     pub fn namespace_name(&self, node: &str) -> String {
@@ -44,10 +78,11 @@ impl LabPlan {
 ///
 /// # Errors
 ///
-/// When the platform file has been moved away.
+/// When the platform file has been moved away, or a udp leg has an address that it cannot have in a lab.
 pub fn plan_of(platform: &Platform, restart: bool, privilege: Privilege) -> Result<LabPlan, Failure> {
     let file = platform.path.canonicalize().doing(format_args!("cannot find {}", platform.path.display()))?;
     let folder = file.parent().unwrap_or(Path::new("/")).to_owned();
+    check_written_addresses(platform)?;
     let sockets = platform.control_nodes.iter().flat_map(|control_node| {
         let legs = control_node.legs.iter().flatten().filter_map(|leg| match leg {
             Leg::Unix { path } => path.clone(),
@@ -64,6 +99,7 @@ pub fn plan_of(platform: &Platform, restart: bool, privilege: Privilege) -> Resu
         sockets: sockets.collect(),
         control_nodes: platform.control_nodes.iter().map(|control_node| control_node.name.clone()).collect(),
         nodes: platform.nodes.iter().map(|node| node.name.clone()).collect(),
+        fabrics: platform.fabrics.iter().map(|fabric| fabric_plan(platform, fabric)).collect(),
         folder,
         file,
         restart,
@@ -71,4 +107,115 @@ pub fn plan_of(platform: &Platform, restart: bool, privilege: Privilege) -> Resu
         own_user_namespace: privilege == Privilege::None,
         logs: None,
     })
+}
+
+fn fabric_plan(platform: &Platform, fabric: &Fabric) -> FabricPlan {
+    let addresses = processes(platform).filter_map(|name| platform.lab_address(name, fabric.index));
+    FabricPlan { name: fabric.name.clone(), mtu: fabric.mtu, addresses: addresses.collect() }
+}
+
+fn processes(platform: &Platform) -> impl Iterator<Item = &str> {
+    let control_nodes = platform.control_nodes.iter().map(|control_node| control_node.name.as_str());
+    control_nodes.chain(platform.nodes.iter().map(|node| node.name.as_str()))
+}
+
+//= spec/lab.md#written-addresses
+//# A lab with lab networks MUST refuse a udp leg whose written address is not that of its process on the leg's fabric.
+fn check_written_addresses(platform: &Platform) -> Result<(), Failure> {
+    if platform.fabrics.iter().all(|fabric| fabric.lab_network.is_none()) {
+        return Ok(());
+    }
+    for fabric in &platform.fabrics {
+        for name in processes(platform) {
+            let Some(written) = platform.udp_address(name, fabric.index) else { continue };
+            let own = platform.lab_address(name, fabric.index);
+            if own.is_none_or(|own| own.address != written.ip()) {
+                return Err(refuse_address(name, fabric, written.ip(), own));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn refuse_address(name: &str, fabric: &Fabric, written: IpAddr, own: Option<InterfaceAddress>) -> Failure {
+    let error =
+        format!("the udp leg of {name} on fabric {:?} cannot have {written} in this lab", fabric.name);
+    Failure::usage(error).hint(match own {
+        Some(own) => format!("write \"udp\": it then has the lab network's {}", own.address),
+        None => "give the fabric a lab-network, and write \"udp\": each process of this lab has a network \
+                 namespace of its own"
+            .to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLATFORM: &str = r#"
+        [platform]
+        name = "lab"
+        [[fabric]]
+        name = "a"
+        lab-network = "172.31.1.0/24"
+        [[fabric]]
+        name = "b"
+        [[control-node]]
+        name = "cn-a"
+        serial = 1
+        legs = { a = ["unix:run/a.sock", "udp"], b = "unix:run/b.sock" }
+        [[node]]
+        name = "web2"
+        number = 2
+        legs = { a = ["unix", "udp"] }
+        [[node]]
+        name = "web1"
+        number = 1
+        legs = { a = "udp", b = "unix" }
+    "#;
+
+    fn plan(text: &str) -> Result<LabPlan, Failure> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("p.toml");
+        std::fs::write(&file, text).unwrap();
+        plan_of(&Platform::load(&file).unwrap(), true, Privilege::None)
+    }
+
+    #[test]
+    fn each_process_has_an_address_on_each_fabric_with_a_lab_network() {
+        let plan = plan(PLATFORM).unwrap();
+        assert!(plan.has_underlays());
+        let addresses = plan.fabrics[0].addresses.iter().map(|own| own.address.to_string());
+        let named: Vec<_> = plan.processes().map(str::to_owned).zip(addresses).collect();
+        let expected = [("cn-a", "172.31.1.1"), ("web2", "172.31.1.3"), ("web1", "172.31.1.2")];
+        assert_eq!(named, expected.map(|(name, address)| (name.to_owned(), address.to_owned())));
+        assert!(!plan.fabrics[1].has_lab_network());
+    }
+
+    #[test]
+    fn without_lab_networks_there_are_no_underlays_and_addresses_are_as_written() {
+        let text = PLATFORM.replace("lab-network = \"172.31.1.0/24\"", "");
+        let text = text.replace("\"udp\"", "\"udp:127.0.0.1:7401\"");
+        // Each port stands once.
+        let text = text.replacen(":7401", ":7402", 1).replacen(":7401", ":7403", 1);
+        assert!(!plan(&text).unwrap().has_underlays());
+    }
+
+    #[test]
+    fn a_written_address_that_the_process_does_not_have_is_refused() {
+        //= spec/lab.md#written-addresses
+        //= type=test
+        //# A lab with lab networks MUST refuse a udp leg whose written address is not that of its process on the leg's
+        //# fabric.
+        let node = "legs = { a = [\"unix\", \"udp\"] }";
+        let with =
+            |leg: &str| plan(&PLATFORM.replace(node, &format!("legs = {{ a = [\"unix\", \"{leg}\"] }}")));
+        assert!(with("udp:172.31.1.3").is_ok());
+        assert!(with("udp:172.31.1.3:80").is_ok());
+        let refused = with("udp:127.0.0.1").unwrap_err().to_string();
+        assert!(refused.contains("web2") && refused.contains("172.31.1.3"), "{refused}");
+        let elsewhere = node.replace("] }", "], b = \"udp:127.0.0.1\" }");
+        let refused = plan(&PLATFORM.replace(node, &elsewhere)).unwrap_err().to_string();
+        assert!(refused.contains("\"b\"") && refused.contains("lab-network"), "{refused}");
+    }
 }

@@ -15,6 +15,7 @@ use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, Signal};
 
 use super::messages::Messages;
+use super::namespace;
 use crate::failure::Exit;
 use crate::signals;
 
@@ -45,6 +46,8 @@ pub struct ProcessSpec {
     pub file: PathBuf,
     /// The namespace that a node's interfaces go to.
     pub netns: Option<PathBuf>,
+    /// The network namespace that the process itself runs in; the supervisor's own when absent.
+    pub underlay: Option<PathBuf>,
     /// Where its messages go; line by line to the lab's own standard error when absent.
     pub log: Option<PathBuf>,
 }
@@ -154,6 +157,9 @@ impl Process {
         // A group of its own: a terminal's interrupt reaches the lab alone, which then ends its children in order.
         command.process_group(0);
         tie_to_parent(&mut command, theirs.as_raw_fd());
+        if let Some(underlay) = &self.spec.underlay {
+            enter_before_exec(&mut command, File::open(underlay)?);
+        }
         let child = command.spawn()?;
         let pid = child.id();
         self.child = Some(child);
@@ -283,6 +289,13 @@ fn tie_to_parent(command: &mut Command, inherited: i32) {
     unsafe { command.pre_exec(before_exec) };
 }
 
+/// Makes the child begin in this network namespace.
+fn enter_before_exec(command: &mut Command, namespace: File) {
+    let before_exec = move || namespace::enter(namespace.as_fd());
+    // SAFETY: between fork and exec the closure makes one system call; it neither allocates nor takes a lock.
+    unsafe { command.pre_exec(before_exec) };
+}
+
 /// True when starting a process again that ended like this can help.
 //= spec/lab.md#restarts
 //# A lab MUST start a process again that dies, unless it was told not to or the process ended with exit code 2.
@@ -311,6 +324,7 @@ mod tests {
             role: Role::Node,
             file: "/etc/weft.toml".into(),
             netns: Some("/run/netns/lab-web1".into()),
+            underlay: None,
             log: None,
         }
     }
