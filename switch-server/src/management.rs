@@ -16,7 +16,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use platform::management::{Refusal, RviDrill};
+use platform::management::{Fault, Refusal, RviDrill};
 use serde::Serialize;
 
 use crate::runtime::PumpGone;
@@ -72,23 +72,33 @@ fn routes(view: Arc<View>) -> Router {
         .route("/v1/bindings", get(|State(view): Shared| async move { json(view.bindings().await) }))
         .route("/v1/drops", get(|State(view): Shared| async move { json(view.drops().await) }))
         .route("/v1/counters", get(|State(view): Shared| async move { json(view.counters().await) }))
-        .route("/v1/rvi/cut", post(|view: Shared, body: Body| drill(view, body, Drill::Cut)))
-        .route("/v1/rvi/heal", post(|view: Shared, body: Body| drill(view, body, Drill::Heal)))
+        .route("/v1/rvi/cut", post(|view: Shared, body: Body<RviDrill>| drill(view, body, Drill::Cut)))
+        .route("/v1/rvi/heal", post(|view: Shared, body: Body<RviDrill>| drill(view, body, Drill::Heal)))
+        .route("/v1/fault", post(fault))
         .fallback(|| async {
             (StatusCode::NOT_FOUND, Json(refusal("there is no such resource", "see switchctl --help")))
         })
         .with_state(view)
 }
 
-type Body = Result<Json<RviDrill>, JsonRejection>;
+type Body<T> = Result<Json<T>, JsonRejection>;
 
-async fn drill(State(view): Shared, body: Body, drill: Drill) -> Response {
+async fn drill(State(view): Shared, body: Body<RviDrill>, drill: Drill) -> Response {
     match body {
         Ok(Json(pair)) => json(view.drill(drill, &pair).await).into_response(),
-        Err(rejection) => {
-            Refused::Request(refusal(&rejection.body_text(), "see switchctl rvi --help")).into_response()
-        }
+        Err(rejection) => refuse_body(&rejection, "see switchctl rvi --help"),
     }
+}
+
+async fn fault(State(view): Shared, body: Body<Fault>) -> Response {
+    match body {
+        Ok(Json(order)) => json(view.fault(&order).await).into_response(),
+        Err(rejection) => refuse_body(&rejection, "see switchctl fault --help"),
+    }
+}
+
+fn refuse_body(rejection: &JsonRejection, hint: &str) -> Response {
+    Refused::Request(refusal(&rejection.body_text(), hint)).into_response()
 }
 
 fn json<T: Serialize>(result: Result<T, Refused>) -> Answer<T> {

@@ -21,7 +21,7 @@ use tokio::io::unix::AsyncFd;
 use tracing::{info, warn};
 use vlan_core::{LegNumber, ProcessId};
 
-pub use self::link::{NodeReport, Order, PumpGone, PumpLink};
+pub use self::link::{FaultOrder, NodeReport, Order, PumpGone, PumpLink};
 pub use self::pump::WaitPolicy;
 
 use self::pump::{Pump, PumpParts};

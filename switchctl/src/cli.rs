@@ -4,9 +4,11 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use hyper::Method;
-use platform::management::{Binding, Counter, Drop, LabAnswer, Lan, Node, Rvi, RviDrill, Status};
+use platform::management::{
+    Binding, Counter, Drop, Fault, FaultDirection, LabAnswer, Lan, Node, Rvi, RviDrill, Status,
+};
 use platform::{Management, Platform};
 use serde::de::DeserializeOwned;
 
@@ -24,9 +26,10 @@ It asks a control node over its management socket, which the platform file names
   switchctl -f lab.toml rvis             which pairs of nodes have a direct way?
   switchctl -f lab.toml drops            what was dropped, where, and why?
 
-In a lab, two commands need no control node:
+In a lab, three commands need no control node:
   switchctl -f lab.toml exec web1 -- ping -c 3 10.1.0.2
-  switchctl -f lab.toml restart cn-a";
+  switchctl -f lab.toml restart cn-a
+  switchctl -f lab.toml fabric a down    and up again";
 
 const AFTER_HELP: &str = "\
 RVI: reliable virtual interface, the connection over which two nodes, or a node and a control node, exchange
@@ -34,6 +37,21 @@ the frames of one virtual LAN.
 
 Exit codes: 0 it worked; 1 it failed while running; 2 the command line or the platform file is wrong.
 `exec` ends with the exit code of the command.";
+
+const FAULT_HELP: &str = "\
+SPEC is a list of these, with commas between them:
+  loss=5%              so many packets are lost
+  burst=0.1%/10%/90%   so many begin a burst, so many in a burst end it, so many in a burst are lost (default: all)
+  corrupt=1%           so many have one bit turned over
+  duplicate=1%         so many come twice
+  reorder=2%/3         so many are overtaken by three others (default: 3)
+  delay=2ms            each comes so much later, in order
+  jitter=500us         each comes up to so much later than that, in any order
+
+Examples:
+  switchctl -f lab.toml fault all loss=5%,corrupt=1%
+  switchctl -f lab.toml fault web1 --fabric a --direction in delay=2ms,jitter=1ms
+  switchctl -f lab.toml fault all off";
 
 /// The administrator's tool of Weft, a virtual Ethernet fabric
 #[derive(Parser, Debug)]
@@ -80,6 +98,24 @@ enum Command {
     /// Cut or heal the direct RVIs of a pair of nodes, for drills
     #[command(subcommand)]
     Rvi(RviCommand),
+    /// Spoil what crosses a node's packet legs, for drills: loss, corruption, delay and the like
+    ///
+    /// Packet legs are those that go over a network (udp); shared memory has none. What is asked for replaces what
+    /// was asked for the same legs and direction before; it ends with `off`, or with the node's process.
+    #[command(after_help = FAULT_HELP)]
+    Fault(FaultArguments),
+    /// Take a switch fabric of a running lab down or up: one that has a lab-network
+    ///
+    /// Down is as if the fabric's switches had lost power: nothing crosses it, and every process's interface on it
+    /// loses its carrier. Works while no control node lives.
+    #[command(after_help = "Example: switchctl -f lab.toml fabric a down")]
+    Fabric {
+        /// Name of the fabric
+        name: String,
+        /// What it is to be
+        #[arg(value_enum)]
+        state: FabricState,
+    },
     /// Run a command in a node's network namespace; the node belongs to a running lab
     ///
     /// Enters the namespace as root of the lab's user namespace when the lab runs without root. Works while no
@@ -99,6 +135,60 @@ enum Command {
         /// Name of the node or control node
         name: String,
     },
+}
+
+#[derive(Args, Debug)]
+struct FaultArguments {
+    /// Name of the node, or `all`
+    #[arg(value_name = "NODE|all")]
+    node: String,
+    /// Only the leg through this fabric; all legs that packets cross when left out
+    #[arg(long, value_name = "FABRIC")]
+    fabric: Option<String>,
+    /// Which packets, as the node sees them
+    #[arg(long, value_enum, default_value_t = Direction::Both)]
+    direction: Direction,
+    /// A list such as `loss=5%,delay=2ms`, or `off`
+    #[arg(value_name = "SPEC|off")]
+    spec: String,
+}
+
+/// The word that stands for every node.
+const ALL_NODES: &str = "all";
+
+impl FaultArguments {
+    fn order(self) -> Fault {
+        let node = Some(self.node).filter(|node| node != ALL_NODES);
+        Fault { node, fabric: self.fabric, direction: self.direction.into(), spec: self.spec }
+    }
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+enum Direction {
+    /// Those that come
+    In,
+    /// Those that go
+    Out,
+    /// Either
+    Both,
+}
+
+impl From<Direction> for FaultDirection {
+    fn from(direction: Direction) -> Self {
+        match direction {
+            Direction::In => Self::In,
+            Direction::Out => Self::Out,
+            Direction::Both => Self::Both,
+        }
+    }
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+enum FabricState {
+    /// As if its switches had lost power
+    Down,
+    /// Working
+    Up,
 }
 
 #[derive(Subcommand, Debug)]
@@ -139,6 +229,8 @@ pub fn run() -> Result<(), Failure> {
         Command::Counters => target.show::<Vec<Counter>>("/v1/counters"),
         Command::Rvi(RviCommand::Cut(pair)) => target.drill("/v1/rvi/cut", "cut", pair),
         Command::Rvi(RviCommand::Heal(pair)) => target.drill("/v1/rvi/heal", "healed", pair),
+        Command::Fault(arguments) => target.fault(&arguments.order()),
+        Command::Fabric { name, state } => target.fabric(&name, state == FabricState::Up),
         Command::Exec { node, command } => Err(lab::exec(target.lab_file("exec")?, &node, &command)),
         Command::Restart { name } => target.restart(&name),
     }
@@ -163,14 +255,33 @@ impl Target {
         print(&show::drill(verb, &drill, &read(&answer)?))
     }
 
-    fn restart(&self, name: &str) -> Result<(), Failure> {
-        let pid = lab::restart(self.lab_file("restart")?, name)?;
+    fn fault(&self, fault: &Fault) -> Result<(), Failure> {
+        let body = serde_json::to_string(fault).map_err(|error| unreadable(&error))?;
+        let answer = client::ask(&self.sockets()?, &Method::POST, "/v1/fault", Some(body))?;
         if self.json {
-            let answer =
-                serde_json::to_vec(&LabAnswer::Started { pid }).map_err(|error| unreadable(&error))?;
             return print_json(&answer);
         }
-        print(&format!("{name} runs as process {pid}\n"))
+        print(&show::fault(fault, &read(&answer)?))
+    }
+
+    fn restart(&self, name: &str) -> Result<(), Failure> {
+        let pid = lab::restart(self.lab_file("restart")?, name)?;
+        self.print_answer(&LabAnswer::Started { pid }, &format!("{name} runs as process {pid}\n"))
+    }
+
+    fn fabric(&self, name: &str, up: bool) -> Result<(), Failure> {
+        let processes = lab::set_fabric(self.lab_file("fabric")?, name, up)?;
+        let answer = LabAnswer::Fabric { name: name.to_owned(), up, processes };
+        let state = if up { "up" } else { "down" };
+        self.print_answer(&answer, &format!("fabric {name} is {state}, with {processes} processes on it\n"))
+    }
+
+    /// Prints what a lab's supervisor did, for programs or for people.
+    fn print_answer(&self, answer: &LabAnswer, text: &str) -> Result<(), Failure> {
+        if self.json {
+            return print_json(&serde_json::to_vec(answer).map_err(|error| unreadable(&error))?);
+        }
+        print(text)
     }
 
     /// The management sockets to try, in order.
@@ -263,6 +374,36 @@ mod tests {
         }
         let both = "switchctl -f p.toml --socket s status";
         assert!(Cli::try_parse_from(both.split(' ')).is_err());
+    }
+
+    #[test]
+    fn a_fault_is_for_one_node_or_all_and_for_both_directions_unless_said() {
+        let order = |line: &str| {
+            let cli = Cli::try_parse_from(format!("switchctl -f p.toml fault {line}").split(' ')).unwrap();
+            let Command::Fault(arguments) = cli.command else { panic!("not fault") };
+            arguments.order()
+        };
+        let expected = Fault { spec: "loss=5%,delay=2ms".into(), ..Fault::default() };
+        assert_eq!(order("all loss=5%,delay=2ms"), expected);
+        let expected = Fault {
+            node: Some("web1".into()),
+            fabric: Some("a".into()),
+            direction: FaultDirection::In,
+            spec: "off".into(),
+        };
+        assert_eq!(order("web1 --fabric a --direction in off"), expected);
+        for wrong in ["fault", "fault all", "fault all --direction up off", "fabric a", "fabric a off"] {
+            assert!(Cli::try_parse_from(format!("switchctl {wrong}").split(' ')).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_fabric_goes_down_and_up() {
+        for (word, expected) in [("down", FabricState::Down), ("up", FabricState::Up)] {
+            let cli = Cli::try_parse_from(["switchctl", "-f", "p.toml", "fabric", "a", word]).unwrap();
+            let Command::Fabric { name, state } = cli.command else { panic!("not fabric") };
+            assert_eq!((name.as_str(), state), ("a", expected));
+        }
     }
 
     #[test]

@@ -46,18 +46,38 @@ pub fn exec(platform_file: &Path, node: &str, command: &[OsString]) -> Failure {
 /// Starts a dead process of the lab again, and gives the supervisor's answer: the new process.
 pub fn restart(platform_file: &Path, name: &str) -> Result<u32, Failure> {
     let lab = running(platform_file)?;
-    let socket = beside(platform_file, "run/lab.sock");
+    match ask(platform_file, &lab, &LabRequest::Restart { name: name.to_owned() })? {
+        LabAnswer::Started { pid } => Ok(pid),
+        answer => Err(unexpected(&answer)),
+    }
+}
+
+/// Takes a fabric of the lab down or up, and gives the number of processes that it joins.
+pub fn set_fabric(platform_file: &Path, name: &str, up: bool) -> Result<u32, Failure> {
+    let lab = running(platform_file)?;
+    match ask(platform_file, &lab, &LabRequest::Fabric { name: name.to_owned(), up })? {
+        LabAnswer::Fabric { processes, .. } => Ok(processes),
+        answer => Err(unexpected(&answer)),
+    }
+}
+
+/// Asks the supervisor of a running lab; what it refuses is a failure.
+fn ask(platform_file: &Path, lab: &LabFile, request: &LabRequest) -> Result<LabAnswer, Failure> {
     let unreachable = |error: io::Error| {
         let error = format!("the supervisor of lab {:?} (process {}): {error}", lab.name, lab.supervisor);
         Failure::runtime(error, "see whether it is stopped, and what it prints")
     };
-    let request = serde_json::to_string(&LabRequest::Restart { name: name.to_owned() });
-    let request = request.map_err(|error| unreachable(error.into()))?;
-    let answer = order(&socket, &request).map_err(unreachable)?;
-    match answer {
-        LabAnswer::Started { pid } => Ok(pid),
+    let request = serde_json::to_string(request).map_err(|error| unreachable(error.into()))?;
+    let socket = beside(platform_file, "run/lab.sock");
+    match order(&socket, &request).map_err(unreachable)? {
         LabAnswer::Refused(refusal) => Err(Failure::runtime(refusal.error, refusal.hint)),
+        answer => Ok(answer),
     }
+}
+
+fn unexpected(answer: &LabAnswer) -> Failure {
+    let error = format!("the lab's supervisor answers something else: {answer:?}");
+    Failure::runtime(error, "use a switchctl of the same version as the lab")
 }
 
 fn order(socket: &Path, request: &str) -> io::Result<LabAnswer> {
@@ -157,6 +177,7 @@ mod tests {
             user_ns: None,
             nodes: vec![node],
             control_nodes: vec![control_node],
+            fabrics: Vec::new(),
         };
         fs::create_dir(folder.join("run")).unwrap();
         fs::write(folder.join("run/lab.json"), serde_json::to_vec(&lab).unwrap()).unwrap();
@@ -177,8 +198,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         // Process ids end at 2^22 (PID_MAX_LIMIT).
         let file = lab_in(folder.path(), 1 << 30);
-        let failure = restart(&file, "cn-a").unwrap_err().to_string();
-        assert!(failure.contains("has ended without cleaning up"), "{failure}");
+        for failure in [restart(&file, "cn-a").unwrap_err(), set_fabric(&file, "a", true).unwrap_err()] {
+            let failure = failure.to_string();
+            assert!(failure.contains("has ended without cleaning up"), "{failure}");
+        }
     }
 
     #[test]

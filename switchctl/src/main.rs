@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `cli.rs` | the command line and what each command does |
 //! | `client.rs` | one HTTP request over the management socket of a control node |
-//! | `lab.rs` | `exec` and `restart`: a running lab, without any control node |
+//! | `lab.rs` | `exec`, `restart` and `fabric`: a running lab, without any control node |
 //! | `show.rs`, `table.rs` | answers as text for people |
 //! | `failure.rs` | `error:`, `hint:` and the exit code |
 

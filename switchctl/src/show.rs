@@ -1,7 +1,8 @@
 //! Answers of a control node as text for people.
 
 use platform::management::{
-    Binding, Counter, Drop, Lan, Node, Rvi, RviDrill, RviDrillAnswer, RviEnd, Status,
+    Binding, Counter, Drop, FAULT_OFF, Fault, FaultAnswer, FaultDirection, Lan, Node, Rvi, RviDrill,
+    RviDrillAnswer, RviEnd, Status,
 };
 
 use crate::table::Table;
@@ -146,6 +147,19 @@ pub fn drill(verb: &str, drill: &RviDrill, answer: &RviDrillAnswer) -> String {
         n => format!("{n} direct RVIs"),
     };
     format!("{verb} {} and {}{through}: {rvis}\n", drill.a, drill.b)
+}
+
+/// What was done to packets.
+pub fn fault(fault: &Fault, answer: &FaultAnswer) -> String {
+    let nodes = if answer.nodes == 1 { "node" } else { "nodes" };
+    let through = fault.fabric.as_ref().map(|name| format!(" on fabric {name}")).unwrap_or_default();
+    let which = match fault.direction {
+        FaultDirection::In => "packets that come",
+        FaultDirection::Out => "packets that go",
+        FaultDirection::Both => "all packets",
+    };
+    let what = if fault.spec == FAULT_OFF { "no faults" } else { fault.spec.as_str() };
+    format!("{} {nodes}, {which}{through}: {what}\n", answer.nodes)
 }
 
 fn end(end: &RviEnd) -> [String; 6] {

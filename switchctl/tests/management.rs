@@ -150,6 +150,23 @@ fn a_drill_names_both_nodes_and_the_fabric() {
 }
 
 #[test]
+fn a_fault_names_its_nodes_legs_and_direction() {
+    let site = Site::new();
+    let requests = answer_once(&site.socket(), "200 OK", r#"{"nodes":1}"#);
+    let output =
+        site.switchctl(&["fault", "web1", "--fabric", "a", "--direction", "out", "loss=5%,delay=2ms"]);
+    let (first, body) = requests.recv().unwrap();
+    assert_eq!(first, "POST /v1/fault HTTP/1.1");
+    assert_eq!(body, r#"{"node":"web1","fabric":"a","direction":"out","spec":"loss=5%,delay=2ms"}"#);
+    assert_eq!(text(&output.stdout), "1 node, packets that go on fabric a: loss=5%,delay=2ms\n");
+    let site = Site::new();
+    let requests = answer_once(&site.socket(), "200 OK", r#"{"nodes":3}"#);
+    let output = site.switchctl(&["fault", "all", "off"]);
+    assert_eq!(requests.recv().unwrap().1, r#"{"direction":"both","spec":"off"}"#);
+    assert_eq!(text(&output.stdout), "3 nodes, all packets: no faults\n");
+}
+
+#[test]
 fn a_refusal_is_printed_with_its_hint_and_ends_with_1() {
     let site = Site::new();
     let _requests = answer_once(
@@ -201,9 +218,14 @@ fn a_wrong_platform_file_or_command_line_ends_with_2() {
     assert_eq!(output.status.code(), Some(2));
     let error = text(&output.stderr);
     assert!(error.contains("p.toml:8:10: `serial` is out of range") && error.contains("\nhint: "), "{error}");
-    for arguments in
-        [&["status"][..], &["statsu"], &["exec", "web1"], &["exec", "web1", "--", "true"], &["restart", "x"]]
-    {
+    for arguments in [
+        &["status"][..],
+        &["statsu"],
+        &["exec", "web1"],
+        &["exec", "web1", "--", "true"],
+        &["restart", "x"],
+        &["fabric", "a", "up"],
+    ] {
         assert_eq!(run(arguments).status.code(), Some(2), "{arguments:?}");
     }
 }
@@ -216,27 +238,35 @@ fn a_control_node_is_chosen_by_name() {
     assert!(text(&output.stderr).contains("has no control node cn-z"));
 }
 
-#[test]
-fn a_lab_is_asked_to_restart_a_process_by_its_own_socket() {
-    let site = Site::new();
+/// A lab's supervisor that is asked these lines and gives these answers, in order.
+fn supervisor(site: &Site, exchanges: &'static [(&'static str, &'static str)]) -> thread::JoinHandle<()> {
     let socket = site.folder.path().join("run/lab.sock");
     std::fs::create_dir_all(socket.parent().unwrap()).unwrap();
     let lab = format!(r#"{{"name":"t","supervisor":{},"nodes":[],"control_nodes":[]}}"#, std::process::id());
     std::fs::write(site.folder.path().join("run/lab.json"), lab).unwrap();
     let listener = UnixListener::bind(&socket).unwrap();
-    let supervisor = thread::spawn(move || {
-        let answers = [
-            r#"{"answer":"started","pid":77}"#,
-            r#"{"answer":"refused","error":"cn-a runs already","hint":""}"#,
-        ];
-        for answer in answers {
+    thread::spawn(move || {
+        for (request, answer) in exchanges {
             let mut reader = BufReader::new(listener.accept().unwrap().0);
             let mut line = String::new();
             reader.read_line(&mut line).unwrap();
-            assert_eq!(line, "{\"request\":\"restart\",\"name\":\"cn-a\"}\n");
+            assert_eq!(line.trim_end(), *request);
             reader.get_mut().write_all(format!("{answer}\n").as_bytes()).unwrap();
         }
-    });
+    })
+}
+
+#[test]
+fn a_lab_is_asked_to_restart_a_process_by_its_own_socket() {
+    const REQUEST: &str = r#"{"request":"restart","name":"cn-a"}"#;
+    let site = Site::new();
+    let supervisor = supervisor(
+        &site,
+        &[
+            (REQUEST, r#"{"answer":"started","pid":77}"#),
+            (REQUEST, r#"{"answer":"refused","error":"cn-a runs already","hint":""}"#),
+        ],
+    );
     let output = site.switchctl(&["restart", "cn-a"]);
     assert_eq!(text(&output.stdout), "cn-a runs as process 77\n", "{}", text(&output.stderr));
     let output = site.switchctl(&["restart", "cn-a"]);
@@ -244,5 +274,34 @@ fn a_lab_is_asked_to_restart_a_process_by_its_own_socket() {
         (output.status.code(), text(&output.stderr).as_str()),
         (Some(1), "error: cn-a runs already\n")
     );
+    supervisor.join().unwrap();
+}
+
+#[test]
+fn a_lab_is_asked_to_take_a_fabric_down_and_up() {
+    const DOWN: &str = r#"{"request":"fabric","name":"a","up":false}"#;
+    const UP: &str = r#"{"request":"fabric","name":"a","up":true}"#;
+    let site = Site::new();
+    let supervisor = supervisor(
+        &site,
+        &[
+            (DOWN, r#"{"answer":"fabric","name":"a","up":false,"processes":4}"#),
+            (UP, r#"{"answer":"fabric","name":"a","up":true,"processes":4}"#),
+            (UP, r#"{"answer":"refused","error":"fabric a has no lab network","hint":"give it one"}"#),
+        ],
+    );
+    let output = site.switchctl(&["fabric", "a", "down"]);
+    assert_eq!(
+        text(&output.stdout),
+        "fabric a is down, with 4 processes on it\n",
+        "{}",
+        text(&output.stderr)
+    );
+    let output = site.switchctl(&["fabric", "a", "up", "--json"]);
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&answer["up"], &answer["processes"]), (&true.into(), &4.into()));
+    let output = site.switchctl(&["fabric", "a", "up"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(text(&output.stderr), "error: fabric a has no lab network\nhint: give it one\n");
     supervisor.join().unwrap();
 }

@@ -6,14 +6,17 @@ use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use platform::Platform;
-use platform::management::{Binding, Counter, Drop, Lan, Node, Rvi, RviDrill, RviDrillAnswer, Status};
+use platform::management::{
+    Binding, Counter, Drop, FAULT_SPEC_LEN_MAX, Fault, FaultAnswer, Lan, Node, Rvi, RviDrill, RviDrillAnswer,
+    Status,
+};
 use tokio::sync::{mpsc, oneshot};
 use vlan_core::wire::control::ReportItem;
 use vlan_core::{LegNumber, NodeNumber};
 
 use super::{Refused, refusal, tables};
 use crate::control_node::{self, Command};
-use crate::runtime::{NodeReport, Order, PumpGone, PumpLink};
+use crate::runtime::{FaultOrder, NodeReport, Order, PumpGone, PumpLink};
 
 /// How long nodes have to report. One that is too slow is left out of the answer.
 const REPORT_TIME: Duration = Duration::from_millis(500);
@@ -84,6 +87,11 @@ impl View {
     pub async fn machine_status(&self) -> Result<control_node::Status, PumpGone> {
         let (sender, receiver) = oneshot::channel();
         self.order(Order::Status(sender))?;
+        self.answered(receiver).await
+    }
+
+    /// The pump's answer to an order.
+    async fn answered<T>(&self, receiver: oneshot::Receiver<T>) -> Result<T, PumpGone> {
         receiver.await.map_err(|_| {
             // An order that was taken and not answered: the pump has ended.
             self.gone.notify_one();
@@ -159,6 +167,33 @@ impl View {
         Ok(RviDrillAnswer { rvis: tables::rvis_of_pair(&status, a, b) })
     }
 
+    /// `POST /v1/fault`.
+    ///
+    /// # Errors
+    ///
+    /// When the platform has no such node or fabric, the text is none, no node was told, or the pump does not answer.
+    pub async fn fault(&self, fault: &Fault) -> Result<FaultAnswer, Refused> {
+        let node = fault.node.as_deref().map(|node| self.node(node)).transpose()?;
+        let leg = fault.fabric.as_deref().map(|fabric| self.leg(fabric)).transpose()?;
+        check_fault_spec(&fault.spec)?;
+        let (told, receiver) = oneshot::channel();
+        let (direction, spec) = (fault.direction, fault.spec.clone());
+        self.order(Order::Fault(FaultOrder { node, leg, direction, spec, told }))?;
+        match self.answered(receiver).await? {
+            0 => {
+                let error = match &fault.node {
+                    Some(node) => format!("{node} is not attached, or has no leg that packets cross"),
+                    None => "no node is attached that has a leg that packets cross".to_owned(),
+                };
+                Err(Refused::Request(refusal(
+                    &error,
+                    "see switchctl nodes, and the legs in the platform file",
+                )))
+            }
+            nodes => Ok(FaultAnswer { nodes }),
+        }
+    }
+
     fn node(&self, name: &str) -> Result<NodeNumber, Refused> {
         let node = self.platform.node(name).map(|node| node.number);
         node.ok_or_else(|| {
@@ -207,4 +242,14 @@ impl View {
         }
         Ok((status, reports))
     }
+}
+
+/// Nodes read the text itself; here it is only kept from being anything but a short line.
+fn check_fault_spec(spec: &str) -> Result<(), Refused> {
+    let is_printable = spec.bytes().all(|octet| octet == b' ' || octet.is_ascii_graphic());
+    if is_printable && (1..=FAULT_SPEC_LEN_MAX).contains(&spec.len()) {
+        return Ok(());
+    }
+    let error = format!("{spec:?} is not what can be done to packets");
+    Err(Refused::Request(refusal(&error, "see switchctl fault --help")))
 }

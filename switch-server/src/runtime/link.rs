@@ -6,10 +6,11 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender};
+use platform::management::FaultDirection;
 use rustix::event::EventfdFlags;
 use tokio::sync::{mpsc, oneshot};
-use vlan_core::NodeNumber;
 use vlan_core::wire::control::ReportItem;
+use vlan_core::{LegNumber, NodeNumber};
 
 use crate::control_node::{Command, Status};
 
@@ -25,6 +26,23 @@ pub enum Order {
     Command(Command),
     /// Read everything back.
     Status(oneshot::Sender<Status>),
+    /// Have nodes spoil what crosses their packet legs.
+    Fault(FaultOrder),
+}
+
+/// A drill of packet legs.
+#[derive(Debug)]
+pub struct FaultOrder {
+    /// The node; every attached one when absent.
+    pub node: Option<NodeNumber>,
+    /// The leg; all packet legs when absent.
+    pub leg: Option<LegNumber>,
+    /// Which packets, as the node sees them.
+    pub direction: FaultDirection,
+    /// What is done to them, or [`FAULT_OFF`](platform::management::FAULT_OFF).
+    pub spec: String,
+    /// How many nodes were told.
+    pub told: oneshot::Sender<u32>,
 }
 
 /// A node's counters, on their way to whoever asked.

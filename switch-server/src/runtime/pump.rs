@@ -225,6 +225,10 @@ impl Pump {
                     // Whoever asked may have given up waiting.
                     let _ = answer.send(self.machine.status());
                 }
+                Ok(Order::Fault(order)) => {
+                    // No node has packet legs yet, so there is none that could be told.
+                    let _ = order.told.send(0);
+                }
                 Err(TryRecvError::Disconnected) => return Next::End,
                 Err(TryRecvError::Empty) => return Next::Continue,
             }
