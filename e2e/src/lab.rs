@@ -57,23 +57,44 @@ impl Lab {
         options: &[&str],
         prepare: impl FnOnce(&Path) -> Result<()>,
     ) -> Result<Self> {
-        let folder = std::env::temp_dir().join(format!("weft-e2e-{}-{name}", std::process::id()));
-        fs::create_dir_all(&folder)?;
-        let text = fs::read_to_string(examples().join(example))?;
-        let first = text.lines().find(|line| line.starts_with("name = ")).context("no platform name")?;
-        fs::write(folder.join("lab.toml"), text.replacen(first, &format!("name = \"{name}\""), 1))?;
-        let server = program("switch-server")?;
-        let file = folder.join("lab.toml");
-        run(20, &[&server.to_string_lossy(), "keys", &file.to_string_lossy()])?.ok()?;
+        let folder = folder_of(&fs::read_to_string(examples().join(example))?, name)?;
         prepare(&folder)?;
-        let mut supervisor = Command::new(&server)
-            .arg("lab")
-            .arg(&file)
-            .args(options)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()?;
+        let mut command = Command::new(program("switch-server")?);
+        command.arg("lab").arg(folder.join("lab.toml")).args(options);
+        Self::supervised_by(command, folder, name)
+    }
+
+    /// Starts a lab on the platform file `text`, its name changed to `name`, and waits until it is ready.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_text(text: &str, name: &str) -> Result<Self> {
+        let folder = folder_of(text, name)?;
+        let mut command = Command::new(program("switch-server")?);
+        command.arg("lab").arg(folder.join("lab.toml"));
+        Self::supervised_by(command, folder, name)
+    }
+
+    /// The same as a user who is not root. Most systems let users open the tun device; where this one does not, the
+    /// lab gets one of its own, in a mount namespace of its own.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_text_without_root(text: &str, name: &str) -> Result<Self> {
+        let folder = folder_of(text, name)?;
+        for name in ["switch-server", "switchctl"] {
+            fs::copy(program(name)?, folder.join(name))?;
+        }
+        let script = "chown -R 65534:65534 . && mknod -m 0666 tun c 10 200 && mount --bind tun /dev/net/tun && \
+                      exec setpriv --reuid=65534 --regid=65534 --clear-groups ./switch-server lab lab.toml";
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", script]).current_dir(&folder);
+        Self::supervised_by(command, folder, name)
+    }
+
+    fn supervised_by(mut command: Command, folder: PathBuf, name: &str) -> Result<Self> {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut supervisor = command.spawn()?;
         let log = Arc::new(Mutex::new(String::new()));
         let out = supervisor.stdout.take().context("no standard output")?;
         let err = supervisor.stderr.take().context("no standard error")?;
@@ -116,6 +137,24 @@ impl Lab {
         run(seconds, &[&["ip", "netns", "exec", &namespace], words].concat())
     }
 
+    /// Runs a command where a process of the lab runs: in its underlay.
+    ///
+    /// # Errors
+    /// When there is no such process, or the command cannot be started.
+    pub fn exec_in_underlay(&self, process: &str, seconds: u32, words: &[&str]) -> Result<Done> {
+        let underlay = format!("--net=/proc/{}/ns/net", self.pid(process)?);
+        run(seconds, &[&["nsenter", &underlay], words].concat())
+    }
+
+    /// The name that the kernel gives a process's underlay, `net:[INODE]`.
+    ///
+    /// # Errors
+    /// When there is no such process.
+    pub fn underlay(&self, process: &str) -> Result<String> {
+        let path = format!("/proc/{}/ns/net", self.pid(process)?);
+        Ok(fs::read_link(&path).context(path)?.to_string_lossy().into_owned())
+    }
+
     /// Starts a command inside a node's namespace and leaves it running.
     ///
     /// # Errors
@@ -134,6 +173,16 @@ impl Lab {
     pub fn switchctl(&self, words: &[&str]) -> Result<Done> {
         let (program, file) = (program("switchctl")?, self.file());
         run(20, &[&[&*program.to_string_lossy(), "-f", &file.to_string_lossy()], words].concat())
+    }
+
+    /// Runs `switchctl` on a lab that was started without root, as its user does.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn switchctl_without_root(&self, words: &[&str]) -> Result<Done> {
+        let (program, file) = (self.folder.join("switchctl"), self.file());
+        let user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+        run(20, &[&user[..], &[&*program.to_string_lossy(), "-f", &file.to_string_lossy()], words].concat())
     }
 
     /// What `switchctl ... --json` says.
@@ -207,9 +256,23 @@ impl Lab {
         Ok(())
     }
 
+    /// Ends the supervisor by SIGKILL, and gives what it has said.
+    ///
+    /// # Errors
+    /// When it has ended already.
+    pub fn kill_supervisor(mut self) -> Result<String> {
+        self.signal(rustix::process::Signal::KILL)?;
+        self.supervisor.wait()?;
+        Ok(self.log())
+    }
+
     fn interrupt(&self) -> Result<()> {
+        self.signal(rustix::process::Signal::INT)
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) -> Result<()> {
         let pid = rustix::process::Pid::from_raw(i32::try_from(self.supervisor.id())?).context("pid 0")?;
-        Ok(rustix::process::kill_process(pid, rustix::process::Signal::INT)?)
+        Ok(rustix::process::kill_process(pid, signal)?)
     }
 }
 
@@ -227,6 +290,18 @@ impl Drop for Lab {
         }
         let _ = fs::remove_dir_all(&self.folder);
     }
+}
+
+/// Makes the folder of a lab: a platform file with its name changed, and its keys.
+fn folder_of(text: &str, name: &str) -> Result<PathBuf> {
+    let folder = std::env::temp_dir().join(format!("weft-e2e-{}-{name}", std::process::id()));
+    fs::create_dir_all(&folder)?;
+    let first = text.lines().find(|line| line.starts_with("name = ")).context("no platform name")?;
+    let file = folder.join("lab.toml");
+    fs::write(&file, text.replacen(first, &format!("name = \"{name}\""), 1))?;
+    let server = program("switch-server")?;
+    run(20, &[&server.to_string_lossy(), "keys", &file.to_string_lossy()])?.ok()?;
+    Ok(folder)
 }
 
 fn collect(stream: impl Read + Send + 'static, log: &Arc<Mutex<String>>) -> JoinHandle<()> {

@@ -14,6 +14,7 @@ struct Program {
 
 const PROGRAMS: &[Program] = &[
     Program { name: "ip", package: "iproute2" },
+    Program { name: "nsenter", package: "util-linux" },
     Program { name: "ping", package: "iputils-ping" },
     Program { name: "iperf3", package: "iperf3" },
     Program { name: "tcpdump", package: "tcpdump" },
