@@ -82,7 +82,9 @@ impl Lab {
     /// As [`Self::start`].
     pub fn start_text_without_root(text: &str, name: &str) -> Result<Self> {
         let folder = folder_of(text, name)?;
-        fs::copy(program("switch-server")?, folder.join("switch-server"))?;
+        for name in ["switch-server", "switchctl"] {
+            fs::copy(program(name)?, folder.join(name))?;
+        }
         let script = "chown -R 65534:65534 . && mknod -m 0666 tun c 10 200 && mount --bind tun /dev/net/tun && \
                       exec setpriv --reuid=65534 --regid=65534 --clear-groups ./switch-server lab lab.toml";
         let mut command = Command::new("unshare");
@@ -171,6 +173,16 @@ impl Lab {
     pub fn switchctl(&self, words: &[&str]) -> Result<Done> {
         let (program, file) = (program("switchctl")?, self.file());
         run(20, &[&[&*program.to_string_lossy(), "-f", &file.to_string_lossy()], words].concat())
+    }
+
+    /// Runs `switchctl` on a lab that was started without root, as its user does.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn switchctl_without_root(&self, words: &[&str]) -> Result<Done> {
+        let (program, file) = (self.folder.join("switchctl"), self.file());
+        let user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+        run(20, &[&user[..], &[&*program.to_string_lossy(), "-f", &file.to_string_lossy()], words].concat())
     }
 
     /// What `switchctl ... --json` says.

@@ -208,11 +208,12 @@ fn underlays_need_no_root() -> Result<()> {
     let lab = Lab::start_text_without_root(&platform()?, "e2eplain")?;
     check_each_underlay(&lab)?;
     let underlays = underlays_of(&lab)?;
-    lab.switchctl(&["fabric", "a", "down"])?.ok()?;
+    lab.switchctl_without_root(&["fabric", "a", "down"])?.ok()?;
     ensure!(!ping(&lab, "web1", &addresses("web2")[0], "1")?, "a ping crossed the fabric that is down");
-    lab.switchctl(&["fabric", "a", "up"])?.ok()?;
+    lab.switchctl_without_root(&["fabric", "a", "up"])?.ok()?;
     lab.wait_for("pings to cross the fabric again", || ping(&lab, "web1", &addresses("web2")[0], "1"))?;
-    lab.switchctl(&["exec", "web1", "--", "ping", "-q", "-i", "0.01", "-c", "10", "10.1.0.2"])?.ok()?;
+    lab.switchctl_without_root(&["exec", "web1", "--", "ping", "-q", "-i", "0.01", "-c", "10", "10.1.0.2"])?
+        .ok()?;
     lab.kill_supervisor()?;
     wait_until_gone(&underlays)
 }
