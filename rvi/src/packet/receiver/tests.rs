@@ -115,6 +115,9 @@ fn payload_of(records: &[RecordHeader]) -> Vec<u8> {
     payload
 }
 
+/// A message ack: channel, lowest number that is not acknowledged, and ranges above it.
+type Report = (Channel, u32, Vec<(u32, u32)>);
+
 /// A receiver and the association around it.
 struct Bench {
     receiver: Receiver,
@@ -161,7 +164,7 @@ impl Bench {
     }
 
     /// Control records that the receiver writes into packets with `room` octets, until nothing is due.
-    fn reports(&mut self, room: usize) -> Vec<(Channel, u32, Vec<(u32, u32)>)> {
+    fn reports(&mut self, room: usize) -> Vec<Report> {
         let mut reports = Vec::new();
         let mut octets = vec![0; room];
         loop {
