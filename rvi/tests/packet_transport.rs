@@ -286,7 +286,7 @@ fn messages_are_kept_until_the_peer_may_settle_them() {
     world.ends[1].settles = true;
     world.run_for(millis(1));
     assert!(world.ends[0].transport.is_drained());
-    world.ends[0].transport.drain_unsent(&mut |_, _, mseq, _, _| drained.push(mseq));
+    world.ends[0].transport.drain_unsent(&mut |unacked| drained.push(unacked.mseq));
     assert!(drained.is_empty());
 }
 
@@ -302,10 +302,10 @@ fn what_was_not_acknowledged_is_handed_back_in_order() {
     }
     world.run_for(micros(10));
     let mut drained = Vec::new();
-    world.ends[0].transport.drain_unsent(&mut |channel, lane, mseq, octets, maybe_taken| {
-        assert_eq!((channel, octets.len()), (DATA, 100 + usize::from(lane)));
-        assert!(maybe_taken, "it was on its way");
-        drained.push(mseq);
+    world.ends[0].transport.drain_unsent(&mut |unacked| {
+        assert_eq!((unacked.channel, unacked.octets.len()), (DATA, 100 + usize::from(unacked.lane)));
+        assert!(unacked.maybe_taken, "it was on its way");
+        drained.push(unacked.mseq);
     });
     assert_eq!(drained, (first..first + 5).collect::<Vec<_>>());
     assert!(world.ends[0].transport.is_drained());

@@ -23,7 +23,7 @@ mod types;
 
 pub use rtt::WaitPolicy;
 pub use types::{
-    Full, Outgoing, PacketLegConfig, PacketLegState, PacketLegStatus, PacketScheduler, TransportEvent,
+    Full, Outgoing, PacketLegConfig, PacketLegState, PacketLegStatus, PacketScheduler, TransportEvent, Unacked,
 };
 
 use alloc::boxed::Box;
@@ -88,6 +88,8 @@ pub(super) struct Sender {
     lateness: Lateness,
     /// A packet with control of channels was lost: they are to be told again.
     pub(super) is_control_lost: bool,
+    /// Nothing was sent for as long as an idle leg waits for its probe.
+    pub(super) is_idle: bool,
     events: VecDeque<TransportEvent>,
     /// Pieces on their way from a packet to a queue.
     scratch: Vec<Piece>,
@@ -114,6 +116,7 @@ impl Sender {
             is_stalled: false,
             lateness: Lateness::default(),
             is_control_lost: false,
+            is_idle: false,
             events: VecDeque::new(),
             scratch: Vec::new(),
         }
@@ -348,14 +351,19 @@ impl Sender {
         }
     }
 
-    /// Hands back every message that is not acknowledged, in order in each channel, and forgets it: its channel, lane,
-    /// number, octets, and whether the peer may have it.
-    pub(super) fn drain_unsent(&mut self, f: &mut dyn FnMut(Channel, u16, u32, &[u8], bool)) {
+    /// Hands back every message that is not acknowledged, in order in each channel, and forgets it.
+    pub(super) fn drain_unsent(&mut self, f: &mut dyn FnMut(Unacked<'_>)) {
         for outbound in &mut self.channels {
             let slots: Vec<_> = outbound.kept().collect();
             for slot in slots {
                 let kept = self.store.at(slot);
-                f(kept.channel, kept.lane, kept.mseq, &kept.octets, kept.was_sent || kept.is_resent);
+                f(Unacked {
+                    channel: kept.channel,
+                    lane: kept.lane,
+                    mseq: kept.mseq,
+                    octets: &kept.octets,
+                    maybe_taken: kept.was_sent || kept.is_resent,
+                });
                 self.store.remove(slot);
             }
             outbound.clear();

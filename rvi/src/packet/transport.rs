@@ -16,7 +16,7 @@ use super::receiver::{
 use super::sender::pack::Reports;
 use super::sender::{
     Full, Outgoing, PacketLegConfig, PacketLegStatus, PacketScheduler, Sender, SenderConfig, TransportEvent,
-    WaitPolicy,
+    Unacked, WaitPolicy,
 };
 use super::wire::{PacketError, PacketHeader, PacketKind, PacketLeg, Payload};
 
@@ -233,6 +233,9 @@ impl PacketTransport {
     /// budget for all of its associations.
     pub fn handle_timeout(&mut self, now: Instant, probe_allowed: &mut dyn FnMut() -> bool) {
         self.sender.handle_timeout(now, probe_allowed);
+        if core::mem::take(&mut self.sender.is_idle) {
+            self.receiver.trim();
+        }
     }
 
     /// The next thing that happened.
@@ -268,9 +271,9 @@ impl PacketTransport {
         &mut self.receiver
     }
 
-    /// Hands back every message that is not acknowledged, in the order of its channel, and forgets it: channel, lane,
-    /// number, octets, and whether the peer may have it. For a session that has ended.
-    pub fn drain_unsent(&mut self, f: &mut dyn FnMut(Channel, u16, u32, &[u8], bool)) {
+    /// Hands back every message that is not acknowledged, in the order of its channel, and forgets it. For a session that
+    /// has ended.
+    pub fn drain_unsent(&mut self, f: &mut dyn FnMut(Unacked<'_>)) {
         self.sender.drain_unsent(f);
     }
 }
