@@ -30,11 +30,11 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use vlan_core::limits::MESSAGE_LEN_MAX;
+use vlan_core::limits::{CONTROL_MESSAGE_LEN_MAX, MESSAGE_LEN_MAX};
 use vlan_core::random::Random;
 use vlan_core::{Channel, Instant};
 
-use super::wire::{Control, LANES, PacketLeg};
+use super::wire::{Control, LANES, MESSAGE_OVERHEAD, PacketLeg};
 use channel::Outbound;
 use lateness::Lateness;
 use leg::Leg;
@@ -45,7 +45,7 @@ use store::{Piece, Store};
 /// Events that wait for the host at most; the oldest go first.
 const EVENTS_MAX: usize = 64;
 /// Credit that only the control channel may use: its longest message.
-const CONTROL_CREDIT: u64 = vlan_core::limits::CONTROL_MESSAGE_LEN_MAX as u64;
+const CONTROL_CREDIT: u64 = (CONTROL_MESSAGE_LEN_MAX + MESSAGE_OVERHEAD) as u64;
 
 /// Bounds and choices of a sender.
 #[derive(Clone, Debug)]
@@ -78,7 +78,7 @@ pub(super) struct Sender {
     orphans: VecDeque<Piece>,
     /// Messages given to a leg so far, for the schedulers that alternate.
     turn: usize,
-    /// Octets of messages sent in the session, and those that the peer granted.
+    /// What the messages sent in the session cost, and what the peer granted.
     sent: u64,
     granted: u64,
     granted_kib: u32,
@@ -164,7 +164,7 @@ impl Sender {
         !self.is_stalled
             && self.legs.iter().any(Option::is_some)
             && self.store.octets() + len <= self.config.octets_max
-            && self.sent + len as u64 + reserve <= self.granted
+            && self.sent + (len + MESSAGE_OVERHEAD) as u64 + reserve <= self.granted
     }
 
     /// Accepts a message and queues it; copies it once. One that is here already is not taken twice.
@@ -193,7 +193,7 @@ impl Sender {
         let prev = outbound.previous(message.mseq, message.lane, &self.store);
         let piece = self.store.insert(message, len, prev);
         outbound.insert(message.mseq, message.lane, piece.slot);
-        self.sent += len as u64;
+        self.sent += (len + MESSAGE_OVERHEAD) as u64;
         self.enqueue(now, piece, message.channel, message.lane);
         Ok(())
     }
