@@ -340,6 +340,7 @@ fn an_idle_leg_that_died_is_found_and_the_first_message_is_not_lost() {
     world.set_dead(0, true);
     world.run_for(Duration::from_secs(10));
     assert_eq!(world.ends[0].state(0), PacketLegState::Down);
+    assert!(!world.ends[0].has_seen(TransportEvent::Stalled), "the other leg answers");
     let mut world = settled(PacketScheduler::Failover, 2);
     world.run_for(millis(500));
     world.set_dead(0, true);
@@ -371,4 +372,17 @@ fn nothing_is_sent_without_a_leg() {
     world.leg_up(1);
     world.run_to_the_end(millis(10));
     assert!(world.now > Instant::ZERO);
+}
+
+#[test]
+fn a_path_that_became_narrower_gets_shorter_packets() {
+    let mut world = settled(PacketScheduler::Failover, 1);
+    world.packet_len_most = 1000;
+    world.wish(0, 0, 60_000);
+    world.run_for(micros(50));
+    for end in &mut world.ends {
+        end.transport.set_packet_len_max(leg(0), 1000);
+        end.transport.set_packet_len_max(leg(1), 1000);
+    }
+    world.run_to_the_end(millis(20));
 }

@@ -148,6 +148,13 @@ impl Sender {
         self.spread(now);
     }
 
+    /// The path of a leg has become narrower or wider.
+    pub(super) fn set_packet_len_max(&mut self, leg: PacketLeg, len: usize) {
+        if let Some(leg) = &mut self.legs[leg.index()] {
+            leg.set_packet_len_max(len);
+        }
+    }
+
     /// True when a message of `len` octets on `channel` would be accepted as its next one.
     pub(super) fn can_send(&self, channel: Channel, len: usize) -> bool {
         let admits = match self.channels.get(usize::from(channel.0)) {

@@ -105,6 +105,12 @@ impl PacketTransport {
         self.sender.leg_down(now, leg);
     }
 
+    /// The path of a leg carries packets of `len` octets, tag included, and no longer ones; for a host whose kernel says
+    /// so. What was longer is cut again when it is sent again.
+    pub fn set_packet_len_max(&mut self, leg: PacketLeg, len: usize) {
+        self.sender.set_packet_len_max(leg, len);
+    }
+
     /// True when a message of `len` octets would be accepted as the next one of `channel`.
     #[must_use]
     pub fn can_send(&self, channel: Channel, len: usize) -> bool {
