@@ -27,7 +27,7 @@ use core::time::Duration;
 use vlan_core::limits::MESSAGE_LEN_MAX;
 use vlan_core::{Channel, Instant};
 
-use super::wire::{AckSectionWriter, PacketLeg, ack_section_len};
+use super::wire::{AckSectionWriter, MESSAGE_OVERHEAD as OVERHEAD, PacketLeg, ack_section_len};
 use arrivals::Arrivals;
 use assembly::Assembly;
 use order::Waiting;
@@ -35,8 +35,6 @@ use pool::Pool;
 use reports::Reports;
 use types::{Key, WholeMessage};
 
-/// What a held message costs besides its octets.
-const OVERHEAD: usize = 256;
 /// Room that only the lowest undelivered message of a channel may take.
 const RESERVE: usize = MESSAGE_LEN_MAX + OVERHEAD;
 /// Numbers of refused messages that are remembered for the association.
@@ -95,7 +93,7 @@ impl Receiver {
             waiting: Waiting::default(),
             latest: None,
             refused: VecDeque::new(),
-            reports: Reports::new(config.ack_every.max(1), config.ack_delay, octets_max),
+            reports: Reports::new(config.ack_every.max(1), config.ack_delay, octets_max - RESERVE),
             pool: Pool::default(),
             counters: ReceiverCounters::default(),
             is_broken: false,
@@ -113,7 +111,7 @@ impl Receiver {
             self.refused.pop_front();
         }
         self.refused.push_back(key);
-        self.reports.grant(self.now, len);
+        self.reports.grant(self.now, len + OVERHEAD);
     }
 
     /// The next message that was dropped because its channel is not open: channel and number, which is used up as if the
@@ -195,7 +193,7 @@ impl Receiver {
     /// Takes the octets of a message back: their room is free, and the peer gets credit for as many.
     #[inline]
     pub fn recycle(&mut self, octets: PooledBuf) {
-        self.reports.grant(self.now, octets.len());
+        self.reports.grant(self.now, octets.len() + OVERHEAD);
         self.drop_octets(octets);
     }
 

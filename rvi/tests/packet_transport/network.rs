@@ -181,6 +181,8 @@ pub struct World {
     count: u64,
     /// Octets of the longest packet of each leg.
     packet_len_max: usize,
+    /// Octets of the longest packet that the network carries.
+    pub packet_len_most: usize,
 }
 
 impl World {
@@ -194,6 +196,7 @@ impl World {
             flying: BinaryHeap::new(),
             count: 0,
             packet_len_max: 1472,
+            packet_len_most: usize::MAX,
         };
         for &number in legs {
             world.leg_up(number);
@@ -367,7 +370,8 @@ impl World {
         let link = &self.links[from][leg.index()];
         let copies = 1 + u64::from(self.random.below(100) < link.duplicate_percent);
         for _ in 0..copies {
-            if link.is_dead || self.random.below(100) < link.loss_percent {
+            let is_carried = !link.is_dead && packet.len() <= self.packet_len_most;
+            if !is_carried || self.random.below(100) < link.loss_percent {
                 continue;
             }
             let jitter = self.random.below(link.jitter.as_nanos() as u64 + 1);

@@ -133,6 +133,7 @@ impl Reports {
         out: &mut [u8],
     ) -> (usize, Option<u32>) {
         let (cum, end) = windows.window(channel);
+        let end = later(cum, end);
         let mut next = self.resume.map_or(cum, |(_, next)| later(cum, next));
         if out.len() < CREDIT_RECORD_LEN + message_ack_record_len(usize::from(next != end)) {
             return (0, Some(next));

@@ -278,8 +278,9 @@ impl Sender {
         packet.emit_header(now, leg.leg, number);
         batch.count += 1;
         batch.len += departure.len;
-        if departure.asks {
-            let leg = leg.leg;
+        let (leg, is_alive) = (leg.leg, leg.health.is_alive());
+        // While others are good, a dead leg that does not answer is no news.
+        if departure.asks && (is_alive || !self.is_any_good(self.usable)) {
             self.silence_of(leg).note_asked(now);
         }
     }

@@ -50,6 +50,9 @@ pub(super) struct Rtt {
     latest: u64,
     smoothed: u64,
     variation: u64,
+    /// How long the peer keeps acks back, and what that varies by.
+    delay: u64,
+    delay_variation: u64,
     /// Least sample of the present and of the last window.
     least: [u64; 2],
     window_end: Instant,
@@ -64,6 +67,8 @@ impl Rtt {
             latest: initial,
             smoothed: initial,
             variation: initial / 2,
+            delay: 0,
+            delay_variation: 0,
             least: [u64::MAX; 2],
             window_end: Instant::ZERO,
             has_sample: false,
@@ -80,6 +85,7 @@ impl Rtt {
         let delay = ack_delay.as_nanos() as u64;
         let adjusted = if raw >= self.base().saturating_add(delay) { raw - delay } else { raw };
         self.latest = adjusted;
+        self.note_delay(raw - adjusted);
         if !self.has_sample {
             self.has_sample = true;
             (self.smoothed, self.variation) = (adjusted, adjusted / 2);
@@ -88,6 +94,14 @@ impl Rtt {
         let deviation = self.smoothed.abs_diff(adjusted);
         self.variation = (3 * self.variation + deviation) / 4;
         self.smoothed = (7 * self.smoothed + adjusted) / 8;
+    }
+
+    /// A peer may keep acks back for longer than our own policy would: a PTO that is shorter than that would send again
+    /// for ever what is there.
+    fn note_delay(&mut self, delay: u64) {
+        let deviation = self.delay.abs_diff(delay);
+        self.delay_variation = (3 * self.delay_variation + deviation) / 4;
+        self.delay = (7 * self.delay + delay) / 8;
     }
 
     fn note_least(&mut self, now: Instant, raw: u64) {
@@ -115,7 +129,8 @@ impl Rtt {
     /// After this long without proof a packet's pieces go again.
     pub(super) fn pto(&self) -> Duration {
         let margin = (4 * self.variation).max(self.policy.granularity_ns());
-        Duration::from_nanos(self.smoothed + margin + self.policy.ack_delay_ns())
+        let delay = (self.delay + 2 * self.delay_variation).max(self.policy.ack_delay_ns());
+        Duration::from_nanos(self.smoothed + margin + delay)
     }
 
     /// A packet is lost when it was sent this long before now, and a later one of its leg has arrived.
@@ -160,6 +175,17 @@ mod tests {
             rtt.sample(micros(1000 * i + 60), micros(1000 * i), Duration::from_micros(20));
         }
         assert_eq!(rtt.smoothed(), 40_000);
+    }
+
+    #[test]
+    fn a_peer_that_keeps_acks_back_for_longer_is_waited_for() {
+        let mut rtt = Rtt::new(WaitPolicy::Poll);
+        rtt.sample(micros(40), micros(0), Duration::ZERO);
+        for i in 1..100 {
+            rtt.sample(micros(1000 * i + 240), micros(1000 * i), Duration::from_micros(200));
+        }
+        assert_eq!(rtt.smoothed(), 40_000);
+        assert!((240..300).contains(&rtt.pto().as_micros()), "{:?}", rtt.pto());
     }
 
     #[test]
