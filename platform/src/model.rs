@@ -569,7 +569,7 @@ mod tests {
         let fabrics = fabrics.iter().map(|name| format!("[[fabric]]\nname = \"{name}\"\n"));
         let text = format!(
             "[platform]\nname = \"{platform}\"\ncabinet = 1\n{}\
-             [[control-node]]\nname = \"cn\"\nserial = 1\nlegs = {{ a = \"unix:run/cn.sock\" }}\n\
+             [[control-node]]\nname = \"cn\"\nserial = 1\nlegs = {{ a = \"unix:run/cn-a.sock\" }}\n\
              [[node]]\nname = \"n\"\nnumber = 1\nlegs = {{ a = \"unix\" }}\n\
              [[lan]]\nname = \"l\"\nid = 1\n[[lan.member]]\nnode = \"n\"\naddress = \"10.0.0.1/24\"\n",
             fabrics.collect::<String>()
@@ -591,7 +591,7 @@ mod tests {
         assert_eq!(different.len(), 4);
         assert!(!four.contains(&0));
         assert_ne!(four[0], keys("other", &["a"])[0]);
-        // FNV-1a of "lab", 0, "a" by hand.
+        // Computed in Python, step by step.
         assert_eq!(four[0], 0xb229);
     }
 

@@ -2,7 +2,7 @@
 
 use platform::management::{
     Binding, Counter, Drop, FAULT_OFF, Fault, FaultAnswer, FaultDirection, Lan, Node, Rvi, RviDrill,
-    RviDrillAnswer, RviEnd, Status,
+    RviDrillAnswer, RviEnd, RviLeg, Status,
 };
 
 use crate::table::Table;
@@ -91,7 +91,7 @@ impl Show for Vec<Rvi> {
         ];
         let mut table = Table::new(&titles);
         for rvi in self {
-            let legs: Vec<_> = rvi.legs.iter().map(|leg| format!("{}:{}", leg.fabric, leg.state)).collect();
+            let legs: Vec<_> = rvi.legs.iter().map(rvi_leg).collect();
             // A pair that is cut whole has no RVI; numbers begin with 1.
             let number = if rvi.rvi == 0 { "-".to_owned() } else { rvi.rvi.to_string() };
             let head = [number, rvi.lan.clone(), rvi.state.clone(), legs.join(" ")];
@@ -162,6 +162,14 @@ pub fn fault(fault: &Fault, answer: &FaultAnswer) -> String {
     format!("{} {nodes}, {which}{through}: {what}\n", answer.nodes)
 }
 
+/// A leg with its state; its kind where it is not shared memory, which is the usual one.
+fn rvi_leg(leg: &RviLeg) -> String {
+    match leg.kind.as_str() {
+        "" | "unix" => format!("{}:{}", leg.fabric, leg.state),
+        kind => format!("{}:{}({kind})", leg.fabric, leg.state),
+    }
+}
+
 fn end(end: &RviEnd) -> [String; 6] {
     [
         end.node.clone(),
@@ -195,7 +203,7 @@ fn duration(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use platform::management::{Interface, LanMember, RviLeg};
+    use platform::management::{Interface, LanMember};
 
     #[test]
     fn a_node_has_a_line_for_each_interface_and_one_without() {
@@ -228,19 +236,24 @@ NUMBER  NODE   STATE     VIF  LAN   INTERFACE  MAC                ADDRESSES
     #[test]
     fn an_rvi_has_a_line_for_each_end() {
         let end = |node: &str| RviEnd { node: node.into(), vif: 1, tx_frames: 5, ..RviEnd::default() };
-        let leg = RviLeg { fabric: "a".into(), state: "up".into() };
+        let leg = |fabric: &str, kind: &str| RviLeg {
+            fabric: fabric.into(),
+            state: "up".into(),
+            kind: kind.into(),
+            ..RviLeg::default()
+        };
         let rvi = Rvi {
             rvi: 7,
             lan: "red".into(),
             a: end("web1"),
             b: end("web2"),
             state: "up".into(),
-            legs: vec![leg],
+            legs: vec![leg("a", "unix"), leg("b", "udp")],
         };
         let expected = "\
-RVI  LAN  STATE  LEGS  END   VIF  TX FRAMES  TX OCTETS  RX FRAMES  RX OCTETS
-  7  red  up     a:up  web1    1          5          0          0          0
-                       web2    1          5          0          0          0
+RVI  LAN  STATE  LEGS            END   VIF  TX FRAMES  TX OCTETS  RX FRAMES  RX OCTETS
+  7  red  up     a:up b:up(udp)  web1    1          5          0          0          0
+                                 web2    1          5          0          0          0
 ";
         assert_eq!(vec![rvi].show(), expected);
         assert!(Vec::<Rvi>::new().show().starts_with("no direct RVIs"));

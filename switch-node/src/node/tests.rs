@@ -5,9 +5,12 @@ use alloc::vec;
 use rvi::{Part, Region, ShmConfig};
 use vlan_core::limits::PARK_TTL;
 use vlan_core::location::Location;
-use vlan_core::wire::control::{ControlMessage, Grant, GrantedAssociation, MemberNotice};
+use vlan_core::wire::control::{
+    ControlMessage, Fault, FaultDirection, Grant, GrantedAssociation, GrantedLeg, HeldAssociation, HeldLeg,
+    LegAddress, LegKind, MemberNotice, OfferedLeg, RevokeReason,
+};
 use vlan_core::wire::frame::{FrameHeader, FrameKind};
-use vlan_core::{BootTag, LanId, MacAddress, RviNumber};
+use vlan_core::{BootTag, LanId, MacAddress, PairEpoch, RviNumber};
 
 const NOW: Instant = Instant::from_nanos(1_000_000);
 const LEG: LegNumber = LegNumber(0);
@@ -134,6 +137,27 @@ impl Far {
         }
         self.0.release();
         taken
+    }
+
+    /// Takes everything and gives the control messages among it.
+    fn told(&mut self) -> Vec<ControlMessage> {
+        let (mut told, mut scratch) = (Vec::new(), Scratch::default());
+        while let Some(message) = self.0.receive(&mut scratch) {
+            if message.channel == Channel::CONTROL {
+                let mut octets = message.head.to_vec();
+                octets.resize(message.len, 0);
+                message.rest.copy_to(&mut octets[message.head.len()..]);
+                told.push(ControlMessage::parse(&octets).expect("a control message"));
+            }
+        }
+        self.0.release();
+        told
+    }
+
+    fn tell(&mut self, node: &mut Node, message: &ControlMessage) {
+        self.0.send_control(NOW, &message.emit()).expect("room");
+        self.0.publish();
+        turn(node);
     }
 
     fn frames(&mut self) -> Vec<(FrameHeader, u8)> {
@@ -368,9 +392,21 @@ fn what_a_lost_control_node_had_not_settled_goes_first_to_the_next() {
     assert!(numbers.windows(2).all(|pair| pair[1] == pair[0].wrapping_add(1)), "{numbers:?}");
 }
 
-/// A direct RVI past its barrier, with three frames sent of which the peer has taken one.
-fn direct(node: &mut Node, control: &mut Far) -> Far {
-    let grant = Grant {
+const EPOCH: PairEpoch = PairEpoch(5);
+
+fn udp(host: u8) -> LegAddress {
+    LegAddress::Udp(([192, 0, 2, host], 7401).into())
+}
+
+/// The grant of a direct RVI to the other member, with packet legs of these numbers.
+fn grant(legs: &[u8]) -> ControlMessage {
+    let leg = |&leg: &u8| GrantedLeg {
+        leg: LegNumber(leg),
+        address: udp(leg),
+        is_trusted: false,
+        fabric_key: u16::from(leg) + 1,
+    };
+    ControlMessage::Grant(Grant {
         rvi: RviNumber(7),
         lan: LanId(10),
         peer: NodeNumber(2),
@@ -379,11 +415,23 @@ fn direct(node: &mut Node, control: &mut Far) -> Far {
         own_vif: VIF,
         peer_vif: VIF,
         peer_mac: PEER,
-        association: GrantedAssociation::default(),
-    };
-    control.0.send_control(NOW, &ControlMessage::Grant(grant).emit()).expect("room");
-    control.0.publish();
-    turn(node);
+        association: GrantedAssociation {
+            epoch: EPOCH,
+            legs: legs.iter().map(leg).collect(),
+            ..GrantedAssociation::default()
+        },
+    })
+}
+
+fn packet_legs(node: &Node) -> Vec<u8> {
+    let place = node.direct_to(NodeNumber(2)).expect("a link");
+    let link = node.direct[place].as_ref().expect("a link");
+    link.packet_legs().iter().map(|leg| leg.leg.0).collect()
+}
+
+/// A direct RVI past its barrier, with three frames sent of which the peer has taken one.
+fn direct(node: &mut Node, control: &mut Far) -> Far {
+    control.tell(node, &grant(&[]));
     let mut peer = Far::connect(node, PeerId::Node(NodeNumber(2)), 22, &[DIRECT]);
     turn(node);
     let barriers = control.take(10);
@@ -425,4 +473,87 @@ fn what_a_closed_direct_rvi_did_not_deliver_is_relayed_and_what_a_dead_peer_held
             assert_eq!((numbers, lost), (vec![3], 2));
         }
     }
+}
+
+#[test]
+fn an_rvi_that_is_granted_again_has_other_legs_and_keeps_its_way() {
+    let mut node = node();
+    let mut control = Far::control(&mut node, 1);
+    let mut peer = direct(&mut node, &mut control);
+    peer.take(10);
+    assert!(packet_legs(&node).is_empty());
+    control.tell(&mut node, &grant(&[0, 2]));
+    assert_eq!(packet_legs(&node), [0, 2]);
+    assert_eq!(send(&mut node, PEER, 9), Accept::Taken);
+    assert_eq!(peer.frames().iter().map(|(_, number)| *number).collect::<Vec<_>>(), [9]);
+    assert!(control.take(10).is_empty(), "a barrier, or a frame by relay");
+    control.tell(&mut node, &ControlMessage::LegCut { peer: NodeNumber(2), leg: 2 });
+    assert_eq!(packet_legs(&node), [0]);
+    control.tell(&mut node, &grant(&[]));
+    assert!(packet_legs(&node).is_empty());
+}
+
+/// What the node registers with at its control node.
+fn registered(node: &mut Node) -> (Vec<HeldAssociation>, Vec<OfferedLeg>, usize) {
+    let mut control = Far::connect(node, PeerId::ControlNode(0), 2, &[]);
+    turn(node);
+    let told = control.told();
+    let Some(ControlMessage::Register { associations, legs, direct, .. }) = told.first() else {
+        panic!("no registration but {told:?}")
+    };
+    (associations.clone(), legs.clone(), direct.len())
+}
+
+#[test]
+fn a_node_registers_with_what_it_holds_and_where_its_packet_legs_end() {
+    let mut node = node();
+    let offered = [OfferedLeg { leg: LegNumber(1), address: udp(1) }];
+    node.handle_leg_addresses(NOW, &offered);
+    let mut control = Far::control(&mut node, 1);
+    let _peer = direct(&mut node, &mut control);
+    control.tell(&mut node, &grant(&[1]));
+    lose_control(&mut node, 1);
+    let (associations, legs, direct) = registered(&mut node);
+    let leg = |leg, kind| HeldLeg { leg, kind };
+    let expected = HeldAssociation {
+        peer: NodeNumber(2),
+        process: ProcessId(22),
+        epoch: EPOCH,
+        legs: vec![leg(LEG, LegKind::Unix), leg(LegNumber(1), LegKind::Udp)],
+    };
+    assert_eq!((associations, legs, direct), (vec![expected], offered.to_vec(), 1));
+}
+
+#[test]
+fn a_node_does_not_claim_what_it_is_leaving() {
+    let mut node = node();
+    let mut control = Far::control(&mut node, 1);
+    let _peer = direct(&mut node, &mut control);
+    let (rvi, peer, reason) = (RviNumber(7), NodeNumber(2), RevokeReason::Cut);
+    control.tell(&mut node, &ControlMessage::Revoke { rvi, peer, reason });
+    lose_control(&mut node, 1);
+    assert_eq!(registered(&mut node), (vec![], vec![], 0));
+}
+
+#[test]
+fn control_nodes_are_told_of_other_leg_addresses_once() {
+    let mut node = node();
+    let mut control = Far::control(&mut node, 1);
+    control.told();
+    let legs = vec![OfferedLeg { leg: LegNumber(0), address: udp(3) }];
+    for _ in 0..2 {
+        node.handle_leg_addresses(NOW, &legs);
+        node.publish(NOW);
+    }
+    assert_eq!(control.told(), [ControlMessage::LegAddresses { legs }]);
+}
+
+#[test]
+fn a_fault_is_the_hosts_to_carry_out() {
+    let mut node = node();
+    let mut control = Far::control(&mut node, 1);
+    let fault = Fault::new(Some(LegNumber(1)), FaultDirection::Both, "off").expect("a short text");
+    control.tell(&mut node, &ControlMessage::Fault(fault.clone()));
+    let mut outputs = core::iter::from_fn(|| node.poll_output());
+    assert!(outputs.any(|output| output == Output::Fault(fault.clone())));
 }

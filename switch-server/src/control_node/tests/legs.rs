@@ -84,7 +84,9 @@ fn each_fabric_gives_a_pair_the_first_kind_that_both_can_use() {
     //# number that both list and have said an address of; else none.
     use LegKind::{Ether, Udp, Unix};
     let all: &[LegKind] = &[Unix, Udp, Ether];
-    let cases: &[(LegNumber, bool, [&[LegKind]; 2], Option<LegKind>)] = &[
+    // The fabric, one host or two, what the nodes list, what they get.
+    type Case<'a> = (LegNumber, bool, [&'a [LegKind]; 2], Option<LegKind>);
+    let cases: &[Case<'_>] = &[
         (A, true, [all, all], Some(Unix)),
         (A, true, [&[Udp, Unix], &[Udp, Unix]], Some(Unix)),
         (A, false, [all, all], Some(Udp)),
