@@ -269,7 +269,9 @@ impl ControlNode {
             return false;
         }
         let mut known = self.session_of(node, process);
-        if let Some(place) = known.filter(|&place| self.sessions[place].as_ref().is_some_and(|s| s.tag != tag)) {
+        if let Some(place) =
+            known.filter(|&place| self.sessions[place].as_ref().is_some_and(|s| s.tag != tag))
+        {
             // The node has given it up; its hang-ups have not been seen here yet. The leg of this name is replaced,
             // the others are closed.
             if let Some(session) = &mut self.sessions[place] {

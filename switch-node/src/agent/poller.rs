@@ -157,7 +157,9 @@ mod tests {
 
     #[test]
     fn a_source_survives_its_token() {
-        for source in [Source::Tap(VifNumber(0xffff)), Source::Leg(u32::MAX), Source::Monitor, Source::Signals] {
+        for source in
+            [Source::Tap(VifNumber(0xffff)), Source::Leg(u32::MAX), Source::Monitor, Source::Signals]
+        {
             assert_eq!(Source::from_token(source.token()), Some(source));
         }
         assert_eq!(Source::from_token(7), None);

@@ -251,10 +251,9 @@ fn a_leg_joins_only_the_session_that_it_was_set_up_for() {
     let tag = tag_of(&control, 1);
     assert_eq!(control.session_tag(number, process, tag.node), Some(tag));
     assert_eq!(control.session_tag(number, process, tag.node - 1), None);
-    for wrong in [
-        SessionTag { node: tag.node - 1, ..tag },
-        SessionTag { control_node: tag.control_node + 9, ..tag },
-    ] {
+    for wrong in
+        [SessionTag { node: tag.node - 1, ..tag }, SessionTag { control_node: tag.control_node + 9, ..tag }]
+    {
         assert!(!control.handle_leg_up(NOW, number, process, other, wrong, lone_leg()));
     }
     assert!(control.handle_leg_up(NOW, number, process, other, tag, lone_leg()));
