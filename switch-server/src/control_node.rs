@@ -316,6 +316,7 @@ impl ControlNode {
             quiet = if is_empty && got == 0 { quiet + 1 } else { 0 };
             self.next_session += 1;
         }
+        scratch.release();
         self.scratch = scratch;
         self.publish(now);
         if taken < budget {
