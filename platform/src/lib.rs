@@ -16,6 +16,7 @@
 //! | `registry.rs` | what may stand only once: names, numbers, addresses, paths |
 //! | `value.rs` | the small languages inside strings: legs, addresses, durations |
 //! | `management.rs` | the types of the management interface and of a running lab |
+//! | `failure.rs` | how the programs fail: `error:`, `hint:` and the exit code |
 //!
 //! [`Platform::load`]: model::Platform::load
 //! [`Platform::parse`]: model::Platform::parse
@@ -23,6 +24,7 @@
 #![forbid(unsafe_code)]
 
 pub mod error;
+pub mod failure;
 mod lab_network;
 pub mod management;
 pub mod model;

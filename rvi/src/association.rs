@@ -221,7 +221,7 @@ impl Association {
         if !self.route.has_leg() {
             return Err(SendError::NoLeg);
         }
-        if !self.parked.has_room(len) {
+        if !self.parked.has_room(charge, len) {
             self.refused = true;
             return Err(SendError::Full);
         }

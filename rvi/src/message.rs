@@ -53,7 +53,7 @@ const SLOT_FIELDS: usize = SLOT_BODY;
 
 /// Private memory for the slot and the first 256 octets of one message.
 ///
-/// It also keeps the region alive that the message's rest lies in.
+/// It also keeps the region alive that the message's rest lies in, until [`Scratch::release`].
 pub struct Scratch {
     pub(crate) octets: [u8; SLOT_FIELDS + PRIVATE_HEAD_LEN + SLOT_LEN],
     keep: Option<Region>,
@@ -74,6 +74,12 @@ impl fmt::Debug for Scratch {
 }
 
 impl Scratch {
+    /// Lets go of the memory that the last message's rest lies in. To be called at the end of a batch: a peer that has
+    /// gone would stay mapped else until another one's long message comes.
+    pub fn release(&mut self) {
+        self.keep = None;
+    }
+
     /// The octets `[offset, offset + len)` of `region`, which stays alive as long as they are borrowed.
     #[inline]
     pub(crate) fn split(

@@ -108,6 +108,12 @@ impl Region {
         Arc::ptr_eq(&self.owner, &other.owner)
     }
 
+    /// How many clones of this region there are, this one included.
+    #[must_use]
+    pub fn clones(&self) -> usize {
+        Arc::strong_count(&self.owner)
+    }
+
     /// Copies `octets` to `offset`, as a peer could at any time: for tests, and for hosts that corrupt on purpose.
     ///
     /// # Panics

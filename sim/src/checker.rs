@@ -359,18 +359,18 @@ impl Checker {
     #[must_use]
     pub fn missing_from(&self, from: StationIndex) -> usize {
         let life = self.stations[from.0].life;
-        let lives = |&(s, life): &(StationIndex, u32)| {
-            self.stations[s.0].is_up && self.stations[s.0].life == life
-        };
+        let lives =
+            |&(s, life): &(StationIndex, u32)| self.stations[s.0].is_up && self.stations[s.0].life == life;
         let frames = self.flows.iter().filter(|flow| flow.from == from).flat_map(|flow| &flow.frames);
         let of_life = frames.filter(|frame| frame.from_life == life);
-        of_life.map(|frame| {
-            let came = |to: &StationIndex| {
-                frame.delivered.iter().any(|(s, _)| s == to) || frame.refused_by_device.contains(to)
-            };
-            frame.expected.iter().filter(|to| lives(to) && !came(&to.0)).count()
-        })
-        .sum()
+        of_life
+            .map(|frame| {
+                let came = |to: &StationIndex| {
+                    frame.delivered.iter().any(|(s, _)| s == to) || frame.refused_by_device.contains(to)
+                };
+                frame.expected.iter().filter(|to| lives(to) && !came(&to.0)).count()
+            })
+            .sum()
     }
 
     /// Lost unicast frames, for a failure's report: flow, number, when it was accepted.

@@ -1,7 +1,6 @@
 //! The command line of `switch-node`.
 
 use std::ffi::OsString;
-use std::fmt;
 use std::net::SocketAddr;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
@@ -9,6 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use platform::Platform;
+use platform::failure::{Exit, Failure};
 use rvi::host::{KeyError, PrivateKey};
 use tracing::info;
 use tracing_subscriber::EnvFilter;
@@ -93,25 +93,6 @@ enum LogFormat {
     Json,
 }
 
-/// Why a command ends: printed as `error: what` and `hint: what to do`.
-#[derive(Debug)]
-struct Failure {
-    code: u8,
-    /// Whole lines.
-    text: String,
-}
-
-/// It failed while running.
-const RUNTIME: u8 = 1;
-/// The command line or the configuration is wrong, or this process has been replaced.
-const USAGE: u8 = 2;
-
-impl Failure {
-    fn new(code: u8, error: impl fmt::Display, hint: impl fmt::Display) -> Self {
-        Self { code, text: format!("error: {error}\nhint: {hint}\n") }
-    }
-}
-
 /// Runs `switch-node` with these arguments, the program's name first; the result is the process's exit code.
 ///
 /// Errors are printed on standard error as `error: what` and `hint: what to do`.
@@ -122,15 +103,15 @@ pub fn main_from(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             // It goes to standard output for --help, to standard error otherwise; neither being there, nothing
             // is left to be done.
             let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { USAGE } else { 0 });
+            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Ok.into() };
         }
     };
     let Command::Run(run) = cli.command;
     match run.execute() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprint!("{}", failure.text);
-            ExitCode::from(failure.code)
+            failure.print();
+            failure.exit.into()
         }
     }
 }
@@ -141,29 +122,24 @@ impl Run {
             die_with_parent()?;
         }
         self.start_log()?;
-        let platform =
-            Platform::load(&self.file).map_err(|error| Failure { code: USAGE, text: error.report() })?;
+        let platform = Platform::load(&self.file).map_err(|error| Failure::from_report(&error.report()))?;
         refuse_not_built(&platform)?;
         let config = self.agent_config(&platform)?;
         raise_descriptor_limit();
         info!(node = self.name, number = %config.number, platform = platform.name, "starting");
         let hint = "look at the line above, and at the limits of this system";
         let mut agent = Agent::new(config).map_err(|error| {
-            Failure::new(RUNTIME, error, "run this as root or with CAP_NET_ADMIN in the namespace")
+            Failure::runtime(error).hint("run this as root or with CAP_NET_ADMIN in the namespace")
         })?;
-        match agent.run().map_err(|error| Failure::new(RUNTIME, error, hint))? {
+        match agent.run().map_err(|error| Failure::runtime(error).hint(hint))? {
             End::Left => Ok(()),
-            End::Fenced => Err(Failure::new(
-                USAGE,
-                format_args!("a newer process serves node {}", self.name),
-                "run one switch-node for each node; this one has been replaced and must not be started again",
-            )),
+            End::Fenced => Err(Failure::usage(format_args!("a newer process serves node {}", self.name)).hint("run one switch-node for each node; this one has been replaced and must not be started again")),
         }
     }
 
     fn start_log(&self) -> Result<(), Failure> {
         let filter = EnvFilter::try_new(&self.log).map_err(|error| {
-            Failure::new(USAGE, format_args!("--log {}: {error}", self.log), "give a level such as `info`")
+            Failure::usage(format_args!("--log {}: {error}", self.log)).hint("give a level such as `info`")
         })?;
         let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
         let log = log.with_target(false);
@@ -179,11 +155,8 @@ impl Run {
     fn agent_config(&self, platform: &Platform) -> Result<AgentConfig, Failure> {
         let node = platform.node(&self.name).ok_or_else(|| {
             let names: Vec<&str> = platform.nodes.iter().map(|node| node.name.as_str()).collect();
-            Failure::new(
-                USAGE,
-                format_args!("{} has no node {}", self.file.display(), self.name),
-                format_args!("its nodes are: {}", names.join(", ")),
-            )
+            Failure::usage(format_args!("{} has no node {}", self.file.display(), self.name))
+                .hint(format_args!("its nodes are: {}", names.join(", ")))
         })?;
         let key = PrivateKey::load(&node.key_file).map_err(|error| self.key_failure(&error))?;
         let control_nodes = platform.control_nodes.iter().map(|control_node| {
@@ -194,11 +167,11 @@ impl Run {
         });
         let control_nodes = control_nodes.collect::<Result<Vec<_>, Failure>>()?;
         if control_nodes.iter().all(|control_node| control_node.legs.is_empty()) {
-            return Err(Failure::new(
-                USAGE,
-                format_args!("node {} shares no unix leg with a control node on its host", self.name),
-                "list \"unix\" legs for both on one fabric, and give both the same `host`",
-            ));
+            return Err(Failure::usage(format_args!(
+                "node {} shares no unix leg with a control node on its host",
+                self.name
+            ))
+            .hint("list \"unix\" legs for both on one fabric, and give both the same `host`"));
         }
         Ok(AgentConfig {
             number: node.number,
@@ -236,7 +209,7 @@ impl Run {
 
     fn key_failure(&self, error: &KeyError) -> Failure {
         let hint = format!("make missing keys with `switch-server keys {}`", self.file.display());
-        Failure::new(USAGE, error, hint)
+        Failure::usage(error).hint(hint)
     }
 
     fn namespace(&self) -> Result<Namespace, Failure> {
@@ -249,13 +222,15 @@ impl Run {
             (None, None) => return Ok(Namespace::own()),
         };
         opened.map_err(|error| {
-            let (code, hint) = match &error {
+            let (exit, hint) = match &error {
                 NamespaceError::Open { .. } => {
-                    (USAGE, "make it with `ip netns add NAME`, or correct --netns")
+                    (Exit::Usage, "make it with `ip netns add NAME`, or correct --netns")
                 }
-                NamespaceError::Enter { .. } => (RUNTIME, "run this as root or with CAP_SYS_ADMIN there"),
+                NamespaceError::Enter { .. } => {
+                    (Exit::Runtime, "run this as root or with CAP_SYS_ADMIN there")
+                }
             };
-            Failure::new(code, error, hint)
+            Failure { exit, ..Failure::usage(error).hint(hint) }
         })
     }
 
@@ -284,17 +259,14 @@ fn refuse_not_built(platform: &Platform) -> Result<(), Failure> {
             format!("error: {place}: {} is not built yet\nhint: {hint}\n", part.what)
         })
         .collect();
-    if text.is_empty() { Ok(()) } else { Err(Failure { code: USAGE, text }) }
+    if text.is_empty() { Ok(()) } else { Err(Failure::from_report(&text)) }
 }
 
 /// Takes a descriptor that the starting process left open for this one.
 fn inherited(option: &str, number: RawFd) -> Result<OwnedFd, Failure> {
     close_on_exec(&number).map_err(|error| {
-        Failure::new(
-            USAGE,
-            format_args!("{option} {number}: {error}"),
-            "give the number of a descriptor that is open when switch-node starts",
-        )
+        Failure::usage(format_args!("{option} {number}: {error}"))
+            .hint("give the number of a descriptor that is open when switch-node starts")
     })?;
     // SAFETY: it is open, as just seen, and above the standard three; each number is given on the command line for
     // this one purpose, and nothing in this process has opened descriptors that it could be.
@@ -304,7 +276,7 @@ fn inherited(option: &str, number: RawFd) -> Result<OwnedFd, Failure> {
 fn signals() -> Result<Signals, Failure> {
     Signals::block(&[libc::SIGINT, libc::SIGTERM]).map_err(|error| {
         let what = format_args!("cannot wait for signals: {error}");
-        Failure::new(RUNTIME, what, "look at the limits of this system")
+        Failure::runtime(what).hint("look at the limits of this system")
     })
 }
 
@@ -312,10 +284,10 @@ fn die_with_parent() -> Result<(), Failure> {
     let parent = rustix::process::getppid();
     let asked = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
     let hint = "start it without --die-with-parent";
-    asked.map_err(|error| Failure::new(RUNTIME, format_args!("--die-with-parent: {error}"), hint))?;
+    asked.map_err(|error| Failure::runtime(format_args!("--die-with-parent: {error}")).hint(hint))?;
     if rustix::process::getppid() != parent {
         let error = "the process that started this one has ended already";
-        return Err(Failure::new(RUNTIME, error, "nothing is left to serve for"));
+        return Err(Failure::runtime(error).hint("nothing is left to serve for"));
     }
     Ok(())
 }

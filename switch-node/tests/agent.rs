@@ -264,7 +264,10 @@ fn register_and_fence() {
 
 #[test]
 fn a_node_that_is_asked_to_end_leaves_its_legs_in_order_and_ends_with_0() {
-    in_own_namespace("a_node_that_is_asked_to_end_leaves_its_legs_in_order_and_ends_with_0", register_and_stop);
+    in_own_namespace(
+        "a_node_that_is_asked_to_end_leaves_its_legs_in_order_and_ends_with_0",
+        register_and_stop,
+    );
 }
 
 fn register_and_stop() {

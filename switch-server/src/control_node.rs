@@ -222,8 +222,11 @@ struct Lan {
     routes: Vec<Route>,
 }
 
-/// Messages taken from one node before the next has its turn: round robin over sources (amendment 23).
-const BATCH: usize = 32;
+/// Octets taken from one node before the next has its turn (amendment 23): about ten full-sized frames. A longer
+/// message is paid for with the next turns.
+const TURN_OCTETS: i32 = 16 * 1024;
+/// What a message counts for at least: a short frame costs as much work as this many octets.
+const MESSAGE_OCTETS_MIN: usize = 256;
 
 /// A control node.
 pub struct ControlNode {
@@ -298,7 +301,9 @@ impl ControlNode {
             return false;
         }
         let mut known = self.session_of(node, process);
-        if let Some(place) = known.filter(|&place| self.sessions[place].as_ref().is_some_and(|s| s.tag != tag)) {
+        if let Some(place) =
+            known.filter(|&place| self.sessions[place].as_ref().is_some_and(|s| s.tag != tag))
+        {
             // The node has given it up; its hang-ups have not been seen here yet. The leg of this name is replaced,
             // the others are closed.
             if let Some(session) = &mut self.sessions[place] {
@@ -338,11 +343,13 @@ impl ControlNode {
         let (mut taken, mut quiet) = (0, 0);
         while taken < budget && quiet < self.sessions.len() {
             self.next_session = if self.next_session < self.sessions.len() { self.next_session } else { 0 };
-            let got = self.pump_session(now, self.next_session, BATCH.min(budget - taken), &mut scratch);
+            let (got, is_empty) = self.pump_session(now, self.next_session, budget - taken, &mut scratch);
             taken += got;
-            quiet = if got == 0 { quiet + 1 } else { 0 };
+            // Ends: a node that has something is paid up after a few turns.
+            quiet = if is_empty && got == 0 { quiet + 1 } else { 0 };
             self.next_session += 1;
         }
+        scratch.release();
         self.scratch = scratch;
         self.publish(now);
         if taken < budget {

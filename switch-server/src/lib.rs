@@ -15,8 +15,6 @@ pub mod cli;
 #[cfg(feature = "std")]
 pub mod demo;
 #[cfg(feature = "std")]
-pub mod failure;
-#[cfg(feature = "std")]
 pub mod keys;
 #[cfg(feature = "std")]
 pub mod lab;
@@ -29,5 +27,7 @@ pub mod socket_path;
 #[cfg(feature = "std")]
 pub mod store;
 
+#[cfg(feature = "std")]
+pub use platform::failure;
 #[cfg(feature = "std")]
 pub use switch_node::agent::signals;

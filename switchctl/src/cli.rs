@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hyper::Method;
+use platform::failure::Failure;
 use platform::management::{
     Binding, Counter, Drop, Fault, FaultDirection, LabAnswer, Lan, Node, Rvi, RviDrill, Status,
 };
@@ -13,7 +14,6 @@ use platform::{Management, Platform};
 use serde::de::DeserializeOwned;
 
 use crate::client;
-use crate::failure::Failure;
 use crate::lab;
 use crate::show::{self, Show};
 
@@ -290,19 +290,17 @@ impl Target {
             return Ok(vec![socket.clone()]);
         }
         let Some(file) = &self.file else {
-            return Err(Failure::usage(
-                "neither a platform file nor a socket is given",
-                "add `-f FILE` or `--socket PATH`",
-            ));
+            return Err(Failure::usage("neither a platform file nor a socket is given")
+                .hint("add `-f FILE` or `--socket PATH`"));
         };
-        let platform = Platform::load(file).map_err(|error| Failure::report(error.report()))?;
+        let platform = Platform::load(file).map_err(|error| Failure::from_report(&error.report()))?;
         let wanted = |name: &str| self.control_node.as_ref().is_none_or(|wanted| wanted == name);
         let chosen: Vec<_> = platform.control_nodes.iter().filter(|c| wanted(&c.name)).collect();
         if chosen.is_empty() {
             let names: Vec<_> = platform.control_nodes.iter().map(|c| c.name.as_str()).collect();
             let name = self.control_node.as_deref().unwrap_or_default();
             let hint = format!("it has {}", names.join(", "));
-            return Err(Failure::usage(format!("{} has no control node {name}", file.display()), hint));
+            return Err(Failure::usage(format!("{} has no control node {name}", file.display())).hint(hint));
         }
         let sockets: Vec<_> = chosen
             .iter()
@@ -313,7 +311,7 @@ impl Target {
             .collect();
         if sockets.is_empty() {
             let hint = "give the control node a management socket: management = \"unix:PATH\"";
-            return Err(Failure::usage("management over TCP is not built yet", hint));
+            return Err(Failure::usage("management over TCP is not built yet").hint(hint));
         }
         Ok(sockets)
     }
@@ -322,7 +320,7 @@ impl Target {
     fn lab_file(&self, command: &str) -> Result<&PathBuf, Failure> {
         self.file.as_ref().ok_or_else(|| {
             let error = format!("`{command}` needs the platform file of a running lab");
-            Failure::usage(error, format!("write `switchctl -f FILE {command} ...`"))
+            Failure::usage(error).hint(format!("write `switchctl -f FILE {command} ...`"))
         })
     }
 }
@@ -332,10 +330,8 @@ fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
 }
 
 fn unreadable(error: &serde_json::Error) -> Failure {
-    Failure::runtime(
-        format!("cannot read the control node's answer: {error}"),
-        "use a switchctl of the same version as the control node",
-    )
+    Failure::runtime(format!("cannot read the control node's answer: {error}"))
+        .hint("use a switchctl of the same version as the control node")
 }
 
 /// Prints what the control node said as it said it, also fields that this program does not know.
@@ -350,7 +346,7 @@ fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::runtime(format!("cannot write to standard output: {error}"), ""))
+            Err(Failure::runtime(format!("cannot write to standard output: {error}")))
         }
         _ => Ok(()),
     }

@@ -11,9 +11,8 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use platform::failure::Failure;
 use platform::management::Refusal;
-
-use crate::failure::Failure;
 
 /// How long an answer may take. A control node answers within milliseconds; it asks its nodes for their counters
 /// and waits for them a second at most.
@@ -29,19 +28,17 @@ const ANSWER_LEN_MAX: usize = 32 << 20;
 pub fn ask(sockets: &[PathBuf], method: &Method, path: &str, body: Option<String>) -> Result<Bytes, Failure> {
     let stream = connect_any(sockets)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime =
-        runtime.map_err(|error| Failure::runtime(format!("cannot wait for an answer: {error}"), ""))?;
+    let runtime = runtime.map_err(|error| Failure::runtime(format!("cannot wait for an answer: {error}")))?;
     let (status, body) = runtime.block_on(async {
         match tokio::time::timeout(ANSWER_TIME, exchange(stream, method, path, body)).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(Failure::runtime(
-                format!("the control node gave no answer: {error}"),
-                "see whether it still runs, and what it logs",
-            )),
-            Err(_) => Err(Failure::runtime(
-                format!("the control node gave no answer in {} s", ANSWER_TIME.as_secs()),
-                "see what it logs",
-            )),
+            Ok(Err(error)) => Err(Failure::runtime(format!("the control node gave no answer: {error}"))
+                .hint("see whether it still runs, and what it logs")),
+            Err(_) => Err(Failure::runtime(format!(
+                "the control node gave no answer in {} s",
+                ANSWER_TIME.as_secs()
+            ))
+            .hint("see what it logs")),
         }
     })?;
     if status == StatusCode::OK {
@@ -52,11 +49,9 @@ pub fn ask(sockets: &[PathBuf], method: &Method, path: &str, body: Option<String
 
 fn refusal(status: StatusCode, body: &[u8]) -> Failure {
     match serde_json::from_slice::<Refusal>(body) {
-        Ok(refusal) if !refusal.error.is_empty() => Failure::runtime(refusal.error, refusal.hint),
-        _ => Failure::runtime(
-            format!("the control node answered {status}"),
-            "use a switchctl of the same version as the control node",
-        ),
+        Ok(refusal) if !refusal.error.is_empty() => Failure::runtime(refusal.error).hint(refusal.hint),
+        _ => Failure::runtime(format!("the control node answered {status}"))
+            .hint("use a switchctl of the same version as the control node"),
     }
 }
 
@@ -68,8 +63,7 @@ fn connect_any(sockets: &[PathBuf]) -> Result<UnixStream, Failure> {
             Err(error) => refused.push(format!("{}: {error}", socket.display())),
         }
     }
-    Err(Failure::runtime(
-        format!("no control node answers: {}", refused.join("; ")),
+    Err(Failure::runtime(format!("no control node answers: {}", refused.join("; "))).hint(
         "start one with `switch-server run FILE --name NAME` or `switch-server lab FILE`; in a lab, \
          `switchctl -f FILE restart NAME` starts a dead one",
     ))

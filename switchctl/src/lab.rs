@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use platform::failure::Failure;
 use platform::management::{LabAnswer, LabFile, LabNode, LabRequest};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::client::connect;
-use crate::failure::Failure;
 
 /// How long the supervisor may take to start a process.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
@@ -26,10 +26,8 @@ const ANSWER_LEN_MAX: u64 = 64 << 10;
 /// The process must have one thread: the kernel moves no other into a user namespace.
 pub fn exec(platform_file: &Path, node: &str, command: &[OsString]) -> Failure {
     let Some((program, arguments)) = command.split_first() else {
-        return Failure::usage(
-            "no command",
-            "write it after `--`: switchctl -f FILE exec web1 -- ip address",
-        );
+        return Failure::usage("no command")
+            .hint("write it after `--`: switchctl -f FILE exec web1 -- ip address");
     };
     let entered = running(platform_file).and_then(|lab| enter(&lab, find(&lab, node)?));
     if let Err(failure) = entered {
@@ -40,7 +38,7 @@ pub fn exec(platform_file: &Path, node: &str, command: &[OsString]) -> Failure {
         io::ErrorKind::NotFound => "install it, or give its path",
         _ => "",
     };
-    Failure::runtime(format!("cannot run {}: {error}", program.to_string_lossy()), hint)
+    Failure::runtime(format!("cannot run {}: {error}", program.to_string_lossy())).hint(hint)
 }
 
 /// Starts a dead process of the lab again, and gives the supervisor's answer: the new process.
@@ -65,12 +63,12 @@ pub fn set_fabric(platform_file: &Path, name: &str, up: bool) -> Result<u32, Fai
 fn ask(platform_file: &Path, lab: &LabFile, request: &LabRequest) -> Result<LabAnswer, Failure> {
     let unreachable = |error: io::Error| {
         let error = format!("the supervisor of lab {:?} (process {}): {error}", lab.name, lab.supervisor);
-        Failure::runtime(error, "see whether it is stopped, and what it prints")
+        Failure::runtime(error).hint("see whether it is stopped, and what it prints")
     };
     let request = serde_json::to_string(request).map_err(|error| unreachable(error.into()))?;
     let socket = beside(platform_file, "run/lab.sock");
     match order(&socket, &request).map_err(unreachable)? {
-        LabAnswer::Refused(refusal) => Err(Failure::runtime(refusal.error, refusal.hint)),
+        LabAnswer::Refused(refusal) => Err(Failure::runtime(refusal.error).hint(refusal.hint)),
         answer => Ok(answer),
     }
 }
@@ -106,16 +104,17 @@ fn running(platform_file: &Path) -> Result<LabFile, Failure> {
     let hint = format!("start it with `switch-server lab {}`", platform_file.display());
     let text = fs::read(&path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => {
-            Failure::runtime(format!("no lab of {} runs", platform_file.display()), &hint)
+            Failure::runtime(format!("no lab of {} runs", platform_file.display())).hint(&hint)
         }
-        _ => Failure::runtime(format!("{}: {error}", path.display()), "run as the user who started the lab"),
+        _ => Failure::runtime(format!("{}: {error}", path.display()))
+            .hint("run as the user who started the lab"),
     })?;
     let lab: LabFile = serde_json::from_slice(&text).map_err(|error| {
         let hint = "use a switchctl of the same version as the lab";
-        Failure::runtime(format!("{}: {error}", path.display()), hint)
+        Failure::runtime(format!("{}: {error}", path.display())).hint(hint)
     })?;
     if !Path::new(&format!("/proc/{}", lab.supervisor)).exists() {
-        return Err(Failure::runtime(format!("lab {:?} has ended without cleaning up", lab.name), hint));
+        return Err(Failure::runtime(format!("lab {:?} has ended without cleaning up", lab.name)).hint(hint));
     }
     Ok(lab)
 }
@@ -128,7 +127,7 @@ fn find<'l>(lab: &'l LabFile, name: &str) -> Result<&'l LabNode, Failure> {
         } else {
             format!("lab {:?} has no node {name}", lab.name)
         };
-        Failure::runtime(error, format!("its nodes are {}", names.join(", ")))
+        Failure::runtime(error).hint(format!("its nodes are {}", names.join(", ")))
     })
 }
 
@@ -138,14 +137,14 @@ fn enter(lab: &LabFile, node: &LabNode) -> Result<(), Failure> {
     let open = |path: &Path| {
         File::open(path).map_err(|error| {
             let hint = "run as the user who started the lab; `ip netns exec` works for root";
-            Failure::runtime(format!("cannot open the namespace {}: {error}", path.display()), hint)
+            Failure::runtime(format!("cannot open the namespace {}: {error}", path.display())).hint(hint)
         })
     };
     let netns = open(&node.netns)?;
     let user_ns = lab.user_ns.as_deref().map(open).transpose()?;
     let refused = |what: &str, error: rustix::io::Errno| {
         let error = format!("cannot enter the {what} namespace of {}: {}", node.name, io::Error::from(error));
-        Failure::runtime(error, "run as the user who started the lab, or as root")
+        Failure::runtime(error).hint("run as the user who started the lab, or as root")
     };
     // The kernel refuses to enter the user namespace that one is in already, as in a container that holds both.
     if let Some(user_ns) = user_ns.filter(|user_ns| !is_own(user_ns, "/proc/self/ns/user")) {

@@ -6,13 +6,11 @@
 //! | `client.rs` | one HTTP request over the management socket of a control node |
 //! | `lab.rs` | `exec`, `restart` and `fabric`: a running lab, without any control node |
 //! | `show.rs`, `table.rs` | answers as text for people |
-//! | `failure.rs` | `error:`, `hint:` and the exit code |
 
 #![forbid(unsafe_code)]
 
 mod cli;
 mod client;
-mod failure;
 mod lab;
 mod show;
 mod table;
@@ -23,7 +21,7 @@ fn main() -> ExitCode {
     match cli::run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprint!("{failure}");
+            failure.print();
             failure.exit.into()
         }
     }

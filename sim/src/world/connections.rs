@@ -281,13 +281,7 @@ impl World {
     }
 
     /// Tells a machine that a leg is up; false when it does not want the leg.
-    fn tell_leg_up(
-        &mut self,
-        now: Instant,
-        connection: ConnectionIndex,
-        side: Side,
-        shm: ShmLeg,
-    ) -> bool {
+    fn tell_leg_up(&mut self, now: Instant, connection: ConnectionIndex, side: Side, shm: ShmLeg) -> bool {
         let entry = &mut self.connections[connection.0];
         let (leg, party) = (entry.leg, entry.end(side).party);
         let (peer, process) = (entry.end(side.other()).party, entry.end(side.other()).process);

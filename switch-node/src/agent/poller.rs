@@ -164,7 +164,13 @@ mod tests {
 
     #[test]
     fn a_source_survives_its_token() {
-        for source in [Source::Tap(VifNumber(0xffff)), Source::Leg(u32::MAX), Source::Monitor, Source::Signals, Source::Packets(LegNumber(3))] {
+        for source in [
+            Source::Tap(VifNumber(0xffff)),
+            Source::Leg(u32::MAX),
+            Source::Monitor,
+            Source::Signals,
+            Source::Packets(LegNumber(3)),
+        ] {
             assert_eq!(Source::from_token(source.token()), Some(source));
         }
         assert_eq!(Source::from_token(7), None);

@@ -34,6 +34,7 @@ impl Node {
             quiet = if got == 0 { quiet + 1 } else { 0 };
             self.next_link += 1;
         }
+        scratch.release();
         self.scratch = scratch;
         if taken < budget && !self.gone.is_empty() {
             self.finish_gone_legs(now);

@@ -98,9 +98,9 @@ impl Node {
         leg: LegNumber,
         shm: ShmLeg,
     ) {
-        let known = self.direct_to(node).filter(|&place| {
-            self.direct[place].as_ref().is_some_and(|link| link.process == process)
-        });
+        let known = self
+            .direct_to(node)
+            .filter(|&place| self.direct[place].as_ref().is_some_and(|link| link.process == process));
         let place = known.unwrap_or_else(|| self.direct_for(now, node, process));
         if let Some(link) = &mut self.direct[place] {
             link.association.handle_leg_up(now, leg, shm);

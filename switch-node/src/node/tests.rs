@@ -278,6 +278,26 @@ fn a_leg_joins_only_the_session_that_it_was_set_up_for() {
 }
 
 #[test]
+fn nothing_of_a_peer_that_has_gone_is_kept_mapped() {
+    let config = ShmConfig::default();
+    let regions = [0, 1].map(|_| Region::heap(config.region_len()));
+    regions.iter().for_each(|region| ShmLeg::format(region, &config));
+    let leg = |own: usize| ShmLeg::new(regions[own].clone(), regions[1 - own].clone()).expect("a leg");
+    let mut node = node();
+    node.handle_timeout(NOW);
+    let tag = tag(&mut node, 1);
+    assert!(node.handle_control_leg_up(NOW, 0, ProcessId(1), LEG, tag, leg(0)));
+    let mut control = Far::on(leg(1), &[RELAY, ARP]);
+    control.accept(&mut node);
+    // Long enough for a rest in the peer's memory.
+    control.send(RELAY, &[0; 1000]);
+    turn(&mut node);
+    drop(control);
+    lose_control(&mut node, 1);
+    assert_eq!(regions.map(|region| region.clones()), [1, 1]);
+}
+
+#[test]
 fn a_message_for_no_channel_is_counted() {
     let mut node = node();
     let mut control = Far::control(&mut node, 1);

@@ -326,7 +326,9 @@ impl ControlNode {
                 rvi::AssociationEvent::ParkedSent { charge } => charges.push(charge),
                 rvi::AssociationEvent::ParkedExpired { charge, channel, .. } => {
                     charges.push(charge);
-                    lost.extend(by_channel[usize::from(channel.0)].lan().map(|lan| (lan, DropReason::Expired)));
+                    lost.extend(
+                        by_channel[usize::from(channel.0)].lan().map(|lan| (lan, DropReason::Expired)),
+                    );
                 }
                 _ => {}
             }

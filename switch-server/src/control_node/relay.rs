@@ -14,7 +14,7 @@ use vlan_core::wire::tlv::TlvError;
 use vlan_core::{Channel, DropReason, Instant, Location, NodeNumber, VifNumber};
 
 use crate::control_node::session::{Session, Stage};
-use crate::control_node::{ControlNode, ControlNodeEvent, Output};
+use crate::control_node::{ControlNode, ControlNodeEvent, MESSAGE_OCTETS_MIN, Output, TURN_OCTETS};
 
 /// A frame on its way in.
 struct Inbound<'m> {
@@ -40,27 +40,35 @@ impl Inbound<'_> {
 }
 
 impl ControlNode {
-    /// Takes up to `batch` messages from one node.
+    /// Gives one node its turn: up to `batch` messages, as many octets as it has coming. Returns how many it took,
+    /// and whether nothing more was there.
+    //= spec/server.md#turns
+    //# A control node MUST take messages from its nodes in turns of as many octets each.
     pub(super) fn pump_session(
         &mut self,
         now: Instant,
         place: usize,
         batch: usize,
         scratch: &mut Scratch,
-    ) -> usize {
-        let Some(mut session) = self.sessions[place].take() else { return 0 };
-        let mut taken = 0;
-        while taken < batch
-            && let Some(message) = session.association.receive(scratch)
-        {
+    ) -> (usize, bool) {
+        let Some(mut session) = self.sessions[place].take() else { return (0, true) };
+        session.turn = (session.turn + TURN_OCTETS).min(TURN_OCTETS);
+        let (mut taken, mut is_empty) = (0, false);
+        while taken < batch && session.turn > 0 {
+            let Some(message) = session.association.receive(scratch) else {
+                is_empty = true;
+                break;
+            };
             taken += 1;
+            // A message has 65,809 octets at most.
+            session.turn -= message.len.max(MESSAGE_OCTETS_MIN) as i32;
             self.handle_message(now, &mut session, &message);
         }
         if taken > 0 {
             session.heard = now;
         }
         self.sessions[place] = Some(session);
-        taken
+        (taken, is_empty)
     }
 
     #[inline]

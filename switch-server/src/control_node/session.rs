@@ -58,6 +58,8 @@ pub(super) struct Session {
     /// Names this session among those of the process and of this control node.
     pub tag: SessionTag,
     pub by_channel: [ChannelUse; 256],
+    /// Octets that it still has in its turn; less than zero when it has taken more than its part.
+    pub turn: i32,
     /// Legs whose socket has hung up.
     pub gone: Vec<LegNumber>,
     pub heard: Instant,
@@ -92,6 +94,7 @@ impl Session {
             stage: Stage::Proven,
             tag,
             by_channel: [ChannelUse::default(); 256],
+            turn: 0,
             gone: Vec::new(),
             heard: now,
             next_check: now + HEARTBEAT_INTERVAL,

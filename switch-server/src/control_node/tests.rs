@@ -18,6 +18,15 @@ const LAN: LanId = LanId(10);
 const LEG: LegNumber = LegNumber(0);
 const RELAY: Channel = Channel(1);
 const ARP: Channel = Channel(2);
+/// The offload state of a long TCP frame.
+const SUPER_FRAME: Vnet = Vnet {
+    flags: Vnet::NEEDS_CSUM,
+    gso_type: 1,
+    hdr_len: 54,
+    gso_size: 1446,
+    csum_start: 34,
+    csum_offset: 16,
+};
 
 fn mac(node: u16) -> MacAddress {
     MacAddress([2, 0, 1, 0, 0, node as u8])
@@ -129,7 +138,13 @@ impl End {
     }
 
     fn send(&mut self, control: &mut ControlNode, to: MacAddress, flags: u8) {
-        let mut frame = [0; 60];
+        self.queue(to, flags, 60);
+        control.pump(NOW, 1000);
+    }
+
+    /// Sends a frame of `len` octets, a super-frame when it is longer than the MTU, that nobody has been told about.
+    fn queue(&mut self, to: MacAddress, flags: u8, len: usize) {
+        let mut frame = vec![0; len];
         frame[..6].copy_from_slice(&to.0);
         frame[6..12].copy_from_slice(&mac(self.node).0);
         frame[12] = 8;
@@ -140,7 +155,7 @@ impl End {
             origin: NodeNumber(self.node),
             origin_vif: VifNumber(1),
             destination_vif: VifNumber(0),
-            vnet: Vnet::default(),
+            vnet: if len > 1500 { SUPER_FRAME } else { Vnet::default() },
             boot: BootTag(process(self.node).0 as u16),
             bseq: self.bseq,
         };
@@ -149,7 +164,6 @@ impl End {
         let parts = [Part::Private(&octets), Part::Private(&frame)];
         self.association.send(NOW, RELAY, 0, 0, &parts).expect("room");
         self.association.publish();
-        control.pump(NOW, 1000);
     }
 }
 
@@ -285,10 +299,9 @@ fn a_leg_joins_only_the_session_that_it_was_set_up_for() {
     let tag = tag_of(&control, 1);
     assert_eq!(control.session_tag(number, process, tag.node), Some(tag));
     assert_eq!(control.session_tag(number, process, tag.node - 1), None);
-    for wrong in [
-        SessionTag { node: tag.node - 1, ..tag },
-        SessionTag { control_node: tag.control_node + 9, ..tag },
-    ] {
+    for wrong in
+        [SessionTag { node: tag.node - 1, ..tag }, SessionTag { control_node: tag.control_node + 9, ..tag }]
+    {
         assert!(!control.handle_leg_up(NOW, number, process, other, wrong, lone_leg()));
     }
     assert!(control.handle_leg_up(NOW, number, process, other, tag, lone_leg()));
@@ -354,6 +367,59 @@ fn what_a_member_had_not_taken_when_it_left_in_order_is_not_attached_and_when_it
         assert_eq!(counts, if in_order { (1, 0) } else { (0, 1) });
         assert!(lan.ledger.closes(lan.drops.total()));
     }
+}
+
+#[test]
+fn nodes_take_turns_by_octets() {
+    //= spec/server.md#turns
+    //= type=test
+    //# A control node MUST take messages from its nodes in turns of as many octets each.
+    let mut control = control_node();
+    let mut ends = [1, 2, 3].map(|node| member(&mut control, node));
+    ends[1].arrived();
+    // Node 1 has ten super-frames of some 32 KiB, node 3 a hundred short frames.
+    for _ in 0..10 {
+        ends[0].queue(mac(2), 0, 32_000);
+    }
+    for _ in 0..100 {
+        ends[2].queue(mac(2), 0, 60);
+    }
+    control.next_session = 0;
+    control.pump(NOW, 80);
+    let from: Vec<u16> = ends[1].frames().iter().map(|header| header.origin.0).collect();
+    let of = |node| from.iter().filter(|origin| **origin == node).count();
+    // Two turns of node 3 are 128 short frames: a super-frame of node 1 uses two turns up.
+    assert_eq!((of(1) <= 2, of(3) >= 78), (true, true), "{} and {}", of(1), of(3));
+    // All of it goes in the end.
+    control.pump(NOW, 1000);
+    let rest = ends[1].frames().len();
+    assert_eq!(from.len() + rest, 110);
+}
+
+#[test]
+fn a_flooding_source_leaves_room_for_a_quiet_one() {
+    let small = ShmConfig { slots_log2: 6, ..ShmConfig::default() };
+    let mut control = control_node();
+    let mut one = member(&mut control, 1);
+    let mut two = End::connect(&mut control, 2, process(2), &small);
+    two.register(&mut control, vec![]);
+    let mut three = member(&mut control, 3);
+    for _ in 0..3000 {
+        one.send(&mut control, mac(2), 0);
+    }
+    let full = |control: &ControlNode| control.status().lans[0].drops.of(DropReason::EgressFull);
+    let before = full(&control);
+    assert!(before > 1000, "{before}");
+    for _ in 0..200 {
+        three.send(&mut control, mac(2), 0);
+    }
+    assert_eq!(full(&control), before, "nothing of the quiet source is dropped");
+    let mut origins = Vec::new();
+    for _ in 0..200 {
+        origins.extend(two.frames().iter().map(|header| header.origin.0));
+        control.handle_timeout(NOW);
+    }
+    assert_eq!(origins.iter().filter(|origin| **origin == 3).count(), 200);
 }
 
 #[test]

@@ -359,7 +359,8 @@ mod tests {
     #[test]
     fn drops_say_where_they_happened() {
         let mut reports = Reports::new();
-        let items = [("vif.1.drop.device-full", 4), ("vif.1.tx.direct.frames", 9), ("node.drop.no-channel", 2)];
+        let items =
+            [("vif.1.drop.device-full", 4), ("vif.1.tx.direct.frames", 9), ("node.drop.no-channel", 2)];
         reports.insert(NodeNumber(2), report(&items));
         let mut status = machine();
         status.drops.add(DropReason::NoChannel);

@@ -12,7 +12,8 @@ use crossbeam_channel::TryRecvError;
 use rustix::event::{Timespec, epoll};
 use rustix::time::ClockId;
 use rvi::host::{
-    ControlNodeLeg, Datagram, LegListener, LegSocket, NodeHello, PeerEnd, PrivateKey, PublicKey, SetupProgress,
+    ControlNodeLeg, Datagram, LegListener, LegSocket, NodeHello, PeerEnd, PrivateKey, PublicKey,
+    SetupProgress,
 };
 use rvi::{SessionTag, ShmConfig, ShmLeg};
 use tracing::{debug, error, info, warn};

@@ -50,10 +50,11 @@ impl Failure {
         Self::usage(report.strip_prefix("error: ").unwrap_or(report).trim_end())
     }
 
-    /// Says what to do about it.
+    /// Says what to do about it; nothing, when `hint` is empty.
     #[must_use]
     pub fn hint(mut self, hint: impl fmt::Display) -> Self {
-        self.hint = Some(hint.to_string());
+        let hint = hint.to_string();
+        self.hint = (!hint.is_empty()).then_some(hint);
         self
     }
 
@@ -101,6 +102,7 @@ mod tests {
         assert_eq!(failure.to_string(), "error: no such node: web9\nhint: the file has web1 and web2");
         assert_eq!(failure.exit as u8, 2);
         assert_eq!(Failure::runtime("gone").exit as u8, 1);
+        assert_eq!(Failure::runtime("gone").hint("").to_string(), "error: gone");
     }
 
     #[test]
