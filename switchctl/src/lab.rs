@@ -75,7 +75,7 @@ fn ask(platform_file: &Path, lab: &LabFile, request: &LabRequest) -> Result<LabA
 
 fn unexpected(answer: &LabAnswer) -> Failure {
     let error = format!("the lab's supervisor answers something else: {answer:?}");
-    Failure::runtime(error, "use a switchctl of the same version as the lab")
+    Failure::runtime(error).hint("use a switchctl of the same version as the lab")
 }
 
 fn order(socket: &Path, request: &str) -> io::Result<LabAnswer> {

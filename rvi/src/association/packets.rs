@@ -197,8 +197,8 @@ impl Association {
 
     pub(super) fn drain_packets(&mut self, f: &mut dyn FnMut(Channel, &[u8], Unsent)) {
         if let Some(mut packets) = self.packets.take() {
-            packets.drain_unsent(&mut |channel, _, _, octets, maybe_taken| {
-                f(channel, octets, Unsent::Ring { maybe_taken });
+            packets.drain_unsent(&mut |unacked| {
+                f(unacked.channel, unacked.octets, Unsent::Ring { maybe_taken: unacked.maybe_taken });
             });
         }
     }

@@ -13,7 +13,7 @@ use core::time::Duration;
 use vlan_core::{Channel, Instant};
 
 use super::receiver::{ChannelWindows, PooledBuf, ReceivedMessage};
-use super::sender::{Full, Outgoing, PacketLegConfig, PacketLegStatus, TransportEvent};
+use super::sender::{Full, Outgoing, PacketLegConfig, PacketLegStatus, TransportEvent, Unacked};
 use super::session::{
     EntropyPool, HANDSHAKE_PACKET_LEN_MAX, LegSet, OpenError, PacketSession, SECRET_LEN, SessionConfig,
     SessionCounters, SessionEvent,
@@ -172,7 +172,7 @@ impl PacketEndpoint {
     fn end_session(&mut self) {
         self.up = LegSet::default();
         let mut carried = VecDeque::new();
-        self.transport.drain_unsent(&mut |channel, lane, mseq, octets, _| {
+        self.transport.drain_unsent(&mut |Unacked { channel, lane, mseq, octets, .. }| {
             carried.push_back(Carried { channel, lane, mseq, octets: octets.into() });
         });
         carried.append(&mut self.carried);
@@ -329,11 +329,10 @@ impl PacketEndpoint {
         &mut self.transport
     }
 
-    /// Hands back every message that is not acknowledged, in the order of its channel, and forgets it: channel, lane,
-    /// number, octets, and whether the peer may have it.
-    pub fn drain_unsent(&mut self, f: &mut dyn FnMut(Channel, u16, u32, &[u8], bool)) {
-        for carried in core::mem::take(&mut self.carried) {
-            f(carried.channel, carried.lane, carried.mseq, &carried.octets, true);
+    /// Hands back every message that is not acknowledged, in the order of its channel, and forgets it.
+    pub fn drain_unsent(&mut self, f: &mut dyn FnMut(Unacked<'_>)) {
+        for Carried { channel, lane, mseq, octets } in core::mem::take(&mut self.carried) {
+            f(Unacked { channel, lane, mseq, octets: &octets, maybe_taken: true });
         }
         self.transport.drain_unsent(f);
     }
