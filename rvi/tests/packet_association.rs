@@ -123,7 +123,8 @@ impl World {
                 self.buffer.octets().chunks(batch.segment_len).map(<[u8]>::to_vec).collect();
             assert_eq!(packets.len(), batch.count);
             for mut octets in packets {
-                if self.faults.dead[usize::from(batch.leg.number())] || self.chance(self.faults.loss_percent) {
+                if self.faults.dead[usize::from(batch.leg.number())] || self.chance(self.faults.loss_percent)
+                {
                     continue;
                 }
                 if self.chance(self.faults.flip_percent) {
@@ -133,7 +134,12 @@ impl World {
                 let copies = 1 + usize::from(self.chance(self.faults.double_percent));
                 for _ in 0..copies {
                     let at = self.now + 10_000 + self.random.below(50_000);
-                    self.network.push_back(Flying { to: 1 - end, leg: batch.leg, at, octets: octets.clone() });
+                    self.network.push_back(Flying {
+                        to: 1 - end,
+                        leg: batch.leg,
+                        at,
+                        octets: octets.clone(),
+                    });
                 }
             }
         }
@@ -153,7 +159,8 @@ impl World {
         let mut scratch = Scratch::default();
         for end in 0..2 {
             while let Some(message) = self.ends[end].receive(&mut scratch) {
-                let (lane, id) = (u16::from_le_bytes([message.head[0], message.head[1]]), &message.head[2..6]);
+                let (lane, id) =
+                    (u16::from_le_bytes([message.head[0], message.head[1]]), &message.head[2..6]);
                 let id = u32::from_le_bytes(id.try_into().expect("four octets"));
                 let mut rest = vec![0; message.rest.len()];
                 message.rest.copy_to(&mut rest);
@@ -211,7 +218,12 @@ impl World {
             let got = &self.received[end][start[end]..];
             let legs: Vec<_> = self.ends.iter().map(|e| e.packet_legs().collect::<Vec<_>>()).collect();
             let last = &self.events[self.events.len().saturating_sub(8)..];
-            assert_eq!(got.len(), count as usize, "end {end} at {} ms: {legs:#?} {last:?}", self.now / 1_000_000);
+            assert_eq!(
+                got.len(),
+                count as usize,
+                "end {end} at {} ms: {legs:#?} {last:?}",
+                self.now / 1_000_000
+            );
             for lane in 0..5 {
                 let ids: Vec<u32> = got.iter().filter(|(of, ..)| *of == lane).map(|(_, id, _)| *id).collect();
                 let expected: Vec<u32> = (0..count).filter(|id| id % 5 == u32::from(lane)).collect();

@@ -12,9 +12,9 @@
 //! | `ready.rs`, `signals.rs` | telling a supervisor, and being told to end |
 
 mod legs;
-mod packets;
 pub mod namespace;
 pub mod netlink;
+mod packets;
 mod poller;
 mod ports;
 mod pump;
@@ -33,9 +33,9 @@ use vlan_core::{CabinetNumber, LegNumber, NodeNumber, ProcessId};
 
 use crate::node::{Node, NodeConfig};
 use legs::{Identity, Legs};
-use packets::PacketSockets;
 use namespace::Namespace;
 use netlink::{AddressMonitor, NetlinkError};
+use packets::PacketSockets;
 use poller::{Poller, Source};
 use ports::Ports;
 use pump::{Pump, PumpState};
@@ -153,7 +153,9 @@ impl Agent {
         if let Some(packets) = &packets {
             packets.start(pump::clock(), &mut node, &poller).map_err(AgentError::Wait)?;
         }
-        Ok(Self { pump: Pump { node, ports, legs, packets, poller, monitor, signals, readiness, policy, state } })
+        Ok(Self {
+            pump: Pump { node, ports, legs, packets, poller, monitor, signals, readiness, policy, state },
+        })
     }
 
     /// Serves the node, until it is fenced or a signal asks it to end. A control node that is not there is waited for.

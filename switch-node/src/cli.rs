@@ -202,8 +202,7 @@ impl Run {
         let shared = |fabric: FabricIndex| -> Option<&Path> {
             control_node.unix_leg(fabric).filter(|_| node.has_unix_leg(fabric))
         };
-        let leg =
-            |fabric: FabricIndex| Some((LegNumber(fabric.0), shared(fabric)?.to_path_buf()));
+        let leg = |fabric: FabricIndex| Some((LegNumber(fabric.0), shared(fabric)?.to_path_buf()));
         platform.fabrics.iter().filter_map(|fabric| leg(fabric.index)).collect()
     }
 

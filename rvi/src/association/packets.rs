@@ -89,7 +89,12 @@ impl Association {
     ///
     /// # Errors
     /// Why it was dropped; counted in [`Association::session_counters`].
-    pub fn handle_packet(&mut self, now: Instant, leg: PacketLeg, packet: &mut [u8]) -> Result<(), OpenError> {
+    pub fn handle_packet(
+        &mut self,
+        now: Instant,
+        leg: PacketLeg,
+        packet: &mut [u8],
+    ) -> Result<(), OpenError> {
         self.now = now;
         let Some(packets) = &mut self.packets else { return Err(OpenError::Session) };
         let handled = packets.handle_packet(now, leg, packet, &Windows(&self.channels));
@@ -172,7 +177,13 @@ impl Association {
     }
 
     /// Gives a message to the packet legs, if its way (`index`) is by them. False when it does not go in now.
-    pub(super) fn push_packet(&mut self, index: usize, channel: Channel, lane: u16, parts: &[Part<'_>]) -> bool {
+    pub(super) fn push_packet(
+        &mut self,
+        index: usize,
+        channel: Channel,
+        lane: u16,
+        parts: &[Part<'_>],
+    ) -> bool {
         let Some(packets) = self.packets.as_mut().filter(|_| index == PACKETS) else { return false };
         let Some(state) = self.channels.get_mut(usize::from(channel.0)) else { return false };
         let (mseq, is_resent, is_after_all) = (state.next, false, false);

@@ -123,7 +123,9 @@ impl PacketSockets {
     pub fn transmit(&mut self, now: Instant, node: &mut Node) -> bool {
         for _ in 0..RUNS_MAX {
             let Some(batch) = node.poll_transmit(now, &mut self.buffer) else { return true };
-            let Some(fabric) = self.fabrics.iter_mut().find(|fabric| fabric.leg == batch.leg) else { continue };
+            let Some(fabric) = self.fabrics.iter_mut().find(|fabric| fabric.leg == batch.leg) else {
+                continue;
+            };
             let sent = fabric.socket.send(now, batch.to, self.buffer.octets_mut(), batch.segment_len);
             if let SendResult::TooBig { payload_len_max: Some(octets) } = sent {
                 warn!(leg = %batch.leg, to = %batch.to, octets, "the route takes shorter packets");

@@ -140,7 +140,10 @@ impl fmt::Display for NodeEvent {
             Self::PacketsSilent { peer } => write!(f, "no packet leg to {peer} answers"),
             Self::PacketsHeard { peer } => write!(f, "{peer} answers again"),
             Self::PacketLegMismatched { peer, leg } => {
-                write!(f, "packet leg {leg} to {peer} crosses another fabric there: check cables and platform files")
+                write!(
+                    f,
+                    "packet leg {leg} to {peer} crosses another fabric there: check cables and platform files"
+                )
             }
             Self::Silent { peer } => write!(f, "{peer} does not answer heartbeats"),
             Self::BadControlMessage { peer } => write!(f, "a control message from {peer} was refused"),

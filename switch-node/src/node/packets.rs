@@ -13,8 +13,8 @@ use rvi::AssociationEvent;
 use rvi::keys::PrivateKey;
 use rvi::packet::endpoint::EndpointConfig;
 use rvi::packet::session::{
-    Admission, EntropyPool, Gate, HANDSHAKE_PACKET_LEN_MAX, Hint, PairKey, Pattern, SessionConfig,
-    SECRET_LEN, SessionKind, SessionLeg, SessionOffer,
+    Admission, EntropyPool, Gate, HANDSHAKE_PACKET_LEN_MAX, Hint, PairKey, Pattern, SECRET_LEN,
+    SessionConfig, SessionKind, SessionLeg, SessionOffer,
 };
 use rvi::packet::transport::{TransmitBuffer, TransportConfig};
 use rvi::packet::wire::{PACKET_HEADER_LEN, PacketHeader, PacketKind, PacketLeg, TAG_LEN};
@@ -214,9 +214,9 @@ impl Node {
     }
 
     fn direct_at(&self, leg: LegNumber, from: SocketAddr) -> Option<usize> {
-        self.direct.iter().position(|link| {
-            link.as_ref().is_some_and(|link| address_of(link, leg) == Some(from))
-        })
+        self.direct
+            .iter()
+            .position(|link| link.as_ref().is_some_and(|link| address_of(link, leg) == Some(from)))
     }
 
     #[cold]
@@ -293,7 +293,9 @@ impl Node {
     /// A packet leg came up: with the first leg of all, the pair's interfaces change over from the relay.
     fn packet_leg_up(&mut self, now: Instant, node: NodeNumber, leg: LegNumber) {
         let link = self.direct_to(node).and_then(|place| self.direct[place].as_mut());
-        let Some(link) = link.filter(|link| link.association.legs().all(|shm| shm.number != leg)) else { return };
+        let Some(link) = link.filter(|link| link.association.legs().all(|shm| shm.number != leg)) else {
+            return;
+        };
         link.heard = now;
         let is_first = !core::mem::replace(&mut link.packets.is_started, true) && !link.is_closing();
         let rvis: Vec<_> = link.rvis().copied().collect();
