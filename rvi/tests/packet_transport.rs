@@ -386,3 +386,40 @@ fn a_path_that_became_narrower_gets_shorter_packets() {
     }
     world.run_to_the_end(millis(20));
 }
+
+/// One random fault, or its end.
+fn fault(world: &mut World) {
+    let number = [0, 1, 14][world.random.below(3) as usize];
+    let (end, percent) = (world.random.below(2) as usize, world.random.below(60));
+    let link = &mut world.links[end][leg(number).index()];
+    match world.random.below(9) {
+        0..3 => link.is_dead = !link.is_dead,
+        3 => link.loss_percent = percent,
+        4 => link.jitter = micros(10 * percent),
+        5 => link.duplicate_percent = percent,
+        6 => world.ends[end].asleep_until = world.now + micros(500 * percent),
+        7 => world.ends[end].probes_allowed = !world.ends[end].probes_allowed,
+        _ => {
+            world.ends[end].transport.leg_down(world.now, leg(number));
+            world.leg_up(number);
+        }
+    }
+}
+
+#[test]
+fn whatever_happens_everything_arrives_once_the_network_is_good_again() {
+    for seed in 0..12 {
+        let mut world = World::new(&polling(SCHEDULERS[seed as usize % 4]), seed, &[0, 1, 14]);
+        for _ in 0..40 {
+            fault(&mut world);
+            let (gap, len) = (20 + world.random.below(100), world.random.below(3000) as usize);
+            let time = micros(world.random.below(6000));
+            world.stream(&[0, 1], micros(gap), len, time);
+        }
+        world.each_link(|link| *link = network::Link::default());
+        for end in &mut world.ends {
+            end.probes_allowed = true;
+        }
+        world.run_to_the_end(Duration::from_secs(2));
+    }
+}

@@ -83,6 +83,8 @@ pub(super) struct Flight {
     open_from: u64,
     /// Packets before this one have arrived or are lost.
     unproven_from: u64,
+    /// Acks tell nothing any more of packets before this one.
+    told_from: u64,
     /// Packets among those remembered that are lost.
     lost: usize,
     /// Octets of open packets.
@@ -201,6 +203,7 @@ impl Flight {
     ) {
         let slice = ranges.as_slice();
         let (Some(&(_, largest)), Some(&(lowest, _))) = (slice.first(), slice.last()) else { return };
+        self.told_from = self.told_from.max(lowest);
         for number in self.unproven_from.max(lowest).max(self.base)..largest.min(self.next_number()) {
             let index = (number - self.base) as usize;
             let packet = &mut self.packets[index];
@@ -293,10 +296,11 @@ impl Flight {
         self.sent_at(self.open_from)
     }
 
-    /// Takes the pieces of the `count` oldest packets that are open, want an answer, and were sent at `until` at the latest.
+    /// Takes the pieces of the oldest packets that are open, want an answer, and were sent at `until` at the latest: of
+    /// `count` packets, and of all that no ack will tell of.
     pub(super) fn rescue(&mut self, count: usize, until: Instant, pieces: &mut Vec<Piece>) -> Rescue {
         let mut rescue = Rescue::default();
-        while rescue.packets < count
+        while (rescue.packets < count || self.open_from < self.told_from)
             && let Some(packet) = self.at(self.open_from)
             && packet.sent_at <= until
         {
@@ -499,6 +503,16 @@ mod tests {
         flight.forget(at(1_000_000), Duration::ZERO);
         assert_eq!(flight.oldest_open(), Some(at(0)));
         assert_eq!(Flight::starting_at(77).next_number(), 77);
+    }
+
+    #[test]
+    fn packets_that_acks_tell_nothing_of_go_again_together() {
+        let mut flight = flight(20);
+        ack(&mut flight, at(200), FAR, &[(15, 15)]);
+        let mut pieces = Vec::new();
+        assert_eq!(flight.rescue(2, at(100), &mut pieces).packets, 11, "as many as are old enough");
+        assert_eq!(flight.rescue(2, at(500), &mut pieces).packets, 4, "and the rest below 15");
+        assert_eq!(flight.rescue(2, at(500), &mut pieces).packets, 2, "then two by two");
     }
 
     /// Any order of acks, rescues and time: each piece leaves its packet at most once, and octets in flight add up.

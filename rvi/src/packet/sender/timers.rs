@@ -187,6 +187,8 @@ impl Sender {
         }
         self.scratch = pieces;
         self.scratch.clear();
+        // They were not needed before: what they did not answer then is no silence.
+        self.relay_silence.clear();
         self.relay_silence.note_asked(now);
     }
 
