@@ -104,6 +104,25 @@ fn an_end_that_answered_does_not_begin_a_session_of_its_own() {
 }
 
 #[test]
+fn an_attempt_that_waited_is_later_than_what_the_answer_said() {
+    let mut pair = Pair::new();
+    pair.begin(1);
+    let connects = pair.flights(1);
+    pair.deliver(&connects[0]).unwrap();
+    pair.begin(0);
+    // The answer comes when the one that gave it has begun on its own: the peer has a session that nobody shares.
+    let accepts = pair.flights(0);
+    pair.now = pair.now + Duration::from_millis(250);
+    let now = pair.now;
+    pair.ends[0].handle_timeout(now);
+    assert!(pair.ends[0].pending.is_none());
+    pair.deliver(&accepts[0]).unwrap();
+    pair.run();
+    pair.pass(Duration::from_secs(1));
+    pair.assert_works();
+}
+
+#[test]
 fn whatever_is_lost_of_the_first_packets_the_handshake_ends_well() {
     for both_begin in [false, true] {
         for lost in 0..1u32 << 8 {
