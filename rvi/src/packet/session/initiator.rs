@@ -215,6 +215,7 @@ impl<A: Aead> PacketSession<A> {
         self.peer_time = self.peer_time.max(terms.time);
         self.establish(traffic, peer);
         self.confirm = Some(Retry::new(now, peer.legs));
+        self.unconfirmed = peer.legs;
         Ok(())
     }
 

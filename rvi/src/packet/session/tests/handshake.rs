@@ -74,6 +74,19 @@ fn a_leg_joins_by_what_was_opened_from_it() {
 }
 
 #[test]
+fn data_of_the_responder_is_no_answer_to_confirm() {
+    let mut pair = Pair::new();
+    pair.begin(0);
+    pair.run_with(&mut |flight| kind_of(flight) != PacketKind::Confirm || flight.leg == leg(0));
+    let data = pair.data(1, leg(1), b"there is a way back");
+    pair.open(&data).unwrap();
+    assert!(pair.ends[0].joined_legs().contains(leg(1)) && !pair.ends[1].joined_legs().contains(leg(1)));
+    pair.pass(Duration::from_millis(10));
+    pair.assert_works();
+    assert_eq!(pair.ends[0].poll_timeout(), None);
+}
+
+#[test]
 fn when_both_connect_the_lower_key_is_the_initiator() {
     //= spec/packet-security.md#simultaneous-connect
     //= type=test
