@@ -10,6 +10,9 @@ pub const RECORD_HEADER_LEN: usize = 16;
 /// Messages are cut at multiples of this many octets (amendment 17).
 pub const FRAGMENT_GRID: usize = 64;
 
+/// What a message costs in credit, and where it is held, besides its octets.
+pub const MESSAGE_OVERHEAD: usize = 256;
+
 const LANE_MASK: u16 = LANES as u16 - 1;
 const KIND_SHIFT: u32 = 10;
 const KIND_MASK: u16 = 3;
