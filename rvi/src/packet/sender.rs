@@ -23,7 +23,8 @@ mod types;
 
 pub use rtt::WaitPolicy;
 pub use types::{
-    Full, Outgoing, PacketLegConfig, PacketLegState, PacketLegStatus, PacketScheduler, TransportEvent, Unacked,
+    Full, Outgoing, PacketLegConfig, PacketLegState, PacketLegStatus, PacketScheduler, TransportEvent,
+    Unacked,
 };
 
 use alloc::boxed::Box;
