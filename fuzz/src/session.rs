@@ -185,7 +185,10 @@ impl Run {
         packet[PACKET_HEADER_LEN + 8..][..8].copy_from_slice(&id.unwrap_or(0).to_le_bytes());
         match self.ends[end].seal(header.leg, &mut packet) {
             Ok(()) => {
-                assert_eq!(self.ends[end].seal(header.leg, &mut packet), Err(SealError::Number(header.number)));
+                assert_eq!(
+                    self.ends[end].seal(header.leg, &mut packet),
+                    Err(SealError::Number(header.number))
+                );
                 self.launch(1 - end, header.leg, packet);
             }
             Err(error) => assert_eq!((error, id), (SealError::NoSession, None)),
@@ -301,7 +304,8 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let both: &[u8] = &[0, 0, 0, 1, 1, 2, 3, 0, 3, 0, 3, 0, 3, 0, 1, 2, 3, 0, 3, 0, 1, 3, 0, 3, 0];
     let replay: &[u8] = &[0, 0, 1, 6, 0, 6, 1, 2, 6, 2, 1, 6, 3, 6, 0, 6, 1, 6, 2, 9, 0, 64];
     let flip: &[u8] = &[0, 0, 1, 8, 0, 200, 0, 3, 0, 3, 0];
-    let forged: &[u8] = &[11, 0, 0, 0, 16, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 5, 0, 0, 0, 22];
+    let forged: &[u8] =
+        &[11, 0, 0, 0, 16, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 5, 0, 0, 0, 22];
     let forget: &[u8] = &[13, 0, 1, 12, 1, 2, 3, 0];
     vec![
         [&[1][..], shake, data, data].concat(),

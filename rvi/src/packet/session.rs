@@ -8,7 +8,7 @@
 //! initiator                       responder
 //!   begin       --CONNECT-->        Gate::admit, handle_handshake     proves keys; retried on every leg
 //!               <--ACCEPT---                                          initiator: session established
-//!               --CONFIRM-->        session established, leg joined   retried on every leg until it joined
+//!               --CONFIRM-->        session established, leg joined   retried on every leg until answered
 //!               <--CONFIRM--        leg joined
 //! ```
 //!
@@ -72,8 +72,10 @@ pub struct PacketSession<A: Aead = Aes256Gcm> {
     live: Option<Traffic<A>>,
     /// Legs of it that have joined.
     joined: LegSet,
-    /// CONFIRM, until every leg has joined: the initiator's.
+    /// CONFIRM, until it was answered by every leg: the initiator's.
     confirm: Option<Retry>,
+    /// Legs by which it was not.
+    unconfirmed: LegSet,
     /// Legs by which a CONFIRM is to be answered.
     owed: LegSet,
     /// Legs by which CLOSE is to go.
@@ -103,6 +105,7 @@ impl<A: Aead> PacketSession<A> {
             live: None,
             joined: LegSet::default(),
             confirm: None,
+            unconfirmed: LegSet::default(),
             owed: LegSet::default(),
             closing: LegSet::default(),
             pending: None,
@@ -247,14 +250,6 @@ impl<A: Aead> PacketSession<A> {
         self.forgotten_at = None;
         if self.joined.insert(leg) {
             self.events.push_back(SessionEvent::LegJoined(leg));
-            let missing = self.live.as_ref().map(Traffic::shared).unwrap_or_default().without(self.joined);
-            match &mut self.confirm {
-                Some(_) if missing.is_empty() => self.confirm = None,
-                Some(confirm) => {
-                    confirm.due.remove(leg);
-                }
-                None => {}
-            }
         }
     }
 
@@ -265,8 +260,12 @@ impl<A: Aead> PacketSession<A> {
         packet: &mut [u8],
     ) -> Result<(), OpenError> {
         self.open_sealed(leg, header, packet)?;
-        // Only one of the two answers, so that CONFIRMs end.
-        if self.live.as_ref().is_some_and(|live| !live.is_initiator()) {
+        // Only one of the two answers, so that CONFIRMs end. Data of the peer would not do as an answer: it says nothing of
+        // the way there.
+        if self.live.as_ref().is_some_and(Traffic::is_initiator) {
+            self.unconfirmed.remove(leg);
+            self.confirm.take_if(|_| self.unconfirmed.is_empty());
+        } else {
             self.owed.insert(leg);
         }
         Ok(())
@@ -389,9 +388,8 @@ impl<A: Aead> PacketSession<A> {
             self.pending = None;
         }
         self.retry_attempt(now);
-        let missing = self.live.as_ref().map(Traffic::shared).unwrap_or_default().without(self.joined);
         if let Some(confirm) = &mut self.confirm {
-            confirm.fire(now, missing);
+            confirm.fire(now, self.unconfirmed);
         }
     }
 

@@ -54,6 +54,9 @@ impl Retry {
 /// A handshake that we began.
 pub(super) struct Attempt {
     noise: Noise,
+    pattern: Pattern,
+    /// Entropy of the attempt that follows, if this one is suspended.
+    next: Secret,
     clear: [u8; CLEAR_LEN],
     message: Vec<u8>,
     pub(super) retry: Retry,
@@ -90,6 +93,17 @@ impl<A: Aead> PacketSession<A> {
         if self.attempt.is_some() {
             return;
         }
+        self.start_attempt(now, pattern, &Secret::new(*entropy));
+        // The peer has begun already and was answered: two sessions at once would lose what the first one carries.
+        if self.pending.is_some()
+            && let Some(attempt) = &mut self.attempt
+        {
+            attempt.suspend(now);
+        }
+    }
+
+    /// Makes CONNECT, later than all that went before.
+    fn start_attempt(&mut self, now: Instant, pattern: Pattern, entropy: &Secret) {
         self.own_time = now.as_nanos().max(self.own_time + 1);
         self.terms.time = self.own_time;
         let clear = Hint {
@@ -100,25 +114,24 @@ impl<A: Aead> PacketSession<A> {
             time: self.own_time,
         }
         .emit();
-        let mut noise = Noise::initiator(&self.config.own_key, self.knowledge(), &clear, entropy);
+        let (ephemeral, next) =
+            (entropy.derive(&[b"weft ephemeral"]), entropy.derive(&[b"weft next attempt"]));
+        let mut noise = Noise::initiator(&self.config.own_key, self.knowledge(), &clear, ephemeral.octets());
         let mut message = vec![0; MESSAGE_LEN_MAX];
         let len = noise.write(&self.terms.emit(), &mut message);
         message.truncate(len);
         message.shrink_to_fit();
-        let mut attempt = Attempt {
+        self.attempt = Some(Box::new(Attempt {
             noise,
+            pattern,
+            next,
             clear,
             message,
             retry: Retry::new(now, self.own_legs()),
             is_suspended: false,
             cookies: Default::default(),
             tags: Default::default(),
-        };
-        // The peer has begun already and was answered: two sessions at once would lose what the first one carries.
-        if self.pending.is_some() {
-            attempt.suspend(now);
-        }
-        self.attempt = Some(Box::new(attempt));
+        }));
     }
 
     /// What a handshake of ours starts from.
@@ -135,13 +148,16 @@ impl<A: Aead> PacketSession<A> {
     }
 
     /// Sends CONNECT again. What the peer's own handshake made of it meanwhile goes: only one of the two may be completed.
+    /// Our answer to that said that a suspended attempt is over, so it is a later one that goes.
     pub(super) fn retry_attempt(&mut self, now: Instant) {
         let legs = self.own_legs();
-        let Some(attempt) = &mut self.attempt else { return };
-        if attempt.retry.at <= now {
-            attempt.is_suspended = false;
+        let Some(attempt) = self.attempt.as_mut().filter(|attempt| attempt.retry.at <= now) else { return };
+        if attempt.is_active() {
             attempt.retry.fire(now, legs);
+        } else {
+            let (pattern, next) = (attempt.pattern, attempt.next.clone());
             self.pending = None;
+            self.start_attempt(now, pattern, &next);
         }
     }
 
@@ -199,6 +215,7 @@ impl<A: Aead> PacketSession<A> {
         self.peer_time = self.peer_time.max(terms.time);
         self.establish(traffic, peer);
         self.confirm = Some(Retry::new(now, peer.legs));
+        self.unconfirmed = peer.legs;
         Ok(())
     }
 

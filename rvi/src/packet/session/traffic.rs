@@ -81,10 +81,6 @@ impl<A: Aead> Traffic<A> {
         self.is_initiator
     }
 
-    pub(super) const fn shared(&self) -> LegSet {
-        self.shared
-    }
-
     /// Octets that each leg takes, and each key in use.
     #[cfg(test)]
     pub(super) const LEG_OCTETS: [usize; 2] = [size_of::<LegKeys<A>>(), size_of::<PhaseKey<A>>()];

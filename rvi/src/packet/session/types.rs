@@ -98,12 +98,6 @@ impl LegSet {
         self.0 == 0
     }
 
-    /// The legs of this set that are not in `other`.
-    #[must_use]
-    pub const fn without(self, other: Self) -> Self {
-        Self(self.0 & !other.0)
-    }
-
     /// The legs, in the order of their numbers.
     pub fn iter(self) -> impl Iterator<Item = PacketLeg> {
         (0..PacketLeg::COUNT).filter_map(PacketLeg::at).filter(move |leg| self.contains(*leg))

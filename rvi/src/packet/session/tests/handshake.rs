@@ -74,6 +74,19 @@ fn a_leg_joins_by_what_was_opened_from_it() {
 }
 
 #[test]
+fn data_of_the_responder_is_no_answer_to_confirm() {
+    let mut pair = Pair::new();
+    pair.begin(0);
+    pair.run_with(&mut |flight| kind_of(flight) != PacketKind::Confirm || flight.leg == leg(0));
+    let data = pair.data(1, leg(1), b"there is a way back");
+    pair.open(&data).unwrap();
+    assert!(pair.ends[0].joined_legs().contains(leg(1)) && !pair.ends[1].joined_legs().contains(leg(1)));
+    pair.pass(Duration::from_millis(10));
+    pair.assert_works();
+    assert_eq!(pair.ends[0].poll_timeout(), None);
+}
+
+#[test]
 fn when_both_connect_the_lower_key_is_the_initiator() {
     //= spec/packet-security.md#simultaneous-connect
     //= type=test
@@ -101,6 +114,25 @@ fn an_end_that_answered_does_not_begin_a_session_of_its_own() {
     pair.pass(Duration::from_secs(3));
     pair.assert_works();
     assert!(matches!(pair.sessions(0)[..], [(_, false)]));
+}
+
+#[test]
+fn an_attempt_that_waited_is_later_than_what_the_answer_said() {
+    let mut pair = Pair::new();
+    pair.begin(1);
+    let connects = pair.flights(1);
+    pair.deliver(&connects[0]).unwrap();
+    pair.begin(0);
+    // The answer comes when the one that gave it has begun on its own: the peer has a session that nobody shares.
+    let accepts = pair.flights(0);
+    pair.now = pair.now + Duration::from_millis(250);
+    let now = pair.now;
+    pair.ends[0].handle_timeout(now);
+    assert!(pair.ends[0].pending.is_none());
+    pair.deliver(&accepts[0]).unwrap();
+    pair.run();
+    pair.pass(Duration::from_secs(1));
+    pair.assert_works();
 }
 
 #[test]
