@@ -149,13 +149,22 @@ fn run_families(request: &Request) -> ExitCode {
                 }
             }
         }
-        println!("{:60} {seeds:>5} seeds {failed:>3} failed {:>6.1} s", family.name, begun.elapsed().as_secs_f64());
+        println!(
+            "{:60} {seeds:>5} seeds {failed:>3} failed {:>6.1} s",
+            family.name,
+            begun.elapsed().as_secs_f64()
+        );
         runs += seeds;
         failures += failed;
     }
     println!("\n{coverage}\n");
     let gaps: Vec<_> = coverage.gaps().map(|(f, s)| format!("{} / {}", f.name(), s.name())).collect();
-    println!("{} of the cells above are zero{}{}", gaps.len(), if gaps.is_empty() { "" } else { ": " }, gaps.join(", "));
+    println!(
+        "{} of the cells above are zero{}{}",
+        gaps.len(),
+        if gaps.is_empty() { "" } else { ": " },
+        gaps.join(", ")
+    );
     println!("{audit:?}");
     println!(
         "{runs} runs, {failures} failed; {:.1} simulated seconds, {:.1} s of ours",

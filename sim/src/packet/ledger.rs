@@ -281,7 +281,8 @@ impl Ledger {
             let lost = state.undelivered.iter().find(|place| !state.messages[**place as usize].is_drained);
             if let Some(place) = lost {
                 let mseq = place.wrapping_add(self.first);
-                let detail = format!("channel {channel} message {mseq} was neither delivered nor handed back");
+                let detail =
+                    format!("channel {channel} message {mseq} was neither delivered nor handed back");
                 return Err(Violation { invariant: "I-4 ends once", at: now, detail });
             }
         }

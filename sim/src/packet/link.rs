@@ -274,7 +274,8 @@ impl Link {
             let is_bad = !self.outage.0;
             let mean = if is_bad { bursts.bad } else { bursts.good };
             // A link that had no bursts for long does not catch up with all that it missed.
-            let from = if now.since(self.outage.1) > (bursts.good + bursts.bad) * 64 { now } else { self.outage.1 };
+            let from =
+                if now.since(self.outage.1) > (bursts.good + bursts.bad) * 64 { now } else { self.outage.1 };
             let length = exponential(&mut self.random, mean).max(Duration::from_nanos(1));
             self.outage = (is_bad, from + length);
         }

@@ -87,7 +87,14 @@ impl Network {
     }
 
     /// Takes a packet that `from` sends on `leg`; says what arrives, in the order of the sending.
-    pub fn send(&mut self, now: Instant, from: Side, leg: u8, packet: &[u8], mut arrives: impl FnMut(Delivery)) {
+    pub fn send(
+        &mut self,
+        now: Instant,
+        from: Side,
+        leg: u8,
+        packet: &[u8],
+        mut arrives: impl FnMut(Delivery),
+    ) {
         let Some(place) = self.legs.iter().position(|l| l.plan.id == leg) else { return };
         let (first, copy) = self.legs[place].links[from.index()].carry(now, packet.len());
         let leg = if self.is_crossed && leg < 2 { 1 - leg } else { leg };

@@ -80,7 +80,8 @@ pub enum Sizes {
 impl Sizes {
     /// Draws a length in octets.
     pub fn draw(self, random: &mut Random) -> usize {
-        let between = |random: &mut Random, low: u64, high: u64| (low + random.below(high - low + 1)) as usize;
+        let between =
+            |random: &mut Random, low: u64, high: u64| (low + random.below(high - low + 1)) as usize;
         match self {
             Self::Fixed(len) => len,
             Self::Mixed => match random.below(30) {
@@ -311,7 +312,8 @@ fn random_legs(random: &mut Random) -> Vec<LegPlan> {
         let mut way = Conditions::calm(delay).with_jitter(delay * random.below(3) as u32 / 4);
         if random.below(3) == 0 {
             // From a fast port down to what the traffic hardly fits.
-            way.rate = Some(([125, 250, 1250][random.below(3) as usize] * 1_000_000, 1 << (16 + random.below(4))));
+            way.rate =
+                Some(([125, 250, 1250][random.below(3) as usize] * 1_000_000, 1 << (16 + random.below(4))));
         }
         legs.push(LegPlan { packet_len_max, ..LegPlan::both_ways(id, way) });
     }

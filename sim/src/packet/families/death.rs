@@ -16,7 +16,11 @@ use rvi::packet::sender::PacketScheduler;
 
 pub(super) const FAMILIES: &[Family] = &[
     Family { name: "a_leg_dies_and_nothing_waits_for_the_verdict", plan: busy, script: leg_dies },
-    Family { name: "a_leg_dies_and_the_other_loses_five_percent", plan: busy_with_loss, script: leg_dies_with_loss },
+    Family {
+        name: "a_leg_dies_and_the_other_loses_five_percent",
+        plan: busy_with_loss,
+        script: leg_dies_with_loss,
+    },
     Family { name: "one_direction_of_a_leg_dies", plan: busy, script: one_way_dies },
     Family { name: "an_idle_leg_dies_and_the_first_message_is_rescued", plan: idle, script: idle_leg_dies },
     Family { name: "a_grey_leg_is_found", plan: busy, script: grey_leg },
@@ -80,15 +84,23 @@ fn nothing_took_longer(world: &PacketWorld, from: Instant, bound: Duration) -> R
 }
 
 /// `side` must have called `leg` DOWN within `limit` of `from`, and not the other one (I-13).
-fn is_found(world: &PacketWorld, side: Side, leg: u8, from: Instant, limit: Duration) -> Result<(), Violation> {
+fn is_found(
+    world: &PacketWorld,
+    side: Side,
+    leg: u8,
+    from: Instant,
+    limit: Duration,
+) -> Result<(), Violation> {
     match world.metrics.first(side, leg, Health::Down, from) {
         Some(at) if at.since(from) <= limit => Ok(()),
         Some(at) => {
-            let detail = format!("{side:?} finds leg {leg} DOWN after {:?}, allowed {limit:?}", at.since(from));
+            let detail =
+                format!("{side:?} finds leg {leg} DOWN after {:?}, allowed {limit:?}", at.since(from));
             Err(world.violation("I-13 detection", detail))
         }
         None => {
-            let detail = format!("{side:?} does not find leg {leg} DOWN within {:?}", world.now().since(from));
+            let detail =
+                format!("{side:?} does not find leg {leg} DOWN within {:?}", world.now().since(from));
             Err(world.violation("I-13 detection", detail))
         }
     }
@@ -163,10 +175,13 @@ fn grey_leg(world: &mut PacketWorld) -> Result<(), Violation> {
     world.lay(leg, None, Overlay::Loss(Ppm::percent(50)));
     // 25 ms for 99 of 100, which the table of the detector asks for; each single run gets more.
     world.run_for(ms(80))?;
-    let first = Side::BOTH.into_iter().filter_map(|side| world.metrics.first(side, leg, Health::Down, from)).min();
+    let first =
+        Side::BOTH.into_iter().filter_map(|side| world.metrics.first(side, leg, Health::Down, from)).min();
     match first {
         Some(_) => world.run_for(ms(50)),
-        None => Err(world.violation("I-13 detection", format!("leg {leg} loses half for 80 ms and is not found"))),
+        None => {
+            Err(world.violation("I-13 detection", format!("leg {leg} loses half for 80 ms and is not found")))
+        }
     }
 }
 
@@ -183,7 +198,8 @@ fn comes_back(world: &mut PacketWorld) -> Result<(), Violation> {
     for side in Side::BOTH {
         if world.health(side, leg) != Some(Health::Good) {
             let now = world.health(side, leg);
-            let detail = format!("{side:?} has leg {leg} {now:?} {:?} after it healed", world.now().since(healed));
+            let detail =
+                format!("{side:?} has leg {leg} {now:?} {:?} after it healed", world.now().since(healed));
             return Err(world.violation("I-8 progress", detail));
         }
     }

@@ -19,11 +19,8 @@ pub(super) const FAMILIES: &[Family] = &[
 
 fn heavy(seed: u64) -> PacketPlan {
     let mut plan = PacketPlan::calm(seed);
-    let source = |side| SourcePlan {
-        burst_max: 16,
-        sizes: Sizes::Mixed,
-        ..PacketPlan::steady(side, us(300), 0)
-    };
+    let source =
+        |side| SourcePlan { burst_max: 16, sizes: Sizes::Mixed, ..PacketPlan::steady(side, us(300), 0) };
     plan.set_sources(&Side::BOTH.map(source));
     plan.hold_octets_max = [1 << 17, 1 << 18, 1 << 20][(seed % 3) as usize];
     plan.send_octets_max = [1 << 18, 1 << 20][(seed % 2) as usize];

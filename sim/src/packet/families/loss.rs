@@ -10,8 +10,16 @@ use crate::packet::world::PacketWorld;
 use rvi::packet::sender::PacketScheduler;
 
 pub(super) const FAMILIES: &[Family] = &[
-    Family { name: "at_five_percent_loss_all_arrives_and_no_leg_is_down", plan: five_percent, script: run_sources },
-    Family { name: "bursts_of_a_tenth_of_a_millisecond_bring_no_leg_down", plan: bursts, script: run_sources },
+    Family {
+        name: "at_five_percent_loss_all_arrives_and_no_leg_is_down",
+        plan: five_percent,
+        script: run_sources,
+    },
+    Family {
+        name: "bursts_of_a_tenth_of_a_millisecond_bring_no_leg_down",
+        plan: bursts,
+        script: run_sources,
+    },
     Family { name: "overtaken_and_doubled_packets_change_nothing", plan: overtaken, script: run_sources },
     Family { name: "turned_bits_are_losses", plan: corruption, script: run_sources },
     Family { name: "unequal_legs_resend_next_to_nothing", plan: unequal, script: resends_little },
@@ -26,7 +34,8 @@ fn rates(plan: &mut PacketPlan) {
     let interval = [us(500), us(100), us(20)][(plan.seed % 3) as usize];
     plan.set_sources(&Side::BOTH.map(|side| PacketPlan::steady(side, interval, 200)));
     plan.wait = [Wait::Poll, Wait::Interrupt][(plan.seed / 3 % 2) as usize];
-    plan.scheduler = [PacketScheduler::Lane, PacketScheduler::Alternate, PacketScheduler::Both][(plan.seed / 6 % 3) as usize];
+    plan.scheduler = [PacketScheduler::Lane, PacketScheduler::Alternate, PacketScheduler::Both]
+        [(plan.seed / 6 % 3) as usize];
 }
 
 fn five_percent(seed: u64) -> PacketPlan {

@@ -14,7 +14,11 @@ pub(super) const FAMILIES: &[Family] = &[
     Family { name: "late_timers_bring_no_leg_down", plan: lossy, script: late_timers },
     Family { name: "clocks_that_run_apart_change_nothing", plan: apart, script: clocks },
     Family { name: "a_process_that_comes_back_has_a_session_of_its_own", plan: lossy, script: crashes },
-    Family { name: "a_leg_that_the_host_takes_away_loses_nothing", plan: PacketPlan::calm, script: leg_removed },
+    Family {
+        name: "a_leg_that_the_host_takes_away_loses_nothing",
+        plan: PacketPlan::calm,
+        script: leg_removed,
+    },
 ];
 
 fn lossy(seed: u64) -> PacketPlan {

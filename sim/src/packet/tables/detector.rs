@@ -80,7 +80,8 @@ fn grey(rate: u64, loss: u32, runs: u64) -> Result<(Vec<String>, Option<Duration
         world.run_for(Duration::from_millis(20) + more)?;
         let from = world.now();
         world.lay(0, None, Overlay::Loss(Ppm::percent(loss)));
-        while world.metrics.first(Side::A, 0, Health::Down, from).is_none() && world.now().since(from) < LIMIT {
+        while world.metrics.first(Side::A, 0, Health::Down, from).is_none() && world.now().since(from) < LIMIT
+        {
             world.run_for(Duration::from_millis(5))?;
         }
         found.extend(world.metrics.first(Side::A, 0, Health::Down, from).map(|at| at.since(from)));
@@ -101,7 +102,8 @@ fn innocent(rate: u64, loss: u32, seconds: u64) -> Result<Vec<String>, Violation
     let from = world.now();
     world.lay(0, None, Overlay::Loss(Ppm::percent(loss)));
     world.run_for(Duration::from_secs(seconds))?;
-    let of_leg = || world.metrics.transitions.iter().filter(|t| t.side == Side::A && t.leg == 0 && t.at >= from);
+    let of_leg =
+        || world.metrics.transitions.iter().filter(|t| t.side == Side::A && t.leg == 0 && t.at >= from);
     let downs = of_leg().filter(|t| t.to == Health::Down).count();
     let mut row = vec![rate.to_string(), loss.to_string(), "1".into()];
     row.extend(["-"; 4].map(String::from));
@@ -137,7 +139,12 @@ mod tests {
     #[test]
     fn time_aside_lasts_until_the_leg_is_good_again() {
         let at = |ms: u64| Instant::from_nanos(ms * 1_000_000);
-        let story = [(at(1), Health::Suspect), (at(3), Health::Down), (at(5), Health::Good), (at(9), Health::Suspect)];
+        let story = [
+            (at(1), Health::Suspect),
+            (at(3), Health::Down),
+            (at(5), Health::Good),
+            (at(9), Health::Suspect),
+        ];
         assert_eq!(time_aside(story.into_iter(), at(10)), Duration::from_millis(5));
     }
 }

@@ -29,7 +29,14 @@ const SHARES: [usize; 9] = [500, 750, 900, 950, 980, 990, 995, 998, 999];
 
 pub(super) fn measure() -> Result<Figure, Violation> {
     let mut table = Table::new(&[
-        "loss, %", "legs, us", "order", "messages", "p50, us", "p99, us", "p99.9, us", "max, us",
+        "loss, %",
+        "legs, us",
+        "order",
+        "messages",
+        "p50, us",
+        "p99, us",
+        "p99.9, us",
+        "max, us",
     ]);
     let mut series = Vec::new();
     for loss in [0, 5] {

@@ -76,7 +76,8 @@ impl Axis {
         }
         let rough = (self.high - self.low) / 8.0;
         let power = 10_f64.powf(rough.log10().floor());
-        let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|m| m * power).find(|s| *s >= rough).unwrap_or(rough);
+        let step =
+            [1.0, 2.0, 5.0, 10.0].into_iter().map(|m| m * power).find(|s| *s >= rough).unwrap_or(rough);
         let first = (self.low / step).ceil() as i64;
         let last = (self.high / step).floor() as i64;
         (first..=last).map(|n| n as f64 * step).collect()
@@ -183,7 +184,8 @@ mod tests {
     #[test]
     fn a_plot_has_its_lines_labels_and_round_ticks() {
         let series = |name: &str| Series { name: name.into(), points: vec![(0.0, 1.0), (10.0, 900.0)] };
-        let plot = Plot { x: "loss, %", y: "time, ms", is_log: true, series: vec![series("a < b"), series("c")] };
+        let plot =
+            Plot { x: "loss, %", y: "time, ms", is_log: true, series: vec![series("a < b"), series("c")] };
         let svg = plot.svg();
         assert_eq!(svg.matches("stroke-width=\"1.5\"").count(), 2);
         assert!(svg.contains(">1000</text>") && svg.contains("a &lt; b") && svg.contains("loss, %"));

@@ -75,7 +75,8 @@ pub(super) fn measure() -> Result<Figure, Violation> {
 fn run(seed: u64, loss: u32, death: Death, row: &mut Row) -> Result<(), Violation> {
     let mut plan = PacketPlan::calm(seed);
     plan.set_sources(&Side::BOTH.map(|side| PacketPlan::steady(side, Duration::from_micros(50), 200)));
-    let survivor = Conditions::calm(Duration::from_micros(10)).with_jitter(Duration::from_micros(2)).with_loss(loss);
+    let survivor =
+        Conditions::calm(Duration::from_micros(10)).with_jitter(Duration::from_micros(2)).with_loss(loss);
     plan.legs[1].ways = [survivor; 2];
     let mut world = PacketWorld::new(plan, false);
     world.start_sources();
@@ -119,7 +120,8 @@ impl Row {
             Death::Forward => "the way of the messages",
             Death::Backward => "the way of the acks",
         };
-        let down = |share| if self.downs.is_empty() { "never".into() } else { in_ms(per_mille(&self.downs, share)) };
+        let down =
+            |share| if self.downs.is_empty() { "never".into() } else { in_ms(per_mille(&self.downs, share)) };
         vec![
             loss.to_string(),
             dies.to_string(),

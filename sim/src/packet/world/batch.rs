@@ -64,13 +64,15 @@ impl PacketWorld {
             let Some(header) = self.open(side, leg, &packet) else { continue };
             let now = self.now();
             self.journal.record(now, &[1, side.index() as u64, u64::from(leg), header.number]);
-            let payload = &packet[packet.len() - TAG_LEN - usize::from(header.payload_len)..packet.len() - TAG_LEN];
+            let payload =
+                &packet[packet.len() - TAG_LEN - usize::from(header.payload_len)..packet.len() - TAG_LEN];
             let end = &mut self.ends[side.index()];
             end.counts.received += 1;
             end.last_received = Some(now);
             let Some(transport) = &mut end.transport else { continue };
             if let Err(error) = transport.handle_packet(local, &header, payload, &end.windows) {
-                let detail = format!("{side:?} refuses an honest packet {} of leg {leg}: {error}", header.number);
+                let detail =
+                    format!("{side:?} refuses an honest packet {} of leg {leg}: {error}", header.number);
                 return Err(self.violation("I-6 honest packets", detail));
             }
             self.wire.arrived(side, leg, &header, payload);
@@ -186,7 +188,8 @@ impl PacketWorld {
         for round in 0.. {
             let end = &mut self.ends[side.index()];
             let Some(transport) = &mut end.transport else { break };
-            let Some(transmit) = transport.poll_transmit(local, &end.windows, end.settles, &mut buffer) else {
+            let Some(transmit) = transport.poll_transmit(local, &end.windows, end.settles, &mut buffer)
+            else {
                 break;
             };
             if round == TRANSMITS_MAX {

@@ -63,10 +63,12 @@ impl PacketWorld {
             }
         }
         let left = self.ledgers.each_ref().map(|ledger| ledger.undelivered());
-        let waiting = self.ends.each_ref().map(|end| end.outbox.iter().map(|queue| queue.len()).sum::<usize>());
+        let waiting =
+            self.ends.each_ref().map(|end| end.outbox.iter().map(|queue| queue.len()).sum::<usize>());
         let states = Side::BOTH.map(|side| self.state(side).name());
-        let detail =
-            format!("undelivered {left:?}, not accepted {waiting:?}, states {states:?} {CONVERGE_TIME:?} after healing");
+        let detail = format!(
+            "undelivered {left:?}, not accepted {waiting:?}, states {states:?} {CONVERGE_TIME:?} after healing"
+        );
         Err(self.violation("I-8 progress", detail))
     }
 

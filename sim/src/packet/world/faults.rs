@@ -71,8 +71,9 @@ impl PacketWorld {
         let side = Side::BOTH[self.random.below(2) as usize];
         let leg = self.any_leg();
         let way = [None, Some(Side::A), Some(Side::B)][self.random.below(3) as usize];
-        let percent =
-            |random: &mut Random, low: u64, high: u64| Ppm::percent((low + random.below(high - low + 1)) as u32);
+        let percent = |random: &mut Random, low: u64, high: u64| {
+            Ppm::percent((low + random.below(high - low + 1)) as u32)
+        };
         self.journal.line(now, format_args!("fault {fault:?} on leg {leg}, {side:?}, {way:?} for {lasts:?}"));
         match fault {
             Fault::Loss => {

@@ -23,7 +23,10 @@ impl PacketWorld {
     /// What `side` thinks of a leg.
     #[must_use]
     pub fn health(&self, side: Side, leg: u8) -> Option<Health> {
-        self.legs(side).iter().find(|status| status.leg.number() == leg).map(|status| Health::of(status.state))
+        self.legs(side)
+            .iter()
+            .find(|status| status.leg.number() == leg)
+            .map(|status| Health::of(status.state))
     }
 
     /// The longest round trip of any direct leg as `side` knows it, and the wait for a proof that follows from it:
@@ -62,7 +65,11 @@ impl PacketWorld {
             ));
             lines.extend(self.legs(side).iter().map(|leg| format!("  {leg:?}")));
             if let Some(transport) = &end.transport {
-                lines.push(format!("  deadline {:?}, drained {}", transport.poll_timeout(), transport.is_drained()));
+                lines.push(format!(
+                    "  deadline {:?}, drained {}",
+                    transport.poll_timeout(),
+                    transport.is_drained()
+                ));
             }
         }
         lines

@@ -59,10 +59,8 @@ impl PacketWorld {
         let now = self.now();
         let end = &mut self.ends[side.index()];
         let local = end.clock.local(now);
-        let config = PacketLegConfig {
-            leg: super::super::packet_leg(leg),
-            packet_len_max: plan.packet_len_max,
-        };
+        let config =
+            PacketLegConfig { leg: super::super::packet_leg(leg), packet_len_max: plan.packet_len_max };
         if let Some(transport) = &mut end.transport {
             transport.leg_up(local, config);
         }

@@ -122,7 +122,10 @@ impl EndWire {
         let (channel, mseq) = (header.channel, header.mseq);
         let limit = self.limit.get(&channel).copied().unwrap_or(first_messages);
         if !is_before(mseq, limit) {
-            return Err(("I-17 credit", format!("channel {} message {mseq} with credit to {limit}", channel.0)));
+            return Err((
+                "I-17 credit",
+                format!("channel {} message {mseq} with credit to {limit}", channel.0),
+            ));
         }
         if self.begun.entry(channel).or_default().insert(u64::from(mseq)) {
             self.octets_begun += u64::from(header.msg_len);
@@ -156,7 +159,10 @@ fn check_message_ack(
     let delivered = |mseq| end.windows.is_delivered(channel, mseq);
     let is_true = |(first, len): (u32, u32)| (0..len).all(|n| delivered(first.wrapping_add(n)));
     if !end.settles {
-        return Err(("acks are true", format!("channel {} is acknowledged and nothing is settled", channel.0)));
+        return Err((
+            "acks are true",
+            format!("channel {} is acknowledged and nothing is settled", channel.0),
+        ));
     }
     if is_before(end.windows.cum(channel), cum) || !ranges.all(is_true) {
         return Err(("acks are true", format!("channel {} acknowledged to {cum}, undelivered", channel.0)));
