@@ -10,6 +10,8 @@ mod error;
 mod header;
 mod payload;
 mod record;
+#[cfg(test)]
+mod tests;
 
 pub use ack::{
     ACK_BLOCKS_MAX, ACK_RANGES_MAX, ACK_SECTION_LEN_MAX, AckBlock, AckRanges, AckSectionWriter,

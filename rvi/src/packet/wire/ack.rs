@@ -1,9 +1,11 @@
 //! The ack section: which packets of each leg were received.
 
+use vlan_core::limits::FABRICS_MAX;
+
 use super::{Fields, PacketError, PacketLeg};
 
 /// Blocks of an ack section: one for each leg.
-pub const ACK_BLOCKS_MAX: usize = PacketLeg::COUNT;
+pub const ACK_BLOCKS_MAX: usize = FABRICS_MAX + 2;
 /// Ranges of an ack block (amendment 16).
 pub const ACK_RANGES_MAX: usize = 8;
 
@@ -15,6 +17,8 @@ const BLOCK_HEADER_LEN: usize = 24;
 const RANGE_LEN: usize = 4;
 /// The longest ack section: all legs with all ranges.
 pub const ACK_SECTION_LEN_MAX: usize = SECTION_HEADER_LEN + ACK_BLOCKS_MAX * block_len(ACK_RANGES_MAX);
+
+const _: () = assert!(ACK_BLOCKS_MAX == PacketLeg::COUNT);
 
 /// Octets of a block with `ranges` ranges.
 const fn block_len(ranges: usize) -> usize {

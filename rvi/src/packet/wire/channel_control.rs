@@ -80,7 +80,10 @@ impl<'a> Control<'a> {
         let (head, octets) = body.split_first_chunk::<MESSAGE_ACK_LEN>().ok_or(short)?;
         let count = usize::from(head[1]);
         let wanted = MESSAGE_ACK_LEN + count * RANGE_LEN;
-        if count > MESSAGE_RANGES_MAX || body.len() != wanted {
+        if count > MESSAGE_RANGES_MAX {
+            return Err(PacketError::AckRanges(head[1]));
+        }
+        if body.len() != wanted {
             return Err(PacketError::Length { len: body.len(), wanted });
         }
         let cum = u32::from_le_bytes([head[4], head[5], head[6], head[7]]);

@@ -29,11 +29,11 @@ pub enum PacketError {
     AckBlocks(u8),
     /// Two blocks of an ack section for the same leg.
     AckLegTwice(u8),
-    /// An ack block with no ranges, or too many.
+    /// An ack block with no ranges, or an ack block or a message ack with too many.
     AckRanges(u8),
-    /// A range that is empty, touches no number, or does not lie below the one before it.
+    /// A range that is empty, reaches below number 0, or does not lie below the one before it.
     AckRange {
-        /// Packets between it and the one before.
+        /// How far its highest number lies below the lowest of the one before.
         gap: u16,
         /// Packets in it.
         len: u16,
@@ -69,18 +69,6 @@ pub enum PacketError {
         /// What this one says.
         told: u32,
     },
-    /// A fragment says another lane or predecessor of its message than the fragments before it.
-    MessageOrderChanged {
-        /// The message.
-        mseq: u32,
-    },
-    /// A fragment overlaps others without being one of them.
-    Overlap {
-        /// Where it starts in the message, in octets.
-        offset: u32,
-        /// Its octets.
-        len: u16,
-    },
     /// A message whose number lies beyond the window that the receiver granted.
     Window {
         /// The message.
@@ -101,7 +89,7 @@ impl fmt::Display for PacketError {
             Self::Flags(flags) => write!(f, "flags {flags:#04x}"),
             Self::AckBlocks(count) => write!(f, "{count} ack blocks"),
             Self::AckLegTwice(leg) => write!(f, "two ack blocks for leg {leg}"),
-            Self::AckRanges(count) => write!(f, "{count} ranges in an ack block"),
+            Self::AckRanges(count) => write!(f, "{count} ranges in an ack"),
             Self::AckRange { gap, len } => write!(f, "an ack range of {len} packets, {gap} below"),
             Self::RecordBits(bits) => write!(f, "record bits {bits:#06x}"),
             Self::Prev(prev) => write!(f, "a previous message {prev} back"),
@@ -114,8 +102,6 @@ impl fmt::Display for PacketError {
             Self::MessageLenChanged { known, told } => {
                 write!(f, "a fragment of a message of {told} octets, which was {known}")
             }
-            Self::MessageOrderChanged { mseq } => write!(f, "fragments of message {mseq} differ in order"),
-            Self::Overlap { offset, len } => write!(f, "{len} octets at {offset} overlap other fragments"),
             Self::Window { mseq } => write!(f, "message {mseq} lies beyond the window"),
             Self::NeverSent(number) => write!(f, "an ack of {number}, which was never sent"),
         }

@@ -1,0 +1,70 @@
+//! When the host calls late, no leg is judged for what the host did not do (amendment 27).
+
+use core::time::Duration;
+
+use vlan_core::Instant;
+
+/// A call this much behind its deadline is late: the host was not running, and packets may lie unread.
+const LATE: Duration = Duration::from_millis(1);
+/// Verdicts are shifted by this much at most ...
+const SHIFT_LONGEST: Duration = Duration::from_millis(20);
+/// ... in this time.
+const SHIFT_PERIOD: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Lateness {
+    /// No verdict from time alone before this.
+    verdicts_from: Instant,
+    period_end: Instant,
+    shifted: Duration,
+}
+
+impl Lateness {
+    /// A call that was due at `deadline` comes now.
+    //= spec/packet-sender.md#late-calls
+    //# A late call MUST shift only verdicts, by no more than it is late and by no more than 20 ms in a second.
+    pub(super) fn note(&mut self, now: Instant, deadline: Instant) {
+        let overrun = now.since(deadline);
+        if overrun < LATE {
+            return;
+        }
+        if now >= self.period_end {
+            (self.period_end, self.shifted) = (now + SHIFT_PERIOD, Duration::ZERO);
+        }
+        let shift = overrun.min(SHIFT_LONGEST - self.shifted);
+        self.shifted += shift;
+        self.verdicts_from = self.verdicts_from.max(now + shift);
+    }
+
+    /// `deadline`, or the end of the shift.
+    pub(super) fn shift(&self, deadline: Instant) -> Instant {
+        deadline.max(self.verdicts_from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> Instant {
+        Instant::from_nanos(ms * 1_000_000)
+    }
+
+    //= spec/packet-sender.md#late-calls
+    //= type=test
+    //# A late call MUST shift only verdicts, by no more than it is late and by no more than 20 ms in a second.
+    #[test]
+    fn verdicts_wait_as_long_as_the_call_was_late() {
+        let mut lateness = Lateness::default();
+        lateness.note(at(100), at(100));
+        assert_eq!(lateness.shift(at(90)), at(90));
+        lateness.note(at(105), at(100));
+        assert_eq!(lateness.shift(at(90)), at(110));
+        lateness.note(at(300), at(200));
+        assert_eq!(lateness.shift(at(300)), at(315), "5 + 15 ms");
+        lateness.note(at(400), at(390));
+        assert_eq!(lateness.shift(at(400)), at(400), "nothing is left of the second");
+        lateness.note(at(1200), at(1190));
+        assert_eq!(lateness.shift(at(1200)), at(1210));
+    }
+}
