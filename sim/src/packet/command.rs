@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::coverage::Coverage;
 use super::families::{self, Family};
@@ -132,7 +132,7 @@ fn run_families(request: &Request) -> ExitCode {
     let (mut runs, mut failures, mut simulated) = (0, 0, 0);
     let families = request.family.map_or_else(families::all, |family| vec![family]);
     for family in families {
-        let (mut failed, begun) = (0, Instant::now());
+        let (mut failed, mut worst, begun) = (0, Duration::ZERO, Instant::now());
         let seeds = if family.name == "chaos" { request.seeds * 10 } else { request.seeds };
         for seed in request.first_seed..request.first_seed + seeds {
             let result =
@@ -141,6 +141,7 @@ fn run_families(request: &Request) -> ExitCode {
                 Ok(outcome) => {
                     coverage.add(&outcome.coverage);
                     audit.add(&outcome.audit);
+                    worst = worst.max(outcome.metrics.promised_worst);
                     simulated += outcome.ended.as_nanos();
                 }
                 Err(failure) => {
@@ -150,8 +151,9 @@ fn run_families(request: &Request) -> ExitCode {
             }
         }
         println!(
-            "{:60} {seeds:>5} seeds {failed:>3} failed {:>6.1} s",
+            "{:60} {seeds:>5} seeds {failed:>3} failed {:>8.2} ms at worst {:>6.1} s",
             family.name,
+            worst.as_secs_f64() * 1e3,
             begun.elapsed().as_secs_f64()
         );
         runs += seeds;

@@ -64,6 +64,8 @@ pub struct Transition {
 pub struct Metrics {
     /// Each delivery, in order.
     pub latencies: Vec<Latency>,
+    /// The longest time that a message took or waited while a promise about it held.
+    pub promised_worst: Duration,
     /// Each change of a leg's health, in order.
     pub transitions: Vec<Transition>,
 }

@@ -36,7 +36,9 @@ impl PacketWorld {
         let direct = self.legs(side).into_iter().filter(|status| !status.leg.is_relay());
         let rtt = direct.map(|status| Duration::from_nanos(status.rtt_ns)).max().unwrap_or_default();
         let wait = self.plan.wait;
-        let varies = self.network.jitter_max() * 2 + wait.wake_max() * 2;
+        // A trip's range: both ways, both wake-ups, and an ack's delay that was not believed. The mean deviation is half
+        // of it at most.
+        let varies = (self.network.jitter_max() * 2 + wait.wake_max() * 2 + wait.ack_delay()) / 2;
         (rtt + (varies * 4).max(wait.granularity()) + wait.ack_delay(), rtt)
     }
 
@@ -65,6 +67,7 @@ impl PacketWorld {
             ));
             lines.extend(self.legs(side).iter().map(|leg| format!("  {leg:?}")));
             if let Some(transport) = &end.transport {
+                lines.push(format!("  {:?}", transport.receiver_counters()));
                 lines.push(format!(
                     "  deadline {:?}, drained {}",
                     transport.poll_timeout(),

@@ -83,7 +83,7 @@ impl PacketWorld {
 
     /// A message was delivered now: it must not have taken too long.
     pub(super) fn check_delay(
-        &self,
+        &mut self,
         from: Side,
         channel: Channel,
         mseq: u32,
@@ -91,6 +91,7 @@ impl PacketWorld {
     ) -> Result<(), Violation> {
         let Some(since) = self.promised_since(from, channel, accepted) else { return Ok(()) };
         let took = self.now().since(since);
+        self.metrics.promised_worst = self.metrics.promised_worst.max(took);
         if took <= self.plan.promise.delay_max {
             return Ok(());
         }
@@ -157,6 +158,7 @@ impl PacketWorld {
 
     /// A score rises only with a packet that proves something.
     fn check_scores(&mut self, side: Side) -> Result<(), Violation> {
+        let now = self.now();
         let is_silent = self.is_silent_for_long(side);
         let end = &self.ends[side.index()];
         let Some(transport) = &end.transport else { return Ok(()) };
@@ -165,6 +167,9 @@ impl PacketWorld {
         let before = std::mem::replace(&mut self.watch.scores[side.index()], scores);
         for (leg, score) in &self.watch.scores[side.index()] {
             let old = before.iter().find(|(l, _)| l == leg).map_or(0, |(_, s)| *s);
+            if *score != old {
+                self.journal.trace(now, format_args!("{side:?} leg {leg} score {old} to {score}"));
+            }
             if *score > old && is_silent {
                 let detail =
                     format!("{side:?} blames leg {leg} ({old} to {score}) after {silent_for:?} of silence");
