@@ -134,7 +134,7 @@ impl Sender {
     pub(super) fn leg_down(&mut self, now: Instant, leg: PacketLeg) {
         let Some(mut leg) = self.legs[leg.index()].take() else { return };
         self.next_numbers[leg.leg.index()] = leg.flight.next_number();
-        let rescue = leg.flight.rescue(usize::MAX, &mut self.scratch);
+        let rescue = leg.flight.rescue(usize::MAX, now, &mut self.scratch);
         self.is_control_lost |= rescue.is_control_lost;
         self.orphans.extend(self.scratch.drain(..));
         self.orphans.extend(leg.first.drain(..));

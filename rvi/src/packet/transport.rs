@@ -185,7 +185,7 @@ impl PacketTransport {
         let mut reports = Reports { receiver: &mut self.receiver, windows, settles: settle };
         let piggyback = preferred.is_some_and(|index| self.sender.has_pieces(index)) && reports.has_acks(now);
         if reports.must_ack(now) || piggyback {
-            self.sender.owe_acks(preferred);
+            self.sender.owe_acks(now, preferred);
         }
         while let Some(leg) = reports.receiver.poll_answer_leg() {
             self.sender.owe_answer(leg);

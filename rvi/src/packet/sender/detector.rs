@@ -61,7 +61,7 @@ impl Detector {
         }
         self.roll(now);
         if self.count == 0 {
-            self.bin_end = now + BIN;
+            self.bin_end = end_of_bin(now);
         }
         let loss = if is_delayed { LOSS / 2 } else { LOSS };
         self.sum += i64::from(lost) * loss - i64::from(arrived) * ARRIVAL;
@@ -92,6 +92,12 @@ impl Detector {
             _ => Opinion::Down,
         }
     }
+}
+
+/// Bins lie on a grid, so that one piece of evidence in each 200 us is one in each bin.
+fn end_of_bin(now: Instant) -> Instant {
+    let bin = BIN.as_nanos() as u64;
+    Instant::from_nanos((now.as_nanos() / bin + 1).saturating_mul(bin))
 }
 
 #[cfg(test)]
@@ -159,7 +165,7 @@ mod tests {
         assert!(detector.roll(Instant::ZERO + BIN));
         assert_eq!(detector.opinion(), Opinion::Doubt);
         assert_eq!(detector.score(), 2358);
-        detector.record(Instant::ZERO + BIN, 0, 1, true);
+        detector.record(Instant::ZERO + BIN / 2 * 3, 0, 1, true);
         detector.roll(Instant::ZERO + BIN * 2);
         assert_eq!(detector.score(), 2358 + 1179, "a loss on a congested path counts half");
     }

@@ -293,12 +293,14 @@ impl Flight {
         self.sent_at(self.open_from)
     }
 
-    /// Takes the pieces of the `count` oldest packets that are open and want an answer.
-    pub(super) fn rescue(&mut self, count: usize, pieces: &mut Vec<Piece>) -> Rescue {
+    /// Takes the pieces of the `count` oldest packets that are open, want an answer, and were sent at `until` at the latest.
+    pub(super) fn rescue(&mut self, count: usize, until: Instant, pieces: &mut Vec<Piece>) -> Rescue {
         let mut rescue = Rescue::default();
-        while rescue.packets < count && self.open_from < self.next_number() {
+        while rescue.packets < count
+            && let Some(packet) = self.at(self.open_from)
+            && packet.sent_at <= until
+        {
             let index = (self.open_from - self.base) as usize;
-            let packet = &self.packets[index];
             rescue.wants_witness |= packet.wants_witness;
             self.hand_over(index, pieces, &mut rescue.is_control_lost);
             self.packets[index].fate = Fate::Rescued;

@@ -25,6 +25,8 @@ const DOWN_PROBE_FAST: Duration = Duration::from_millis(20);
 const DOWN_PROBE_SLOWEST: Duration = Duration::from_millis(250);
 /// A leg that is not good but answered this recently is better than one that did not.
 const RECENT_ANSWER: Duration = Duration::from_millis(10);
+/// After a loss nobody is sure of a leg for this long.
+const DOUBT: Duration = Duration::from_millis(20);
 
 /// What a packet leg is good for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +51,7 @@ pub(super) struct Health {
     /// When a leg that is down may be good again; it has answered.
     back_at: Option<Instant>,
     last_answer: Option<Instant>,
+    last_loss: Option<Instant>,
     /// The last packet that wants an answer was sent then.
     last_asked: Instant,
     /// From here on a starting or dead leg is probed often.
@@ -69,6 +72,7 @@ impl Health {
             down_at: None,
             back_at: None,
             last_answer: None,
+            last_loss: None,
             last_asked: now,
             fast_from: now,
             probe_gap: DOWN_PROBE,
@@ -85,9 +89,10 @@ impl Health {
         self.detector.score()
     }
 
-    /// True when nothing at all speaks against the leg.
-    pub(super) fn is_clear(&self) -> bool {
-        self.state == PacketLegState::Good && self.detector.opinion() == Opinion::Clear
+    /// True when nothing at all speaks against the leg, and has not for a while.
+    pub(super) fn is_clear(&self, now: Instant) -> bool {
+        let has_lost = self.last_loss.is_some_and(|at| now.since(at) < DOUBT);
+        self.state == PacketLegState::Good && self.detector.opinion() == Opinion::Clear && !has_lost
     }
 
     /// True unless most of what is sent by the leg is lost.
@@ -104,6 +109,9 @@ impl Health {
     pub(super) fn record(&mut self, now: Instant, arrived: u32, lost: u32, is_delayed: bool) -> bool {
         if arrived > 0 {
             self.note_answer(now);
+        }
+        if lost > 0 {
+            self.last_loss = Some(now);
         }
         self.detector.record(now, arrived, lost, is_delayed);
         self.judge(now)

@@ -1,6 +1,7 @@
 //! One leg, as its sender sees it.
 
 use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use vlan_core::Instant;
@@ -8,7 +9,7 @@ use vlan_core::Instant;
 use crate::packet::wire::{PACKET_HEADER_LEN, PacketLeg, TAG_LEN};
 
 use super::congestion::CongestionWindow;
-use super::flight::{Departure, Flight, PACKETS_MAX};
+use super::flight::{Departure, Flight, PACKETS_MAX, Rescue};
 use super::health::Health;
 use super::rtt::{Rtt, WaitPolicy};
 use super::store::Piece;
@@ -133,12 +134,18 @@ impl Leg {
         (pto * (1 << doublings)).min(longest.max(pto))
     }
 
+    /// Takes the pieces of the `count` oldest packets that nothing was proved of for one PTO.
+    pub(super) fn rescue_late(&mut self, now: Instant, count: usize, pieces: &mut Vec<Piece>) -> Rescue {
+        let until = now.as_nanos().saturating_sub(self.rtt.pto().as_nanos() as u64);
+        self.flight.rescue(count, Instant::from_nanos(until), pieces)
+    }
+
     pub(super) fn note_pto(&mut self, now: Instant) {
         self.pto_from = now;
         self.pto_count += 1;
     }
 
-    /// Something that was sent by the leg arrived.
+    /// The peer answers, by whatever leg.
     pub(super) fn note_answer(&mut self) {
         self.pto_count = 0;
     }

@@ -176,18 +176,13 @@ impl Sender {
     //= spec/packet-sender.md#where-acks-go
     //# Acks MUST go by the good leg with the shortest round trip, and by all legs that are not down while any of them is
     //# not wholly good.
-    pub(in crate::packet) fn owe_acks(&mut self, preferred: Option<usize>) {
+    pub(in crate::packet) fn owe_acks(&mut self, now: Instant, preferred: Option<usize>) {
         let Some(is_relay) = preferred.and_then(|i| self.legs[i].as_deref()).map(|leg| leg.leg.is_relay())
         else {
             return;
         };
-        let is_doubtful = |leg: &&mut alloc::boxed::Box<Leg>| !leg.health.is_clear();
-        let is_any_doubtful = self
-            .legs
-            .iter_mut()
-            .flatten()
-            .filter(|leg| leg.leg.is_relay() == is_relay)
-            .any(|leg| is_doubtful(&leg));
+        let mut alike = self.legs.iter().flatten().filter(|leg| leg.leg.is_relay() == is_relay);
+        let is_any_doubtful = alike.any(|leg| !leg.health.is_clear(now));
         for (index, leg) in self.legs.iter_mut().enumerate() {
             let Some(leg) = leg else { continue };
             let is_alive = leg.leg.is_relay() == is_relay && leg.health.is_alive();

@@ -104,7 +104,6 @@ impl Sender {
         let is_changed = leg.health.record(now, proofs.arrived, proofs.lost, is_delayed);
         leg.forget(now);
         if proofs.arrived > 0 {
-            leg.note_answer();
             let leg = leg.leg;
             self.handle_answer(now, leg);
         }
@@ -119,6 +118,8 @@ impl Sender {
             other.leg.is_relay() == leg.is_relay() && other.flight.oldest_open().is_some()
         };
         let is_waiting = self.legs.iter().flatten().any(|other| is_open(other));
+        // The peer is there: what waits at other legs need not wait longer than one PTO.
+        self.legs.iter_mut().flatten().for_each(|leg| leg.note_answer());
         let was_silent = self.silence_of(leg).note_answer(now, is_waiting);
         if was_silent && !leg.is_relay() {
             self.relay_silence.clear();
@@ -136,7 +137,7 @@ impl Sender {
         //= spec/packet-sender.md#dead-legs
         //# When a leg goes down, everything sent by it that is not proven MUST go again by another leg.
         if state == PacketLegState::Down {
-            let rescue = leg.flight.rescue(usize::MAX, &mut self.scratch);
+            let rescue = leg.flight.rescue(usize::MAX, now, &mut self.scratch);
             leg.counters.rescued += rescue.packets as u64;
             self.is_control_lost |= rescue.is_control_lost;
         }

@@ -106,7 +106,7 @@ impl Sender {
         }
         leg.note_pto(now);
         let is_judged = matches!(leg.health.state(), PacketLegState::Good | PacketLegState::Suspect);
-        let rescue = leg.flight.rescue(RESCUE_PACKETS, &mut self.scratch);
+        let rescue = leg.rescue_late(now, RESCUE_PACKETS, &mut self.scratch);
         leg.counters.rescued += rescue.packets as u64;
         leg.forget(now);
         self.is_control_lost |= rescue.is_control_lost;
@@ -175,7 +175,7 @@ impl Sender {
     /// Puts the oldest pieces of the direct legs on each relay leg.
     fn ask_relays(&mut self, now: Instant) {
         for leg in self.legs.iter_mut().flatten().filter(|leg| !leg.leg.is_relay()) {
-            let rescue = leg.flight.rescue(RESCUE_PACKETS, &mut self.scratch);
+            let rescue = leg.flight.rescue(RESCUE_PACKETS, now, &mut self.scratch);
             leg.counters.rescued += rescue.packets as u64;
             self.is_control_lost |= rescue.is_control_lost;
         }
