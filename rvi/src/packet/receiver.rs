@@ -27,7 +27,7 @@ use core::time::Duration;
 use vlan_core::limits::MESSAGE_LEN_MAX;
 use vlan_core::{Channel, Instant};
 
-use super::wire::{AckSectionWriter, PacketLeg, ack_section_len};
+use super::wire::{AckSectionWriter, MESSAGE_OVERHEAD as OVERHEAD, PacketLeg, ack_section_len};
 use arrivals::Arrivals;
 use assembly::Assembly;
 use order::Waiting;
@@ -35,8 +35,6 @@ use pool::Pool;
 use reports::Reports;
 use types::{Key, WholeMessage};
 
-/// What a held message costs besides its octets.
-const OVERHEAD: usize = 256;
 /// Room that only the lowest undelivered message of a channel may take.
 const RESERVE: usize = MESSAGE_LEN_MAX + OVERHEAD;
 /// Numbers of refused messages that are remembered for the association.
@@ -95,7 +93,7 @@ impl Receiver {
             waiting: Waiting::default(),
             latest: None,
             refused: VecDeque::new(),
-            reports: Reports::new(config.ack_every.max(1), config.ack_delay, octets_max),
+            reports: Reports::new(config.ack_every.max(1), config.ack_delay, octets_max - RESERVE),
             pool: Pool::default(),
             counters: ReceiverCounters::default(),
             is_broken: false,
@@ -185,6 +183,12 @@ impl Receiver {
         if !self.waiting.is_empty() {
             self.waiting.release(key, windows.window(channel).0, &mut self.ready);
         }
+        self.give_up_pieces(key);
+    }
+
+    /// Forgets the pieces of a message that is there as a whole.
+    #[inline]
+    fn give_up_pieces(&mut self, key: Key) {
         if !self.assembly.is_empty()
             && let Some(len) = self.assembly.give_up(key, &mut self.pool)
         {

@@ -34,7 +34,7 @@ use vlan_core::limits::MESSAGE_LEN_MAX;
 use vlan_core::random::Random;
 use vlan_core::{Channel, Instant};
 
-use super::wire::{Control, LANES, PacketLeg};
+use super::wire::{Control, LANES, MESSAGE_OVERHEAD, PacketLeg};
 use channel::Outbound;
 use lateness::Lateness;
 use leg::Leg;
@@ -78,7 +78,7 @@ pub(super) struct Sender {
     orphans: VecDeque<Piece>,
     /// Messages given to a leg so far, for the schedulers that alternate.
     turn: usize,
-    /// Octets of messages sent in the session, and those that the peer granted.
+    /// What the messages sent in the session cost, and the octets that the peer granted.
     sent: u64,
     granted: u64,
     granted_kib: u32,
@@ -161,7 +161,7 @@ impl Sender {
         !self.is_stalled
             && self.legs.iter().any(Option::is_some)
             && self.store.octets() + len <= self.config.octets_max
-            && self.sent + len as u64 + reserve <= self.granted
+            && self.sent + cost_of(len) + reserve <= self.granted
     }
 
     /// Accepts a message and queues it; copies it once. One that is here already is not taken twice.
@@ -190,7 +190,7 @@ impl Sender {
         let prev = outbound.previous(message.mseq, message.lane, &self.store);
         let piece = self.store.insert(message, len, prev);
         outbound.insert(message.mseq, message.lane, piece.slot);
-        self.sent += len as u64;
+        self.sent += cost_of(len);
         self.enqueue(now, piece, message.channel, message.lane);
         Ok(())
     }
@@ -366,4 +366,11 @@ impl Sender {
             leg.fresh.clear();
         }
     }
+}
+
+/// Octets of credit that a message of `len` octets costs.
+//= spec/packet.md#octet-credit
+//# A message MUST cost its octets and 256 for its bookkeeping, once in a session.
+const fn cost_of(len: usize) -> u64 {
+    (len + MESSAGE_OVERHEAD) as u64
 }

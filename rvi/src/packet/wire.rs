@@ -24,7 +24,9 @@ pub use channel_control::{
 pub use error::PacketError;
 pub use header::{PACKET_HEADER_LEN, PacketFlags, PacketHeader, PacketKind, PacketLeg, TAG_LEN};
 pub use payload::{AckBlocks, Payload, Records};
-pub use record::{FRAGMENT_GRID, RECORD_HEADER_LEN, Record, RecordHeader, RecordKind, padded};
+pub use record::{
+    FRAGMENT_GRID, MESSAGE_OVERHEAD, RECORD_HEADER_LEN, Record, RecordHeader, RecordKind, padded,
+};
 
 /// Lanes of a channel: what ten bits of a record can name.
 pub use crate::ring::slot::LANES;

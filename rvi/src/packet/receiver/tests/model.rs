@@ -51,7 +51,7 @@ impl Model {
             numbers: [0; PacketLeg::COUNT],
             taken: BTreeMap::new(),
             lent: Vec::new(),
-            granted: octets_max.max(4 * RESERVE) as u64,
+            granted: (octets_max.max(4 * RESERVE) - RESERVE) as u64,
         }
     }
 
@@ -180,7 +180,7 @@ impl Model {
 
     fn give_back(&mut self) {
         if let Some(octets) = self.lent.pop() {
-            self.granted += octets.len() as u64;
+            self.granted += (octets.len() + OVERHEAD) as u64;
             self.bench.receiver.recycle(octets);
         }
         assert_eq!(u64::from(self.bench.receiver.granted_kib()), self.granted / 1024);
