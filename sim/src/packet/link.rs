@@ -22,6 +22,14 @@ pub struct Bursts {
     pub loss: Ppm,
 }
 
+impl Bursts {
+    /// True when all outages together take at most a twentieth of the time, a tenth of a millisecond each.
+    #[must_use]
+    pub fn is_short(self) -> bool {
+        self.good >= self.bad * 19 && self.bad <= Duration::from_micros(100)
+    }
+}
+
 /// What a direction of a leg is like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Conditions {
@@ -83,7 +91,7 @@ impl Conditions {
     #[must_use]
     pub fn is_able(&self, len: usize) -> bool {
         !self.is_dead
-            && self.bursts.is_none()
+            && self.bursts.is_none_or(Bursts::is_short)
             && self.loss.or(self.corruption) <= Ppm::percent(5)
             && self.packet_len_max >= len
             && self.delay <= Duration::from_millis(1)

@@ -52,7 +52,16 @@ impl PacketWorld {
     /// Everything of interest about the ends, for the report of a failure.
     #[must_use]
     pub fn describe(&self) -> Vec<String> {
-        let mut lines = Vec::new();
+        let plan = &self.plan;
+        let mut lines = vec![format!(
+            "{:?}, {:?}, ack every {}, hold {}, send {}, window {}",
+            plan.scheduler,
+            plan.wait,
+            plan.ack_every,
+            plan.hold_octets_max,
+            plan.send_octets_max,
+            plan.window_octets_max
+        )];
         for side in Side::BOTH {
             let end = self.end(side);
             let waiting: Vec<_> = end.outbox.iter().map(|queue| queue.len()).collect();

@@ -149,9 +149,15 @@ impl PacketWorld {
         let kept = self.ledgers[side.index()].octets_undelivered;
         let Some(transport) = &mut self.ends[side.index()].transport else { return Ok(()) };
         let held = transport.receiver_mut().octets_held();
+        let no_room = transport.receiver_counters().no_room;
         if held > self.plan.hold_octets_max.max(HOLD_MIN) || kept > self.plan.send_octets_max {
             let detail = format!("{side:?} holds {held} octets and keeps {kept}");
             return Err(self.violation("I-7 bounded memory", detail));
+        }
+        // Whatever credit admits finds room: what does not looks like a loss, and its leg like a dying one.
+        if no_room > 0 {
+            let detail = format!("{side:?} had no room for {no_room} packets that its credit admits");
+            return Err(self.violation("I-17 credit", detail));
         }
         Ok(())
     }

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 
 use rvi::packet::receiver::ChannelWindows;
 use rvi::packet::wire::{
-    AckBlock, Control, PACKET_HEADER_LEN, PacketHeader, Payload, RecordHeader, RecordKind, TAG_LEN,
+    AckBlock, Control, MESSAGE_OVERHEAD, PACKET_HEADER_LEN, PacketHeader, Payload, RecordHeader, RecordKind,
+    TAG_LEN,
 };
 use vlan_core::Channel;
 
@@ -128,7 +129,7 @@ impl EndWire {
             ));
         }
         if self.begun.entry(channel).or_default().insert(u64::from(mseq)) {
-            self.octets_begun += u64::from(header.msg_len);
+            self.octets_begun += u64::from(header.msg_len) + MESSAGE_OVERHEAD as u64;
         }
         if self.octets_begun > u64::from(self.limit_kib) << 10 {
             let detail = format!("{} octets with a credit of {} KiB", self.octets_begun, self.limit_kib);
