@@ -111,7 +111,7 @@ impl Receiver {
             self.refused.pop_front();
         }
         self.refused.push_back(key);
-        self.reports.grant(self.now, len);
+        self.reports.grant(self.now, len + OVERHEAD);
     }
 
     /// The next message that was dropped because its channel is not open: channel and number, which is used up as if the
@@ -183,12 +183,6 @@ impl Receiver {
         if !self.waiting.is_empty() {
             self.waiting.release(key, windows.window(channel).0, &mut self.ready);
         }
-        self.give_up_pieces(key);
-    }
-
-    /// Forgets the pieces of a message that is there as a whole.
-    #[inline]
-    fn give_up_pieces(&mut self, key: Key) {
         if !self.assembly.is_empty()
             && let Some(len) = self.assembly.give_up(key, &mut self.pool)
         {
@@ -199,7 +193,7 @@ impl Receiver {
     /// Takes the octets of a message back: their room is free, and the peer gets credit for as many.
     #[inline]
     pub fn recycle(&mut self, octets: PooledBuf) {
-        self.reports.grant(self.now, octets.len());
+        self.reports.grant(self.now, octets.len() + OVERHEAD);
         self.drop_octets(octets);
     }
 

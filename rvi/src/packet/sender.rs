@@ -23,14 +23,14 @@ mod types;
 
 pub use rtt::WaitPolicy;
 pub use types::{
-    Full, Outgoing, PacketLegConfig, PacketLegState, PacketLegStatus, PacketScheduler, TransportEvent,
+    Full, Outgoing, PacketLegConfig, PacketLegState, PacketLegStatus, PacketScheduler, TransportEvent, Unacked,
 };
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use vlan_core::limits::MESSAGE_LEN_MAX;
+use vlan_core::limits::{CONTROL_MESSAGE_LEN_MAX, MESSAGE_LEN_MAX};
 use vlan_core::random::Random;
 use vlan_core::{Channel, Instant};
 
@@ -45,7 +45,7 @@ use store::{Piece, Store};
 /// Events that wait for the host at most; the oldest go first.
 const EVENTS_MAX: usize = 64;
 /// Credit that only the control channel may use: its longest message.
-const CONTROL_CREDIT: u64 = vlan_core::limits::CONTROL_MESSAGE_LEN_MAX as u64;
+const CONTROL_CREDIT: u64 = (CONTROL_MESSAGE_LEN_MAX + MESSAGE_OVERHEAD) as u64;
 
 /// Bounds and choices of a sender.
 #[derive(Clone, Debug)]
@@ -78,7 +78,7 @@ pub(super) struct Sender {
     orphans: VecDeque<Piece>,
     /// Messages given to a leg so far, for the schedulers that alternate.
     turn: usize,
-    /// What the messages sent in the session cost, and the octets that the peer granted.
+    /// What the messages sent in the session cost, and what the peer granted.
     sent: u64,
     granted: u64,
     granted_kib: u32,
@@ -88,6 +88,8 @@ pub(super) struct Sender {
     lateness: Lateness,
     /// A packet with control of channels was lost: they are to be told again.
     pub(super) is_control_lost: bool,
+    /// Nothing was sent for as long as an idle leg waits for its probe.
+    pub(super) is_idle: bool,
     events: VecDeque<TransportEvent>,
     /// Pieces on their way from a packet to a queue.
     scratch: Vec<Piece>,
@@ -114,6 +116,7 @@ impl Sender {
             is_stalled: false,
             lateness: Lateness::default(),
             is_control_lost: false,
+            is_idle: false,
             events: VecDeque::new(),
             scratch: Vec::new(),
         }
@@ -145,6 +148,13 @@ impl Sender {
         self.spread(now);
     }
 
+    /// The path of a leg has become narrower or wider.
+    pub(super) fn set_packet_len_max(&mut self, leg: PacketLeg, len: usize) {
+        if let Some(leg) = &mut self.legs[leg.index()] {
+            leg.set_packet_len_max(len);
+        }
+    }
+
     /// True when a message of `len` octets on `channel` would be accepted as its next one.
     pub(super) fn can_send(&self, channel: Channel, len: usize) -> bool {
         let admits = match self.channels.get(usize::from(channel.0)) {
@@ -161,7 +171,7 @@ impl Sender {
         !self.is_stalled
             && self.legs.iter().any(Option::is_some)
             && self.store.octets() + len <= self.config.octets_max
-            && self.sent + cost_of(len) + reserve <= self.granted
+            && self.sent + (len + MESSAGE_OVERHEAD) as u64 + reserve <= self.granted
     }
 
     /// Accepts a message and queues it; copies it once. One that is here already is not taken twice.
@@ -190,7 +200,7 @@ impl Sender {
         let prev = outbound.previous(message.mseq, message.lane, &self.store);
         let piece = self.store.insert(message, len, prev);
         outbound.insert(message.mseq, message.lane, piece.slot);
-        self.sent += cost_of(len);
+        self.sent += (len + MESSAGE_OVERHEAD) as u64;
         self.enqueue(now, piece, message.channel, message.lane);
         Ok(())
     }
@@ -348,14 +358,19 @@ impl Sender {
         }
     }
 
-    /// Hands back every message that is not acknowledged, in order in each channel, and forgets it: its channel, lane,
-    /// number, octets, and whether the peer may have it.
-    pub(super) fn drain_unsent(&mut self, f: &mut dyn FnMut(Channel, u16, u32, &[u8], bool)) {
+    /// Hands back every message that is not acknowledged, in order in each channel, and forgets it.
+    pub(super) fn drain_unsent(&mut self, f: &mut dyn FnMut(Unacked<'_>)) {
         for outbound in &mut self.channels {
             let slots: Vec<_> = outbound.kept().collect();
             for slot in slots {
                 let kept = self.store.at(slot);
-                f(kept.channel, kept.lane, kept.mseq, &kept.octets, kept.was_sent || kept.is_resent);
+                f(Unacked {
+                    channel: kept.channel,
+                    lane: kept.lane,
+                    mseq: kept.mseq,
+                    octets: &kept.octets,
+                    maybe_taken: kept.was_sent || kept.is_resent,
+                });
                 self.store.remove(slot);
             }
             outbound.clear();
@@ -366,11 +381,4 @@ impl Sender {
             leg.fresh.clear();
         }
     }
-}
-
-/// Octets of credit that a message of `len` octets costs.
-//= spec/packet.md#octet-credit
-//# A message MUST cost its octets and 256 for its bookkeeping, once in a session.
-const fn cost_of(len: usize) -> u64 {
-    (len + MESSAGE_OVERHEAD) as u64
 }

@@ -16,7 +16,7 @@ use super::receiver::{
 use super::sender::pack::Reports;
 use super::sender::{
     Full, Outgoing, PacketLegConfig, PacketLegStatus, PacketScheduler, Sender, SenderConfig, TransportEvent,
-    WaitPolicy,
+    Unacked, WaitPolicy,
 };
 use super::wire::{PacketError, PacketHeader, PacketKind, PacketLeg, Payload};
 
@@ -103,6 +103,12 @@ impl PacketTransport {
     /// A leg is gone: what was sent by it and is not proven goes by another, now or when one comes up.
     pub fn leg_down(&mut self, now: Instant, leg: PacketLeg) {
         self.sender.leg_down(now, leg);
+    }
+
+    /// The path of a leg carries packets of `len` octets, tag included, and no longer ones; for a host whose kernel says
+    /// so. What was longer is cut again when it is sent again.
+    pub fn set_packet_len_max(&mut self, leg: PacketLeg, len: usize) {
+        self.sender.set_packet_len_max(leg, len);
     }
 
     /// True when a message of `len` octets would be accepted as the next one of `channel`.
@@ -233,6 +239,9 @@ impl PacketTransport {
     /// budget for all of its associations.
     pub fn handle_timeout(&mut self, now: Instant, probe_allowed: &mut dyn FnMut() -> bool) {
         self.sender.handle_timeout(now, probe_allowed);
+        if core::mem::take(&mut self.sender.is_idle) {
+            self.receiver.trim();
+        }
     }
 
     /// The next thing that happened.
@@ -268,9 +277,9 @@ impl PacketTransport {
         &mut self.receiver
     }
 
-    /// Hands back every message that is not acknowledged, in the order of its channel, and forgets it: channel, lane,
-    /// number, octets, and whether the peer may have it. For a session that has ended.
-    pub fn drain_unsent(&mut self, f: &mut dyn FnMut(Channel, u16, u32, &[u8], bool)) {
+    /// Hands back every message that is not acknowledged, in the order of its channel, and forgets it. For a session that
+    /// has ended.
+    pub fn drain_unsent(&mut self, f: &mut dyn FnMut(Unacked<'_>)) {
         self.sender.drain_unsent(f);
     }
 }

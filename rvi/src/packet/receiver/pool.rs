@@ -100,6 +100,7 @@ impl Pool {
     }
 
     /// Octets of the buffers that are kept.
+    #[cfg(test)]
     pub fn spare_octets(&self) -> usize {
         self.octets
     }

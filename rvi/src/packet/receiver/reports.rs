@@ -7,8 +7,7 @@ use vlan_core::{Channel, Instant};
 
 use super::types::{AckDue, ChannelWindows};
 use crate::packet::wire::{
-    CREDIT_RECORD_LEN, MESSAGE_OVERHEAD, MESSAGE_RANGES_MAX, emit_credit, emit_message_ack,
-    message_ack_record_len,
+    CREDIT_RECORD_LEN, MESSAGE_RANGES_MAX, emit_credit, emit_message_ack, message_ack_record_len,
 };
 
 /// Numbers of a channel that the peer may use from the lowest that is not delivered on (`spec/rvi.md`, Numbers).
@@ -29,8 +28,7 @@ pub(super) struct Reports {
     fresh: u32,
     /// The first change since the last report.
     since: Option<Instant>,
-    /// Octets of messages that the host has given back, each with 256 for its bookkeeping, and those that any message may
-    /// take.
+    /// Octets taken back from the host, and those the receiver has room for.
     granted: u64,
     /// The credit that the peer was told last.
     told: u64,
@@ -74,12 +72,12 @@ impl Reports {
         self.fresh += 1;
     }
 
-    /// Grants the octets of a message that is done with, and those of its bookkeeping.
+    /// Grants as many octets as came back.
     //= spec/packet.md#octet-credit
     //# A receiver MUST NOT grant more octets in a session than it can hold and those of the messages that it is done with.
     #[inline]
     pub fn grant(&mut self, now: Instant, octets: usize) {
-        self.granted += (octets + MESSAGE_OVERHEAD) as u64;
+        self.granted += octets as u64;
         if self.is_credit_late() {
             // The peer may have to wait for it, whatever channel it would send on.
             self.mark(now, Channel::CONTROL);
@@ -135,6 +133,7 @@ impl Reports {
         out: &mut [u8],
     ) -> (usize, Option<u32>) {
         let (cum, end) = windows.window(channel);
+        let end = later(cum, end);
         let mut next = self.resume.map_or(cum, |(_, next)| later(cum, next));
         if out.len() < CREDIT_RECORD_LEN + message_ack_record_len(usize::from(next != end)) {
             return (0, Some(next));

@@ -278,7 +278,7 @@ mod tests {
     #[test]
     fn a_leg_is_suspect_then_down_and_good_when_its_score_is_gone() {
         let mut health = good();
-        assert_eq!(feed(&mut health, 1_000, 0, 1), 600, "three bins begun: an arrival lies in the first");
+        assert_eq!(feed(&mut health, 1_000, 0, 1), 400, "two bins of nothing but loss");
         assert_eq!(health.state(), PacketLegState::Suspect);
         let score = health.score();
         assert!((4710..4710 + 2358).contains(&score), "{score}");

@@ -30,6 +30,11 @@ pub(super) const PACKET_LEN_LEAST: usize = 576;
 /// The longest payload that a fragment's length can tell, and header and tag.
 const PACKET_LEN_MAX: usize = PACKET_HEADER_LEN + (u16::MAX as usize & !63) + TAG_LEN;
 
+/// The longest packet that fits into `len` octets and whose payload is a multiple of 8 octets long.
+fn usable_len(len: usize) -> usize {
+    len.clamp(PACKET_LEN_LEAST, PACKET_LEN_MAX) & !7
+}
+
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counters {
     pub(super) tx_packets: u64,
@@ -75,7 +80,7 @@ impl Leg {
         window_octets_max: usize,
         first_number: u64,
     ) -> Self {
-        let packet_len_max = config.packet_len_max.clamp(PACKET_LEN_LEAST, PACKET_LEN_MAX);
+        let packet_len_max = usable_len(config.packet_len_max);
         Self {
             leg: config.leg,
             packet_len_max,
@@ -93,6 +98,11 @@ impl Leg {
             pto_count: 0,
             counters: Counters::default(),
         }
+    }
+
+    /// The path carries packets of `len` octets and no longer ones. Pieces that go again are cut to fit.
+    pub(super) fn set_packet_len_max(&mut self, len: usize) {
+        self.packet_len_max = usable_len(len);
     }
 
     /// True when pieces wait, and may go after a packet of `len` octets. A question may always go.

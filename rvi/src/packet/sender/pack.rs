@@ -162,7 +162,11 @@ fn cut(left: usize, room: usize, capacity: usize) -> Option<usize> {
         return Some(left);
     }
     let fits_the_next = RECORD_HEADER_LEN + padded(left) <= capacity;
-    let take = body & !(FRAGMENT_GRID - 1);
+    let mut take = body & !(FRAGMENT_GRID - 1);
+    if (1..PAD_LEN_LEAST).contains(&(body - take)) && take > FRAGMENT_GRID {
+        // The rest could not be filled up.
+        take -= FRAGMENT_GRID;
+    }
     (take > 0 && !(fits_the_next && room < capacity / WASTE)).then_some(take)
 }
 
@@ -274,8 +278,9 @@ impl Sender {
         packet.emit_header(now, leg.leg, number);
         batch.count += 1;
         batch.len += departure.len;
-        if departure.asks {
-            let leg = leg.leg;
+        let (leg, is_alive) = (leg.leg, leg.health.is_alive());
+        // While others are good, a dead leg that does not answer is no news.
+        if departure.asks && (is_alive || !self.is_any_good(self.usable)) {
             self.silence_of(leg).note_asked(now);
         }
     }
@@ -340,6 +345,8 @@ mod tests {
         assert_eq!(cut(1500, 119, 1424), Some(64), "it has to be cut anyway");
         assert_eq!(cut(1400, 200, 1424), Some(128), "too much would stay empty");
         assert_eq!(cut(1500, 79, 1424), None);
+        assert_eq!(cut(1500, 16 + 1280 + 16, 1424), Some(1216), "16 octets cannot be filled up, 80 can");
+        assert_eq!(cut(1500, 16 + 1280 + 24, 1424), Some(1280));
         assert_eq!(cut(0, 16, 1424), Some(0));
         assert_eq!(cut(0, 15, 1424), None);
     }

@@ -7,9 +7,6 @@ use vlan_core::Instant;
 /// The base is the least of this long, at least, and of twice as long at most.
 const BASE_WINDOW: Duration = Duration::from_secs(5);
 
-/// A sample tells of the path for this many PTOs.
-const SAMPLE_PTOS: u32 = 4;
-
 /// How long a host lets packets and acks lie: the granularity of every wait.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WaitPolicy {
@@ -53,11 +50,13 @@ pub(super) struct Rtt {
     latest: u64,
     smoothed: u64,
     variation: u64,
+    /// How long the peer keeps acks back, and what that varies by.
+    delay: u64,
+    delay_variation: u64,
     /// Least sample of the present and of the last window.
     least: [u64; 2],
     window_end: Instant,
     has_sample: bool,
-    sampled_at: Instant,
 }
 
 impl Rtt {
@@ -68,10 +67,11 @@ impl Rtt {
             latest: initial,
             smoothed: initial,
             variation: initial / 2,
+            delay: 0,
+            delay_variation: 0,
             least: [u64::MAX; 2],
             window_end: Instant::ZERO,
             has_sample: false,
-            sampled_at: Instant::ZERO,
         }
     }
 
@@ -80,10 +80,12 @@ impl Rtt {
     pub(super) fn sample(&mut self, now: Instant, sent_at: Instant, ack_delay: Duration) {
         let raw = now.as_nanos().saturating_sub(sent_at.as_nanos()).max(1);
         self.note_least(now, raw);
-        let delay = (ack_delay.as_nanos() as u64).min(self.policy.ack_delay_ns().saturating_mul(4));
-        // A delay that would make the trip shorter than any is not believed.
+        // The delay is the time since arrival, however many acks were lost in it. One that would make the trip shorter
+        // than any is not believed.
+        let delay = ack_delay.as_nanos() as u64;
         let adjusted = if raw >= self.base().saturating_add(delay) { raw - delay } else { raw };
-        (self.latest, self.sampled_at) = (adjusted, now);
+        self.latest = adjusted;
+        self.note_delay(raw - adjusted);
         if !self.has_sample {
             self.has_sample = true;
             (self.smoothed, self.variation) = (adjusted, adjusted / 2);
@@ -92,6 +94,14 @@ impl Rtt {
         let deviation = self.smoothed.abs_diff(adjusted);
         self.variation = (3 * self.variation + deviation) / 4;
         self.smoothed = (7 * self.smoothed + adjusted) / 8;
+    }
+
+    /// A peer may keep acks back for longer than our own policy would: a PTO that is shorter than that would send again
+    /// for ever what is there.
+    fn note_delay(&mut self, delay: u64) {
+        let deviation = self.delay.abs_diff(delay);
+        self.delay_variation = (3 * self.delay_variation + deviation) / 4;
+        self.delay = (7 * self.delay + delay) / 8;
     }
 
     fn note_least(&mut self, now: Instant, raw: u64) {
@@ -111,18 +121,16 @@ impl Rtt {
         self.smoothed
     }
 
-    /// True while packets wait somewhere on the path: the latest trip took more than twice the base. What was true when a
-    /// leg last answered says nothing of it now: a dead leg is not congested.
-    pub(super) fn is_delayed(&self, now: Instant) -> bool {
-        self.has_sample
-            && self.latest / 2 > self.base()
-            && now.since(self.sampled_at) <= SAMPLE_PTOS * self.pto()
+    /// True while packets wait somewhere on the path: the latest trip took more than twice the base.
+    pub(super) fn is_delayed(&self) -> bool {
+        self.has_sample && self.latest / 2 > self.base()
     }
 
     /// After this long without proof a packet's pieces go again.
     pub(super) fn pto(&self) -> Duration {
         let margin = (4 * self.variation).max(self.policy.granularity_ns());
-        Duration::from_nanos(self.smoothed + margin + self.policy.ack_delay_ns())
+        let delay = (self.delay + 2 * self.delay_variation).max(self.policy.ack_delay_ns());
+        Duration::from_nanos(self.smoothed + margin + delay)
     }
 
     /// A packet is lost when it was sent this long before now, and a later one of its leg has arrived.
@@ -170,19 +178,28 @@ mod tests {
     }
 
     #[test]
+    fn a_peer_that_keeps_acks_back_for_longer_is_waited_for() {
+        let mut rtt = Rtt::new(WaitPolicy::Poll);
+        rtt.sample(micros(40), micros(0), Duration::ZERO);
+        for i in 1..100 {
+            rtt.sample(micros(1000 * i + 240), micros(1000 * i), Duration::from_micros(200));
+        }
+        assert_eq!(rtt.smoothed(), 40_000);
+        assert!((240..300).contains(&rtt.pto().as_micros()), "{:?}", rtt.pto());
+    }
+
+    #[test]
     fn the_base_forgets_a_path_that_has_become_longer() {
         let mut rtt = Rtt::new(WaitPolicy::Poll);
         rtt.sample(micros(10), micros(0), Duration::ZERO);
         let late = |s: u64| micros(s * 1_000_000);
         rtt.sample(late(1) + Duration::from_micros(50), late(1), Duration::ZERO);
         assert_eq!(rtt.base(), 10_000);
-        let just_after = late(1) + Duration::from_micros(51);
-        assert!(rtt.is_delayed(just_after));
-        assert!(!rtt.is_delayed(late(2)), "a leg that has not answered for long is not congested");
+        assert!(rtt.is_delayed());
         for s in [6, 12] {
             rtt.sample(late(s) + Duration::from_micros(50), late(s), Duration::ZERO);
         }
         assert_eq!(rtt.base(), 50_000);
-        assert!(!rtt.is_delayed(late(12) + Duration::from_micros(51)));
+        assert!(!rtt.is_delayed());
     }
 }

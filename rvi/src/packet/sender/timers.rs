@@ -129,6 +129,7 @@ impl Sender {
         if leg.health.state() == PacketLegState::Good && !leg.health.is_urgent() {
             leg.shrink();
             self.shrink();
+            self.is_idle = true;
         }
         let Some(leg) = &mut self.legs[index] else { return };
         leg.health.next_probe(now, &mut self.random);

@@ -63,6 +63,21 @@ impl Outgoing<'_> {
     }
 }
 
+/// A message that the peer has not acknowledged, handed back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unacked<'a> {
+    /// Its channel.
+    pub channel: Channel,
+    /// Its lane.
+    pub lane: u16,
+    /// Its number in the channel.
+    pub mseq: u32,
+    /// The message.
+    pub octets: &'a [u8],
+    /// The peer may have it: all of it was sent.
+    pub maybe_taken: bool,
+}
+
 /// A message was not accepted: no leg answers, or window, credit or memory are used up. Nothing of it is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;

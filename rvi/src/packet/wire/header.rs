@@ -129,7 +129,7 @@ pub struct PacketFlags {
 impl PacketFlags {
     #[inline]
     const fn octet(self) -> u8 {
-        self.ack_now as u8 * ACK_NOW | self.has_ack as u8 * HAS_ACK
+        (self.ack_now as u8 * ACK_NOW) | (self.has_ack as u8 * HAS_ACK)
     }
 }
 

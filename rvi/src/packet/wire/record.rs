@@ -7,10 +7,11 @@ use super::{Control, Fields, LANES, PacketError};
 
 /// Octets of a record in front of its body.
 pub const RECORD_HEADER_LEN: usize = 16;
-/// Octets of credit that each message costs besides its own: what its receiver keeps about it.
-pub const MESSAGE_OVERHEAD: usize = 256;
 /// Messages are cut at multiples of this many octets (amendment 17).
 pub const FRAGMENT_GRID: usize = 64;
+
+/// What a message costs in credit, and where it is held, besides its octets.
+pub const MESSAGE_OVERHEAD: usize = 256;
 
 const LANE_MASK: u16 = LANES as u16 - 1;
 const KIND_SHIFT: u32 = 10;

@@ -2,7 +2,7 @@
 
 use rvi::packet::sender::PacketLegConfig;
 use rvi::packet::transport::{PacketTransport, TransportConfig};
-use vlan_core::{Channel, Instant};
+use vlan_core::Instant;
 
 use super::super::coverage::Fault;
 use super::super::ledger::Ledger;
@@ -66,6 +66,13 @@ impl PacketWorld {
         }
     }
 
+    /// The kernel of `side` says that a leg carries packets of `len` octets and no longer ones.
+    pub fn tell_packet_len(&mut self, side: Side, leg: u8, len: usize) {
+        if let Some(transport) = &mut self.ends[side.index()].transport {
+            transport.set_packet_len_max(super::super::packet_leg(leg), len);
+        }
+    }
+
     /// A process dies; `after` later it is back and has a session with the other one.
     pub fn crash(&mut self, side: Side, after: std::time::Duration) {
         self.count_fault(Fault::Crash, side);
@@ -99,9 +106,10 @@ impl PacketWorld {
         match &mut ends[side.index()].transport {
             Some(transport) => {
                 let mut result = Ok(());
-                transport.drain_unsent(&mut |channel: Channel, lane, mseq, octets: &[u8], maybe_taken| {
+                transport.drain_unsent(&mut |message| {
                     if result.is_ok() {
-                        result = ledger.drained(now, (channel, mseq, lane), octets, maybe_taken);
+                        let name = (message.channel, message.mseq, message.lane);
+                        result = ledger.drained(now, name, message.octets, message.maybe_taken);
                     }
                 });
                 result?;

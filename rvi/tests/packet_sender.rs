@@ -1,0 +1,399 @@
+//! A sender against a peer that is played by hand: who gets which packet, and what acks do.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use rvi::Part;
+use rvi::packet::receiver::{ChannelWindows, ReceiverConfig};
+use rvi::packet::sender::{
+    Outgoing, PacketLegConfig, PacketLegState, PacketScheduler, TransportEvent, WaitPolicy,
+};
+use rvi::packet::transport::{PacketTransport, TransmitBuffer, TransportConfig};
+use rvi::packet::wire::{
+    AckBlock, AckRanges, AckSectionWriter, PACKET_HEADER_LEN, PacketError, PacketFlags, PacketHeader,
+    PacketKind, PacketLeg, Payload, RecordHeader, RecordKind, TAG_LEN,
+};
+use vlan_core::{Channel, Instant};
+
+const DATA: Channel = Channel(1);
+const LEN_MAX: usize = 1472;
+
+fn leg(number: u8) -> PacketLeg {
+    PacketLeg::new(number).expect("a leg")
+}
+
+fn at(us: u64) -> Instant {
+    Instant::from_nanos(us * 1000)
+}
+
+/// Everything is open, nothing was delivered.
+struct Nothing;
+
+impl ChannelWindows for Nothing {
+    fn is_open(&self, _: Channel) -> bool {
+        true
+    }
+    fn is_delivered(&self, _: Channel, _: u32) -> bool {
+        false
+    }
+    fn window(&self, _: Channel) -> (u32, u32) {
+        (0, 0)
+    }
+}
+
+/// A packet that the sender made.
+#[derive(Clone, Debug)]
+struct Sent {
+    header: PacketHeader,
+    len: usize,
+    records: Vec<RecordHeader>,
+}
+
+impl Sent {
+    fn data(&self) -> impl Iterator<Item = &RecordHeader> {
+        self.records.iter().filter(|record| record.kind == RecordKind::Data)
+    }
+}
+
+struct Bench {
+    transport: PacketTransport,
+    buffer: TransmitBuffer,
+    numbers: [u64; PacketLeg::COUNT],
+    mseq: u32,
+}
+
+impl Bench {
+    fn new(scheduler: PacketScheduler, legs: &[u8]) -> Self {
+        let config = TransportConfig {
+            scheduler,
+            wait: WaitPolicy::Poll,
+            receiver: ReceiverConfig { ack_delay: Duration::from_micros(20), ..ReceiverConfig::default() },
+            ..TransportConfig::default()
+        };
+        let mut bench = Self {
+            transport: PacketTransport::new(&config),
+            buffer: TransmitBuffer::new(64, 65_000),
+            numbers: [0; PacketLeg::COUNT],
+            mseq: 0,
+        };
+        for &number in legs {
+            let config = PacketLegConfig { leg: leg(number), packet_len_max: LEN_MAX };
+            bench.transport.leg_up(at(0), config);
+        }
+        bench
+    }
+
+    /// Legs whose first probe was answered after 40 us.
+    fn good(scheduler: PacketScheduler, legs: &[u8]) -> Self {
+        let mut bench = Self::new(scheduler, legs);
+        let probes = bench.flush(at(0));
+        let blocks: Vec<_> = probes.iter().map(|probe| (probe.header.leg.number(), 0, 0)).collect();
+        bench.ack(at(40), legs[0], &blocks).expect("good acks");
+        for &number in legs {
+            assert_eq!(bench.state(number), PacketLegState::Good);
+        }
+        bench
+    }
+
+    fn state(&self, number: u8) -> PacketLegState {
+        let mut legs = self.transport.leg_status();
+        legs.find(|status| status.leg == leg(number)).expect("the leg is there").state
+    }
+
+    fn send(&mut self, now: Instant, channel: Channel, lane: u16, len: usize) {
+        let octets = vec![7; len];
+        let parts = [Part::Private(&octets)];
+        let (mseq, is_resent, is_after_all) = (self.mseq, false, false);
+        let message = Outgoing { channel, lane, mseq, is_resent, is_after_all, parts: &parts };
+        self.transport.send(now, message).expect("there is room");
+        self.mseq += 1;
+    }
+
+    /// All packets that the sender has.
+    fn flush(&mut self, now: Instant) -> Vec<Sent> {
+        let mut packets = Vec::new();
+        while let Some(batch) = self.transport.poll_transmit(now, &Nothing, true, &mut self.buffer) {
+            for packet in self.buffer.octets().chunks(batch.segment_len) {
+                let header = PacketHeader::parse_packet(packet).expect("a good packet");
+                let payload = &packet[PACKET_HEADER_LEN..packet.len() - TAG_LEN];
+                let payload = Payload::parse(header.flags.has_ack, payload).expect("a good payload");
+                let records = payload.records().map(|record| record.header).collect();
+                packets.push(Sent { header, len: packet.len(), records });
+            }
+        }
+        packets
+    }
+
+    /// The peer acknowledges packets by `by`: for each leg the lowest and highest number of one range.
+    fn ack(&mut self, now: Instant, by: u8, blocks: &[(u8, u64, u64)]) -> Result<(), PacketError> {
+        let blocks: Vec<_> = blocks
+            .iter()
+            .map(|&(number, lowest, highest)| {
+                let mut ranges = AckRanges::default();
+                assert!(ranges.push(lowest, highest));
+                let (leg, largest) = (leg(number), highest);
+                AckBlock { leg, delay_us: 0, rx_count: 0, largest, ts_echo: 0, ranges }
+            })
+            .collect();
+        self.ack_blocks(now, by, &blocks)
+    }
+
+    fn ack_blocks(&mut self, now: Instant, by: u8, blocks: &[AckBlock]) -> Result<(), PacketError> {
+        let mut payload = [0; 400];
+        let mut section = AckSectionWriter::new(&mut payload);
+        assert!(blocks.iter().all(|block| section.push(block)));
+        let len = section.finish();
+        let flags = PacketFlags { ack_now: false, has_ack: true };
+        let header = self.header(leg(by), flags, len);
+        self.transport.handle_packet(now, &header, &payload[..len], &Nothing)
+    }
+
+    /// The header of the peer's next packet.
+    fn header(&mut self, leg: PacketLeg, flags: PacketFlags, len: usize) -> PacketHeader {
+        let number = self.numbers[leg.index()];
+        self.numbers[leg.index()] += 1;
+        PacketHeader {
+            kind: PacketKind::Data,
+            leg,
+            flags,
+            dst_cid: 0,
+            session: 0,
+            number,
+            ts_us: 0,
+            payload_len: len as u16,
+            fabric_key: 0,
+        }
+    }
+
+    /// The peer acknowledges several ranges of one leg, highest first.
+    fn ack_of(&mut self, now: Instant, by: u8, leg: PacketLeg, told: &[(u64, u64)]) {
+        let mut ranges = AckRanges::default();
+        assert!(told.iter().all(|&(lowest, highest)| ranges.push(lowest, highest)));
+        let largest = told[0].1;
+        self.ack_blocks(now, by, &[AckBlock { leg, delay_us: 0, rx_count: 0, largest, ts_echo: 0, ranges }])
+            .expect("good acks");
+    }
+
+    fn timeout(&mut self) -> Instant {
+        let now = self.transport.poll_timeout().expect("something is due");
+        self.transport.handle_timeout(now, &mut || true);
+        now
+    }
+}
+
+fn legs_of(packets: &[Sent]) -> Vec<u8> {
+    packets.iter().map(|packet| packet.header.leg.number()).collect()
+}
+
+#[test]
+fn a_super_frame_is_one_batch_of_full_packets() {
+    let mut bench = Bench::good(PacketScheduler::Failover, &[0, 1]);
+    bench.send(at(100), DATA, 3, 65_536);
+    bench.send(at(100), DATA, 3, 100);
+    let packets = bench.flush(at(100));
+    // 65,536 octets in pieces of 1,408, the 46 packets' worth of them, and the other message behind the rest.
+    assert_eq!(packets.len(), 47);
+    assert!(packets[..46].iter().all(|packet| packet.len == LEN_MAX));
+    assert_eq!(packets[46].data().map(|record| record.mseq).collect::<Vec<_>>(), [0, 1]);
+    assert_eq!(packets[46].data().map(|record| record.prev).collect::<Vec<_>>(), [0, 1]);
+    let covered: u32 = packets.iter().flat_map(|p| p.data().next()).map(|r| u32::from(r.frag_len)).sum();
+    assert_eq!(covered, 65_536);
+    assert!(packets.iter().zip(0..).all(|(packet, i)| packet.header.number == 1 + i));
+}
+
+#[test]
+fn small_messages_fill_packets_of_one_length() {
+    for len in [10, 64, 72, 96, 100, 500, 700, 1000, 1400, 1408, 1500] {
+        let mut bench = Bench::good(PacketScheduler::Failover, &[0]);
+        for lane in 0..100 {
+            bench.send(at(100), DATA, lane, len);
+        }
+        let batch = bench.transport.poll_transmit(at(100), &Nothing, true, &mut bench.buffer);
+        let batch = batch.expect("packets");
+        let wanted = (100 * (len.next_multiple_of(8) + 16)).div_ceil(LEN_MAX - 48);
+        let most = 65_000 / LEN_MAX;
+        assert!(batch.count >= wanted.min(most), "{len}: {batch:?}");
+        assert!(batch.count <= (wanted * 10 / 8 + 1).min(most), "{len}: {batch:?}, {wanted} at best");
+        assert!(batch.segment_len > LEN_MAX * 7 / 8, "{len}: {batch:?}");
+    }
+}
+
+//= spec/packet-sender.md#control-channel
+//= type=test
+//# A message of the control channel MUST go by two legs if there are two, and before data.
+#[test]
+fn control_goes_first_and_by_two_legs() {
+    let mut bench = Bench::good(PacketScheduler::Failover, &[0, 1, 2]);
+    bench.send(at(100), DATA, 3, 100);
+    bench.mseq = 0;
+    bench.send(at(100), Channel::CONTROL, 0, 200);
+    let packets = bench.flush(at(100));
+    assert_eq!(legs_of(&packets), [0, 1]);
+    let channels: Vec<_> = packets[0].data().map(|record| record.channel).collect();
+    assert_eq!(channels, [Channel::CONTROL, DATA]);
+    assert_eq!(packets[1].data().map(|record| record.channel).collect::<Vec<_>>(), [Channel::CONTROL]);
+}
+
+//= spec/packet-sender.md#choice-of-legs
+//= type=test
+//# With no good leg a sender MUST use the best of those that answered within the last 10 ms, and all when none did.
+#[test]
+fn with_no_good_leg_the_one_that_answered_is_used_and_all_when_none_did() {
+    let mut bench = Bench::new(PacketScheduler::Lane, &[0, 1, 2, 14]);
+    bench.send(at(0), DATA, 3, 100);
+    let packets = bench.flush(at(0));
+    let with_data = packets.iter().filter(|packet| packet.data().count() > 0).cloned().collect::<Vec<_>>();
+    assert_eq!(legs_of(&with_data), [0, 1], "two copies are enough");
+    assert_eq!(packets.len(), 4, "each leg is asked");
+    bench.ack(at(40), 1, &[(1, 0, 0)]).expect("good acks");
+    bench.send(at(50), DATA, 4, 100);
+    assert_eq!(legs_of(&bench.flush(at(50))), [1]);
+}
+
+//= spec/packet-sender.md#recovery
+//= type=test
+//# Pieces of a lost packet MUST go again at once, before anything new, by another leg when one is usable.
+#[test]
+fn a_lost_piece_goes_again_by_another_leg_before_anything_new() {
+    let mut bench = Bench::good(PacketScheduler::Failover, &[0, 1]);
+    for lane in 0..5 {
+        bench.send(at(100 + u64::from(lane)), DATA, lane, 1000);
+        assert_eq!(legs_of(&bench.flush(at(100 + u64::from(lane)))), [0]);
+    }
+    // Number 0 was the probe; number 2 is missing.
+    bench.ack(at(143), 0, &[(0, 0, 1)]).expect("good acks");
+    assert!(bench.flush(at(143)).is_empty(), "nothing is lost yet");
+    bench.send(at(145), DATA, 9, 10);
+    bench.ack_of(at(145), 0, leg(0), &[(3, 5), (1, 1)]);
+    let packets = bench.flush(at(145));
+    assert_eq!(packets.len(), 2);
+    let packets: Vec<_> = packets.into_iter().filter(|packet| packet.header.leg == leg(1)).collect();
+    let record = packets[0].data().next().expect("the piece");
+    assert_eq!((record.mseq, record.is_resent), (1, true));
+}
+
+//= spec/packet-sender.md#probe-timeout
+//= type=test
+//# When a packet was not proven to have arrived or to be lost for one PTO, its pieces MUST go again, by another leg when
+//# one is usable, in a packet that asks for an answer; that is no evidence against its leg.
+#[test]
+fn after_a_timeout_the_oldest_pieces_go_by_the_other_leg_with_a_question() {
+    let mut bench = Bench::good(PacketScheduler::Failover, &[0, 1]);
+    for lane in 0..5 {
+        bench.send(at(100), DATA, lane, 1000);
+    }
+    assert_eq!(legs_of(&bench.flush(at(100))), [0; 4]);
+    let now = bench.timeout();
+    assert!(now.since(at(100)) <= Duration::from_micros(40 + 80 + 20), "{now}");
+    let packets = bench.flush(now);
+    assert_eq!(legs_of(&packets), [1; 2]);
+    assert!(packets[0].header.wants_answer());
+    let again: Vec<_> = packets.iter().flat_map(Sent::data).collect();
+    assert!(again.iter().all(|record| record.is_resent));
+    let numbers: BTreeSet<_> = again.iter().map(|record| record.mseq).collect();
+    assert_eq!(numbers, [0, 1, 2].into(), "two packets' worth");
+    for _ in 0..50 {
+        let now = bench.timeout();
+        bench.flush(now);
+    }
+    let scores: Vec<_> = bench.transport.leg_status().map(|status| status.score).collect();
+    assert_eq!(scores, [0, 0], "silence is no evidence");
+    assert!(bench.transport.leg_status().all(|status| status.state == PacketLegState::Good));
+}
+
+//= spec/packet-sender.md#dead-legs
+//= type=test
+//# When a leg goes down, everything sent by it that is not proven MUST go again by another leg.
+#[test]
+fn everything_unproven_leaves_a_leg_that_goes_down() {
+    let mut bench = Bench::good(PacketScheduler::Alternate, &[0, 1]);
+    let mut now = 1000;
+    // Leg 0 loses all, leg 1 nothing.
+    let mut highest = 0;
+    for step in 0.. {
+        for _ in 0..2 {
+            bench.send(at(now), DATA, step % 64, 300);
+        }
+        let packets = bench.flush(at(now));
+        let of_leg = |packet: &&Sent| packet.header.leg == leg(1);
+        highest = packets.iter().filter(of_leg).map(|p| p.header.number).max().unwrap_or(highest);
+        bench.ack(at(now + 40), 1, &[(1, 0, highest), (0, 0, 0)]).expect("good acks");
+        now += 100;
+        bench.transport.handle_timeout(at(now), &mut || true);
+        if bench.state(0) == PacketLegState::Down {
+            break;
+        }
+        assert!(now < 20_000, "the dead leg is found");
+    }
+    assert!(now <= 1000 + 6000, "after {} us", now - 1000);
+    let packets = bench.flush(at(now));
+    highest =
+        packets.iter().filter(|p| p.header.leg == leg(1)).map(|p| p.header.number).max().unwrap_or(highest);
+    bench.ack(at(now + 40), 1, &[(1, 0, highest), (0, 0, 0)]).expect("good acks");
+    let dead = bench.transport.leg_status().find(|status| status.leg == leg(0)).expect("leg 0");
+    let probe = (LEN_MAX / 2) as u64;
+    assert!((dead.in_flight as u64) < probe, "only a probe may be out on it: {dead:?}");
+    let mut events = std::iter::from_fn(|| bench.transport.poll_event());
+    assert!(events.any(|event| event == TransportEvent::LegState(leg(0), PacketLegState::Down)));
+}
+
+//= spec/packet-sender.md#acks-of-nothing
+//= type=test
+//# An ack of a packet that was never sent MUST end the session, and nothing of it may be applied.
+#[test]
+fn an_ack_of_what_was_never_sent_is_an_error() {
+    let mut bench = Bench::new(PacketScheduler::Lane, &[0, 1]);
+    assert_eq!(bench.flush(at(0)).len(), 2);
+    assert_eq!(bench.ack(at(40), 0, &[(0, 0, 0), (1, 0, 1)]), Err(PacketError::NeverSent(1)));
+    assert_eq!(bench.state(0), PacketLegState::Starting, "nothing of it was applied");
+    assert_eq!(bench.ack(at(40), 0, &[(3, 0, 0)]), Err(PacketError::NeverSent(0)), "a leg that never was");
+    assert_eq!(bench.ack(at(40), 0, &[(0, 0, 0)]), Ok(()));
+    bench.transport.leg_down(at(50), leg(0));
+    assert_eq!(bench.ack(at(60), 1, &[(0, 0, 0)]), Ok(()), "it was sent while the leg was there");
+}
+
+//= spec/packet-sender.md#where-acks-go
+//= type=test
+//# Acks MUST go by the good leg with the shortest round trip, and by all legs that are not down while any of them is
+//# not wholly good.
+#[test]
+fn acks_go_by_the_fastest_leg_and_by_both_in_doubt() {
+    let mut bench = Bench::new(PacketScheduler::Lane, &[0, 1]);
+    bench.flush(at(0));
+    bench.ack(at(40), 0, &[(1, 0, 0)]).expect("good acks");
+    bench.flush(at(40));
+    bench.ack(at(90), 0, &[(0, 0, 0)]).expect("good acks");
+    let by = |bench: &mut Bench, now: Instant| {
+        let header = bench.header(leg(0), PacketFlags { ack_now: true, has_ack: false }, 0);
+        bench.transport.handle_packet(now, &header, &[], &Nothing).expect("a question");
+        let packets = bench.flush(now);
+        let mut legs = legs_of(&packets.into_iter().filter(|p| p.header.flags.has_ack).collect::<Vec<_>>());
+        legs.sort_unstable();
+        legs
+    };
+    // Leg 1 answers after 40 us, leg 0 after 90: the answer goes where it was asked for, and by the fastest.
+    assert_eq!(by(&mut bench, at(1000)), [0, 1]);
+    let fast = |bench: &mut Bench, now: Instant| {
+        let record = RecordHeader::control(Channel::CONTROL, 8);
+        let mut payload = [0; 24];
+        record.emit((&mut payload[..16]).try_into().expect("16 octets"));
+        let header = bench.header(leg(0), PacketFlags::default(), 24);
+        bench.transport.handle_packet(now, &header, &payload, &Nothing).expect("padding");
+        let later = now + Duration::from_micros(20);
+        let packets = bench.flush(later);
+        legs_of(&packets.into_iter().filter(|p| p.header.flags.has_ack).collect::<Vec<_>>())
+    };
+    assert_eq!(fast(&mut bench, at(2000)), [1]);
+    // A loss on leg 0: number 1 is passed by 4.
+    for lane in 0..8 {
+        bench.send(at(3000), DATA, lane, 1400);
+    }
+    let highest = bench.flush(at(3000)).iter().filter(|p| p.header.leg == leg(0)).count() as u64;
+    assert!(highest >= 4);
+    let next = bench.transport.leg_status().next().expect("leg 0").tx_packets - 1;
+    bench.ack(at(3040), 1, &[(0, next, next)]).expect("good acks");
+    bench.ack(at(3050), 1, &[(0, 0, 0)]).expect("an old ack");
+    bench.ack_of(at(3060), 1, leg(0), &[(next, next), (0, 0)]);
+    assert_eq!(fast(&mut bench, at(3100)), [0, 1], "both while one is in doubt");
+    assert_eq!(fast(&mut bench, at(100_000)), [1]);
+}
