@@ -18,6 +18,8 @@ use crate::checker::Violation;
 /// A verdict may come so long after the last packet, and two round trips more: bins of evidence, and the wait for the
 /// batch.
 const VERDICT_AFTER_PACKET_MAX: Duration = Duration::from_millis(1);
+/// So much longer where a spike may have made the latest round trip, which a passed packet is held to, longer than usual.
+const SPIKE_MAX: Duration = Duration::from_millis(25);
 /// So much longer with timers that come late, which shift what they find lost (amendment 27).
 const LATENESS_MAX: Duration = Duration::from_millis(20);
 
@@ -190,7 +192,9 @@ impl PacketWorld {
         let end = self.end(side);
         let rtt = self.legs(side).iter().map(|leg| leg.rtt_ns).max().unwrap_or_default();
         let late = if end.timers_late.is_zero() { Duration::ZERO } else { LATENESS_MAX };
-        let limit = VERDICT_AFTER_PACKET_MAX + 2 * Duration::from_nanos(rtt) + late;
+        let has_spikes = self.plan.fault_menu.contains(&Fault::DelaySpike);
+        let spike = if has_spikes { SPIKE_MAX } else { Duration::ZERO };
+        let limit = VERDICT_AFTER_PACKET_MAX + 2 * Duration::from_nanos(rtt) + late + spike;
         end.last_received.is_none_or(|at| self.now().since(at) > limit)
     }
 
