@@ -12,6 +12,7 @@ const USAGE: &str = "\
 usage: weft-sim run [--seeds N] [--first-seed S] [--scenario NAME] [--steps FAULTS]
        weft-sim replay SEED [--scenario NAME] [--steps FAULTS] [--trace]
        weft-sim list
+       weft-sim packet ...   (packet legs: weft-sim packet help)
 
 run     runs N seeds (200), from S (0) on, with FAULTS faults each (24), or one scenario with N seeds,
         and prints which faults met which states; every sixteenth seed is run twice and compared
@@ -32,6 +33,9 @@ struct Request {
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1);
     let command = words.next().unwrap_or_default();
+    if command == "packet" {
+        return sim::packet::command::run(words);
+    }
     let request = match parse(words) {
         Ok(request) => request,
         Err(what) => return usage(&what),

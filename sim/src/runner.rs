@@ -86,21 +86,27 @@ fn remember_panics() {
     });
 }
 
+/// Runs `simulation`; a panic in it is returned as what it said and where.
+pub(crate) fn catch<T>(simulation: impl FnOnce() -> T) -> Result<T, String> {
+    remember_panics();
+    RUNNING.set(true);
+    let result = catch_unwind(AssertUnwindSafe(simulation));
+    RUNNING.set(false);
+    result.map_err(|_| PANIC.take())
+}
+
 fn run(
     mut world: World,
     script: fn(&mut World) -> Result<(), Violation>,
 ) -> Result<Outcome, (String, Vec<String>)> {
-    remember_panics();
-    RUNNING.set(true);
-    let outcome = catch_unwind(AssertUnwindSafe(|| {
+    let outcome = catch(|| {
         script(&mut world)?;
         world.converge()
-    }));
-    RUNNING.set(false);
+    });
     let what = match outcome {
         Ok(Ok(outcome)) => return Ok(outcome),
         Ok(Err(violation)) => violation.to_string(),
-        Err(_) => format!("at {}: {}", world.now(), PANIC.take()),
+        Err(panic) => format!("at {}: {panic}", world.now()),
     };
     if world.journal.is_tracing() {
         for line in world.describe_machines() {

@@ -68,6 +68,11 @@ enum Job {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Measure the simulator's tables and plots again and write them into docs/packet-legs
+    DocsTables {
+        /// Only the figure of this name
+        only: Option<String>,
+    },
     /// Run switch-bench with these arguments, or all criterion benches without any
     Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -120,6 +125,12 @@ fn run(job: Job) -> Result<()> {
             let default = ["run", "--seeds", "200"].map(String::from).to_vec();
             let arguments = if arguments.is_empty() { default } else { arguments };
             binary("sim", "weft-sim").args(arguments).run()
+        }
+        Job::DocsTables { only } => {
+            let out = workspace::root().join("docs/packet-legs").display().to_string();
+            let arguments = ["packet".into(), "tables".into(), "--out".into(), out];
+            let only = only.into_iter().flat_map(|name| ["--only".to_string(), name]);
+            binary("sim", "weft-sim").args(arguments.into_iter().chain(only)).run()
         }
         Job::Bench { arguments } if arguments.is_empty() => Invocation::cargo("bench -p benches").run(),
         Job::Bench { arguments } => binary("benches", "switch-bench").args(arguments).run(),

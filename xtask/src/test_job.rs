@@ -43,6 +43,9 @@ pub fn run(options: &Options) -> Result<()> {
     if !options.quick {
         let words = format!("run --quiet --release -p sim --bin weft-sim -- run --seeds {}", options.seeds);
         steps.command("simulator", &Invocation::cargo(&words))?;
+        let seeds = options.seeds.div_ceil(10);
+        let words = format!("run --quiet --release -p sim --bin weft-sim -- packet run --seeds {seeds}");
+        steps.command("simulator of packet legs", &Invocation::cargo(&words))?;
     }
     steps.step("citations", "cargo xtask citations", || citations::run(None))?;
     if !options.quick {

@@ -183,6 +183,12 @@ impl Receiver {
         if !self.waiting.is_empty() {
             self.waiting.release(key, windows.window(channel).0, &mut self.ready);
         }
+        self.give_up_pieces(key);
+    }
+
+    /// Forgets the pieces of a message that is there as a whole.
+    #[inline]
+    fn give_up_pieces(&mut self, key: Key) {
         if !self.assembly.is_empty()
             && let Some(len) = self.assembly.give_up(key, &mut self.pool)
         {

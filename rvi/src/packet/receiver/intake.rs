@@ -1,6 +1,7 @@
 //! Packets on their way in: numbers noted, records sorted, messages copied once.
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
 
 use vlan_core::limits::MESSAGE_WINDOW;
 use vlan_core::{Channel, Instant};
@@ -133,8 +134,10 @@ impl Receiver {
     /// Takes a message that came in one piece.
     #[inline]
     fn handle_whole(&mut self, meta: MessageMeta, body: &[u8], is_lowest: bool) -> Room {
+        // Whole, it needs none of its pieces.
+        self.give_up_pieces(meta.key);
         if !self.admit(body.len(), is_lowest) {
-            return Room::None;
+            return self.room_of_copy(meta.key);
         }
         let mut octets = self.pool.take(body.len());
         octets.put(0, body);
@@ -154,7 +157,7 @@ impl Receiver {
             // All of its octets are reserved with the first piece, so that a message that is begun can be finished.
             let len = record.header.msg_len;
             if !self.admit(len as usize, is_lowest) {
-                return Ok(Room::None);
+                return Ok(self.room_of_copy(meta.key));
             }
             let octets = self.pool.take(len as usize);
             self.assembly.begin(meta, len, octets);
@@ -174,11 +177,39 @@ impl Receiver {
     #[inline]
     fn admit(&mut self, len: usize, is_lowest: bool) -> bool {
         let reserve = if is_lowest { 0 } else { RESERVE };
-        let fits = self.octets_held + len + OVERHEAD + reserve <= self.octets_max;
+        let needed = len + OVERHEAD + reserve;
+        let fits = self.octets_held + needed <= self.octets_max || self.drop_copies(needed);
         if fits {
             self.octets_held += len + OVERHEAD;
         }
         fits
+    }
+
+    /// What finds no room needs none if it is ready already.
+    #[cold]
+    fn room_of_copy(&mut self, key: Key) -> Room {
+        if self.ready.iter().any(|message| message.meta.key == key) {
+            self.counters.duplicates += 1;
+            return Room::Held;
+        }
+        Room::None
+    }
+
+    /// Drops copies, whole or in pieces, of messages that are ready: nobody had credit for those. True when `needed` octets
+    /// fit then.
+    #[cold]
+    fn drop_copies(&mut self, needed: usize) -> bool {
+        let mut seen = BTreeSet::new();
+        for message in core::mem::take(&mut self.ready) {
+            if seen.insert(message.meta.key) && !self.waiting.contains(message.meta.key) {
+                self.give_up_pieces(message.meta.key);
+                self.ready.push_back(message);
+            } else {
+                self.counters.duplicates += 1;
+                self.drop_octets(message.octets);
+            }
+        }
+        self.octets_held + needed <= self.octets_max
     }
 
     #[cold]

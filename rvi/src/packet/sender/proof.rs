@@ -98,7 +98,7 @@ impl Sender {
         let Some(leg) = &mut self.legs[index] else { return };
         leg.counters.lost += u64::from(proofs.lost);
         leg.counters.spurious += u64::from(proofs.spurious);
-        let is_delayed = leg.rtt.is_delayed();
+        let is_delayed = leg.rtt.is_delayed(now);
         let (next, largest) = (leg.flight.next_number(), largest.unwrap_or(0));
         leg.window.record(proofs.arrived, proofs.lost, largest, next, is_delayed);
         let is_changed = leg.health.record(now, proofs.arrived, proofs.lost, is_delayed);

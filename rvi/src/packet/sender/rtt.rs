@@ -7,6 +7,9 @@ use vlan_core::Instant;
 /// The base is the least of this long, at least, and of twice as long at most.
 const BASE_WINDOW: Duration = Duration::from_secs(5);
 
+/// A sample tells of the path for this many PTOs.
+const SAMPLE_PTOS: u32 = 4;
+
 /// How long a host lets packets and acks lie: the granularity of every wait.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WaitPolicy {
@@ -57,6 +60,7 @@ pub(super) struct Rtt {
     least: [u64; 2],
     window_end: Instant,
     has_sample: bool,
+    sampled_at: Instant,
 }
 
 impl Rtt {
@@ -72,6 +76,7 @@ impl Rtt {
             least: [u64::MAX; 2],
             window_end: Instant::ZERO,
             has_sample: false,
+            sampled_at: Instant::ZERO,
         }
     }
 
@@ -84,7 +89,7 @@ impl Rtt {
         // than any is not believed.
         let delay = ack_delay.as_nanos() as u64;
         let adjusted = if raw >= self.base().saturating_add(delay) { raw - delay } else { raw };
-        self.latest = adjusted;
+        (self.latest, self.sampled_at) = (adjusted, now);
         self.note_delay(raw - adjusted);
         if !self.has_sample {
             self.has_sample = true;
@@ -121,9 +126,10 @@ impl Rtt {
         self.smoothed
     }
 
-    /// True while packets wait somewhere on the path: the latest trip took more than twice the base.
-    pub(super) fn is_delayed(&self) -> bool {
-        self.has_sample && self.latest / 2 > self.base()
+    /// True while packets wait somewhere on the path: the latest trip took more than twice the base. What was true when a
+    /// leg last answered says nothing of it now: a dead leg is not congested.
+    pub(super) fn is_delayed(&self, now: Instant) -> bool {
+        self.has_sample && self.latest / 2 > self.base() && now.since(self.sampled_at) <= SAMPLE_PTOS * self.pto()
     }
 
     /// After this long without proof a packet's pieces go again.
@@ -195,11 +201,12 @@ mod tests {
         let late = |s: u64| micros(s * 1_000_000);
         rtt.sample(late(1) + Duration::from_micros(50), late(1), Duration::ZERO);
         assert_eq!(rtt.base(), 10_000);
-        assert!(rtt.is_delayed());
+        assert!(rtt.is_delayed(late(1) + Duration::from_micros(51)));
+        assert!(!rtt.is_delayed(late(2)), "a leg that has not answered for long is not congested");
         for s in [6, 12] {
             rtt.sample(late(s) + Duration::from_micros(50), late(s), Duration::ZERO);
         }
         assert_eq!(rtt.base(), 50_000);
-        assert!(!rtt.is_delayed());
+        assert!(!rtt.is_delayed(late(12) + Duration::from_micros(51)));
     }
 }

@@ -1,0 +1,274 @@
+//! The checks that run all the time: delays, memory, verdicts without evidence, circles.
+//!
+//! I-2 and I-8 (nothing takes long while a leg is able), I-7 (bounded memory), I-14 (no verdict without proof),
+//! I-16 (control is not blocked by data), and I-4 as far as the sender's view of acknowledgements goes.
+
+use std::time::Duration;
+
+use std::collections::BTreeMap;
+
+use vlan_core::{Channel, Instant};
+
+use super::super::coverage::{Fault, State};
+use super::super::metrics::Health;
+use super::super::side::Side;
+use super::{Event, PacketWorld, WATCH_INTERVAL};
+use crate::checker::Violation;
+
+/// A verdict may come so long after the last packet, and two round trips more: bins of evidence, and the wait for the
+/// batch.
+const VERDICT_AFTER_PACKET_MAX: Duration = Duration::from_millis(1);
+/// So much longer where a spike may have made the latest round trip, which a passed packet is held to, longer than usual.
+const SPIKE_MAX: Duration = Duration::from_millis(25);
+/// So much longer with timers that come late, which shift what they find lost (amendment 27).
+const LATENESS_MAX: Duration = Duration::from_millis(20);
+
+/// A leg that delivered nine of ten packets for so long is innocent: what came before is judged by then.
+const INNOCENT_AFTER: Duration = Duration::from_millis(40);
+
+/// What a receiver may hold in any case: four of the longest messages, each with 256 octets of bookkeeping.
+const HOLD_MIN: usize = 4 * (vlan_core::limits::MESSAGE_LEN_MAX + 256);
+
+/// What the checks remember.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Watch {
+    /// Since when a direct leg is able and both ends run.
+    calm_since: Option<Instant>,
+    /// Since when that holds and the receiver takes and settles what arrives; by receiving end.
+    flowing_since: [Option<Instant>; 2],
+    /// Since when a leg has delivered nine of ten packets each way.
+    innocent_since: BTreeMap<u8, Instant>,
+    /// Each leg's score when its end's last batch ended, and packets received by then.
+    scores: [Vec<(u8, u32)>; 2],
+    received: [u64; 2],
+}
+
+impl Watch {
+    pub(super) fn begin(&mut self) {
+        self.scores = [Vec::new(), Vec::new()];
+    }
+}
+
+impl PacketWorld {
+    /// Something changed in the network or at an end: from now on other promises hold.
+    pub(super) fn note_conditions(&mut self) {
+        let now = self.now();
+        let on_time = self.ends.iter().all(|end| end.runs() && end.timers_late.is_zero());
+        let is_calm = self.has_session() && on_time && self.network.has_able_leg();
+        let since = |old: Option<Instant>, holds: bool| holds.then(|| old.unwrap_or(now));
+        self.watch.calm_since = since(self.watch.calm_since, is_calm);
+        for leg in 0..2 {
+            let innocent = self.is_innocent(leg);
+            if !innocent {
+                self.watch.innocent_since.remove(&leg);
+            } else {
+                self.watch.innocent_since.entry(leg).or_insert(now);
+            }
+        }
+        for side in Side::BOTH {
+            let end = &self.ends[side.index()];
+            let flows = is_calm && end.settles && end.consumer.pause.is_none();
+            let slot = &mut self.watch.flowing_since[side.index()];
+            *slot = since(*slot, flows);
+        }
+    }
+
+    /// From when on the promise of delivery holds for a message of `from` that was accepted at `accepted`.
+    fn promised_since(&self, from: Side, channel: Channel, accepted: Instant) -> Option<Instant> {
+        let since = match channel {
+            //  I-16: whether data flows is not control's business.
+            Channel::CONTROL => self.watch.calm_since,
+            _ => self.watch.flowing_since[from.other().index()],
+        };
+        since.map(|since| since.max(accepted))
+    }
+
+    /// A message was delivered now: it must not have taken too long.
+    pub(super) fn check_delay(
+        &mut self,
+        from: Side,
+        channel: Channel,
+        mseq: u32,
+        accepted: Instant,
+    ) -> Result<(), Violation> {
+        let Some(since) = self.promised_since(from, channel, accepted) else { return Ok(()) };
+        let took = self.now().since(since);
+        self.metrics.promised_worst = self.metrics.promised_worst.max(took);
+        if took <= self.plan.promise.delay_max {
+            return Ok(());
+        }
+        let name = if channel == Channel::CONTROL { "I-16 control flows" } else { "I-2 no loss" };
+        let detail = format!(
+            "channel {} message {mseq} of {from:?}, accepted at {accepted}, takes {took:?} although a leg is able since {since}",
+            channel.0
+        );
+        Err(self.violation(name, detail))
+    }
+
+    /// The regular look at what has not arrived, or has not even been accepted.
+    pub(super) fn look(&mut self) {
+        let now = self.now();
+        for from in Side::BOTH {
+            for channel in (0..self.plan.channels as u8).map(Channel) {
+                let oldest = self.ledgers[from.index()].oldest_undelivered(channel);
+                let waiting = oldest.map(|(mseq, record)| (mseq, record.accepted));
+                if let Some((mseq, accepted)) = waiting {
+                    let result = self.check_delay(from, channel, mseq, accepted);
+                    self.demand(result);
+                }
+                if let Some(offered) = self.ends[from.index()].oldest_offer(usize::from(channel.0)) {
+                    let number = self.ledgers[from.index()].next_number(channel);
+                    let result = self.check_delay(from, channel, number, offered);
+                    self.demand(result);
+                }
+            }
+        }
+        self.queue.schedule(now + WATCH_INTERVAL, Event::Watch);
+    }
+
+    /// Notes what an end's batch starts from.
+    pub(super) fn watch_before(&mut self, side: Side) {
+        self.watch.received[side.index()] = self.ends[side.index()].counts.received;
+    }
+
+    /// The state of an end after a batch.
+    pub(super) fn check_end(&mut self, side: Side) -> Result<(), Violation> {
+        self.check_acknowledged(side)?;
+        self.check_memory(side)?;
+        self.check_scores(side)
+    }
+
+    fn check_acknowledged(&self, side: Side) -> Result<(), Violation> {
+        let Some(transport) = &self.end(side).transport else { return Ok(()) };
+        for channel in (0..self.plan.channels as u8).map(Channel) {
+            let lowest = transport.lowest_unacked(channel);
+            self.ledgers[side.index()].acknowledged_below(self.now(), channel, lowest)?;
+        }
+        Ok(())
+    }
+
+    fn check_memory(&mut self, side: Side) -> Result<(), Violation> {
+        let kept = self.ledgers[side.index()].octets_undelivered;
+        let Some(transport) = &mut self.ends[side.index()].transport else { return Ok(()) };
+        let held = transport.receiver_mut().octets_held();
+        let no_room = transport.receiver_counters().no_room;
+        if held > self.plan.hold_octets_max.max(HOLD_MIN) || kept > self.plan.send_octets_max {
+            let detail = format!("{side:?} holds {held} octets and keeps {kept}");
+            return Err(self.violation("I-7 bounded memory", detail));
+        }
+        // Whatever credit admits finds room: what does not looks like a loss, and its leg like a dying one.
+        if no_room > 0 {
+            let detail = format!("{side:?} had no room for {no_room} packets that its credit admits");
+            return Err(self.violation("I-17 credit", detail));
+        }
+        Ok(())
+    }
+
+    /// A score rises only with a packet that proves something.
+    fn check_scores(&mut self, side: Side) -> Result<(), Violation> {
+        let now = self.now();
+        let is_silent = self.is_silent_for_long(side);
+        let end = &self.ends[side.index()];
+        let Some(transport) = &end.transport else { return Ok(()) };
+        let scores: Vec<_> = transport.leg_status().map(|leg| (leg.leg.number(), leg.score)).collect();
+        let silent_for = end.last_received.map(|at| self.now().since(at));
+        let before = std::mem::replace(&mut self.watch.scores[side.index()], scores);
+        for (leg, score) in &self.watch.scores[side.index()] {
+            let old = before.iter().find(|(l, _)| l == leg).map_or(0, |(_, s)| *s);
+            if *score != old {
+                self.journal.trace(now, format_args!("{side:?} leg {leg} score {old} to {score}"));
+            }
+            if *score > old && is_silent {
+                let detail =
+                    format!("{side:?} blames leg {leg} ({old} to {score}) after {silent_for:?} of silence");
+                return Err(self.violation("I-14 no blame without proof", detail));
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing has reached `side` for longer than evidence lasts.
+    fn is_silent_for_long(&self, side: Side) -> bool {
+        let end = self.end(side);
+        let rtt = self.legs(side).iter().map(|leg| leg.rtt_ns).max().unwrap_or_default();
+        let late = if end.timers_late.is_zero() { Duration::ZERO } else { LATENESS_MAX };
+        let has_spikes = self.plan.fault_menu.contains(&Fault::DelaySpike);
+        let spike = if has_spikes { SPIKE_MAX } else { Duration::ZERO };
+        let limit = VERDICT_AFTER_PACKET_MAX + 2 * Duration::from_nanos(rtt) + late + spike;
+        end.last_received.is_none_or(|at| self.now().since(at) > limit)
+    }
+
+    /// A leg got a new verdict.
+    pub(super) fn verdict_given(&mut self, side: Side, leg: u8, to: Health) {
+        if to != Health::Down {
+            return;
+        }
+        if self.is_silent_for_long(side) {
+            let detail = format!("{side:?} calls leg {leg} DOWN while nothing at all arrives");
+            let violation = self.violation("I-14 no blame without proof", detail);
+            self.break_invariant(violation);
+            return;
+        }
+        let since = self.watch.innocent_since.get(&leg).map(|since| self.now().since(*since));
+        if self.plan.promise.no_false_down && since.is_some_and(|since| since > INNOCENT_AFTER) {
+            let detail =
+                format!("{side:?} calls leg {leg} DOWN, which delivers nine of ten packets for {since:?}");
+            let violation = self.violation("I-12 no false verdict", detail);
+            self.break_invariant(violation);
+        }
+    }
+
+    /// True when both directions of a leg deliver 90 of 100 packets, bursts of at most 100 us aside.
+    fn is_innocent(&self, leg: u8) -> bool {
+        let links = || Side::BOTH.iter().filter_map(|side| self.network.link(leg, *side));
+        !self.network.is_crossed
+            && links().all(|link| {
+                let c = link.conditions();
+                !c.is_dead
+                    && c.loss.or(c.corruption) <= super::super::chance::Ppm::percent(5)
+                    && c.rate.is_none()
+            })
+    }
+
+    // --- which fault met which state --------------------------------------------------------------------------
+
+    /// Counts a fault that concerns one end.
+    pub(super) fn count_fault(&mut self, fault: Fault, side: Side) {
+        let state = self.state(side);
+        self.coverage.count(fault, state);
+    }
+
+    /// Counts a fault of the network.
+    pub(super) fn count_fault_at_both(&mut self, fault: Fault) {
+        Side::BOTH.iter().for_each(|side| self.count_fault(fault, *side));
+    }
+
+    /// What the association is like at `side`.
+    #[must_use]
+    pub fn state(&self, side: Side) -> State {
+        let end = self.end(side);
+        let Some(transport) = end.transport.as_ref().filter(|_| self.has_session()) else {
+            return State::NoSession;
+        };
+        let direct: Vec<_> = transport
+            .leg_status()
+            .filter(|leg| !leg.leg.is_relay())
+            .map(|leg| Health::of(leg.state))
+            .collect();
+        if end.is_stalled {
+            State::Stalled
+        } else if !direct.contains(&Health::Good) {
+            State::NoneGood
+        } else if end.is_full {
+            State::Full
+        } else if direct.contains(&Health::Down) {
+            State::OneDown
+        } else if direct.iter().any(|health| *health != Health::Good) {
+            State::Suspect
+        } else if transport.is_drained() {
+            State::Drained
+        } else {
+            State::Good
+        }
+    }
+}
