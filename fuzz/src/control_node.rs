@@ -6,11 +6,12 @@
 
 use rvi::{Association, AssociationConfig, Part, Region, Scheduler, Scratch, ShmConfig, ShmLeg};
 use switch_server::control_node::{
-    ArpMode, Command, ControlNode, ControlNodeConfig, FabricEntry, LanConfig, MemberConfig, NodeEntry, PortSecurity,
+    ArpMode, Command, ControlNode, ControlNodeConfig, FabricEntry, LanConfig, MemberConfig, NodeEntry,
+    PortSecurity,
 };
 use vlan_core::wire::control::{
-    Fault, FaultDirection, Grant, HeldAssociation, HeldDirect, HeldLeg, InterfaceAddress, LegAddress, LegKind,
-    OfferedLeg, ReportItem, TLV_VERSION,
+    Fault, FaultDirection, Grant, HeldAssociation, HeldDirect, HeldLeg, InterfaceAddress, LegAddress,
+    LegKind, OfferedLeg, ReportItem, TLV_VERSION,
 };
 use vlan_core::wire::{ControlMessage, FrameHeader, FrameKind, Vnet};
 use vlan_core::{
@@ -125,14 +126,13 @@ fn is_member(node: NodeNumber, lan: LanId) -> bool {
 
 impl Player {
     fn new(number: NodeNumber) -> Self {
-        let mut player =
-            Self {
-                number,
-                process: ProcessId(0),
-                association: control_association(),
-                session: (1, None),
-                bseq: 0,
-            };
+        let mut player = Self {
+            number,
+            process: ProcessId(0),
+            association: control_association(),
+            session: (1, None),
+            bseq: 0,
+        };
         player.restart(u64::from(number.0));
         player
     }
@@ -570,5 +570,42 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let two_legs = [&[0][..], &[0, 0, 0, 1, 0, 0, 0, 1, 4, 0, 9, 2, 0, 0, 1, 4, 0, 9], to_2, pump, take];
     let cut =
         [&[3][..], to_2, pump, later, to_2, pump, &[15, 0, 1, 2, 0, 0], take, &[17, 0, 255], pump, take];
-    vec![talk.concat(), granted.concat(), restart.concat(), two_legs.concat(), cut.concat()]
+    // To a node of another host, by packets; then from another address.
+    let to_3: &[u8] = &[8, 0, 0, 3, 0, 9];
+    let moved: &[u8] = &[11, 0, 0, 0, 0, 0, 8, 2, 4, 1, 19, 0];
+    let leg_cut: &[u8] = &[15, 0, 1, 3, 1, 0];
+    let packets = [
+        &[2][..],
+        to_3,
+        pump,
+        later,
+        to_3,
+        pump,
+        take,
+        moved,
+        pump,
+        take,
+        leg_cut,
+        pump,
+        take,
+        moved,
+        pump,
+        take,
+    ];
+    // Nodes 1 and 3 claim what they have from an earlier control node: interface, RVI, peer; registration; LAN, channel,
+    // interface; version, node, process; one RVI; one udp leg, process, epoch, once; one address.
+    let claim = |node: u8, peer: u8| {
+        [11, node - 1, 1, 1, peer, 0, 10, 1, 1, 1, 1, 1, node, 1, 1, 1, 0, 1, 1, 1, 0, 19, node - 1]
+    };
+    let up: &[u8] = &[0, 0, 0, 0, 2, 0];
+    let claims = [&[0][..], up, &claim(1, 3), pump, &claim(3, 1), pump, take, pump];
+    vec![
+        talk.concat(),
+        granted.concat(),
+        restart.concat(),
+        two_legs.concat(),
+        cut.concat(),
+        packets.concat(),
+        claims.concat(),
+    ]
 }

@@ -3,7 +3,8 @@
 
 use vlan_core::wire::ControlMessage;
 use vlan_core::wire::control::{
-    HeldAssociation, HeldDirect, HeldInterface, HeldLeg, LegAddress, LegKind, OfferedLeg, ReportItem, TLV_VERSION,
+    HeldAssociation, HeldDirect, HeldInterface, HeldLeg, LegAddress, LegKind, OfferedLeg, ReportItem,
+    TLV_VERSION,
 };
 use vlan_core::wire::tlv::{TLV_HEADER_LEN, TlvHeader};
 use vlan_core::{
@@ -14,8 +15,7 @@ use crate::script::Script;
 use crate::tlv;
 
 /// Types of the messages that a node sends.
-const KINDS: [u16; 10] =
-    [0x0020, 0x0021, 0xc030, 0xc032, 0xc033, 0xc066, 0xc068, 0xc069, 0x006f, 0xc03c];
+const KINDS: [u16; 10] = [0x0020, 0x0021, 0xc030, 0xc032, 0xc033, 0xc066, 0xc068, 0xc069, 0x006f, 0xc03c];
 
 /// Reads the input as messages: a type, a length and a value each, with a right base header.
 pub fn run(data: &[u8]) {

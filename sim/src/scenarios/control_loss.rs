@@ -37,6 +37,11 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         script: dead_for_long,
     },
     Scenario {
+        name: "a_leg_lost_while_the_control_node_is_dead_comes_back_with_it",
+        plan: |seed| Plan::calm(seed, 3),
+        script: leg_lost_meanwhile,
+    },
+    Scenario {
         name: "a_barrier_whose_control_node_dies_keeps_order",
         plan: busy_pair,
         script: dies_around_barriers,
@@ -131,6 +136,22 @@ fn dead_for_long(world: &mut World) -> Result<(), Violation> {
     world.run_for(ms(100))
 }
 
+fn leg_lost_meanwhile(world: &mut World) -> Result<(), Violation> {
+    boot_to_direct(world)?;
+    world.expect_both_legs(0, 1)?;
+    for leg in [0, 1, 0] {
+        world.kill_control();
+        world.run_for(ms(5))?;
+        world.hang_up_leg(0, 1, leg);
+        world.run_for(ms(20))?;
+        world.expect_direct(0, 1)?;
+        world.start_control_again();
+        world.run_for(ms(40))?;
+        world.expect_both_legs(0, 1)?;
+    }
+    Ok(())
+}
+
 fn dies_around_barriers(world: &mut World) -> Result<(), Violation> {
     boot(world)?;
     world.start_traffic();
@@ -180,6 +201,11 @@ mod tests {
     #[test]
     fn direct_traffic_goes_on_while_the_control_node_is_dead() {
         passes("direct_traffic_goes_on_while_the_control_node_is_dead");
+    }
+
+    #[test]
+    fn a_leg_lost_while_the_control_node_is_dead_comes_back_with_it() {
+        passes("a_leg_lost_while_the_control_node_is_dead_comes_back_with_it");
     }
 
     #[test]

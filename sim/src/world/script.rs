@@ -167,6 +167,19 @@ impl World {
         }
     }
 
+    /// Two nodes must have both of their direct legs now.
+    ///
+    /// # Errors
+    /// When they have not.
+    pub fn expect_both_legs(&self, a: usize, b: usize) -> Result<(), Violation> {
+        match self.pair_state(a, b) {
+            PairState::DirectTwoLegs => Ok(()),
+            other => {
+                Err(self.stuck(format!("nodes {a} and {b} should have two legs, they are at {other:?}")))
+            }
+        }
+    }
+
     /// No machine may have counted a permitted loss so far.
     ///
     /// # Errors
