@@ -183,8 +183,7 @@ impl World {
             }
             Fault::Leave => {
                 self.ask_to_end(node);
-                let at = self.soon(Duration::from_millis(100));
-                self.queue.schedule(at, Event::Start { party: Party::Node(node) });
+                self.nodes[node].is_started_again = true;
             }
             // These come with the plan: its rings, and its hostile node.
             Fault::Starved | Fault::Hostile => {}

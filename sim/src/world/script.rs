@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use vlan_core::LegNumber;
+use vlan_core::{DropReason, LegNumber};
 
 use super::World;
 use super::connections::{Party, Side};
@@ -172,8 +172,16 @@ impl World {
     /// # Errors
     /// When one has.
     pub fn expect_nothing_lost(&self) -> Result<(), Violation> {
+        self.expect_none_of(&super::inspect::PERMITTED)
+    }
+
+    /// No machine may have counted a frame dropped for any of these reasons so far.
+    ///
+    /// # Errors
+    /// When one has.
+    pub fn expect_none_of(&self, reasons: &[DropReason]) -> Result<(), Violation> {
         let drops = self.losses().drops;
-        let lost = super::inspect::PERMITTED.iter().find(|&&reason| drops.of(reason) > 0);
+        let lost = reasons.iter().find(|&&reason| drops.of(reason) > 0);
         match lost {
             None => Ok(()),
             Some(reason) => {
