@@ -1,5 +1,6 @@
 //! Two nodes and a control node as they ship, joined by shared memory that outlives a fork.
 
+use anyhow::Context;
 use rvi::host::OwnMemory;
 use rvi::{Region, ShmConfig, ShmLeg};
 use switch_node::{Node, NodeConfig, Output};

@@ -19,7 +19,7 @@ mod types;
 
 pub use types::{
     AssociationConfig, AssociationEvent, LegDownReason, LegEnd, LegState, LegStatus, Scheduler, SendError,
-    Sent, SessionTag, Unsent,
+    Sent, SessionTag, Unsent, Waiting,
 };
 
 use alloc::boxed::Box;
@@ -415,6 +415,18 @@ impl Association {
     /// as `no-channel`.
     pub fn take_refused(&mut self) -> u64 {
         core::mem::take(&mut self.refused_messages)
+    }
+
+    /// What waits for room now. Its bounds are those of the configuration, and 1,024 control messages of 4 MiB.
+    #[must_use]
+    pub fn waiting(&self) -> Waiting {
+        let (messages, octets) = self.parked.load();
+        Waiting {
+            messages,
+            octets,
+            control_messages: self.control_queue.len(),
+            control_octets: self.control_octets,
+        }
     }
 
     /// True when the peer has settled everything that was accepted.

@@ -27,7 +27,7 @@ pub mod shm_leg;
 
 pub use association::{
     Association, AssociationConfig, AssociationEvent, LegDownReason, LegEnd, LegState, LegStatus, Scheduler,
-    SendError, Sent, SessionTag, Unsent,
+    SendError, Sent, SessionTag, Unsent, Waiting,
 };
 pub use message::{Message, Part, Scratch, SharedOctets};
 pub use region::Region;

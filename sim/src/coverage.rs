@@ -185,13 +185,36 @@ impl Coverage {
         }
     }
 
-    /// The meetings that never happened.
+    /// Why a fault cannot meet these states; none when it can.
+    #[must_use]
+    pub const fn impossible(fault: Fault, pair: PairState, control: ControlState) -> Option<&'static str> {
+        match (fault, pair, control) {
+            (Fault::ControlCrash | Fault::ControlCrashInBatch, _, ControlState::Down) => {
+                Some("a dead process does not die")
+            }
+            (Fault::ControlHangUp, _, ControlState::Down) => Some("a dead control node has no legs"),
+            (Fault::LateIntroduction, _, ControlState::Down) => Some("a dead control node introduces nobody"),
+            (Fault::PairHangUp, PairState::Dead, _) => Some("a dead node has no legs"),
+            (Fault::PairHangUp, PairState::Leaving, _) => Some("every leg of a leaving pair has been left"),
+            _ => None,
+        }
+    }
+
+    /// The meetings that never happened and could have.
     pub fn gaps(&self) -> impl Iterator<Item = (Fault, PairState, ControlState)> + '_ {
         Fault::ALL
             .into_iter()
             .flat_map(|f| PairState::ALL.into_iter().map(move |p| (f, p)))
             .flat_map(|(f, p)| ControlState::ALL.into_iter().map(move |c| (f, p, c)))
-            .filter(|&(f, p, c)| self.of(f, p, c) == 0)
+            .filter(|&(f, p, c)| self.of(f, p, c) == 0 && Self::impossible(f, p, c).is_none())
+    }
+
+    /// The count, or a dash where there can be none.
+    fn cell_text(&self, fault: Fault, pair: PairState, control: ControlState) -> String {
+        match (self.of(fault, pair, control), Self::impossible(fault, pair, control)) {
+            (0, Some(_)) => "-".to_string(),
+            (count, _) => count.to_string(),
+        }
     }
 
     fn cell(fault: Fault, pair: PairState, control: ControlState) -> usize {
@@ -212,7 +235,7 @@ impl fmt::Display for Coverage {
         for fault in Fault::ALL {
             write!(f, "\n{:23}", fault.name())?;
             for pair in PairState::ALL {
-                let [up, down, restarting] = ControlState::ALL.map(|c| self.of(fault, pair, c));
+                let [up, down, restarting] = ControlState::ALL.map(|c| self.cell_text(fault, pair, c));
                 write!(f, "| {up:>6} {down:>6} {restarting:>6} ")?;
             }
         }
@@ -228,7 +251,10 @@ mod tests {
     fn a_meeting_is_counted_in_its_own_cell_and_the_rest_are_gaps() {
         let mut coverage = Coverage::default();
         coverage.count(Fault::Hostile, PairState::Dead, ControlState::Restarting);
-        assert_eq!(coverage.gaps().count(), CELLS - 1);
+        // Six pair states of four faults without a control node, and the legs of the dead and of those who leave.
+        let impossible = 6 * 4 + 2 * 3;
+        assert_eq!(coverage.gaps().count(), CELLS - impossible - 1);
+        assert!(coverage.to_string().contains(" - "));
         let mut sum = coverage.clone();
         sum.add(&coverage);
         assert_eq!(sum.of(Fault::Hostile, PairState::Dead, ControlState::Restarting), 2);

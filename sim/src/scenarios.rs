@@ -8,6 +8,7 @@ use crate::world::World;
 
 mod control_loss;
 mod direct;
+mod meetings;
 mod pressure;
 
 /// A named situation.
@@ -24,7 +25,7 @@ pub struct Scenario {
 /// Every scenario.
 #[must_use]
 pub fn all() -> Vec<Scenario> {
-    [control_loss::SCENARIOS, direct::SCENARIOS, pressure::SCENARIOS].concat()
+    [control_loss::SCENARIOS, direct::SCENARIOS, meetings::SCENARIOS, pressure::SCENARIOS].concat()
 }
 
 /// What a seed's run does: the platform comes up, then traffic and faults for the plan's duration.

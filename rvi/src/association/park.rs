@@ -54,6 +54,11 @@ impl ParkQueue {
         self.queue.is_empty()
     }
 
+    /// Messages that wait, and their octets.
+    pub(super) fn load(&self) -> (usize, usize) {
+        (self.queue.len(), self.octets)
+    }
+
     /// True when a message of `len` octets may wait on the account `charge`.
     //= spec/rvi.md#shares-of-the-waiting-room
     //# What waits on one account MUST NOT be more than what is free, in messages or in octets; messages without a

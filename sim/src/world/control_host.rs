@@ -91,6 +91,7 @@ impl World {
         self.count_faults_of_batch();
         match over {
             Some((messages, more)) => {
+                self.check_queues(control);
                 let deadline = self.controls[control].machine.as_ref().and_then(ControlNode::poll_timeout);
                 self.batch_over(now, Party::Control(control), messages, deadline, more);
             }

@@ -81,8 +81,9 @@ impl World {
             self.relieve(now, party);
             let schedule = self.schedule(party);
             schedule.dies_after = None;
-            if let Party::Control(control) = party {
-                self.controls[control].undo_at_death = None;
+            match party {
+                Party::Control(control) => self.controls[control].undo_at_death = None,
+                Party::Node(node) => self.nodes[node].is_started_again = true,
             }
             self.start(now, party);
             self.run_at(party, now);

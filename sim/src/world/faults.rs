@@ -183,17 +183,27 @@ impl World {
             }
             Fault::Leave => {
                 self.ask_to_end(node);
-                let at = self.soon(Duration::from_millis(100));
-                self.queue.schedule(at, Event::Start { party: Party::Node(node) });
+                self.nodes[node].is_started_again = true;
             }
             // These come with the plan: its rings, and its hostile node.
             Fault::Starved | Fault::Hostile => {}
         }
     }
 
+    /// Counts the death of a process that lives.
+    pub(super) fn count_death(&mut self, fault: Fault, party: Party) {
+        let lives = match party {
+            Party::Node(node) => self.nodes[node].machine.is_some(),
+            Party::Control(control) => self.controls[control].machine.is_some(),
+        };
+        if lives {
+            self.count_fault_of(fault, party);
+        }
+    }
+
     /// A process dies, now or within its next batch, and is started again after a while.
     fn crash(&mut self, now: Instant, party: Party, fault: Fault) {
-        self.count_fault_of(fault, party);
+        self.count_death(fault, party);
         if self.chance(50) {
             let calls = self.random.below(20) as u32;
             self.schedule(party).dies_after = Some(calls);
@@ -217,7 +227,7 @@ impl World {
 
     /// A control node dies in its next batch that takes something.
     pub(super) fn crash_in_batch(&mut self, control: usize, undo: Undo) {
-        self.count_fault_of(Fault::ControlCrashInBatch, Party::Control(control));
+        self.count_death(Fault::ControlCrashInBatch, Party::Control(control));
         self.controls[control].undo_at_death = Some(undo);
         let at = self.soon(Duration::from_millis(60));
         self.queue.schedule(at, Event::Start { party: Party::Control(control) });

@@ -1,5 +1,7 @@
 //! Reading the machines' own counters and bounds: the ledger, the permitted losses, the queues.
 
+use rvi::ShmConfig;
+use rvi::ring::SLOT_LEN;
 use switch_node::node::Node;
 use switch_server::control_node::ControlNode;
 use vlan_core::DropReason;
@@ -8,8 +10,15 @@ use vlan_core::counters::DropCounters;
 use super::World;
 use crate::checker::Violation;
 
-/// Frames that an interface may hold besides those that came back from a direct RVI that ended.
-const HELD_MAX: usize = 256 + 2 * 16_384;
+/// Frames that an interface holds of its stack's, and their octets (spec/timers.md).
+const HELD_FRAMES_MAX: usize = 256;
+const HELD_OCTETS_MAX: usize = 1_048_864;
+/// Messages that wait for room towards one node at a control node, and their octets (spec/timers.md).
+const PARK_MESSAGES_MAX: usize = 1024;
+const PARK_OCTETS_MAX: usize = 1 << 20;
+/// The same of control messages.
+const CONTROL_QUEUE_MAX: usize = 1024;
+const CONTROL_QUEUE_OCTETS_MAX: usize = 4 << 20;
 /// The losses that an accepted frame may suffer (DESIGN.md, section 1).
 pub(super) const PERMITTED: [DropReason; 4] =
     [DropReason::Expired, DropReason::EgressFull, DropReason::DeviceFull, DropReason::PeerGone];
@@ -109,6 +118,26 @@ impl World {
         lines
     }
 
+    /// What a node may hold besides its rings: frames and octets. Frames that come back from direct RVIs and from lost
+    /// control nodes were in rings before; each is there once.
+    fn held_max(&self, interfaces: usize) -> (usize, usize) {
+        let legs = usize::from(self.plan.fabrics);
+        let slots = |rings: &ShmConfig| legs << rings.slots_log2;
+        let octets = |rings: &ShmConfig| legs * (rings.arena_len as usize + (SLOT_LEN << rings.slots_log2));
+        let peers = self.plan.nodes - 1;
+        (
+            interfaces * HELD_FRAMES_MAX + peers * slots(&self.plan.pair_rings),
+            interfaces * HELD_OCTETS_MAX + peers * octets(&self.plan.pair_rings),
+        )
+    }
+
+    /// The same for what a lost control node had not settled.
+    fn unsettled_max(&self) -> (usize, usize) {
+        let (legs, rings) = (usize::from(self.plan.fabrics), &self.plan.control_rings);
+        let octets = rings.arena_len as usize + (SLOT_LEN << rings.slots_log2);
+        (legs << rings.slots_log2, legs * octets)
+    }
+
     /// Checks a node's ledger and bounds (I-7, "the ledger closes").
     pub(super) fn check_node(&mut self, node: usize) {
         let host = &self.nodes[node];
@@ -118,6 +147,7 @@ impl World {
             return;
         }
         let (mut sent, mut received, mut dropped, mut held, mut refused) = (0, 0, 0, 0, 0);
+        let (mut held_octets, mut interfaces) = (0, 0);
         for interface in machine.interfaces() {
             let counters = interface.counters;
             sent += counters.sent_direct.frames + counters.sent_relay.frames;
@@ -125,9 +155,15 @@ impl World {
             dropped += counters.drops.total();
             refused += counters.drops.of(DropReason::DeviceFull);
             held += interface.held;
+            held_octets += interface.held_octets;
+            interfaces += 1;
         }
-        let fault = if held > HELD_MAX {
-            Some(("I-7 bounds", format!("{held} frames held")))
+        let (held_max, unsettled, unsettled_max) =
+            (self.held_max(interfaces), machine.unsettled(), self.unsettled_max());
+        let fault = if held > held_max.0 || held_octets > held_max.1 {
+            Some(("I-7 bounds", format!("{held} frames of {held_octets} octets held, at most {held_max:?}")))
+        } else if unsettled.0 > unsettled_max.0 || unsettled.1 > unsettled_max.1 {
+            Some(("I-7 bounds", format!("{unsettled:?} unsettled, at most {unsettled_max:?}")))
         } else if host.taken > sent + dropped + held as u64 {
             let taken = host.taken;
             Some(("the ledger closes", format!("{taken} taken, {sent} sent, {dropped} dropped, {held} held")))
@@ -143,6 +179,22 @@ impl World {
         if let Some((invariant, what)) = fault {
             let detail = format!("node {node}: {what}");
             self.break_invariant(Violation { invariant, at: self.now(), detail });
+        }
+    }
+
+    /// Checks what a control node holds for its nodes (I-7).
+    pub(super) fn check_queues(&mut self, control: usize) {
+        let Some(machine) = &self.controls[control].machine else { return };
+        let is_over = |w: &rvi::Waiting| {
+            w.messages > PARK_MESSAGES_MAX
+                || w.octets > PARK_OCTETS_MAX
+                || w.control_messages > CONTROL_QUEUE_MAX
+                || w.control_octets > CONTROL_QUEUE_OCTETS_MAX
+        };
+        let over = machine.waiting().find(|(_, waiting)| is_over(waiting));
+        if let Some((node, waiting)) = over {
+            let detail = format!("control node {control} holds {waiting:?} for node {node}");
+            self.break_invariant(Violation { invariant: "I-7 bounds", at: self.now(), detail });
         }
     }
 

@@ -38,6 +38,8 @@ pub(super) struct NodeHost {
     pub fenced: bool,
     /// It has been asked to end.
     pub is_asked_to_end: bool,
+    /// Another process is started when it has ended.
+    pub is_started_again: bool,
     /// It has left all its legs and ends with this batch.
     has_left: bool,
 }
@@ -54,7 +56,7 @@ impl World {
         host.refuse_percent = 0;
         (host.refused, host.delivered, host.taken) = (0, 0, 0);
         host.stack_timer = None;
-        (host.is_asked_to_end, host.has_left) = (false, false);
+        (host.is_asked_to_end, host.is_started_again, host.has_left) = (false, false, false);
         host.machine = Some(Node::new(NodeConfig {
             number: Plan::number(node),
             process,
@@ -79,7 +81,14 @@ impl World {
         self.nodes[node].machine = Some(machine);
         self.count_faults_of_batch();
         match over {
-            Some(_) if self.nodes[node].has_left => self.end_node(now, node),
+            Some(_) if self.nodes[node].has_left => {
+                let again = self.nodes[node].is_started_again;
+                self.end_node(now, node);
+                if again {
+                    let at = self.soon(std::time::Duration::from_millis(100));
+                    self.queue.schedule(at, Event::Start { party: Party::Node(node) });
+                }
+            }
             Some((messages, more)) => {
                 let deadline = self.nodes[node].machine.as_ref().and_then(Node::poll_timeout);
                 self.check_node(node);
@@ -123,7 +132,8 @@ impl World {
             return Some((received + sent, true));
         }
         let quiet = machine.prepare_sleep();
-        if busy && quiet {
+        // One that is on its way out takes nothing more from its stacks.
+        if busy && quiet && !machine.is_leaving() {
             // Nobody rings when room comes back: the agent tries again soon.
             let at = now + std::time::Duration::from_micros(200);
             self.nodes[node].schedule.busy_until = now;

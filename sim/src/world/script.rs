@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use vlan_core::LegNumber;
+use vlan_core::{DropReason, LegNumber};
 
 use super::World;
 use super::connections::{Party, Side};
@@ -13,14 +13,14 @@ use crate::coverage::{Fault, PairState};
 impl World {
     /// The control node dies now.
     pub fn kill_control(&mut self) {
-        self.count_fault_of(Fault::ControlCrash, Party::Control(0));
+        self.count_death(Fault::ControlCrash, Party::Control(0));
         let now = self.now();
         self.kill(now, Party::Control(0));
     }
 
     /// The control node dies after this many more calls into its machine.
     pub fn kill_control_after_calls(&mut self, calls: u32) {
-        self.count_fault_of(Fault::ControlCrash, Party::Control(0));
+        self.count_death(Fault::ControlCrash, Party::Control(0));
         self.schedule(Party::Control(0)).dies_after = Some(calls);
         self.wake(Party::Control(0));
     }
@@ -28,7 +28,7 @@ impl World {
     /// The control node dies in its next batch that takes something: before it has published what it forwarded,
     /// or after that and before it has settled it with the senders.
     pub fn kill_control_in_next_batch(&mut self, before_publishing: bool) {
-        self.count_fault_of(Fault::ControlCrashInBatch, Party::Control(0));
+        self.count_death(Fault::ControlCrashInBatch, Party::Control(0));
         let undo = if before_publishing { Undo::Everything } else { Undo::Settling };
         self.controls[0].undo_at_death = Some(undo);
     }
@@ -41,7 +41,7 @@ impl World {
 
     /// A node dies now.
     pub fn kill_node_at(&mut self, node: usize) {
-        self.count_fault_of(Fault::NodeCrash, Party::Node(node));
+        self.count_death(Fault::NodeCrash, Party::Node(node));
         let now = self.now();
         self.kill(now, Party::Node(node));
     }
@@ -119,6 +119,23 @@ impl World {
         self.stuck(format!("node {node} was asked to end and has not"))
     }
 
+    /// Runs until the pair is in `state` as its first node sees it, at most for `patience`; true when it is.
+    ///
+    /// # Errors
+    /// When an invariant breaks meanwhile.
+    pub fn run_until_pair(
+        &mut self,
+        (a, b): (usize, usize),
+        state: PairState,
+        patience: Duration,
+    ) -> Result<bool, Violation> {
+        let until = self.now() + patience;
+        while self.pair_state(a, b) != state && self.now() < until {
+            self.run_for(Duration::from_micros(20))?;
+        }
+        Ok(self.pair_state(a, b) == state)
+    }
+
     /// A node does not run for `span`.
     pub fn pause_node(&mut self, node: usize, span: Duration) {
         self.pause(Party::Node(node), Some(span));
@@ -185,8 +202,16 @@ impl World {
     /// # Errors
     /// When one has.
     pub fn expect_nothing_lost(&self) -> Result<(), Violation> {
+        self.expect_none_of(&super::inspect::PERMITTED)
+    }
+
+    /// No machine may have counted a frame dropped for any of these reasons so far.
+    ///
+    /// # Errors
+    /// When one has.
+    pub fn expect_none_of(&self, reasons: &[DropReason]) -> Result<(), Violation> {
         let drops = self.losses().drops;
-        let lost = super::inspect::PERMITTED.iter().find(|&&reason| drops.of(reason) > 0);
+        let lost = reasons.iter().find(|&&reason| drops.of(reason) > 0);
         match lost {
             None => Ok(()),
             Some(reason) => {

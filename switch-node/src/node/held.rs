@@ -40,6 +40,11 @@ impl HeldQueue {
         self.frames.len()
     }
 
+    /// Octets of the frames that wait.
+    pub fn octets(&self) -> usize {
+        self.octets
+    }
+
     pub fn is_empty(&self) -> bool {
         self.frames.is_empty()
     }

@@ -24,6 +24,8 @@ pub struct InterfaceState<'a> {
     pub counters: &'a DriverCounters,
     /// Frames that wait for a way to go.
     pub held: usize,
+    /// Octets of them.
+    pub held_octets: usize,
     /// Its peers.
     pub peers: &'a [vlan_core::driver::Peer],
 }
@@ -52,6 +54,7 @@ impl Interface {
             addresses: &self.addresses,
             counters: self.driver.counters(),
             held: self.held.len(),
+            held_octets: self.held.octets(),
             peers: self.driver.peers(),
         }
     }

@@ -26,6 +26,13 @@ impl Node {
         }
     }
 
+    /// Messages that a lost control node had not settled and that wait for the next one, and their octets.
+    #[must_use]
+    pub fn unsettled(&self) -> (usize, usize) {
+        let waiting = self.control.iter().flat_map(|link| &link.resend);
+        waiting.fold((0, 0), |(messages, octets), message| (messages + 1, octets + message.len()))
+    }
+
     /// Every counter of this node by its dotted name.
     #[must_use]
     pub fn report(&self) -> Vec<ReportItem> {

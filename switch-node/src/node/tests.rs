@@ -359,7 +359,7 @@ fn a_node_ends_within_a_second_of_peers_that_do_not_answer() {
     let _peer = direct(&mut node, &mut control);
     node.leave(NOW);
     turn(&mut node);
-    node.handle_timeout(NOW + LEAVE_WAIT - Duration::from_nanos(1));
+    node.handle_timeout(NOW + (LEAVE_WAIT - Duration::from_nanos(1)));
     assert!(!outputs(&mut node).contains(&Output::Left));
     node.handle_timeout(NOW + LEAVE_WAIT);
     let told = outputs(&mut node);

@@ -4,6 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
+use rvi::Waiting;
 use vlan_core::counters::{DropCounters, FrameCount};
 use vlan_core::server::Ledger;
 use vlan_core::wire::control::{LegAddress, LegKind};
@@ -151,6 +152,11 @@ impl ControlNode {
             rvis: self.rvi_statuses(),
             drops: self.drops.clone(),
         }
+    }
+
+    /// What waits for room on its way to each node that has a session.
+    pub fn waiting(&self) -> impl Iterator<Item = (NodeNumber, Waiting)> + '_ {
+        self.sessions.iter().flatten().map(|session| (session.node, session.association.waiting()))
     }
 
     fn node_status(&self, entry: &crate::control_node::NodeEntry) -> NodeStatus {
