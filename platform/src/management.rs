@@ -150,7 +150,7 @@ pub struct RviEnd {
 pub struct RviLeg {
     /// Name of the fabric.
     pub fabric: String,
-    /// `up`, `down` or `cut`.
+    /// `up`, `suspect`, `starting`, `down` or `cut`.
     pub state: String,
     /// `unix`, `udp` or `ether`; empty where the pair was given no leg.
     pub kind: String,

@@ -212,7 +212,7 @@ fn live_with_hostile_thread(seen: &mut Seen) -> usize {
 fn the_hostile_process() {
     let Some(directory) = std::env::var_os(CHILD_ENV).map(PathBuf::from) else { return };
     let key = PrivateKey::load(&directory.join("node")).unwrap();
-    let control_node = PublicKey::load(&directory.join("cn.pub")).unwrap();
+    let control_node = rvi::host::load_public(&directory.join("cn.pub")).unwrap();
     let path = directory.join("leg");
     let mut random = Random(seed());
     loop {

@@ -4,6 +4,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use rvi::packet::session::OpenError;
 use vlan_core::Instant;
 use vlan_core::wire::control::{ControlMessage, ReportItem};
 
@@ -67,6 +68,30 @@ impl Node {
                 add(name("rx.octets"), leg.rx_octets);
                 add(name("resends"), leg.resends);
                 add(name("duplicates"), leg.duplicates);
+            }
+            for leg in link.association.packet_legs() {
+                let name = |what: &str| format!("node.{}.leg.{}.{what}", link.node, leg.leg);
+                add(name("state"), leg.state as u64);
+                add(name("score"), leg.score.into());
+                add(name("rtt.ns"), leg.rtt_ns);
+                add(name("in_flight.octets"), leg.in_flight as u64);
+                add(name("tx.packets"), leg.tx_packets);
+                add(name("tx.octets"), leg.tx_octets);
+                add(name("rx.packets"), leg.rx_packets);
+                add(name("rx.octets"), leg.rx_octets);
+                add(name("lost"), leg.lost);
+                add(name("rescued"), leg.rescued);
+                add(name("spurious"), leg.spurious);
+                add(name("resends"), leg.resent);
+                add(name("probes"), leg.probes);
+            }
+            if let Some(session) = link.association.session_counters() {
+                let name = |what: &str| format!("node.{}.session.{what}", link.node);
+                add(name("sealed"), session.sealed);
+                add(name("opened"), session.opened);
+                for reason in OpenError::ALL {
+                    add(name(&format!("refused.{reason}")), session.refused(reason).into());
+                }
             }
         }
         items

@@ -337,9 +337,9 @@ fn what_has_no_channel_and_what_a_replaced_process_sends_is_counted() {
     one.send(&mut control, mac(2), 0);
     let status = control.status();
     assert_eq!(status.drops.of(DropReason::NoChannel), 2);
-    one.register(&mut control, vec![]);
+    one.register(&mut control);
     let mut new = End::connect(&mut control, 1, ProcessId(999), &ShmConfig::default());
-    new.tell(&mut control, &register(1, ProcessId(999), vec![]));
+    new.tell(&mut control, &register(1, ProcessId(999)));
     one.send(&mut control, mac(2), 0);
     let status = control.status();
     assert_eq!(status.lans[0].drops.of(DropReason::StaleBoot), 1);
@@ -402,7 +402,7 @@ fn a_flooding_source_leaves_room_for_a_quiet_one() {
     let mut control = control_node();
     let mut one = member(&mut control, 1);
     let mut two = End::connect(&mut control, 2, process(2), &small);
-    two.register(&mut control, vec![]);
+    two.register(&mut control);
     let mut three = member(&mut control, 3);
     for _ in 0..1500 {
         one.send(&mut control, mac(2), 0);

@@ -3,6 +3,7 @@
 use platform::management::{
     Binding, Counter, Drop, Interface, Lan, LanMember, Node, Rvi, RviEnd, RviLeg, Status,
 };
+use rvi::packet::sender::PacketLegState;
 use vlan_core::wire::control::ReportItem;
 use vlan_core::{LanId, NodeNumber};
 
@@ -144,7 +145,7 @@ fn rvi_leg(rvi: &RviStatus, reports: &Reports, leg: u8, fabric: &str) -> RviLeg 
     let state = match is_cut {
         true => "cut",
         false if has_leg(rvi.a, rvi.b) && has_leg(rvi.b, rvi.a) => "up",
-        false => "down",
+        false => packet_leg_state(rvi, reports, leg),
     };
     let given = rvi.legs.iter().find(|given| given.leg.0 == leg);
     let addresses = given.and_then(|given| given.addresses);
@@ -152,6 +153,22 @@ fn rvi_leg(rvi: &RviStatus, reports: &Reports, leg: u8, fabric: &str) -> RviLeg 
         addresses.map_or_else(Default::default, |ends| ends.map(|address| address.to_string()));
     let kind = given.map_or_else(String::new, |given| given.kind.to_string());
     RviLeg { fabric: fabric.to_owned(), state: state.to_owned(), kind, a_address, b_address }
+}
+
+/// What a packet leg is good for, as the end says that thinks worse of it.
+fn packet_leg_state(rvi: &RviStatus, reports: &Reports, leg: u8) -> &'static str {
+    let state = |node, peer| leg_item(reports, node, peer, leg, "state");
+    let (Some(a), Some(b)) = (state(rvi.a, rvi.b), state(rvi.b, rvi.a)) else { return "down" };
+    let is = |state: PacketLegState| a.max(b) == state as u64;
+    if is(PacketLegState::Good) {
+        "up"
+    } else if is(PacketLegState::Suspect) {
+        "suspect"
+    } else if is(PacketLegState::Starting) {
+        "starting"
+    } else {
+        "down"
+    }
 }
 
 /// One end: its interface on the LAN and what its association with the peer has carried.

@@ -246,10 +246,10 @@ impl View {
 
 /// Nodes read the text itself; here it is only kept from being anything but a short line.
 fn check_fault_spec(spec: &str) -> Result<(), Refused> {
-    let is_printable = spec.bytes().all(|octet| octet == b' ' || octet.is_ascii_graphic());
-    if is_printable && (1..=FAULT_SPEC_LEN_MAX).contains(&spec.len()) {
-        return Ok(());
-    }
-    let error = format!("{spec:?} is not what can be done to packets");
+    let error = match spec.parse::<rvi::host::fault::Faults>() {
+        Ok(_) if (1..=FAULT_SPEC_LEN_MAX).contains(&spec.len()) => return Ok(()),
+        Ok(_) => format!("{spec:?} is not what can be done to packets"),
+        Err(error) => format!("{spec:?}: {error}"),
+    };
     Err(Refused::Request(refusal(&error, "see switchctl fault --help")))
 }

@@ -17,12 +17,13 @@ use rvi::host::{
 };
 use rvi::{SessionTag, ShmConfig, ShmLeg};
 use tracing::{debug, error, info, warn};
+use vlan_core::wire::control::{Fault, FaultDirection};
 use vlan_core::{Instant, LegNumber, NodeNumber};
 
 use super::legs::{LegId, Legs, Source};
-use super::link::{NodeReport, Order, PumpEnd};
+use super::link::{FaultOrder, NodeReport, Order, PumpEnd};
 use super::refusals::Refusals;
-use crate::control_node::{ControlNode, ControlNodeConfig, ControlNodeEvent, Output};
+use crate::control_node::{Command, ControlNode, ControlNodeConfig, ControlNodeEvent, Output};
 
 /// Messages of one batch: enough that the loop's own cost vanishes, few enough that no node waits long.
 const BATCH: usize = 256;
@@ -226,10 +227,7 @@ impl Pump {
                     // Whoever asked may have given up waiting.
                     let _ = answer.send(self.machine.status());
                 }
-                Ok(Order::Fault(order)) => {
-                    // No node has packet legs yet, so there is none that could be told.
-                    let _ = order.told.send(0);
-                }
+                Ok(Order::Fault(order)) => self.handle_fault(at, order),
                 Err(TryRecvError::Disconnected) => return Next::End,
                 Err(TryRecvError::Empty) => return Next::Continue,
             }
@@ -237,6 +235,23 @@ impl Pump {
         // There may be more: they have their turn at the next look.
         self.link.set_wake();
         Next::Continue
+    }
+
+    /// Passes a drill on to the nodes that have packet legs.
+    fn handle_fault(&mut self, at: Instant, order: FaultOrder) {
+        let direction = match order.direction {
+            platform::management::FaultDirection::In => FaultDirection::In,
+            platform::management::FaultDirection::Out => FaultDirection::Out,
+            platform::management::FaultDirection::Both => FaultDirection::Both,
+        };
+        let mut told = 0;
+        if let Some(fault) = Fault::new(order.leg, direction, &order.spec) {
+            told = self.machine.nodes_with_packet_legs(order.node, order.leg);
+            self.machine.handle_command(at, Command::Fault { node: order.node, fault });
+            self.carry_out(at);
+        }
+        // Whoever asked may have given up waiting.
+        let _ = order.told.send(told);
     }
 
     // --- legs coming ----------------------------------------------------------------------------------------

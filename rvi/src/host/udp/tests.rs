@@ -4,7 +4,6 @@ use super::*;
 use core::time::Duration;
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::vec;
 use std::vec::Vec;
 
 use rustix::event::{PollFd, PollFlags, Timespec};

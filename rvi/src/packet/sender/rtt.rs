@@ -129,7 +129,9 @@ impl Rtt {
     /// True while packets wait somewhere on the path: the latest trip took more than twice the base. What was true when a
     /// leg last answered says nothing of it now: a dead leg is not congested.
     pub(super) fn is_delayed(&self, now: Instant) -> bool {
-        self.has_sample && self.latest / 2 > self.base() && now.since(self.sampled_at) <= SAMPLE_PTOS * self.pto()
+        self.has_sample
+            && self.latest / 2 > self.base()
+            && now.since(self.sampled_at) <= SAMPLE_PTOS * self.pto()
     }
 
     /// After this long without proof a packet's pieces go again.

@@ -37,6 +37,16 @@ impl ControlNode {
     }
 
     /// Passes a fault on to one node, or to all that are attached.
+    /// How many attached nodes have a packet leg `leg`, or any: `node` alone, or all.
+    #[must_use]
+    pub fn nodes_with_packet_legs(&self, node: Option<NodeNumber>, leg: Option<LegNumber>) -> u32 {
+        let is_meant = |session: &&Session| {
+            let legs = session.offered.iter().filter(|offered| leg.is_none_or(|leg| leg == offered.leg));
+            session.is_registered() && node.is_none_or(|node| node == session.node) && legs.count() > 0
+        };
+        self.sessions.iter().flatten().filter(is_meant).count() as u32
+    }
+
     pub(in crate::control_node) fn fault(&mut self, now: Instant, node: Option<NodeNumber>, fault: Fault) {
         let message = ControlMessage::Fault(fault);
         for session in self.sessions.iter_mut().flatten().filter(|session| session.is_registered()) {

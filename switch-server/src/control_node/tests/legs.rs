@@ -241,7 +241,8 @@ fn come_up(control: &mut ControlNode, end: &End, leg: LegNumber) -> [Region; 2] 
     let regions = [0, 1].map(|_| Region::heap(config.region_len()));
     regions.iter().for_each(|region| ShmLeg::format(region, &config));
     let shm = ShmLeg::new(regions[0].clone(), regions[1].clone()).expect("a leg");
-    control.handle_leg_up(NOW, NodeNumber(end.node), process(end.node), leg, shm);
+    let tag = tag_of(control, end.node);
+    assert!(control.handle_leg_up(NOW, NodeNumber(end.node), process(end.node), leg, tag, shm));
     regions
 }
 
