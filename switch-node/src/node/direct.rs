@@ -369,6 +369,7 @@ impl Node {
     pub(super) fn direct_timeouts(&mut self, now: Instant) {
         for place in 0..self.direct.len() {
             self.direct_handle_timeout(now, place);
+            self.end_packets(now, place);
             let Some(link) = &mut self.direct[place] else { continue };
             let (node, process) = (link.node, link.process);
             if let Some((heartbeat, silent)) = link.heartbeat.due(now, link.heard) {

@@ -577,3 +577,5 @@ fn a_fault_is_the_hosts_to_carry_out() {
     let mut outputs = core::iter::from_fn(|| node.poll_output());
     assert!(outputs.any(|output| output == Output::Fault(fault.clone())));
 }
+
+mod packets;

@@ -5,6 +5,7 @@ use vlan_core::{Instant, LegNumber, NodeNumber};
 
 use super::{PairKey, key};
 use crate::control_node::ControlNode;
+use crate::control_node::session::Session;
 
 impl ControlNode {
     /// Ends the direct RVIs of a pair, or takes one leg away from it, until healed.
@@ -40,7 +41,7 @@ impl ControlNode {
     /// How many attached nodes have a packet leg `leg`, or any: `node` alone, or all.
     #[must_use]
     pub fn nodes_with_packet_legs(&self, node: Option<NodeNumber>, leg: Option<LegNumber>) -> u32 {
-        let is_meant = |session: &&Session| {
+        let is_meant = |session: &&alloc::boxed::Box<Session>| {
             let legs = session.offered.iter().filter(|offered| leg.is_none_or(|leg| leg == offered.leg));
             session.is_registered() && node.is_none_or(|node| node == session.node) && legs.count() > 0
         };

@@ -1,0 +1,199 @@
+//! A node whose peer is reached by packets.
+
+use super::*;
+use rvi::keys::PrivateKey;
+use rvi::packet::endpoint::EndpointConfig;
+use rvi::packet::session::{PairKey, SessionConfig, SessionKind, SessionLeg, SessionOffer};
+use rvi::packet::transport::{TransmitBuffer, TransportConfig};
+use rvi::packet::wire::{PACKET_HEADER_LEN, PacketLeg};
+use vlan_core::SecretKey;
+
+const KEYS: [[u8; 32]; 2] = [[1; 32], [2; 32]];
+const PAIR_KEY: [u8; 32] = [7; 32];
+const MILLI: u64 = 1_000_000;
+
+/// The association at the other end, and the clock of both.
+struct FarPackets {
+    association: Association,
+    buffer: TransmitBuffer,
+    now: u64,
+    received: Vec<(Channel, Vec<u8>)>,
+}
+
+impl FarPackets {
+    /// Grants node 1 an association with packet leg 0, and brings it up.
+    fn connect(node: &mut Node, control: &mut Far) -> Self {
+        let keys = KEYS.map(PrivateKey::from_octets);
+        node.enable_packets(keys[0].clone(), [3; 32]);
+        let ControlMessage::Grant(mut granted) = grant(&[0]) else { panic!("a grant") };
+        granted.association.pair_key = SecretKey::new(PAIR_KEY);
+        granted.association.peer_key = keys[1].public();
+        let mut association = association(Scheduler::Lane, 1);
+        association.open_channel(DIRECT);
+        let session = SessionConfig {
+            kind: SessionKind::Pair(PairKey::from_octets(PAIR_KEY)),
+            own_key: keys[1].clone(),
+            peer_key: keys[0].public(),
+            own: ProcessId(22),
+            peer: Some(ProcessId(11)),
+            node: NodeNumber(2),
+            own_cid: 9,
+            legs: vec![SessionLeg { leg: leg(0), fabric_key: 1, is_trusted: false }],
+            offer: SessionOffer {
+                message_len_max: 66_000,
+                credit_messages: 64,
+                credit_kib: 64,
+                tlv_version: 1,
+            },
+        };
+        let transport = TransportConfig::default();
+        let config =
+            EndpointConfig { session, transport, packet_len_max: [1400; PacketLeg::COUNT], seed: [4; 32] };
+        association.set_packets(NOW, config);
+        let buffer = TransmitBuffer::new(16, 65_000);
+        let mut far = Self { association, buffer, now: NOW.as_nanos(), received: Vec::new() };
+        control.tell(node, &ControlMessage::Grant(granted));
+        far.run(node, 5);
+        let id = control.take(10).iter().find_map(|(_, octets)| match ControlMessage::parse(octets) {
+            Ok(ControlMessage::Barrier { id, .. }) => Some(id),
+            _ => None,
+        });
+        far.send(&ControlMessage::BarrierEcho { id: id.expect("a barrier") }.emit(), DIRECT);
+        far.run(node, 5);
+        far
+    }
+
+    fn at(&self) -> Instant {
+        Instant::from_nanos(self.now)
+    }
+
+    fn send(&mut self, octets: &[u8], channel: Channel) {
+        let now = self.at();
+        if channel == Channel::CONTROL {
+            self.association.send_control(now, octets).expect("room");
+        } else {
+            self.association.send(now, channel, 0, 0, &[Part::Private(octets)]).expect("room");
+        }
+    }
+
+    /// Lets both ends run for so many milliseconds.
+    fn run(&mut self, node: &mut Node, millis: u64) {
+        let until = self.now + millis * MILLI;
+        while self.now < until {
+            self.now += MILLI / 10;
+            let now = self.at();
+            while node.poll_transmit(now, &mut self.buffer).is_some_and(|batch| {
+                let octets = self.buffer.octets().to_vec();
+                for packet in octets.chunks(batch.segment_len) {
+                    let _ = self.association.handle_packet(now, leg(0), &mut packet.to_vec());
+                }
+                true
+            }) {}
+            let mut scratch = Scratch::default();
+            while let Some(message) = self.association.receive(&mut scratch) {
+                let mut octets = message.head.to_vec();
+                octets.resize(message.len, 0);
+                message.rest.copy_to(&mut octets[message.head.len()..]);
+                self.received.push((message.channel, octets));
+            }
+            self.association.release();
+            self.association.handle_timeout(now);
+            self.association.publish();
+            while let Some(batch) = self.association.poll_transmit(now, &mut self.buffer) {
+                let LegAddress::Udp(from) = udp(0) else { panic!("udp") };
+                for packet in self.buffer.octets().to_vec().chunks(batch.segment_len) {
+                    node.handle_packet(now, LEG, from, &mut packet.to_vec());
+                }
+            }
+            node.receive(now, 1000, &mut Sink::default());
+            if node.poll_timeout().is_some_and(|at| at <= now) {
+                node.handle_timeout(now);
+            }
+            node.publish(now);
+        }
+    }
+
+    fn frames(&self) -> usize {
+        self.received.iter().filter(|(channel, _)| *channel == DIRECT).count()
+    }
+}
+
+fn leg(number: u8) -> PacketLeg {
+    PacketLeg::new(number).expect("a packet leg")
+}
+
+fn has_link(node: &Node) -> bool {
+    node.direct_to(NodeNumber(2)).is_some()
+}
+
+#[test]
+fn frames_go_by_packets_once_the_barrier_is_past() {
+    let mut node = node();
+    let mut control = Far::control(&mut node, 1);
+    let mut far = FarPackets::connect(&mut node, &mut control);
+    for number in 0..20 {
+        assert_eq!(send(&mut node, PEER, number), Accept::Taken);
+    }
+    far.run(&mut node, 5);
+    assert_eq!((far.frames(), control.frames().len()), (20, 0));
+}
+
+#[test]
+fn an_association_that_ends_keeps_its_packet_legs_until_both_ends_are_done() {
+    //= spec/driver.md#the-end-of-packet-legs
+    //= type=test
+    //# An end of an association that is given up MUST keep its packet legs until everything sent by them is
+    //# acknowledged and the peer has said the same, or a second has passed.
+    let mut node = node();
+    let mut control = Far::control(&mut node, 1);
+    let mut far = FarPackets::connect(&mut node, &mut control);
+    for number in 0..5 {
+        send(&mut node, PEER, number);
+    }
+    let revoke =
+        ControlMessage::Revoke { rvi: RviNumber(7), peer: NodeNumber(2), reason: RevokeReason::Idle };
+    control.tell(&mut node, &revoke);
+    far.run(&mut node, 20);
+    let done = ControlMessage::DirectDone.emit();
+    assert!(far.received.iter().any(|(channel, octets)| *channel == Channel::CONTROL && *octets == done));
+    assert_eq!(far.frames(), 5);
+    assert!(has_link(&node), "the peer may have something to send");
+    far.send(&done, Channel::CONTROL);
+    far.run(&mut node, 20);
+    assert!(!has_link(&node) && !far.association.has_packets_up());
+    assert_eq!(drops(&node, DropReason::PeerGone), 0);
+}
+
+#[test]
+fn a_peer_that_does_not_answer_is_waited_for_a_second_and_what_it_may_have_is_counted() {
+    let mut node = node();
+    let mut control = Far::control(&mut node, 1);
+    let mut far = FarPackets::connect(&mut node, &mut control);
+    far.association = association(Scheduler::Lane, 1);
+    for number in 0..5 {
+        send(&mut node, PEER, number);
+    }
+    let revoke = ControlMessage::Revoke { rvi: RviNumber(7), peer: NodeNumber(2), reason: RevokeReason::Cut };
+    control.tell(&mut node, &revoke);
+    far.run(&mut node, 900);
+    assert!(has_link(&node));
+    far.run(&mut node, 200);
+    assert!(!has_link(&node));
+    assert_eq!(drops(&node, DropReason::PeerGone), 5);
+}
+
+#[test]
+fn packets_of_nobody_are_counted_and_change_nothing() {
+    let mut node = node();
+    let mut control = Far::control(&mut node, 1);
+    let mut far = FarPackets::connect(&mut node, &mut control);
+    let before = node.stray_packets();
+    let LegAddress::Udp(from) = udp(9) else { panic!("udp") };
+    for len in 0..PACKET_HEADER_LEN {
+        node.handle_packet(NOW, LEG, from, &mut vec![0xff; len]);
+    }
+    assert_eq!(node.stray_packets() - before, PACKET_HEADER_LEN as u64);
+    send(&mut node, PEER, 1);
+    far.run(&mut node, 5);
+    assert_eq!(far.frames(), 1);
+}
