@@ -7,7 +7,6 @@ use snow::params::DHChoice;
 use snow::resolvers::{CryptoResolver, DefaultResolver};
 use snow::types::Dh;
 
-pub(crate) use vlan_core::key::{KEY_DIGITS, parse_digits};
 pub use vlan_core::key::{KEY_LEN, ParseKeyError, PublicKey};
 
 /// A private key; its memory is cleared on drop.

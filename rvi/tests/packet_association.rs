@@ -214,8 +214,8 @@ impl World {
                 break;
             }
         }
-        for end in 0..2 {
-            let got = &self.received[end][start[end]..];
+        for (end, start) in start.into_iter().enumerate() {
+            let got = &self.received[end][start..];
             let legs: Vec<_> = self.ends.iter().map(|e| e.packet_legs().collect::<Vec<_>>()).collect();
             let last = &self.events[self.events.len().saturating_sub(8)..];
             assert_eq!(

@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 use snow::resolvers::{CryptoResolver, DefaultResolver};
 use vlan_core::SecretKey;
 
-use crate::keys::{KEY_DIGITS, KEY_LEN, PrivateKey, PublicKey, parse_digits};
+use vlan_core::key::{KEY_DIGITS, parse_digits};
+
+use crate::keys::{KEY_LEN, PrivateKey, PublicKey};
 
 /// A key file is read no further than this: the digits and an end of line.
 const KEY_FILE_LEN_MAX: u64 = KEY_DIGITS as u64 + 8;
