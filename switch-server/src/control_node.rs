@@ -7,7 +7,6 @@
 
 mod event;
 mod leg_addresses;
-mod pair_key;
 mod pairs;
 mod registration;
 mod relay;

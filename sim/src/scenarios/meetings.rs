@@ -87,7 +87,7 @@ fn come_to(world: &mut World, state: PairState) -> Result<(), Violation> {
     }
     let (a, b) = (Plan::number(0), Plan::number(1));
     world.heal(a, b);
-    for _ in 0..8 {
+    for _ in 0..24 {
         if state == PairState::Barrier {
             world.cut(a, b, None);
             world.run_for(ms(30))?;

@@ -170,6 +170,14 @@ mod tests {
     }
 
     #[test]
+    fn a_pair_key_is_the_stated_derivation() {
+        // Computed with Python's hmac and hashlib, RFC 5869 step by step.
+        let key = PairKey::derive(&[7; 32], &PublicKey([2; 32]), &PublicKey([1; 32]), 5);
+        let hex: std::string::String = key.octets().iter().map(|o| format!("{o:02x}")).collect();
+        assert_eq!(hex, "9d847a83fd26442e932f0a19c67c7b05582de9ee17d0b62b4babcf503e893e52");
+    }
+
+    #[test]
     fn the_derivation_is_hkdf_with_sha_256() {
         // RFC 5869, appendix A.1: its output's first 32 octets.
         let salt: [u8; 13] = core::array::from_fn(|i| i as u8);

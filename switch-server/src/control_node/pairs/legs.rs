@@ -3,11 +3,11 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
+use rvi::packet::session;
 use vlan_core::wire::control::{ControlMessage, Grant, GrantedAssociation, GrantedLeg, LegAddress, LegKind};
-use vlan_core::{Instant, LegNumber, NodeNumber, ProcessId, PublicKey};
+use vlan_core::{Instant, LegNumber, NodeNumber, ProcessId, PublicKey, SecretKey};
 
 use super::{PairKey, PairLeg, PairRvi, PairState};
-use crate::control_node::pair_key::pair_key;
 use crate::control_node::session::Session;
 use crate::control_node::{ControlNode, ControlNodeEvent, NodeEntry, Output};
 
@@ -85,7 +85,8 @@ impl ControlNode {
         let (processes, epoch) = (pair.processes, pair.epoch);
         let nodes = [key.0, key.1];
         let keys = nodes.map(|node| self.public_key(node));
-        let secret = pair_key(&self.config.grant_key, keys[0], keys[1], epoch);
+        let secret = session::PairKey::derive(self.config.grant_key.octets(), &keys[0], &keys[1], epoch.0);
+        let secret = SecretKey::filled(|octets| octets.copy_from_slice(secret.octets()));
         let lan = self.lans[rvi.lan].server.id();
         let member = |end: usize| self.lans[rvi.lan].member_config(rvi.slots[end]);
         let grant = |own: usize, peer: usize| Grant {

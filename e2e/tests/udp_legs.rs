@@ -1,0 +1,120 @@
+//! Nodes of two hosts, joined by UDP legs through two kernel networks.
+
+use std::fs;
+use std::net::IpAddr;
+
+use anyhow::{Context, Result, ensure};
+use e2e::Lab;
+use e2e::lab::examples;
+use e2e::traffic::Stream;
+use serde_json::Value;
+
+/// Both directions between the hosts, IPv4 one way and IPv6 the other.
+const PAIRS: [(&str, &str, &str, &str); 2] =
+    [("web1", "10.1.0.1", "web2", "10.1.0.2"), ("web2", "fd00:1::2", "web1", "fd00:1::1")];
+/// Datagrams a second of each stream: far below what the slowest test machine carries.
+const RATE: u64 = 5_000;
+
+fn lab(name: &str, edit: impl Fn(String) -> String) -> Result<Lab> {
+    Lab::start_text(&edit(fs::read_to_string(examples().join("two-hosts.toml"))?), name)
+}
+
+fn streams(lab: &Lab) -> Result<Vec<Stream>> {
+    let stream = |(from, source, to, target): &(&str, &str, &str, &str)| -> Result<Stream> {
+        let (source, target): (IpAddr, IpAddr) = (source.parse()?, target.parse()?);
+        Stream::start((&lab.namespace(from), source), (&lab.namespace(to), target), RATE, 200)
+    };
+    PAIRS.iter().map(stream).collect()
+}
+
+/// Waits until each stream has received `more` datagrams more than now.
+fn flow(lab: &Lab, streams: &[Stream], more: u64) -> Result<()> {
+    let before: Vec<u64> = streams.iter().map(Stream::received).collect();
+    lab.wait_for("datagrams to arrive", || {
+        Ok(streams.iter().zip(&before).all(|(stream, before)| stream.received() >= before + more))
+    })
+}
+
+/// The legs of the RVI between web1 and web2: fabric, kind and state of each.
+fn legs(lab: &Lab) -> Result<Vec<[String; 3]>> {
+    let rvis = lab.json(&["rvis"])?;
+    let of_pair = |rvi: &&Value| {
+        let ends = [rvi["a"]["node"].as_str(), rvi["b"]["node"].as_str()];
+        ends.contains(&Some("web1")) && ends.contains(&Some("web2"))
+    };
+    let rvi = rvis.as_array().context("no list")?.iter().find(of_pair);
+    let legs = rvi.and_then(|rvi| rvi["legs"].as_array()).into_iter().flatten();
+    let word = |leg: &Value, key: &str| leg[key].as_str().unwrap_or_default().to_owned();
+    Ok(legs.map(|leg| ["fabric", "kind", "state"].map(|key| word(leg, key))).collect())
+}
+
+fn wait_for_legs(lab: &Lab) -> Result<()> {
+    let up = ["a", "b"].map(|fabric| [fabric, "udp", "up"].map(str::to_owned));
+    lab.wait_for("both legs between web1 and web2", || Ok(legs(lab)? == up))
+}
+
+fn expect_nothing_lost(streams: Vec<Stream>) -> Result<()> {
+    for stream in streams {
+        let tally = stream.finish()?;
+        ensure!(tally.lost() == 0 && tally.reordered == 0, "{tally:?}");
+        ensure!(tally.sent > 1000, "hardly anything was sent: {tally:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn fabrics_go_down_and_come_up_under_load_and_nothing_is_lost() -> Result<()> {
+    let lab = lab("e2eudp", |text| text)?;
+    let streams = streams(&lab)?;
+    flow(&lab, &streams, 1000)?;
+    wait_for_legs(&lab)?;
+    for fabric in ["a", "b", "a", "b"] {
+        lab.switchctl(&["fabric", fabric, "down"])?.ok()?;
+        flow(&lab, &streams, RATE / 2)?;
+        lab.switchctl(&["fabric", fabric, "up"])?.ok()?;
+        wait_for_legs(&lab)?;
+        flow(&lab, &streams, RATE / 10)?;
+    }
+    expect_nothing_lost(streams)?;
+    lab.stop()
+}
+
+#[test]
+fn loss_and_corruption_on_both_legs_cost_no_datagram() -> Result<()> {
+    let lab = lab("e2efault", |text| text)?;
+    let streams = streams(&lab)?;
+    flow(&lab, &streams, 1000)?;
+    wait_for_legs(&lab)?;
+    lab.switchctl(&["fault", "all", "loss=5%,corrupt=1%"])?.ok()?;
+    flow(&lab, &streams, 4 * RATE)?;
+    lab.switchctl(&["fault", "all", "off"])?.ok()?;
+    flow(&lab, &streams, RATE / 2)?;
+    let lost = lab.counter(|name| name.contains(".leg.") && name.ends_with(".lost"))?;
+    let changed = lab.counter(|name| name.ends_with(".session.refused.tag"))?;
+    ensure!(lost > 100 && changed > 10, "{lost} packets lost, {changed} changed");
+    expect_nothing_lost(streams)?;
+    lab.stop()
+}
+
+/// Whether frames of the tenants can be read on fabric a.
+fn is_readable(lab: &Lab) -> Result<bool> {
+    // WEFT, as the pattern that ping fills its packets with.
+    let ping = ["ping", "-q", "-i", "0.01", "-c", "400", "-s", "400", "-p", "57454654", "10.1.0.2"];
+    let mut pinging = lab.spawn("web1", 20, &ping)?;
+    wait_for_legs(lab)?;
+    let capture =
+        ["timeout", "10", "tcpdump", "-i", "a", "-n", "-c", "60", "-A", "udp", "and", "greater", "300"];
+    let captured = lab.exec_in_underlay("web2", 15, &capture)?.ok()?;
+    ensure!(pinging.wait()?.success(), "pings were lost");
+    Ok(captured.contains("WEFTWEFTWEFT"))
+}
+
+#[test]
+fn what_crosses_a_fabric_can_be_read_only_where_it_is_trusted() -> Result<()> {
+    let private = lab("e2eprivate", |text| text)?;
+    ensure!(!is_readable(&private)?, "a ping can be read on the wire");
+    private.stop()?;
+    let trusted = lab("e2etrust", |text| text.replacen("name = \"a\"", "name = \"a\"\ntrusted = true", 1))?;
+    ensure!(is_readable(&trusted)?, "nothing can be read where it should");
+    trusted.stop()
+}
