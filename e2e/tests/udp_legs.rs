@@ -111,7 +111,7 @@ fn is_readable(lab: &Lab) -> Result<bool> {
 
 #[test]
 fn what_crosses_a_fabric_can_be_read_only_where_it_is_trusted() -> Result<()> {
-    let private = lab("e2eprivate", |text| text)?;
+    let private = lab("e2epriv", |text| text)?;
     ensure!(!is_readable(&private)?, "a ping can be read on the wire");
     private.stop()?;
     let trusted = lab("e2etrust", |text| text.replacen("name = \"a\"", "name = \"a\"\ntrusted = true", 1))?;
