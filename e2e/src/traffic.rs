@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 /// What a receiver counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Datagrams sent.
     pub sent: u64,
@@ -20,7 +20,12 @@ pub struct Tally {
     pub reordered: u64,
     /// The longest time between two datagrams.
     pub longest_gap: Duration,
+    /// The first datagrams that were not the next one: the number that was due, and the one that came.
+    pub odd: Vec<(u64, u64)>,
 }
+
+/// How many odd datagrams are listed.
+const ODD_MAX: usize = 32;
 
 impl Tally {
     /// Datagrams that never came.
@@ -138,6 +143,9 @@ fn receive(socket: &UdpSocket, seen: &AtomicU64, sent: &AtomicU64) -> Result<Tal
                 let number = u64::from_le_bytes(buffer[..8].try_into()?);
                 tally.received += 1;
                 tally.reordered += u64::from(number < next);
+                if number != next && tally.odd.len() < ODD_MAX {
+                    tally.odd.push((next, number));
+                }
                 next = next.max(number + 1);
                 let now = Instant::now();
                 if let Some(last) = last.replace(now) {

@@ -131,7 +131,8 @@ fn a_killed_node_comes_back_and_its_peers_memory_too() -> Result<()> {
         flow(&lab, &streams, 500)?;
     }
     for stream in streams {
-        ensure!(stream.finish()?.reordered == 0, "reordered across a node's death");
+        let tally = stream.finish()?;
+        ensure!(tally.reordered == 0, "reordered across a node's death: {tally:?}");
     }
     lab.wait_for("web1 to have as many descriptors and mappings as before", || {
         let now = usage(lab.pid("web1")?)?;

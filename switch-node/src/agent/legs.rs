@@ -48,7 +48,27 @@ pub struct Identity {
 enum Stage {
     Control { control_node: u8, leg: LegNumber, setup: NodeControlLeg, deadline: Instant },
     Pair { setup: PairLeg, deadline: Instant },
-    Up { peer: PeerId, leg: EstablishedLeg },
+    Up(Up),
+}
+
+/// A leg that is up, or whose end one side has not seen yet.
+struct Up {
+    peer: PeerId,
+    socket: EstablishedLeg,
+    /// The machine has left it.
+    is_left: bool,
+    /// The other end has hung up.
+    is_hung_up: bool,
+}
+
+impl Up {
+    fn new(peer: PeerId, socket: EstablishedLeg) -> Stage {
+        Stage::Up(Self { peer, socket, is_left: false, is_hung_up: false })
+    }
+
+    fn is(&self, peer: PeerId, process: ProcessId, leg: LegNumber) -> bool {
+        self.peer == peer && self.socket.peer_process == process && self.socket.leg == leg
+    }
 }
 
 pub(super) struct Legs {
@@ -177,13 +197,13 @@ impl Legs {
                 Ok(SetupProgress::Up { leg: up, shm }) => {
                     self.told.remove(&(control_node, leg));
                     let peer = PeerId::ControlNode(control_node);
-                    self.close_older(peer, &up, poller);
                     if !node.handle_control_leg_up(now, control_node, up.peer_process, leg, up.tag, shm) {
                         debug!(peer = self.name_of(peer), %leg, tag = %up.tag, "the leg's session is over");
                         poller.remove(up.as_fd());
                         return None;
                     }
-                    Some(Stage::Up { peer, leg: up })
+                    self.close_older(peer, &up, poller);
+                    Some(Up::new(peer, up))
                 }
                 Err(error) => {
                     self.connect_failed(now, control_node, leg, error, node);
@@ -194,9 +214,9 @@ impl Legs {
                 Ok(SetupProgress::Pending) => Some(Stage::Pair { setup, deadline }),
                 Ok(SetupProgress::Up { leg: up, shm }) => {
                     let peer = PeerId::Node(up.peer);
-                    self.close_older(peer, &up, poller);
                     node.handle_leg_up(now, up.peer, up.peer_process, up.leg, shm);
-                    Some(Stage::Up { peer, leg: up })
+                    self.close_older(peer, &up, poller);
+                    Some(Up::new(peer, up))
                 }
                 Err(error) => {
                     let end = setup.end();
@@ -204,76 +224,64 @@ impl Legs {
                     None
                 }
             },
-            Stage::Up { peer, leg } => self.receive(now, peer, leg, node, poller),
+            Stage::Up(up) => self.receive(now, up, node, poller),
         }
     }
 
-    /// Closes a leg that is up under the name of a new one: the machine is not told, for the new leg takes its place.
+    /// Closes what there is under the name of a new leg, which has taken its place in the machine.
     fn close_older(&mut self, peer: PeerId, new: &EstablishedLeg, poller: &Poller) {
-        let older = self.find(peer, new.peer_process, new.leg).map(|(id, _)| id);
-        if let Some(Stage::Up { leg, .. }) = older.and_then(|id| self.stages.remove(&id)) {
-            poller.remove(leg.as_fd());
-        }
+        self.stages.retain(|_, stage| match stage {
+            Stage::Up(up) if up.is(peer, new.peer_process, new.leg) => {
+                poller.remove(up.socket.as_fd());
+                false
+            }
+            _ => true,
+        });
     }
 
     /// Takes what waits on the socket of a leg that is up.
-    fn receive(
-        &mut self,
-        now: Instant,
-        peer: PeerId,
-        mut leg: EstablishedLeg,
-        node: &mut Node,
-        poller: &Poller,
-    ) -> Option<Stage> {
+    fn receive(&mut self, now: Instant, mut up: Up, node: &mut Node, poller: &Poller) -> Option<Stage> {
         for _ in 0..DATAGRAMS_MAX {
-            match leg.receive() {
+            match up.socket.receive() {
                 // A doorbell rings for the rings, which the pump looks at in any case.
                 Datagram::Nothing | Datagram::Doorbell => break,
                 Datagram::PeerEnd(end, socket) => self.start_pair(now, end, socket, poller),
-                Datagram::Closed => {
-                    self.gone(now, peer, &leg, node, poller);
-                    return None;
-                }
+                Datagram::Closed => return hung_up(now, up, node, poller),
                 Datagram::Violation(violation) => {
-                    warn!(peer = self.name_of(peer), leg = %leg.leg, %violation, "leg ended");
-                    self.gone(now, peer, &leg, node, poller);
-                    return None;
+                    warn!(peer = self.name_of(up.peer), leg = %up.socket.leg, %violation, "leg ended");
+                    return hung_up(now, up, node, poller);
                 }
             }
         }
-        Some(Stage::Up { peer, leg })
-    }
-
-    fn gone(&self, now: Instant, peer: PeerId, leg: &EstablishedLeg, node: &mut Node, poller: &Poller) {
-        poller.remove(leg.as_fd());
-        node.handle_leg_gone(now, peer, leg.peer_process, leg.leg);
+        Some(Stage::Up(up))
     }
 
     /// Wakes the process at the other end of a leg.
     pub fn ring(&self, peer: PeerId, process: ProcessId, leg: LegNumber) {
-        if let Some((_, up)) = self.find(peer, process, leg) {
-            // A peer that has gone shows as the end of its socket.
-            let _ = up.ring_doorbell();
-        }
-    }
-
-    /// The machine has left this leg: the other end sees the hang-up, and hangs up in turn.
-    pub fn close(&self, peer: PeerId, process: ProcessId, leg: LegNumber) {
-        if let Some((_, up)) = self.find(peer, process, leg) {
-            // It fails only when the peer has hung up already, which is read next.
-            let _ = rustix::net::shutdown(up.as_fd(), Shutdown::Write);
-        }
-    }
-
-    fn find(&self, peer: PeerId, process: ProcessId, leg: LegNumber) -> Option<(u32, &EstablishedLeg)> {
-        self.stages.iter().find_map(|(id, stage)| match stage {
-            Stage::Up { peer: other, leg: up }
-                if *other == peer && up.peer_process == process && up.leg == leg =>
-            {
-                Some((*id, up))
-            }
+        let up = self.stages.values().find_map(|stage| match stage {
+            Stage::Up(up) if up.is(peer, process, leg) => Some(up),
             _ => None,
-        })
+        });
+        if let Some(up) = up {
+            // A peer that has gone shows as the end of its socket.
+            let _ = up.socket.ring_doorbell();
+        }
+    }
+
+    /// The machine has left this leg, or gives up waiting for the other end when it says so again: the other end sees
+    /// the hang-up, and hangs up in turn.
+    pub fn close(&mut self, peer: PeerId, process: ProcessId, leg: LegNumber, poller: &Poller) {
+        self.stages.retain(|_, stage| match stage {
+            Stage::Up(up) if up.is(peer, process, leg) => {
+                if up.is_left && !up.is_hung_up {
+                    poller.remove(up.socket.as_fd());
+                }
+                // It fails only when the peer has hung up already, which is read next.
+                let _ = rustix::net::shutdown(up.socket.as_fd(), Shutdown::Write);
+                !std::mem::replace(&mut up.is_left, true) && !up.is_hung_up
+            }
+            _ => true,
+        });
     }
 
     /// Gives up set-ups that take too long.
@@ -293,7 +301,7 @@ impl Legs {
                 Stage::Pair { setup, .. } => {
                     warn!(peer = %setup.end().peer, leg = %setup.end().leg, "the peer does not answer");
                 }
-                Stage::Up { .. } => {}
+                Stage::Up(_) => {}
             }
         }
     }
@@ -309,14 +317,97 @@ impl Stage {
         match self {
             Self::Control { setup, .. } => setup.as_fd(),
             Self::Pair { setup, .. } => setup.as_fd(),
-            Self::Up { leg, .. } => Some(leg.as_fd()),
+            Self::Up(up) => Some(up.socket.as_fd()),
         }
     }
 
     fn deadline(&self) -> Option<Instant> {
         match self {
             Self::Control { deadline, .. } | Self::Pair { deadline, .. } => Some(*deadline),
-            Self::Up { .. } => None,
+            Self::Up(_) => None,
         }
+    }
+}
+
+/// The other end has hung up. This end keeps its own open until the machine has left the leg too: what the machine
+/// still takes from it must be in its final heads before the other end finds it closed.
+//= spec/rvi.md#leaving-a-leg
+//# An end that leaves a leg MUST stop consuming, MUST store its final heads and CLOSED, and only then hang up.
+fn hung_up(now: Instant, mut up: Up, node: &mut Node, poller: &Poller) -> Option<Stage> {
+    poller.remove(up.socket.as_fd());
+    node.handle_leg_gone(now, up.peer, up.socket.peer_process, up.socket.leg);
+    up.is_hung_up = true;
+    (!up.is_left).then_some(Stage::Up(up))
+}
+
+#[cfg(test)]
+mod tests {
+    use rvi::ShmLeg;
+    use vlan_core::CabinetNumber;
+
+    use super::*;
+    use crate::node::{Delivery, FrameSink, NodeConfig, Output};
+
+    struct NoStack;
+
+    impl FrameSink for NoStack {
+        fn deliver(
+            &mut self,
+            _vif: vlan_core::VifNumber,
+            _vnet: &vlan_core::wire::frame::Vnet,
+            _head: &[u8],
+            _rest: rvi::SharedOctets<'_>,
+        ) -> Delivery {
+            Delivery::Taken
+        }
+    }
+
+    const NOW: Instant = Instant::ZERO;
+    const PEER: PeerEnd = PeerEnd { peer: NodeNumber(2), peer_process: ProcessId(22), leg: LegNumber(0) };
+
+    /// A node with a leg to a peer, and the peer's end.
+    fn connected(legs: &mut Legs, node: &mut Node, poller: &Poller) -> (u32, EstablishedLeg, ShmLeg) {
+        let (own, other) = LegSocket::pair().unwrap();
+        let own_end = PeerEnd { peer: NodeNumber(1), peer_process: ProcessId(11), ..PEER };
+        let mut peer = PairLeg::new(other, own_end, &legs.config).unwrap();
+        legs.start_pair(NOW, PEER, own, poller);
+        let id = legs.next_id - 1;
+        loop {
+            legs.handle_ready(NOW, id, node, poller);
+            if let SetupProgress::Up { leg, shm } = peer.advance().unwrap() {
+                legs.handle_ready(NOW, id, node, poller);
+                return (id, leg, shm);
+            }
+        }
+    }
+
+    #[test]
+    fn a_hang_up_is_answered_when_the_machine_has_left_the_leg() {
+        //= spec/rvi.md#leaving-a-leg
+        //= type=test
+        //# An end that leaves a leg MUST stop consuming, MUST store its final heads and CLOSED, and only then hang up.
+        let poller = Poller::new().unwrap();
+        let identity =
+            Identity { number: NodeNumber(1), process: ProcessId(11), key: PrivateKey::generate() };
+        let mut legs = Legs::new(identity, Vec::new());
+        let mut node = Node::new(NodeConfig {
+            number: NodeNumber(1),
+            process: ProcessId(11),
+            cabinet: CabinetNumber(0),
+            control_node_legs: Vec::new(),
+            seed: 1,
+        });
+        let (id, peer, _shm) = connected(&mut legs, &mut node, &poller);
+        rustix::net::shutdown(peer.as_fd(), Shutdown::Write).unwrap();
+        legs.handle_ready(NOW, id, &mut node, &poller);
+        assert!(!peer.is_hung_up(), "the node still takes what the peer had published");
+        node.receive(NOW, 16, &mut NoStack);
+        while let Some(output) = node.poll_output() {
+            if let Output::CloseLeg { peer, process, leg } = output {
+                legs.close(peer, process, leg, &poller);
+            }
+        }
+        assert!(peer.is_hung_up());
+        assert!(legs.stages.is_empty());
     }
 }

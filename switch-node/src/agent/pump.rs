@@ -112,7 +112,7 @@ impl Pump {
             Output::Connect { control_node, leg, session } => {
                 self.legs.connect(now, control_node, (leg, session), &mut self.node, &self.poller);
             }
-            Output::CloseLeg { peer, process, leg } => self.legs.close(peer, process, leg),
+            Output::CloseLeg { peer, process, leg } => self.legs.close(peer, process, leg, &self.poller),
             Output::Interface(config) => {
                 self.ports.handle_interface(now, config, &self.poller);
                 self.state.addresses_changed = true;

@@ -329,9 +329,7 @@ impl Node {
         let _: LegEnd = link.association.handle_leg_gone(now, leg);
         // At once: a control node that restarts listens again within milliseconds.
         link.set_leg(leg, LegState::Waiting { until: now, pause: None });
-        let peer = PeerId::ControlNode(index);
-        self.outputs.push_back(Output::CloseLeg { peer, process, leg });
-        self.log(NodeEvent::LegGone { peer, leg });
+        self.log(NodeEvent::LegGone { peer: PeerId::ControlNode(index), leg });
         if !self.control[place].has_leg() {
             self.control_session_over(now, place);
         }

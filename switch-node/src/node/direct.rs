@@ -260,9 +260,7 @@ impl Node {
             link.leaving.remove(left);
         }
         let over = !link.association.is_up() && !link.association.has_packets() && link.leaving.is_empty();
-        let peer = PeerId::Node(node);
-        self.outputs.push_back(Output::CloseLeg { peer, process, leg });
-        self.log(NodeEvent::LegGone { peer, leg });
+        self.log(NodeEvent::LegGone { peer: PeerId::Node(node), leg });
         if over {
             self.end_direct(now, place, end == LegEnd::Died && left.is_none());
         }
@@ -324,6 +322,9 @@ impl Node {
     pub(super) fn end_direct(&mut self, now: Instant, place: usize, died: bool) {
         let Some(mut link) = self.direct[place].take() else { return };
         self.direct_places[usize::from(link.node.0)] = u16::MAX;
+        let (peer, process) = (PeerId::Node(link.node), link.process);
+        let legs = link.association.legs();
+        self.outputs.extend(legs.map(|leg| Output::CloseLeg { peer, process, leg: leg.number }));
         let rvis = core::mem::take(&mut link.rvis);
         let by_channel = link.by_channel;
         self.drops.add_many(DropReason::NoChannel, link.association.take_refused());

@@ -9,7 +9,7 @@ use vlan_core::wire::frame::{FrameHeader, FrameKind};
 use vlan_core::wire::tlv::TlvError;
 use vlan_core::{Channel, DropReason, Instant, VifNumber};
 
-use crate::node::{Delivery, FrameSink, Node, PeerId};
+use crate::node::{Delivery, FrameSink, GoneLeg, Node, Output, PeerId};
 use vlan_core::driver::PeerSlot;
 
 /// Messages taken from one association before the next has its turn.
@@ -44,10 +44,12 @@ impl Node {
 
     fn finish_gone_legs(&mut self, now: Instant) {
         for gone in core::mem::take(&mut self.gone) {
-            match gone.peer {
-                PeerId::ControlNode(index) => self.control_leg_gone(now, index, gone.process, gone.leg),
-                PeerId::Node(node) => self.direct_leg_gone(now, node, gone.process, gone.leg),
+            let GoneLeg { peer, process, leg } = gone;
+            match peer {
+                PeerId::ControlNode(index) => self.control_leg_gone(now, index, process, leg),
+                PeerId::Node(node) => self.direct_leg_gone(now, node, process, leg),
             }
+            self.outputs.push_back(Output::CloseLeg { peer, process, leg });
         }
     }
 

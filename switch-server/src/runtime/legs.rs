@@ -82,8 +82,12 @@ pub struct Up {
     pub id: LegId,
     /// Counts up with every leg that comes up.
     age: u64,
-    /// When it is given up, once this end has left it.
+    /// When it is given up, once one end has left it.
     leave_deadline: Option<Instant>,
+    /// This end has left it.
+    is_left: bool,
+    /// The other end has hung up.
+    is_hung_up: bool,
 }
 
 #[derive(Debug)]
@@ -176,7 +180,9 @@ impl Legs {
         let id = LegId { node: socket.peer, process: socket.peer_process, leg: socket.leg };
         self.close_id(&id);
         self.last_age += 1;
-        self.slots[place] = Slot::Up(Up { socket, id, age: self.last_age, leave_deadline: None });
+        let (leave_deadline, is_left, is_hung_up) = (None, false, false);
+        self.slots[place] =
+            Slot::Up(Up { socket, id, age: self.last_age, leave_deadline, is_left, is_hung_up });
         self.places.insert(id, place);
         id
     }
@@ -235,14 +241,36 @@ impl Legs {
         }
     }
 
-    /// This end has left the leg: shuts its sending side and waits for the other's hang-up.
+    /// This end has left the leg: shuts its sending side, and closes it when the other end has hung up.
     pub fn leave(&mut self, now: Instant, id: &LegId) {
         let Some(&place) = self.places.get(id) else { return };
-        if let Some(up) = self.up(place) {
-            up.leave_deadline = Some(now + LEAVE_WAIT);
-            // Fails only when the other end has hung up, which the poll says too.
-            let _ = rustix::net::shutdown(&up.socket, Shutdown::Write);
+        let Some(up) = self.up(place) else { return };
+        if up.is_hung_up {
+            self.close(place);
+            return;
         }
+        up.is_left = true;
+        up.leave_deadline = Some(now + LEAVE_WAIT);
+        // Fails only when the other end has hung up, which the poll says too.
+        let _ = rustix::net::shutdown(&up.socket, Shutdown::Write);
+    }
+
+    /// The other end of the leg at `place` has hung up. This end stays open, and is not watched any more, until the
+    /// machine has left the leg too: what the machine still takes from it must be in its final heads before the other
+    /// end finds it closed.
+    //= spec/rvi.md#leaving-a-leg
+    //# An end that leaves a leg MUST stop consuming, MUST store its final heads and CLOSED, and only then hang up.
+    pub fn hung_up(&mut self, now: Instant, place: usize) -> Option<LegId> {
+        let Some(Slot::Up(up)) = self.slots.get_mut(place) else { return None };
+        let id = up.id;
+        if up.is_left {
+            self.close(place);
+        } else if !std::mem::replace(&mut up.is_hung_up, true) {
+            up.leave_deadline = Some(now + LEAVE_WAIT);
+            // It is watched, so there is nothing that can be wrong with it.
+            let _ = epoll::delete(&self.epoll, &up.socket);
+        }
+        Some(id)
     }
 
     /// Closes whatever is at `place` and gives the leg's name, if one was up there.
@@ -263,7 +291,7 @@ impl Legs {
         self.places.get(id).copied().is_some_and(|place| self.close(place).is_some())
     }
 
-    /// Closes legs whose other end did not hang up in time after this end had left, and gives one of them.
+    /// Closes a leg of which one end has left, and the other has not in time, and gives its name.
     pub fn close_late_leaving(&mut self, now: Instant) -> Option<LegId> {
         let is_late =
             |slot: &Slot| matches!(slot, Slot::Up(up) if up.leave_deadline.is_some_and(|d| d <= now));
@@ -279,7 +307,7 @@ impl Legs {
     #[must_use]
     pub fn excess_of(&self, node: NodeNumber) -> Option<LegId> {
         let of_node = |slot: &Slot| match slot {
-            Slot::Up(up) if up.id.node == node => Some((up.leave_deadline.is_none(), up.age, up.id)),
+            Slot::Up(up) if up.id.node == node => Some((!up.is_left, up.age, up.id)),
             _ => None,
         };
         let mut legs: Vec<(bool, u64, LegId)> = self.slots.iter().filter_map(of_node).collect();

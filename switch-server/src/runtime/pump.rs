@@ -12,10 +12,10 @@ use crossbeam_channel::TryRecvError;
 use rustix::event::{Timespec, epoll};
 use rustix::time::ClockId;
 use rvi::host::{
-    ControlNodeLeg, Datagram, LegListener, LegSocket, NodeHello, PeerEnd, PrivateKey, PublicKey,
-    SetupProgress,
+    ControlNodeLeg, Datagram, EstablishedLeg, LegListener, LegSocket, NodeHello, PeerEnd, PrivateKey,
+    PublicKey, SetupProgress,
 };
-use rvi::{SessionTag, ShmConfig, ShmLeg};
+use rvi::{ShmConfig, ShmLeg};
 use tracing::{debug, error, info, warn};
 use vlan_core::wire::control::{Fault, FaultDirection};
 use vlan_core::{Instant, LegNumber, NodeNumber};
@@ -307,10 +307,8 @@ impl Pump {
                 self.legs.close(place);
             }
             Ok(SetupProgress::Up { leg, shm }) => {
-                let tag = leg.tag;
                 self.make_way(at, &LegId { node: leg.peer, process: leg.peer_process, leg: leg.leg });
-                let id = self.legs.establish(place, leg);
-                self.leg_up(at, place, id, tag, shm);
+                self.leg_up(at, place, leg, shm);
             }
             Err(error) => {
                 self.legs.close(place);
@@ -323,18 +321,21 @@ impl Pump {
     fn make_way(&mut self, at: Instant, id: &LegId) {
         if self.legs.find(id).is_none()
             && let Some(excess) = self.legs.excess_of(id.node)
-            && self.legs.close_id(&excess)
         {
             self.leg_gone(at, excess);
+            self.legs.close_id(&excess);
         }
     }
 
-    fn leg_up(&mut self, at: Instant, place: usize, id: LegId, tag: SessionTag, shm: ShmLeg) {
-        let process = format!("{:016x}", id.process.0);
-        if self.machine.handle_leg_up(at, id.node, id.process, id.leg, tag, shm) {
-            debug!(node = %id.node, leg = %id.leg, process, %tag, "leg up");
+    fn leg_up(&mut self, at: Instant, place: usize, socket: EstablishedLeg, shm: ShmLeg) {
+        let (node, process, leg, tag) = (socket.peer, socket.peer_process, socket.leg, socket.tag);
+        let life = format!("{:016x}", process.0);
+        // First: a leg of the same name is closed only when the machine has left it.
+        if self.machine.handle_leg_up(at, node, process, leg, tag, shm) {
+            debug!(%node, %leg, process = life, %tag, "leg up");
+            self.legs.establish(place, socket);
         } else {
-            debug!(node = %id.node, leg = %id.leg, process, %tag, "the leg's session is over");
+            debug!(%node, %leg, process = life, %tag, "the leg's session is over");
             self.legs.close(place);
         }
         self.carry_out(at);
@@ -348,20 +349,20 @@ impl Pump {
         match up.socket.receive() {
             // What a doorbell announces is taken by the next batch.
             Datagram::Nothing | Datagram::Doorbell => {}
-            Datagram::Closed => self.close_leg(at, place),
+            Datagram::Closed => self.hung_up(at, place),
             Datagram::Violation(violation) => {
                 warn!(node = %id.node, leg = %id.leg, %violation, "leg closed");
-                self.close_leg(at, place);
+                self.hung_up(at, place);
             }
             Datagram::PeerEnd(..) => {
                 warn!(node = %id.node, leg = %id.leg, "leg closed: a node introduces nobody");
-                self.close_leg(at, place);
+                self.hung_up(at, place);
             }
         }
     }
 
-    fn close_leg(&mut self, at: Instant, place: usize) {
-        if let Some(id) = self.legs.close(place) {
+    fn hung_up(&mut self, at: Instant, place: usize) {
+        if let Some(id) = self.legs.hung_up(at, place) {
             self.leg_gone(at, id);
         }
     }
