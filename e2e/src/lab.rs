@@ -16,6 +16,9 @@ use crate::command::{Done, run};
 /// How long anything that is waited for may take before the test fails.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long is paused before what is waited for is looked at again.
+const PACE: Duration = Duration::from_millis(1);
+
 /// A lab that ends with this value.
 pub struct Lab {
     supervisor: Child,
@@ -30,11 +33,13 @@ pub struct Lab {
 /// # Errors
 /// When it has not been built in the same profile.
 pub fn program(name: &str) -> Result<PathBuf> {
-    let test = std::env::current_exe()?;
-    let folder = test.parent().and_then(Path::parent).context("the test has no target folder")?;
-    let path = folder.join(name);
-    ensure!(path.exists(), "{} is missing: `cargo build --release --workspace` makes it", path.display());
-    Ok(path)
+    let own = std::env::current_exe()?;
+    let folder = own.parent().context("this program has no folder")?;
+    // Tests are in a folder below their programs.
+    let places = [Some(folder), folder.parent()].into_iter().flatten().map(|folder| folder.join(name));
+    places.clone().find(|path| path.exists()).with_context(|| {
+        format!("no {name} in {}: `cargo build --release --workspace` makes it", folder.display())
+    })
 }
 
 impl Lab {
@@ -69,9 +74,17 @@ impl Lab {
     /// # Errors
     /// As [`Self::start`].
     pub fn start_text(text: &str, name: &str) -> Result<Self> {
+        Self::start_text_with(text, name, &[])
+    }
+
+    /// As [`Self::start_text`], with options of `switch-server lab`.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_text_with(text: &str, name: &str, options: &[&str]) -> Result<Self> {
         let folder = folder_of(text, name)?;
         let mut command = Command::new(program("switch-server")?);
-        command.arg("lab").arg(folder.join("lab.toml"));
+        command.arg("lab").arg(folder.join("lab.toml")).args(options);
         Self::supervised_by(command, folder, name)
     }
 
@@ -232,12 +245,26 @@ impl Lab {
     /// # Errors
     /// When it fails, or does not hold within 30 s.
     pub fn wait_for(&self, what: &str, condition: impl Fn() -> Result<bool>) -> Result<()> {
-        let until = Instant::now() + PATIENCE;
+        self.wait_for_long(what, PATIENCE, condition)
+    }
+
+    /// As [`Self::wait_for`], with more patience.
+    ///
+    /// # Errors
+    /// When it fails, or does not hold in time.
+    pub fn wait_for_long(
+        &self,
+        what: &str,
+        patience: Duration,
+        condition: impl Fn() -> Result<bool>,
+    ) -> Result<()> {
+        let until = Instant::now() + patience;
         while !condition()? {
             if Instant::now() > until {
                 bail!("waited in vain for {what}\n{}", self.log());
             }
-            std::thread::yield_now();
+            // The lab needs the processors more than whoever waits for it.
+            std::thread::park_timeout(PACE);
         }
         Ok(())
     }

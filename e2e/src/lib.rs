@@ -5,6 +5,7 @@
 //! traffic only inside namespaces that the lab made.
 
 pub mod command;
+pub mod drill;
 pub mod lab;
 pub mod traffic;
 

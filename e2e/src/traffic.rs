@@ -39,9 +39,13 @@ impl Tally {
 pub struct Stream {
     stop: Arc<AtomicBool>,
     received: Arc<AtomicU64>,
+    sent: Arc<AtomicU64>,
     sender: JoinHandle<Result<u64>>,
     receiver: JoinHandle<Result<Tally>>,
 }
+
+/// Datagrams sent in a row at most before the sender looks whether it is to stop.
+const BURST: u64 = 64;
 
 /// Opens a UDP socket inside a named namespace: the thread that enters it ends at once, the socket stays.
 ///
@@ -61,7 +65,8 @@ pub fn socket_in(namespace: &str, address: IpAddr) -> Result<UdpSocket> {
 }
 
 impl Stream {
-    /// Starts sending from one namespace to the other at `rate` datagrams a second with `size` octets each.
+    /// Starts sending from one namespace to the other at `rate` datagrams a second with `size` octets each; with
+    /// `u64::MAX` as fast as the stack takes them.
     ///
     /// # Errors
     /// When a socket cannot be opened.
@@ -72,15 +77,22 @@ impl Stream {
         receiver.set_read_timeout(Some(Duration::from_millis(200)))?;
         let target = receiver.local_addr()?;
         let stop = Arc::new(AtomicBool::new(false));
-        let received = Arc::new(AtomicU64::new(0));
+        let (received, sent) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
         let (stop_sender, seen) = (Arc::clone(&stop), Arc::clone(&received));
         let done = Arc::new(AtomicU64::new(u64::MAX));
-        let sent = Arc::clone(&done);
+        let (total, so_far) = (Arc::clone(&done), Arc::clone(&sent));
+        let progress = move |sent| {
+            // ORDERING: a plain count.
+            so_far.store(sent, Ordering::Relaxed);
+            // ORDERING: as in `finish`.
+            !stop_sender.load(Ordering::Relaxed)
+        };
         Ok(Self {
             stop,
             received,
-            sender: std::thread::spawn(move || send(&sender, target, rate, size, &stop_sender, &done)),
-            receiver: std::thread::spawn(move || receive(&receiver, &seen, &sent)),
+            sent,
+            sender: std::thread::spawn(move || send(&sender, target, rate, size, progress, &done)),
+            receiver: std::thread::spawn(move || receive(&receiver, &seen, &total)),
         })
     }
 
@@ -89,6 +101,13 @@ impl Stream {
     pub fn received(&self) -> u64 {
         // ORDERING: a plain count; nothing is published with it.
         self.received.load(Ordering::Relaxed)
+    }
+
+    /// Datagrams sent so far.
+    #[must_use]
+    pub fn sent(&self) -> u64 {
+        // ORDERING: a plain count; nothing is published with it.
+        self.sent.load(Ordering::Relaxed)
     }
 
     /// Stops sending, waits for what is on its way and says what was counted.
@@ -109,22 +128,27 @@ fn send(
     target: SocketAddr,
     rate: u64,
     size: usize,
-    stop: &AtomicBool,
+    goes_on: impl Fn(u64) -> bool,
     done: &AtomicU64,
 ) -> Result<u64> {
     let (start, mut sent, mut datagram) = (Instant::now(), 0_u64, vec![0x5a; size.max(8)]);
-    // ORDERING: as in `finish`.
-    while !stop.load(Ordering::Relaxed) {
+    while goes_on(sent) {
         let due = (start.elapsed().as_secs_f64() * rate as f64) as u64;
-        while sent < due {
+        let burst_end = due.min(sent + BURST);
+        let mut is_behind = false;
+        while sent < burst_end {
             datagram[..8].copy_from_slice(&sent.to_le_bytes());
             // Without its interface, while its node is dead, the stack refuses: nothing was sent.
             if socket.send_to(&datagram, target).is_err() {
+                is_behind = false;
                 break;
             }
             sent += 1;
+            is_behind = sent < due;
         }
-        std::thread::park_timeout(Duration::from_micros(200));
+        if !is_behind {
+            std::thread::park_timeout(Duration::from_micros(200));
+        }
     }
     // ORDERING: a count that is polled.
     done.store(sent, Ordering::Relaxed);

@@ -154,10 +154,39 @@ pub struct RviLeg {
     pub state: String,
     /// `unix`, `udp` or `ether`; empty where the pair was given no leg.
     pub kind: String,
-    /// Where the leg ends at the node `a`; empty but for packet legs.
-    pub a_address: String,
-    /// Where it ends at the node `b`.
-    pub b_address: String,
+    /// What the end at the node `a` says of it.
+    pub a: LegEnd,
+    /// What the end at the node `b` says of it.
+    pub b: LegEnd,
+}
+
+/// One end of a leg, as its node has reported. What a leg of shared memory does not have is 0 or empty: nothing is lost
+/// there, and its packets are messages.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LegEnd {
+    /// Where it ends; empty but for packet legs.
+    pub address: String,
+    /// How much speaks against the leg, in 1/1024 nat: suspect from 4,710 on, down at 35,840.
+    pub score: u64,
+    /// Smoothed round-trip time in nanoseconds.
+    pub rtt_ns: u64,
+    /// Packets sent.
+    pub tx_packets: u64,
+    /// Octets of them.
+    pub tx_octets: u64,
+    /// Packets received.
+    pub rx_packets: u64,
+    /// Octets of them.
+    pub rx_octets: u64,
+    /// Packets sent here and proven lost.
+    pub lost: u64,
+    /// Pieces of messages sent here that may have gone before, here or by another leg.
+    pub resends: u64,
+    /// Packets that arrived although what they carried was sent again.
+    pub spurious: u64,
+    /// Messages received here that another packet or leg had brought already.
+    pub duplicates: u64,
 }
 
 /// One IP address and where it is: `GET /v1/bindings`.

@@ -83,6 +83,9 @@ struct LabArguments {
     /// Leave processes dead that die; `switchctl restart NAME` starts one again
     #[arg(long)]
     no_restart: bool,
+    /// What the processes do when there is nothing to do
+    #[arg(long, value_enum, default_value_t = Wait::Interrupt)]
+    wait: Wait,
 }
 
 #[derive(Args, Debug)]
@@ -158,7 +161,9 @@ fn refuse_command_line(error: &clap::Error) -> ExitCode {
 fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Demo => demo::run(),
-        Command::Lab(arguments) => lab::run(&load_built(&arguments.file)?, !arguments.no_restart),
+        Command::Lab(arguments) => {
+            lab::run(&load_built(&arguments.file)?, !arguments.no_restart, arguments.wait.into())
+        }
         Command::Run(arguments) => {
             start_log(&arguments.log, arguments.log_format)?;
             let platform = load_built(&arguments.file)?;

@@ -34,6 +34,7 @@ use self::underlay::Underlays;
 use crate::cli::say;
 use crate::failure::{Doing, Failure};
 use crate::keys;
+use crate::runtime::WaitPolicy;
 use crate::signals::Signals;
 use crate::socket_path::remove_socket;
 
@@ -381,6 +382,7 @@ fn processes_of(plan: &LabPlan, namespaces: &[Namespace], underlays: Option<&Und
             netns: node.and_then(|node| namespaces.get(node)).map(|namespace| namespace.path().to_owned()),
             underlay: underlays.and_then(|underlays| underlays.path(place)).map(Path::to_owned),
             log: plan.logs.as_ref().map(|logs| logs.join(format!("{name}.log"))),
+            wait: plan.wait,
         })
     };
     plan.processes().enumerate().map(process).collect()
@@ -391,10 +393,10 @@ fn processes_of(plan: &LabPlan, namespaces: &[Namespace], underlays: Option<&Und
 /// # Errors
 ///
 /// When keys are missing, or the system refuses something that a lab needs.
-pub fn run(platform: &Platform, restart: bool) -> Result<(), Failure> {
+pub fn run(platform: &Platform, restart: bool, wait: WaitPolicy) -> Result<(), Failure> {
     keys::check_present(platform)?;
     let privilege = Privilege::of_this_process();
-    let plan = plan_of(platform, restart, privilege)?;
+    let plan = LabPlan { wait, ..plan_of(platform, restart, privilege)? };
     if privilege == Privilege::None {
         namespace::enter_own_user_namespace()?;
     }

@@ -1,7 +1,7 @@
 //! Answers of a control node as text for people.
 
 use platform::management::{
-    Binding, Counter, Drop, FAULT_OFF, Fault, FaultAnswer, FaultDirection, Lan, Node, Rvi, RviDrill,
+    Binding, Counter, Drop, FAULT_OFF, Fault, FaultAnswer, FaultDirection, Lan, LegEnd, Node, Rvi, RviDrill,
     RviDrillAnswer, RviEnd, RviLeg, Status,
 };
 
@@ -98,8 +98,49 @@ impl Show for Vec<Rvi> {
             table.row(head.into_iter().chain(end(&rvi.a)));
             table.row(<[String; 4]>::default().into_iter().chain(end(&rvi.b)));
         }
-        or_none(self, "direct RVIs: pairs of nodes get one when they have traffic worth it", &table)
+        let text =
+            or_none(self, "direct RVIs: pairs of nodes get one when they have traffic worth it", &table);
+        if self.is_empty() { text } else { text + "\n" + &legs(self) }
     }
+}
+
+/// How each leg does, as either end says.
+fn legs(rvis: &[Rvi]) -> String {
+    let titles = [
+        ">RVI",
+        "LEG",
+        "KIND",
+        "STATE",
+        "END",
+        "ADDRESS",
+        ">RTT us",
+        ">SCORE",
+        ">TX PACKETS",
+        ">RX PACKETS",
+        ">LOST",
+        ">RESENDS",
+        ">SPURIOUS",
+        ">DUPLICATES",
+    ];
+    let mut table = Table::new(&titles);
+    for rvi in rvis {
+        // A leg that the pair was not given has nothing to say.
+        for leg in rvi.legs.iter().filter(|leg| !leg.kind.is_empty()) {
+            let head = [rvi.rvi.to_string(), leg.fabric.clone(), leg.kind.clone(), leg.state.clone()];
+            table.row(head.into_iter().chain(leg_end(&rvi.a.node, &leg.a)));
+            table.row(<[String; 4]>::default().into_iter().chain(leg_end(&rvi.b.node, &leg.b)));
+        }
+    }
+    table.text()
+}
+
+fn leg_end(node: &str, end: &LegEnd) -> [String; 10] {
+    let LegEnd { tx_packets, rx_packets, lost, resends, spurious, duplicates, .. } = end;
+    let rtt = if end.rtt_ns == 0 { String::new() } else { (end.rtt_ns / 1000).to_string() };
+    let figures = [tx_packets, rx_packets, lost, resends, spurious, duplicates].map(u64::to_string);
+    let [tx_packets, rx_packets, lost, resends, spurious, duplicates] = figures;
+    let (node, address, score) = (node.to_owned(), end.address.clone(), end.score.to_string());
+    [node, address, rtt, score, tx_packets, rx_packets, lost, resends, spurious, duplicates]
 }
 
 impl Show for Vec<Binding> {
@@ -240,7 +281,8 @@ NUMBER  NODE   STATE     VIF  LAN   INTERFACE  MAC                ADDRESSES
             fabric: fabric.into(),
             state: "up".into(),
             kind: kind.into(),
-            ..RviLeg::default()
+            a: LegEnd { address: "192.0.2.1:7".into(), rtt_ns: 81_500, lost: 4, ..LegEnd::default() },
+            b: LegEnd { tx_packets: 12, ..LegEnd::default() },
         };
         let rvi = Rvi {
             rvi: 7,
@@ -248,7 +290,7 @@ NUMBER  NODE   STATE     VIF  LAN   INTERFACE  MAC                ADDRESSES
             a: end("web1"),
             b: end("web2"),
             state: "up".into(),
-            legs: vec![leg("a", "unix"), leg("b", "udp")],
+            legs: vec![leg("a", "unix"), leg("b", "udp"), leg("c", "")],
         };
         let expected = "\
 RVI  LAN  STATE  LEGS            END   VIF  TX FRAMES  TX OCTETS  RX FRAMES  RX OCTETS

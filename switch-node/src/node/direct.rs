@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use rvi::{Association, LegEnd, Part, Scheduler, SendError, Sent, ShmLeg, Unsent};
+use vlan_core::counters::FrameCount;
 use vlan_core::driver::{InBand, Path, PeerSlot};
 use vlan_core::ethernet::flow_hash;
 use vlan_core::limits::DIRECT_IDLE;
@@ -47,8 +48,10 @@ pub(super) struct DirectLink {
     closing: bool,
     pub heard: Instant,
     heartbeat: Heartbeat,
-    /// Data messages either way, and when the count last changed.
-    pub data_messages: u64,
+    /// Frames sent to the peer, and taken from it.
+    pub sent: FrameCount,
+    pub received: FrameCount,
+    /// How many frames there were either way when that last changed, and when.
     idle: (u64, Instant),
     idle_told: bool,
     pub packets: LinkPackets,
@@ -69,7 +72,8 @@ impl DirectLink {
             closing: false,
             heard: now,
             heartbeat,
-            data_messages: 0,
+            sent: FrameCount::default(),
+            received: FrameCount::default(),
             idle: (0, now),
             idle_told: false,
             packets: LinkPackets::default(),
@@ -392,8 +396,9 @@ impl Node {
     fn report_idle(&mut self, now: Instant, place: usize) {
         let attached = self.attached();
         let Some(link) = &mut self.direct[place] else { return };
-        if link.idle.0 != link.data_messages {
-            link.idle = (link.data_messages, now);
+        let frames = link.sent.frames + link.received.frames;
+        if link.idle.0 != frames {
+            link.idle = (frames, now);
             link.idle_told = false;
         }
         let due = now.since(link.idle.1) >= DIRECT_IDLE && !link.idle_told;

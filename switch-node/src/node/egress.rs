@@ -92,9 +92,11 @@ impl Node {
         let Some(link) = place.and_then(|place| self.direct[place].as_mut()) else { return Attempt::NoWay };
         let octets = header.emit(frame.len());
         let parts = [Part::Private(&octets), Part::Private(frame)];
-        link.data_messages += 1;
         match link.association.send(now, channel, flow_hash(seed, frame), 0, &parts) {
-            Ok(_) => Attempt::Sent,
+            Ok(_) => {
+                link.sent.add(frame.len());
+                Attempt::Sent
+            }
             Err(SendError::Full) if link.association.is_stalled() => Attempt::NoWay,
             Err(SendError::Full) => Attempt::Full,
             Err(SendError::TooLong { .. }) => Attempt::Drop(DropReason::TooLong),

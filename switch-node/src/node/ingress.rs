@@ -5,7 +5,7 @@ use rvi::{Message, Scratch};
 use vlan_core::driver::Ingress;
 use vlan_core::ethernet::EthernetHeader;
 use vlan_core::wire::control::ControlMessage;
-use vlan_core::wire::frame::{FrameHeader, FrameKind};
+use vlan_core::wire::frame::{FRAME_HEADER_LEN, FrameHeader, FrameKind};
 use vlan_core::wire::tlv::TlvError;
 use vlan_core::{Channel, DropReason, Instant, VifNumber};
 
@@ -147,7 +147,7 @@ impl Node {
                 self.drops.add(DropReason::NoChannel);
                 continue;
             };
-            link.data_messages += 1;
+            link.received.add(message.len.saturating_sub(FRAME_HEADER_LEN));
             match FrameHeader::parse(message.head, message.len) {
                 Ok(header) => self.deliver_direct(rvi.vif, rvi.slot, &header, &message, sink),
                 Err(TlvError::UnknownKind { .. }) => {

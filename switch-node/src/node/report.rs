@@ -60,6 +60,10 @@ impl Node {
             add(format!("node.drop.{reason}"), messages);
         }
         for link in self.direct.iter().flatten() {
+            for (name, count) in [("tx", link.sent), ("rx", link.received)] {
+                add(format!("node.{}.{name}.frames", link.node), count.frames);
+                add(format!("node.{}.{name}.octets", link.node), count.octets);
+            }
             for leg in link.association.legs() {
                 let name = |what: &str| format!("node.{}.leg.{}.{what}", link.node, leg.number);
                 add(name("tx.messages"), leg.tx_messages);

@@ -7,6 +7,7 @@ use platform::{Fabric, InterfaceAddress, Leg, Management, Platform};
 
 use super::namespace::Privilege;
 use crate::failure::{Doing, Failure};
+use crate::runtime::WaitPolicy;
 
 /// What a lab runs.
 #[derive(Clone, Debug)]
@@ -31,6 +32,8 @@ pub struct LabPlan {
     pub named_namespaces: bool,
     /// Whether the lab made a user namespace for itself, which others must enter first.
     pub own_user_namespace: bool,
+    /// What every process does when it has nothing to do.
+    pub wait: WaitPolicy,
     /// Where each process writes its messages, as `NAME.log`; to the lab's own standard error when absent.
     pub logs: Option<PathBuf>,
 }
@@ -105,6 +108,7 @@ pub fn plan_of(platform: &Platform, restart: bool, privilege: Privilege) -> Resu
         restart,
         named_namespaces: privilege == Privilege::Root,
         own_user_namespace: privilege == Privilege::None,
+        wait: WaitPolicy::Interrupt,
         logs: None,
     })
 }

@@ -17,6 +17,7 @@ use rustix::process::{Pid, Signal};
 use super::messages::Messages;
 use super::namespace;
 use crate::failure::Exit;
+use crate::runtime::WaitPolicy;
 use crate::signals;
 
 /// Starts within [`CRASH_LOOP_WINDOW`] after which a process is started again only once a second.
@@ -50,6 +51,8 @@ pub struct ProcessSpec {
     pub underlay: Option<PathBuf>,
     /// Where its messages go; line by line to the lab's own standard error when absent.
     pub log: Option<PathBuf>,
+    /// What it does when it has nothing to do.
+    pub wait: WaitPolicy,
 }
 
 impl ProcessSpec {
@@ -62,6 +65,9 @@ impl ProcessSpec {
         }
         if self.role == Role::Node {
             arguments.push("--one-machine".into());
+        }
+        if self.wait == WaitPolicy::Poll {
+            arguments.extend(["--wait".into(), "poll".into()]);
         }
         arguments.push("--ready-fd".into());
         arguments.push(ready_fd.to_string().into());
@@ -329,15 +335,20 @@ mod tests {
             netns: Some("/run/netns/lab-web1".into()),
             underlay: None,
             log: None,
+            wait: WaitPolicy::Interrupt,
         }
     }
 
     #[test]
     fn a_node_is_told_its_file_name_namespace_and_ready_descriptor() {
-        let arguments = spec().arguments(7);
+        let words = |wait: WaitPolicy| {
+            let arguments = ProcessSpec { wait, ..spec() }.arguments(7);
+            arguments.join(std::ffi::OsStr::new(" ")).into_string().unwrap()
+        };
         let expected =
-            "run /etc/weft.toml --name web1 --netns /run/netns/lab-web1 --ready-fd 7".split_whitespace();
-        assert_eq!(arguments, expected.collect::<Vec<_>>());
+            "run /etc/weft.toml --name web1 --netns /run/netns/lab-web1 --one-machine --ready-fd 7";
+        assert_eq!(words(WaitPolicy::Interrupt), expected);
+        assert_eq!(words(WaitPolicy::Poll), expected.replace("--ready-fd", "--wait poll --ready-fd"));
     }
 
     #[test]

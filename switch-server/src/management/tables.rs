@@ -1,7 +1,7 @@
 //! From what the machine and the nodes say to what the management interface says.
 
 use platform::management::{
-    Binding, Counter, Drop, Interface, Lan, LanMember, Node, Rvi, RviEnd, RviLeg, Status,
+    Binding, Counter, Drop, Interface, Lan, LanMember, LegEnd, Node, Rvi, RviEnd, RviLeg, Status,
 };
 use rvi::packet::sender::PacketLegState;
 use vlan_core::wire::control::ReportItem;
@@ -151,8 +151,31 @@ fn rvi_leg(rvi: &RviStatus, reports: &Reports, leg: u8, fabric: &str) -> RviLeg 
     let addresses = given.and_then(|given| given.addresses);
     let [a_address, b_address] =
         addresses.map_or_else(Default::default, |ends| ends.map(|address| address.to_string()));
-    let kind = given.map_or_else(String::new, |given| given.kind.to_string());
-    RviLeg { fabric: fabric.to_owned(), state: state.to_owned(), kind, a_address, b_address }
+    RviLeg {
+        fabric: fabric.to_owned(),
+        state: state.to_owned(),
+        kind: given.map_or_else(String::new, |given| given.kind.to_string()),
+        a: LegEnd { address: a_address, ..leg_end(reports, rvi.a, rvi.b, leg) },
+        b: LegEnd { address: b_address, ..leg_end(reports, rvi.b, rvi.a, leg) },
+    }
+}
+
+/// What `node` reports of its end of a leg to `peer`.
+fn leg_end(reports: &Reports, node: NodeNumber, peer: NodeNumber, leg: u8) -> LegEnd {
+    let item = |what: &str| leg_item(reports, node, peer, leg, what);
+    LegEnd {
+        address: String::new(),
+        score: item("score").unwrap_or(0),
+        rtt_ns: item("rtt.ns").unwrap_or(0),
+        tx_packets: item("tx.packets").or_else(|| item("tx.messages")).unwrap_or(0),
+        tx_octets: item("tx.octets").unwrap_or(0),
+        rx_packets: item("rx.packets").or_else(|| item("rx.messages")).unwrap_or(0),
+        rx_octets: item("rx.octets").unwrap_or(0),
+        lost: item("lost").unwrap_or(0),
+        resends: item("resends").unwrap_or(0),
+        spurious: item("spurious").unwrap_or(0),
+        duplicates: item("duplicates").unwrap_or(0),
+    }
 }
 
 /// What a packet leg is good for, as the end says that thinks worse of it.
@@ -181,20 +204,23 @@ fn rvi_end(
 ) -> RviEnd {
     let members = status.lans.iter().filter(|lan| lan.id == rvi.lan).flat_map(|lan| &lan.members);
     let vif = members.filter(|member| member.node == node).map(|member| member.vif.0).next();
-    let sum = |what: &str| (0..=u8::MAX).filter_map(|leg| leg_item(reports, node, peer, leg, what)).sum();
+    let figure = |what: &str| item(reports, node, &format!("node.{peer}.{what}")).unwrap_or(0);
     RviEnd {
         node: node_name(status, node),
         vif: vif.unwrap_or(0),
-        tx_frames: sum("tx.messages"),
-        tx_octets: sum("tx.octets"),
-        rx_frames: sum("rx.messages"),
-        rx_octets: sum("rx.octets"),
+        tx_frames: figure("tx.frames"),
+        tx_octets: figure("tx.octets"),
+        rx_frames: figure("rx.frames"),
+        rx_octets: figure("rx.octets"),
     }
 }
 
 /// A figure that `node` reports of a leg to `peer`.
 fn leg_item(reports: &Reports, node: NodeNumber, peer: NodeNumber, leg: u8, what: &str) -> Option<u64> {
-    let name = format!("node.{peer}.leg.{leg}.{what}");
+    item(reports, node, &format!("node.{peer}.leg.{leg}.{what}"))
+}
+
+fn item(reports: &Reports, node: NodeNumber, name: &str) -> Option<u64> {
     let items = reports.get(&node)?;
     items.iter().find(|item| item.name == name).map(|item| item.value)
 }
@@ -353,7 +379,11 @@ mod tests {
         let mut reports = Reports::new();
         reports.insert(
             NodeNumber(1),
-            report(&[("node.2.leg.0.tx.messages", 5), ("node.2.leg.1.tx.messages", 1)]),
+            report(&[
+                ("node.2.tx.frames", 6),
+                ("node.2.leg.0.tx.messages", 5),
+                ("node.2.leg.1.tx.messages", 1),
+            ]),
         );
         let half = rvis(&machine(), &reports, &fabrics).remove(0);
         assert_eq!((half.state.as_str(), half.a.tx_frames, half.a.vif), ("granted", 6, 1));
@@ -369,8 +399,21 @@ mod tests {
         let fabrics = ["a", "b", "c"].map(str::to_owned);
         let legs = rvis(&machine(), &Reports::new(), &fabrics).remove(0).legs;
         let said: Vec<_> =
-            legs.iter().map(|leg| [&leg.kind, &leg.a_address, &leg.b_address].map(String::as_str)).collect();
+            legs.iter().map(|leg| [&leg.kind, &leg.a.address, &leg.b.address].map(String::as_str)).collect();
         assert_eq!(said, [["unix", "", ""], ["", "", ""], ["udp", "192.0.2.1:7401", "[fd00::2]:7402"]]);
+    }
+
+    #[test]
+    fn both_ends_of_a_leg_say_how_it_does() {
+        let fabrics = ["a", "b", "c"].map(str::to_owned);
+        let mut reports = Reports::new();
+        let of_packets =
+            [("node.2.leg.2.tx.packets", 9), ("node.2.leg.2.rtt.ns", 80_000), ("node.2.leg.2.lost", 3)];
+        reports.insert(NodeNumber(1), report(&of_packets));
+        reports.insert(NodeNumber(2), report(&[("node.1.leg.0.tx.messages", 7)]));
+        let legs = rvis(&machine(), &reports, &fabrics).remove(0).legs;
+        let expected = LegEnd { tx_packets: 9, rtt_ns: 80_000, lost: 3, ..legs[2].a.clone() };
+        assert_eq!((&legs[2].a, legs[2].b.tx_packets, legs[0].b.tx_packets), (&expected, 0, 7));
     }
 
     #[test]
