@@ -75,6 +75,13 @@ impl Association {
         self.packets.as_ref().map(|packets| packets.session_counters())
     }
 
+    /// The path of a packet leg carries packets of `len` octets and no longer ones.
+    pub fn set_packet_len_max(&mut self, leg: PacketLeg, len: usize) {
+        if let Some(packets) = &mut self.packets {
+            packets.set_packet_len_max(leg, len);
+        }
+    }
+
     /// Ends the session behind the packet legs; the peer is told by the next [`Association::poll_transmit`].
     pub fn close_packets(&mut self, now: Instant) {
         self.now = now;

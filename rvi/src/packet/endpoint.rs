@@ -168,6 +168,13 @@ impl PacketEndpoint {
         }
     }
 
+    /// The path of a leg carries packets of `len` octets, tag included, and no longer ones: a host whose kernel says so
+    /// says it here. What was longer is cut again when it is sent again.
+    pub fn set_packet_len_max(&mut self, leg: PacketLeg, len: usize) {
+        self.config.packet_len_max[leg.index()] = len;
+        self.transport.set_packet_len_max(leg, len);
+    }
+
     /// What the session had not proven is for the next one.
     fn end_session(&mut self) {
         self.up = LegSet::default();

@@ -135,10 +135,13 @@ impl Node {
     }
 
     /// Octets of the longest packet that goes by a leg, all headers below the packet's own left out: what the host's
-    /// route carries.
+    /// route carries. Associations that are there are told too: a route may become narrower under them.
     pub fn set_packet_len_max(&mut self, leg: LegNumber, octets: usize) {
         if let (Some(leg), Some(packets)) = (PacketLeg::new(leg.0), &mut self.packets) {
             packets.packet_len_max[leg.index()] = octets;
+            for link in self.direct.iter_mut().flatten() {
+                link.association.set_packet_len_max(leg, octets);
+            }
         }
     }
 

@@ -18,6 +18,8 @@ struct FarPackets {
     buffer: TransmitBuffer,
     now: u64,
     received: Vec<(Channel, Vec<u8>)>,
+    /// The longest packet that arrives.
+    path_len: usize,
 }
 
 impl FarPackets {
@@ -51,7 +53,7 @@ impl FarPackets {
             EndpointConfig { session, transport, packet_len_max: [1400; PacketLeg::COUNT], seed: [4; 32] };
         association.set_packets(NOW, config);
         let buffer = TransmitBuffer::new(16, 65_000);
-        let mut far = Self { association, buffer, now: NOW.as_nanos(), received: Vec::new() };
+        let mut far = Self { association, buffer, now: NOW.as_nanos(), received: Vec::new(), path_len: 1400 };
         control.tell(node, &ControlMessage::Grant(granted));
         far.run(node, 5);
         let id = control.take(10).iter().find_map(|(_, octets)| match ControlMessage::parse(octets) {
@@ -84,7 +86,8 @@ impl FarPackets {
             let now = self.at();
             while node.poll_transmit(now, &mut self.buffer).is_some_and(|batch| {
                 let octets = self.buffer.octets().to_vec();
-                for packet in octets.chunks(batch.segment_len) {
+                for packet in octets.chunks(batch.segment_len).filter(|packet| packet.len() <= self.path_len)
+                {
                     let _ = self.association.handle_packet(now, leg(0), &mut packet.to_vec());
                 }
                 true
@@ -136,6 +139,19 @@ fn frames_go_by_packets_once_the_barrier_is_past() {
     }
     far.run(&mut node, 5);
     assert_eq!((far.frames(), control.frames().len()), (20, 0));
+}
+
+#[test]
+fn a_path_that_becomes_narrower_gets_shorter_packets() {
+    let mut node = node();
+    let mut control = Far::control(&mut node, 1);
+    let mut far = FarPackets::connect(&mut node, &mut control);
+    far.path_len = 700;
+    node.set_packet_len_max(LEG, far.path_len);
+    let frame = [&PEER.0[..], &OWN.0, &[0x88, 0xb5], &[7; 1300]].concat();
+    assert_eq!(node.send_frame(NOW, VIF, &Vnet::default(), &frame), Accept::Taken);
+    far.run(&mut node, 5);
+    assert_eq!(far.frames(), 1);
 }
 
 #[test]
