@@ -86,6 +86,11 @@ enum Job {
         #[arg(long, default_value_t = 30)]
         seconds: u32,
     },
+    /// Break the legs between two hosts of a lab under load and count what is lost (needs root; --help says more)
+    Drill {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Run the demonstration: real processes, real IP stacks, things killed under load
     Demo {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -135,6 +140,10 @@ fn run(job: Job) -> Result<()> {
         Job::Bench { arguments } if arguments.is_empty() => Invocation::cargo("bench -p benches").run(),
         Job::Bench { arguments } => binary("benches", "switch-bench").args(arguments).run(),
         Job::Fuzz { target, seconds } => fuzz(target, seconds),
+        Job::Drill { arguments } => {
+            Invocation::cargo("build --release --workspace --bins --exclude xtask").run()?;
+            binary("e2e", "weft-drill").args(arguments).run()
+        }
         Job::Demo { arguments } => {
             Invocation::cargo("run --quiet --release --bin switch-server -- demo").args(arguments).run()
         }
