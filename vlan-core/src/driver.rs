@@ -5,6 +5,8 @@
 //! RVI, or on the relay or ARP channel to a control node; a frame from the fabric is checked here against the
 //! grant it came by and goes up to the stack. Frames stay in the host's memory; the driver sees their heads.
 
+mod barrier;
+mod ingress;
 mod peer;
 
 use alloc::vec::Vec;
@@ -16,8 +18,6 @@ use crate::ethernet::{EthernetHeader, is_neighbour_resolution};
 use crate::limits::{ETHERNET_HEADER_LEN, FRAME_LEN_MAX};
 use crate::location::Location;
 use crate::mac_table::MacTable;
-use crate::time::Instant;
-use crate::window::WindowVerdict;
 use crate::wire::control::{ControlMessage, Grant, InterfaceConfig, MemberNotice};
 use crate::wire::frame::{FrameHeader, FrameKind, Vnet};
 
@@ -309,104 +309,6 @@ impl Driver {
         Ok(())
     }
 
-    // --- from the fabric ------------------------------------------------------------------------------------
-
-    /// Checks a frame that came on one of this interface's channels to a control node.
-    ///
-    /// The control node is trusted: it has checked the origin. A frame seen before (sent again after the loss
-    /// of a control node) is dropped here.
-    #[inline]
-    pub fn admit_relayed(&mut self, header: &FrameHeader, head: &[u8], frame_len: usize) -> Ingress {
-        if header.lan != self.config.lan || header.kind == FrameKind::Unicast {
-            return self.refuse(DropReason::WrongGrant);
-        }
-        if let Err(reason) = self.check_ingress(header, head, frame_len) {
-            return self.refuse(reason);
-        }
-        //= spec/driver.md#numbered-frames
-        //# The driver MUST deliver each numbered frame of an origin at most once, whichever way it comes.
-        if header.origin != NodeNumber(0) {
-            let Some(slot) = self.find_peer(header.origin, header.origin_vif) else {
-                return self.refuse(DropReason::NotMember);
-            };
-            match self.peers[usize::from(slot.0)].take_numbered(header) {
-                WindowVerdict::New => {}
-                WindowVerdict::Duplicate => return self.refuse(DropReason::Duplicate),
-                WindowVerdict::TooOld => return self.refuse(DropReason::OutOfWindow),
-            }
-        }
-        Ingress::Deliver(header.vnet)
-    }
-
-    /// Checks a frame that came on `channel` of the direct association with `node`.
-    //= spec/driver.md#direct-frames
-    //# The driver MUST discard a frame from a direct RVI whose LAN, origin or interface is not that of the grant,
-    //# or whose source MAC is not the granted peer's under port security.
-    #[inline]
-    pub fn admit_direct(
-        &mut self,
-        slot: PeerSlot,
-        header: &FrameHeader,
-        head: &[u8],
-        frame_len: usize,
-    ) -> Ingress {
-        let Some(peer) = self.peers.get(usize::from(slot.0)) else {
-            return self.refuse(DropReason::NoChannel);
-        };
-        if peer.direct.is_none() {
-            return self.refuse(DropReason::NoChannel);
-        }
-        if header.lan != self.config.lan || header.origin != peer.node || header.origin_vif != peer.vif {
-            return self.refuse(DropReason::WrongGrant);
-        }
-        let peer_mac = peer.mac;
-        if let Err(reason) = self.check_ingress(header, head, frame_len) {
-            return self.refuse(reason);
-        }
-        if self.config.check_source && MacAddress::from_octets(&head[6..]) != Some(peer_mac) {
-            return self.refuse(DropReason::SourceMac);
-        }
-        match header.kind {
-            FrameKind::Unicast if header.destination_vif == self.config.vif => Ingress::Deliver(header.vnet),
-            // A relayed frame that its sender sends again here because its control node has gone.
-            FrameKind::Relay if header.boot != self.peers[usize::from(slot.0)].process.boot_tag() => {
-                self.refuse(DropReason::StaleBoot)
-            }
-            FrameKind::Relay => match self.peers[usize::from(slot.0)].take_numbered(header) {
-                WindowVerdict::New => Ingress::Deliver(header.vnet),
-                WindowVerdict::Duplicate => self.refuse(DropReason::Duplicate),
-                WindowVerdict::TooOld => self.refuse(DropReason::OutOfWindow),
-            },
-            _ => self.refuse(DropReason::WrongGrant),
-        }
-    }
-
-    /// Counts a frame that the stack has taken, or that its device refused.
-    #[inline]
-    pub fn delivered(&mut self, header: &FrameHeader, direct: bool, frame_len: usize, taken: bool) {
-        if !taken {
-            self.counters.drops.add(DropReason::DeviceFull);
-        } else if direct {
-            self.counters.received_direct.add(frame_len);
-        } else {
-            debug_assert!(header.kind != FrameKind::Unicast);
-            self.counters.received_relay.add(frame_len);
-        }
-    }
-
-    #[inline]
-    fn check_ingress(&self, header: &FrameHeader, head: &[u8], frame_len: usize) -> Result<(), DropReason> {
-        if head.len() < ETHERNET_HEADER_LEN {
-            return Err(DropReason::TooShort);
-        }
-        self.check_length(&header.vnet, frame_len)
-    }
-
-    fn refuse(&mut self, reason: DropReason) -> Ingress {
-        self.counters.drops.add(reason);
-        Ingress::Drop(reason)
-    }
-
     // --- members, bindings and grants -----------------------------------------------------------------------
 
     /// Takes a connectivity notice: another member of the LAN came, changed its process, or went.
@@ -465,175 +367,6 @@ impl Driver {
         let peer = &mut self.peers[usize::from(slot.0)];
         peer.handle_grant(grant);
         Some(slot)
-    }
-
-    /// The grant of the peer at `slot` has ended and nothing is on its way any more: relay from here on.
-    pub fn handle_direct_gone(&mut self, slot: PeerSlot) {
-        let peer = &mut self.peers[usize::from(slot.0)];
-        peer.direct = None;
-        peer.unechoed = None;
-        if peer.path != Path::Relay {
-            peer.path = Path::Relay;
-            self.released.push(slot);
-        }
-    }
-
-    /// The direct association is closing: hold frames for the peer until it has.
-    pub fn handle_direct_closing(&mut self, slot: PeerSlot) {
-        let peer = &mut self.peers[usize::from(slot.0)];
-        match peer.path {
-            Path::Direct => peer.path = Path::Closing,
-            // Nothing has gone by the direct RVI yet.
-            Path::Barrier { .. } => {
-                peer.path = Path::Relay;
-                self.released.push(slot);
-            }
-            Path::Relay | Path::Closing => {}
-        }
-    }
-
-    /// The legs of the direct RVI to the peer at `slot` are up: a barrier goes out by relay, and what follows
-    /// is held until it comes back on the direct RVI (amendment 20).
-    //= spec/driver.md#barrier
-    //# The driver MUST NOT send a frame on a direct RVI before the peer has echoed a barrier that was sent by relay
-    //# behind every earlier frame to that peer.
-    pub fn handle_direct_up(&mut self, now: Instant, slot: PeerSlot, relay_up: bool) {
-        self.echo_late(slot);
-        let id = self.next_barrier;
-        let peer = &mut self.peers[usize::from(slot.0)];
-        if peer.direct.is_none() || peer.path == Path::Direct {
-            return;
-        }
-        if peer.path == Path::Closing {
-            // A leg came back before the association ended: it still holds frames for the peer, and goes on
-            // with them first. By relay, newer ones would overtake them.
-            peer.path = Path::Direct;
-            self.released.push(slot);
-            return;
-        }
-        peer.relay_idle_since = None;
-        if !relay_up {
-            // Nothing can be on its way by relay that a barrier could wait for; the peer says when it has
-            // taken what its control node had for it.
-            peer.path = Path::Barrier { id: 0, until: now + BARRIER_WAIT };
-            return;
-        }
-        self.next_barrier = self.next_barrier.wrapping_add(1).max(1);
-        peer.path = Path::Barrier { id, until: now + BARRIER_WAIT };
-        let barrier = ControlMessage::Barrier {
-            lan: self.config.lan,
-            origin: self.node,
-            origin_vif: self.config.vif,
-            destination: peer.node,
-            destination_vif: peer.vif,
-            boot: self.boot,
-            id,
-        };
-        self.in_band.push(InBand::Relay(barrier));
-    }
-
-    /// A barrier for this interface came by relay: it is echoed on the direct RVI of its origin, when that is there.
-    /// `boot` is the life of its origin that sent it; one of another life is of no use to anybody.
-    pub fn handle_barrier(&mut self, origin: NodeNumber, origin_vif: VifNumber, boot: BootTag, id: u32) {
-        let Some(slot) = self.find_peer(origin, origin_vif) else { return };
-        let peer = &mut self.peers[usize::from(slot.0)];
-        if boot == peer.process.boot_tag() {
-            peer.unechoed = Some(id);
-            self.echo_late(slot);
-        }
-    }
-
-    /// The echo of barrier `id` for the peer with this direct RVI found no leg: it goes when one is up.
-    //= spec/driver.md#late-echoes
-    //# An echo that finds no leg to go by MUST be sent when one is up.
-    pub fn handle_echo_unsent(&mut self, node: NodeNumber, channel: Channel, id: u32) {
-        let is_it = |peer: &&mut Peer| peer.node == node && peer.direct.is_some_and(|d| d.channel == channel);
-        if let Some(peer) = self.peers.iter_mut().find(is_it) {
-            peer.unechoed = Some(id);
-        }
-    }
-
-    /// Echoes the barrier that waits for the peer's direct RVI.
-    fn echo_late(&mut self, slot: PeerSlot) {
-        let peer = &mut self.peers[usize::from(slot.0)];
-        let Some(direct) = peer.direct else { return };
-        if let Some(id) = peer.unechoed.take() {
-            let echo = ControlMessage::BarrierEcho { id };
-            self.in_band.push(InBand::Direct(peer.node, direct.channel, echo));
-        }
-    }
-
-    /// The peer at `slot` has echoed barrier `id` on the direct RVI.
-    pub fn handle_barrier_echo(&mut self, slot: PeerSlot, id: u32) {
-        let peer = &mut self.peers[usize::from(slot.0)];
-        if matches!(peer.path, Path::Barrier { id: sent, .. } if sent == id) {
-            peer.path = Path::Direct;
-            self.released.push(slot);
-        }
-    }
-
-    /// The peer's control node has gone and the peer has taken all it had: relayed frames that are not settled
-    /// are sent again on the direct RVI by the caller, before this call, which ends the barrier.
-    pub fn handle_relay_drained(&mut self, slot: PeerSlot) -> bool {
-        let peer = &mut self.peers[usize::from(slot.0)];
-        if !matches!(peer.path, Path::Barrier { .. }) {
-            return false;
-        }
-        peer.path = Path::Direct;
-        self.released.push(slot);
-        true
-    }
-
-    /// Gives up barriers that were not echoed in time: their frames go by relay, and the barrier is tried
-    /// again later by the caller (`handle_direct_up`).
-    pub fn handle_timeout(&mut self, now: Instant) {
-        for (slot, peer) in self.peers.iter_mut().enumerate() {
-            if let Path::Barrier { until, .. } = peer.path
-                && until <= now
-            {
-                peer.path = Path::Relay;
-                peer.relay_idle_since = Some(now);
-                self.released.push(PeerSlot(slot as u16));
-            }
-        }
-    }
-
-    /// When [`Self::handle_timeout`] is wanted next, and for what.
-    #[must_use]
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        let barriers = self.peers.iter().filter_map(|peer| match peer.path {
-            Path::Barrier { until, .. } => Some(until),
-            _ => None,
-        });
-        barriers.min()
-    }
-
-    /// Peers with a live grant whose barrier was given up long enough ago to try another.
-    pub fn poll_barrier_retry(&mut self, now: Instant) -> Option<PeerSlot> {
-        let due = |peer: &Peer| {
-            peer.path == Path::Relay
-                && peer.direct.is_some()
-                && peer.relay_idle_since.is_some_and(|since| now.since(since) >= BARRIER_RETRY)
-        };
-        let slot = self.peers.iter().position(due)?;
-        self.peers[slot].relay_idle_since = None;
-        Some(PeerSlot(slot as u16))
-    }
-
-    /// True while a barrier waits to be tried again.
-    #[must_use]
-    pub fn retries_barrier(&self) -> bool {
-        self.peers.iter().any(|peer| peer.path == Path::Relay && peer.relay_idle_since.is_some())
-    }
-
-    /// The next control message to send in band.
-    pub fn poll_in_band(&mut self) -> Option<InBand> {
-        (!self.in_band.is_empty()).then(|| self.in_band.remove(0))
-    }
-
-    /// A peer whose held frames may be classified again.
-    pub fn poll_released(&mut self) -> Option<PeerSlot> {
-        (!self.released.is_empty()).then(|| self.released.remove(0))
     }
 
     /// The slot of the peer with this node and interface.

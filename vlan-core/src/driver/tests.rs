@@ -1,6 +1,7 @@
 use super::*;
 use crate::address::RviNumber;
 use crate::ethernet::ETHERTYPE_ARP;
+use crate::time::Instant;
 use alloc::vec;
 use core::time::Duration;
 

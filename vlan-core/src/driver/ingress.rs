@@ -1,0 +1,106 @@
+//! What comes from the fabric: checked against the configuration and the grant that it came by before it goes up to the stack.
+
+use super::{Driver, Ingress, PeerSlot};
+use crate::address::{MacAddress, NodeNumber};
+use crate::drop_reason::DropReason;
+use crate::limits::ETHERNET_HEADER_LEN;
+use crate::window::WindowVerdict;
+use crate::wire::frame::{FrameHeader, FrameKind};
+
+impl Driver {
+    /// Checks a frame that came on one of this interface's channels to a control node.
+    ///
+    /// The control node is trusted: it has checked the origin. A frame seen before (sent again after the loss
+    /// of a control node) is dropped here.
+    #[inline]
+    pub fn admit_relayed(&mut self, header: &FrameHeader, head: &[u8], frame_len: usize) -> Ingress {
+        if header.lan != self.config.lan || header.kind == FrameKind::Unicast {
+            return self.refuse(DropReason::WrongGrant);
+        }
+        if let Err(reason) = self.check_ingress(header, head, frame_len) {
+            return self.refuse(reason);
+        }
+        //= spec/driver.md#numbered-frames
+        //# The driver MUST deliver each numbered frame of an origin at most once, whichever way it comes.
+        if header.origin != NodeNumber(0) {
+            let Some(slot) = self.find_peer(header.origin, header.origin_vif) else {
+                return self.refuse(DropReason::NotMember);
+            };
+            match self.peers[usize::from(slot.0)].take_numbered(header) {
+                WindowVerdict::New => {}
+                WindowVerdict::Duplicate => return self.refuse(DropReason::Duplicate),
+                WindowVerdict::TooOld => return self.refuse(DropReason::OutOfWindow),
+            }
+        }
+        Ingress::Deliver(header.vnet)
+    }
+
+    /// Checks a frame that came on `channel` of the direct association with `node`.
+    //= spec/driver.md#direct-frames
+    //# The driver MUST discard a frame from a direct RVI whose LAN, origin or interface is not that of the grant,
+    //# or whose source MAC is not the granted peer's under port security.
+    #[inline]
+    pub fn admit_direct(
+        &mut self,
+        slot: PeerSlot,
+        header: &FrameHeader,
+        head: &[u8],
+        frame_len: usize,
+    ) -> Ingress {
+        let Some(peer) = self.peers.get(usize::from(slot.0)) else {
+            return self.refuse(DropReason::NoChannel);
+        };
+        if peer.direct.is_none() {
+            return self.refuse(DropReason::NoChannel);
+        }
+        if header.lan != self.config.lan || header.origin != peer.node || header.origin_vif != peer.vif {
+            return self.refuse(DropReason::WrongGrant);
+        }
+        let peer_mac = peer.mac;
+        if let Err(reason) = self.check_ingress(header, head, frame_len) {
+            return self.refuse(reason);
+        }
+        if self.config.check_source && MacAddress::from_octets(&head[6..]) != Some(peer_mac) {
+            return self.refuse(DropReason::SourceMac);
+        }
+        match header.kind {
+            FrameKind::Unicast if header.destination_vif == self.config.vif => Ingress::Deliver(header.vnet),
+            // A relayed frame that its sender sends again here because its control node has gone.
+            FrameKind::Relay if header.boot != self.peers[usize::from(slot.0)].process.boot_tag() => {
+                self.refuse(DropReason::StaleBoot)
+            }
+            FrameKind::Relay => match self.peers[usize::from(slot.0)].take_numbered(header) {
+                WindowVerdict::New => Ingress::Deliver(header.vnet),
+                WindowVerdict::Duplicate => self.refuse(DropReason::Duplicate),
+                WindowVerdict::TooOld => self.refuse(DropReason::OutOfWindow),
+            },
+            _ => self.refuse(DropReason::WrongGrant),
+        }
+    }
+
+    /// Counts a frame that the stack has taken, or that its device refused.
+    #[inline]
+    pub fn delivered(&mut self, header: &FrameHeader, direct: bool, frame_len: usize, taken: bool) {
+        if !taken {
+            self.counters.drops.add(DropReason::DeviceFull);
+        } else if direct {
+            self.counters.received_direct.add(frame_len);
+        } else {
+            debug_assert!(header.kind != FrameKind::Unicast);
+            self.counters.received_relay.add(frame_len);
+        }
+    }
+
+    #[inline]
+    fn check_ingress(&self, header: &FrameHeader, head: &[u8], frame_len: usize) -> Result<(), DropReason> {
+        if head.len() < ETHERNET_HEADER_LEN {
+            return Err(DropReason::TooShort);
+        }
+        self.check_length(&header.vnet, frame_len)
+    }
+
+    fn refuse(&mut self, reason: DropReason) -> Ingress {
+        self.counters.drops.add(reason);
+        Ingress::Drop(reason)
+    }
+}
