@@ -357,6 +357,7 @@ impl ControlNode {
 
     pub(super) fn session_timeouts(&mut self, now: Instant) {
         for place in 0..self.sessions.len() {
+            self.packet_timeouts(now, place);
             let Some(session) = &mut self.sessions[place] else { continue };
             if session.check_silence(now) {
                 let node = session.node;
