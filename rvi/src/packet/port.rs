@@ -7,6 +7,7 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
+use core::time::Duration;
 
 use vlan_core::limits::MESSAGE_LEN_MAX;
 use vlan_core::wire::control::TLV_VERSION;
@@ -31,6 +32,8 @@ const PACKET_LEN_DEFAULT: usize = 1232;
 const FIRST_CREDIT_MESSAGES: u32 = 1024;
 /// ... and KiB in all.
 const FIRST_CREDIT_KIB: u32 = 1024;
+/// An idle leg to a control node is probed this often, so that both ends know that the other is there (amendment 28).
+const CONTROL_NODE_PROBE: Duration = Duration::from_millis(100);
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
 /// Packets for one address, ready to be sent: what the buffer holds, cut every `segment_len` octets.
@@ -142,9 +145,13 @@ impl PacketPort {
             tlv_version: TLV_VERSION as u8,
         };
         let own_key = self.key.clone();
+        let mut transport = TransportConfig::default();
+        if matches!(kind, SessionKind::ToControlNode(_)) {
+            transport.idle_probe = CONTROL_NODE_PROBE;
+        }
         EndpointConfig {
             session: SessionConfig { kind, own_key, peer_key, own, peer, node, own_cid, legs, offer },
-            transport: TransportConfig { seed, ..TransportConfig::default() },
+            transport: TransportConfig { seed, ..transport },
             packet_len_max: self.packet_len_max,
             seed: self.entropy.draw(),
         }

@@ -20,8 +20,8 @@ use crate::node::control::{ControlLink, Relation};
 use crate::node::packets::{address_of, close_session, session_legs};
 use crate::node::{Node, NodeEvent, PeerId};
 
-/// How long no packet leg to a control node may answer before its session is over. What a lost control node had not
-/// settled then goes to the next.
+/// How long nothing of a control node may be opened before its session is over. What it had not settled then goes to the
+/// next.
 const SILENCE_MAX: Duration = Duration::from_secs(1);
 
 /// How a control node is reached by packets.
@@ -35,14 +35,8 @@ pub(super) struct ControlPackets {
     cid: u32,
     /// When the handshake of the next session begins; none while there is one.
     begins_at: Option<Instant>,
-    /// Since then no leg answers.
-    silent_since: Option<Instant>,
-}
-
-impl ControlPackets {
-    fn silent_until(&self) -> Option<Instant> {
-        self.silent_since.map(|since| since + SILENCE_MAX)
-    }
+    /// When the session is over unless something of the control node is opened; none while there is no session.
+    over_at: Option<Instant>,
 }
 
 impl ControlLink {
@@ -59,14 +53,21 @@ impl ControlLink {
     /// The session is over: the next one begins at `begins_at`.
     pub fn end_packets(&mut self, begins_at: Instant) {
         if let Some(packets) = &mut self.packets {
-            (packets.begins_at, packets.silent_since) = (Some(begins_at), None);
+            (packets.begins_at, packets.over_at) = (Some(begins_at), None);
         }
     }
 
     pub fn packets_timeout(&self) -> Option<Instant> {
         let packets = self.packets.as_ref()?;
         let begins_at = packets.begins_at.filter(|_| self.connects);
-        begins_at.into_iter().chain(packets.silent_until()).min()
+        begins_at.into_iter().chain(packets.over_at).min()
+    }
+
+    /// Something of the control node was opened.
+    pub fn note_opened(&mut self, now: Instant) {
+        if let Some(packets) = &mut self.packets {
+            packets.over_at = packets.over_at.map(|_| now + SILENCE_MAX);
+        }
     }
 }
 
@@ -76,18 +77,19 @@ impl Node {
     pub fn reach_by_packets(&mut self, control_node: u8, key: PublicKey, legs: Vec<GrantedLeg>) {
         if let Some(link) = self.control.get_mut(usize::from(control_node)) {
             let begins_at = Some(Instant::ZERO);
-            link.packets = Some(ControlPackets { key, legs, cid: 0, begins_at, silent_since: None });
+            link.packets = Some(ControlPackets { key, legs, cid: 0, begins_at, over_at: None });
         }
     }
 
     /// Begins the handshake of the next session when it is time, and ends a session that has been silent for too long.
     //= spec/leg-setup.md#silent-sessions
-    //# An end of a control RVI MUST take its session for over when no packet leg of it was answered for a second.
+    //# An end of a control RVI with packet legs MUST take its session for over when it has opened nothing of its peer for a
+    //# second.
     pub(super) fn control_packets_timeout(&mut self, now: Instant, index: usize) {
         let is_past = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         let link = &self.control[index];
         let Some(packets) = &link.packets else { return };
-        if is_past(packets.silent_until()) {
+        if is_past(packets.over_at) {
             self.control_session_over(now, index);
         } else if link.connects && is_past(packets.begins_at) {
             self.begin_control_packets(now, index);
@@ -118,7 +120,9 @@ impl Node {
     /// What the association with a control node has to tell of its packet legs.
     pub(super) fn control_packet_event(&mut self, now: Instant, index: usize, event: AssociationEvent) {
         let peer = PeerId::ControlNode(index as u8);
-        let Some(packets) = &mut self.control[index].packets else { return };
+        if self.control[index].packets.is_none() {
+            return;
+        }
         match event {
             AssociationEvent::PacketsEstablished { process, control_session } => {
                 self.control_packets_established(now, index, process, control_session);
@@ -128,14 +132,8 @@ impl Node {
                 self.begin_registration(now, index);
             }
             AssociationEvent::PacketLeg(leg, state) => self.log(NodeEvent::PacketLeg { peer, leg, state }),
-            AssociationEvent::PacketsSilent => {
-                packets.silent_since = Some(now);
-                self.log(NodeEvent::PacketsSilent { peer });
-            }
-            AssociationEvent::PacketsHeard => {
-                packets.silent_since = None;
-                self.log(NodeEvent::PacketsHeard { peer });
-            }
+            AssociationEvent::PacketsSilent => self.log(NodeEvent::PacketsSilent { peer }),
+            AssociationEvent::PacketsHeard => self.log(NodeEvent::PacketsHeard { peer }),
             AssociationEvent::PacketLegMismatched(leg) => {
                 self.log(NodeEvent::PacketLegMismatched { peer, leg });
             }
@@ -172,7 +170,7 @@ impl Node {
         if link.relation(process, tag) == Relation::Same {
             link.begin_session(now, process, tag);
             if let Some(packets) = &mut link.packets {
-                packets.silent_since = None;
+                packets.over_at = Some(now + SILENCE_MAX);
             }
         } else {
             self.control_session_over(now, index);

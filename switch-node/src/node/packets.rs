@@ -84,7 +84,11 @@ impl Node {
         // What a packet was refused for is counted by its session.
         match owner {
             Some(Owner::Control(index)) => {
-                let _ = self.control[index].association.handle_packet(now, packet_leg, packet);
+                let link = &mut self.control[index];
+                let handled = link.association.handle_packet(now, packet_leg, packet);
+                if handled.is_ok() && header.kind != PacketKind::Reset {
+                    link.note_opened(now);
+                }
                 self.drain_control_events(now, index);
             }
             Some(Owner::Direct(place)) => {

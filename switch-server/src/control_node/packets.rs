@@ -6,10 +6,11 @@
 //! its keys. What a session makes of packets is received like any message. [`ControlNode::poll_transmit`] asks each
 //! session in turn for what is to go.
 
-use core::net::SocketAddr;
-use core::time::Duration;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::net::SocketAddr;
+use core::time::Duration;
+
 use rvi::keys::PrivateKey;
 use rvi::packet::port::{PacketBatch, PacketEnds, PacketMachine, PacketPort};
 use rvi::packet::session::{
@@ -27,7 +28,7 @@ use crate::control_node::{ControlNode, ControlNodeEvent};
 const UNPROVEN_TIME_MAX: Duration = Duration::from_secs(2);
 /// Sessions of one node that wait for it: one, and some that old CONNECTs made.
 const UNPROVEN_MAX: usize = 4;
-/// How long no packet leg of a node may answer before its session is over.
+/// How long nothing of a node may be opened before its session is over.
 const SILENCE_MAX: Duration = Duration::from_secs(1);
 /// Why a node is refused whose key is that of another number; as on shared-memory legs.
 const REFUSED_NODE_NUMBER: u8 = 2;
@@ -44,10 +45,10 @@ pub(super) struct Packets {
 pub(super) struct SessionPackets {
     /// The number by which the node names the association.
     cid: u32,
-    /// When it is given up, while the node has not proven its keys.
-    unproven_until: Option<Instant>,
-    /// Since then no leg answers.
-    silent_since: Option<Instant>,
+    /// The node has not proven its keys yet.
+    is_unproven: bool,
+    /// When the session is over unless something of the node is opened.
+    over_at: Instant,
     /// By leg, where CONNECT came from last.
     asked_from: [Option<SocketAddr>; PacketLeg::COUNT],
     /// By leg, where the last packet came from that was opened with the session's keys.
@@ -55,19 +56,24 @@ pub(super) struct SessionPackets {
 }
 
 impl SessionPackets {
-    fn new(cid: u32, unproven_until: Instant) -> Self {
+    fn new(cid: u32, over_at: Instant) -> Self {
         let (asked_from, heard_from) = ([None; PacketLeg::COUNT], [None; PacketLeg::COUNT]);
-        Self { cid, unproven_until: Some(unproven_until), silent_since: None, asked_from, heard_from }
+        Self { cid, is_unproven: true, over_at, asked_from, heard_from }
     }
 
     /// True until the node has proven that it holds the session's keys.
     pub fn is_unproven(&self) -> bool {
-        self.unproven_until.is_some()
+        self.is_unproven
     }
 
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        let silent_until = self.silent_since.map(|since| since + SILENCE_MAX);
-        self.unproven_until.into_iter().chain(silent_until).min()
+    pub fn poll_timeout(&self) -> Instant {
+        self.over_at
+    }
+
+    /// Something of the node was opened, which came from there.
+    fn note_opened(&mut self, now: Instant, leg: PacketLeg, from: SocketAddr) {
+        self.heard_from[leg.index()] = Some(from);
+        self.over_at = now + SILENCE_MAX;
     }
 
     /// Where a packet goes that is to go by `leg`.
@@ -142,7 +148,7 @@ impl ControlNode {
         // What it was refused for is counted by its session.
         let is_genuine = session.association.handle_packet(now, leg, packet).is_ok();
         if let (true, Some(packets)) = (is_genuine, &mut session.packets) {
-            packets.heard_from[leg.index()] = Some(from);
+            packets.note_opened(now, leg, from);
         }
         self.drain_session_events(now, place);
     }
@@ -262,11 +268,11 @@ impl ControlNode {
     pub(super) fn packet_event(&mut self, now: Instant, place: usize, event: AssociationEvent) {
         let Some(session) = &mut self.sessions[place] else { return };
         let node = session.node;
-        let Some(packets) = &mut session.packets else { return };
+        if session.packets.is_none() {
+            return;
+        }
         match event {
             AssociationEvent::PacketsEstablished { .. } => self.session_proven(now, place),
-            AssociationEvent::PacketsSilent => packets.silent_since = Some(now),
-            AssociationEvent::PacketsHeard => packets.silent_since = None,
             AssociationEvent::PacketLegMismatched(leg) => {
                 self.log(ControlNodeEvent::LegMismatched { node, leg });
             }
@@ -283,9 +289,7 @@ impl ControlNode {
     /// The node has proven the keys of a session: an earlier one of its process is over.
     fn session_proven(&mut self, now: Instant, place: usize) {
         let Some(session) = &mut self.sessions[place] else { return };
-        let Some(packets) = &mut session.packets else { return };
-        packets.silent_since = None;
-        if packets.unproven_until.is_none() {
+        if !session.is_unproven() {
             // Other keys for the session that is there.
             return;
         }
@@ -299,22 +303,23 @@ impl ControlNode {
             self.session_over(now, known, LegEnd::Died);
         }
         if let Some(Session { packets: Some(packets), heard, .. }) = self.sessions[place].as_deref_mut() {
-            (packets.unproven_until, *heard) = (None, now);
+            (packets.is_unproven, *heard) = (false, now);
         }
         self.legs_changed(node);
     }
 
     /// Gives up sessions whose keys nobody proves, and those that have been silent for too long.
     //= spec/leg-setup.md#silent-sessions
-    //# An end of a control RVI MUST take its session for over when no packet leg of it was answered for a second.
+    //# An end of a control RVI with packet legs MUST take its session for over when it has opened nothing of its peer for a
+    //# second.
     pub(super) fn packet_timeouts(&mut self, now: Instant, place: usize) {
         let Some(packets) = self.sessions[place].as_ref().and_then(|session| session.packets.as_ref()) else {
             return;
         };
-        if packets.poll_timeout().is_none_or(|at| at > now) {
+        if packets.over_at > now {
             return;
         }
-        if packets.is_unproven() {
+        if packets.is_unproven {
             self.sessions[place] = None;
         } else {
             self.session_over(now, place, LegEnd::Died);

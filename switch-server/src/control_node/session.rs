@@ -181,7 +181,7 @@ impl Session {
         if !self.gone.is_empty() {
             return Some(Instant::ZERO);
         }
-        let packets = self.packets.as_ref().and_then(SessionPackets::poll_timeout);
+        let packets = self.packets.as_ref().map(SessionPackets::poll_timeout);
         self.association.poll_timeout().into_iter().chain(packets).chain([self.next_check]).min()
     }
 }
