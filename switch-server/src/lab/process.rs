@@ -60,9 +60,6 @@ impl ProcessSpec {
             arguments.push("--netns".into());
             arguments.push(netns.into());
         }
-        if self.role == Role::Node {
-            arguments.push("--one-machine".into());
-        }
         arguments.push("--ready-fd".into());
         arguments.push(ready_fd.to_string().into());
         arguments
