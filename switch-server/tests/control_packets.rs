@@ -97,6 +97,7 @@ fn nodes_find_a_control_node_that_was_started_again_and_direct_traffic_does_not_
     assert!(world.are_attached(), "{:?}", world.nodes[0].log);
     let expected: Vec<u8> = (0..200).chain(0..200).collect();
     assert_eq!(world.take(2), expected);
+    assert!(!world.log.iter().any(|event| matches!(event, ControlNodeEvent::Fenced { .. })));
     // It hears of the direct RVI that there is, and lets it be.
     assert!(!world.log.iter().any(|event| matches!(event, ControlNodeEvent::Revoked { .. })));
     let status = world.control.as_ref().expect("a control node").status();
