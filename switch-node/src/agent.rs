@@ -42,8 +42,8 @@ use pump::{Pump, PumpState};
 use signals::Signals;
 
 pub use legs::ControlNodeTarget;
-pub use rvi::host::udp::PacketLegError;
 pub use ready::Readiness;
+pub use rvi::host::udp::PacketLegError;
 
 /// What the pump does when there is no work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use platform::Platform;
 use platform::failure::{Exit, Failure};
 use platform::model::Fabric;
-use rvi::host::{KeyError, PrivateKey};
+use rvi::host::{KeyError, PrivateKey, PublicKey};
 use tracing::info;
 use tracing_subscriber::EnvFilter;
 use vlan_core::wire::control::{GrantedLeg, LegAddress};
@@ -161,11 +161,7 @@ impl Run {
         let control_nodes = platform.control_nodes.iter().map(|control_node| {
             let public_key = rvi::host::load_public(&control_node.public_key_file());
             let public_key = public_key.map_err(|error| self.key_failure(&error))?;
-            let legs = unix_legs(platform, control_node, node);
-            // Packets between processes of one host would only fail together with the memory.
-            let packet_legs =
-                if legs.is_empty() { udp_legs(platform, control_node, node) } else { Vec::new() };
-            Ok(ControlNodeTarget { name: control_node.name.clone(), public_key, legs, packet_legs })
+            Ok(target(platform, control_node, public_key, node))
         });
         let control_nodes = control_nodes.collect::<Result<Vec<_>, Failure>>()?;
         Ok(AgentConfig {
@@ -218,6 +214,20 @@ impl Run {
             None => Ok(readiness),
         }
     }
+}
+
+/// How a node reaches a control node.
+//= spec/control-packets.md#kinds-of-legs
+//# A node MUST reach a control node by packets only when they share no leg of shared memory.
+fn target(
+    platform: &Platform,
+    control_node: &platform::ControlNode,
+    public_key: PublicKey,
+    node: &platform::Node,
+) -> ControlNodeTarget {
+    let legs = unix_legs(platform, control_node, node);
+    let packet_legs = if legs.is_empty() { udp_legs(platform, control_node, node) } else { Vec::new() };
+    ControlNodeTarget { name: control_node.name.clone(), public_key, legs, packet_legs }
 }
 
 /// The legs of shared memory that both ends list, where both are on one host.
@@ -320,6 +330,27 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_control_node_is_reached_by_memory_on_its_host_and_by_packets_from_others() {
+        //= spec/control-packets.md#kinds-of-legs
+        //= type=test
+        //# A node MUST reach a control node by packets only when they share no leg of shared memory.
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/two-hosts.toml");
+        let platform = Platform::load(&file).unwrap_or_else(|error| panic!("{}", error.report()));
+        let reach = |name: &str| {
+            let node = platform.node(name).unwrap();
+            target(&platform, &platform.control_nodes[0], PublicKey::default(), node)
+        };
+        let near = reach("web1");
+        assert_eq!((near.legs.len(), near.packet_legs.len()), (2, 0));
+        let far = reach("web2");
+        assert!(far.legs.is_empty());
+        let addresses = far.packet_legs.iter().map(|leg| leg.address.to_string());
+        assert_eq!(addresses.collect::<Vec<_>>(), ["172.31.1.1:7401", "[fd31:2::1]:7401"]);
+        let keys = far.packet_legs.iter().map(|leg| leg.fabric_key);
+        assert!(keys.eq(platform.fabrics.iter().map(|fabric| platform.fabric_key(fabric.index))));
     }
 
     #[test]

@@ -118,11 +118,9 @@ fn listen(platform: &Platform, entry: &Entry) -> Result<Vec<(LegNumber, LegListe
 
 /// Opens the sockets of the control node's udp legs.
 fn open_packets(platform: &Platform, entry: &Entry) -> Result<Option<PacketSockets>, Failure> {
-    let address = |fabric: FabricIndex| {
-        Some((LegNumber(fabric.0), platform.udp_address(&entry.name, fabric)?))
-    };
-    let addresses: Vec<_> =
-        platform.fabrics.iter().filter_map(|fabric| address(fabric.index)).collect();
+    let address =
+        |fabric: FabricIndex| Some((LegNumber(fabric.0), platform.udp_address(&entry.name, fabric)?));
+    let addresses: Vec<_> = platform.fabrics.iter().filter_map(|fabric| address(fabric.index)).collect();
     PacketSockets::open(&addresses).map_err(|error| {
         Failure::runtime(error)
             .hint("give this host the address, or change `legs` if another program has the port")

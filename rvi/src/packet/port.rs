@@ -15,8 +15,8 @@ use vlan_core::{Instant, LegNumber, NodeNumber, ProcessId};
 
 use super::endpoint::EndpointConfig;
 use super::session::{
-    Admission, EntropyPool, Gate, HANDSHAKE_PACKET_LEN_MAX, SECRET_LEN, SessionConfig, SessionKind, SessionLeg,
-    SessionOffer,
+    Admission, EntropyPool, Gate, HANDSHAKE_PACKET_LEN_MAX, SECRET_LEN, SessionConfig, SessionKind,
+    SessionLeg, SessionOffer,
 };
 use super::transport::{TransmitBuffer, TransportConfig};
 use super::wire::{PACKET_HEADER_LEN, PacketHeader, PacketLeg, TAG_LEN};

@@ -17,8 +17,8 @@ use super::receiver::{
 };
 use super::sender::pack::Reports;
 use super::sender::{
-    Full, IDLE_PROBE, Outgoing, PacketLegConfig, PacketLegStatus, PacketScheduler, Sender, SenderConfig, TransportEvent,
-    Unacked, WaitPolicy,
+    Full, IDLE_PROBE, Outgoing, PacketLegConfig, PacketLegStatus, PacketScheduler, Sender, SenderConfig,
+    TransportEvent, Unacked, WaitPolicy,
 };
 use super::wire::{PacketError, PacketHeader, PacketKind, PacketLeg, Payload};
 

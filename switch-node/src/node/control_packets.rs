@@ -82,7 +82,7 @@ impl Node {
     }
 
     /// Begins the handshake of the next session when it is time, and ends a session that has been silent for too long.
-    //= spec/leg-setup.md#silent-sessions
+    //= spec/control-packets.md#silent-sessions
     //# An end of a control RVI with packet legs MUST take its session for over when it has opened nothing of its peer for a
     //# second.
     pub(super) fn control_packets_timeout(&mut self, now: Instant, index: usize) {

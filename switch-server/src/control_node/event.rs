@@ -160,7 +160,10 @@ impl fmt::Display for ControlNodeEvent {
             }
             Self::UnknownKey { key, from } => write!(f, "no node has the public key {key}, of {from}"),
             Self::LegMismatched { node, leg } => {
-                write!(f, "leg {leg} crosses another fabric at node {node}: swapped cables or another platform file")
+                write!(
+                    f,
+                    "leg {leg} crosses another fabric at node {node}: swapped cables or another platform file"
+                )
             }
             Self::Silent { node } => write!(f, "node {node} has not been heard of for three heartbeats"),
             Self::LegBroken { node, leg, error } => {

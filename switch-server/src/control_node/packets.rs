@@ -77,7 +77,7 @@ impl SessionPackets {
     }
 
     /// Where a packet goes that is to go by `leg`.
-    //= spec/leg-setup.md#addresses-of-nodes
+    //= spec/control-packets.md#addresses-of-nodes
     //# A control node MUST send packets of a session by a leg only to the address from which the last packet came that was
     //# opened with the session's keys by that leg.
     fn address(&self, leg: PacketLeg, packet: &[u8]) -> Option<SocketAddr> {
@@ -214,7 +214,9 @@ impl ControlNode {
         let Some(packets) = &mut self.packets else { return };
         let mut out = [0; HANDSHAKE_PACKET_LEN_MAX];
         let own = packets.legs.iter().find(|own| own.leg == leg);
-        if let Some(len) = own.and_then(|own| introduction.refuse(own, process, REFUSED_NODE_NUMBER, &mut out)) {
+        if let Some(len) =
+            own.and_then(|own| introduction.refuse(own, process, REFUSED_NODE_NUMBER, &mut out))
+        {
             packets.port.answer(LegNumber(leg.number()), from, &out[..len]);
         }
     }
@@ -229,12 +231,13 @@ impl ControlNode {
     }
 
     /// Begins a session that is nothing to anybody until the node has proven its keys.
-    //= spec/leg-setup.md#unproven-sessions
+    //= spec/control-packets.md#unproven-sessions
     //# A control node MUST hold at most four packet sessions of one node whose peers have not proven the keys of the handshake,
     //# each for at most 2 seconds, and none of them MUST change anything else.
     fn open_unproven(&mut self, now: Instant, node: NodeNumber, process: ProcessId, number: u32) -> usize {
-        let is_unproven =
-            |session: &Session| session.node == node && session.packets.as_ref().is_some_and(|p| p.is_unproven());
+        let is_unproven = |session: &Session| {
+            session.node == node && session.packets.as_ref().is_some_and(|p| p.is_unproven())
+        };
         let unproven = self.sessions.iter().flatten().filter(|session| is_unproven(session));
         let mut unproven: Vec<(u32, usize)> = unproven.map(|s| (s.tag.control_node, s.place)).collect();
         unproven.sort_unstable();
@@ -309,7 +312,7 @@ impl ControlNode {
     }
 
     /// Gives up sessions whose keys nobody proves, and those that have been silent for too long.
-    //= spec/leg-setup.md#silent-sessions
+    //= spec/control-packets.md#silent-sessions
     //# An end of a control RVI with packet legs MUST take its session for over when it has opened nothing of its peer for a
     //# second.
     pub(super) fn packet_timeouts(&mut self, now: Instant, place: usize) {

@@ -436,7 +436,8 @@ mod tests {
 
     #[test]
     fn sources_survive_the_way_through_the_poll() {
-        for source in [Source::Wake, Source::Listener(3), Source::Leg(70_000), Source::Packets(LegNumber(2))] {
+        for source in [Source::Wake, Source::Listener(3), Source::Leg(70_000), Source::Packets(LegNumber(2))]
+        {
             assert_eq!(Source::from_data(source.data().u64()), source);
         }
     }

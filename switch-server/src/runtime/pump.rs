@@ -11,11 +11,11 @@ use std::time::Duration;
 use crossbeam_channel::TryRecvError;
 use rustix::event::{Timespec, epoll};
 use rustix::time::ClockId;
+use rvi::host::udp::{NarrowRoute, PacketSockets};
 use rvi::host::{
     ControlNodeLeg, Datagram, EstablishedLeg, LegListener, LegSocket, NodeHello, PeerEnd, PrivateKey,
     PublicKey, SetupProgress, random_octets,
 };
-use rvi::host::udp::{NarrowRoute, PacketSockets};
 use rvi::{ShmConfig, ShmLeg};
 use tracing::{debug, error, info, warn};
 use vlan_core::wire::control::{Fault, FaultDirection};

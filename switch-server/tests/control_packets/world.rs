@@ -14,8 +14,8 @@ use switch_server::control_node::{
 use vlan_core::wire::Vnet;
 use vlan_core::wire::control::{GrantedLeg, LegAddress, LegKind, OfferedLeg};
 use vlan_core::{
-    CabinetNumber, ControlNodeSerial, Instant, LanId, LegNumber, MacAddress, NodeNumber, ProcessId, SecretKey,
-    VifNumber,
+    CabinetNumber, ControlNodeSerial, Instant, LanId, LegNumber, MacAddress, NodeNumber, ProcessId,
+    SecretKey, VifNumber,
 };
 
 pub const FABRICS: [LegNumber; 2] = [LegNumber(0), LegNumber(1)];

@@ -97,9 +97,9 @@ impl PacketSockets {
 
     /// The legs, the sockets that are to be watched for them, and where these are.
     pub fn legs(&self) -> impl Iterator<Item = (LegNumber, BorrowedFd<'_>, SocketAddr)> {
-        self.fabrics.iter().map(|fabric| {
-            (fabric.leg, fabric.socket.as_fd(), fabric.socket.socket().local_address())
-        })
+        self.fabrics
+            .iter()
+            .map(|fabric| (fabric.leg, fabric.socket.as_fd(), fabric.socket.socket().local_address()))
     }
 
     /// Tells a machine how long its packets may be.
