@@ -79,6 +79,63 @@ fn fabrics_go_down_and_come_up_under_load_and_nothing_is_lost() -> Result<()> {
     lab.stop()
 }
 
+/// True when each node is attached, those of the other host by packets alone.
+fn are_attached(lab: &Lab) -> Result<bool> {
+    let nodes = lab.json(&["nodes"])?;
+    let nodes = nodes.as_array().context("no list")?;
+    Ok(nodes.len() == 3 && nodes.iter().all(|node| node["attached"] == true))
+}
+
+#[test]
+fn a_control_node_of_another_host_is_killed_under_load_and_found_again() -> Result<()> {
+    let lab = lab("e2ecudp", |text| text)?;
+    ensure!(are_attached(&lab)?);
+    // Before any direct RVI: by relay, and a broadcast for the address.
+    lab.exec("web2", 10, &["ping", "-q", "-c", "3", "-i", "0.2", "10.1.0.3"])?.ok()?;
+    let streams = streams(&lab)?;
+    flow(&lab, &streams, 1000)?;
+    wait_for_legs(&lab)?;
+    for down in [None, Some("a"), Some("b")] {
+        if let Some(fabric) = down {
+            lab.switchctl(&["fabric", fabric, "down"])?.ok()?;
+        }
+        let killed = lab.pid("cn-a")?;
+        lab.kill("cn-a")?;
+        lab.wait_for("all nodes to be attached again", || {
+            Ok(lab.pid("cn-a").is_ok_and(|pid| pid != killed) && are_attached(&lab).unwrap_or(false))
+        })?;
+        flow(&lab, &streams, RATE / 2)?;
+        if let Some(fabric) = down {
+            lab.switchctl(&["fabric", fabric, "up"])?.ok()?;
+            wait_for_legs(&lab)?;
+        }
+    }
+    expect_nothing_lost(streams)?;
+    // What has no direct RVI goes by the control node that is there now.
+    lab.exec("web3", 10, &["ping", "-q", "-c", "3", "-i", "0.2", "10.1.0.1"])?.ok()?;
+    lab.stop()
+}
+
+#[test]
+fn without_both_fabrics_a_node_of_another_host_is_away_until_one_is_back() -> Result<()> {
+    let lab = lab("e2eaway", |text| text)?;
+    let state = |name: &str| -> Result<bool> {
+        let nodes = lab.json(&["nodes"])?;
+        let node = nodes.as_array().into_iter().flatten().find(|node| node["name"] == name);
+        Ok(node.context("no such node")?["attached"] == true)
+    };
+    for fabric in ["a", "b"] {
+        lab.switchctl(&["fabric", fabric, "down"])?.ok()?;
+    }
+    lab.wait_for("web2 and web3 to be away", || Ok(!state("web2")? && !state("web3")?))?;
+    // Shared memory needs no fabric.
+    ensure!(state("web1")?);
+    lab.switchctl(&["fabric", "b", "up"])?.ok()?;
+    lab.wait_for("all nodes to be attached again", || are_attached(&lab))?;
+    lab.exec("web2", 10, &["ping", "-q", "-c", "3", "-i", "0.2", "10.1.0.1"])?.ok()?;
+    lab.stop()
+}
+
 #[test]
 fn loss_and_corruption_on_both_legs_cost_no_datagram() -> Result<()> {
     let lab = lab("e2efault", |text| text)?;

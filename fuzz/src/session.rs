@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use rvi::SessionTag;
 use rvi::keys::PrivateKey;
 use rvi::packet::session::{
     EntropyPool, Gate, HANDSHAKE_PACKET_LEN_MAX, Hint, Introduction, LegSet, PacketSession, PairKey,
@@ -61,12 +62,12 @@ fn config(end: usize, is_pair: bool) -> SessionConfig {
     let pair = SessionKind::Pair(PairKey::from_octets([7; 32]));
     let kind = match (is_pair, end) {
         (true, _) => pair,
-        (false, 0) => SessionKind::ToControlNode,
-        (false, _) => SessionKind::ToNode,
+        (false, 0) => SessionKind::ToControlNode(1),
+        (false, _) => SessionKind::ToNode(SessionTag { node: 1, control_node: 1 }),
     };
     let peer = Some(ProcessId(101 - end as u64));
     SessionConfig {
-        peer: peer.filter(|_| !matches!(kind, SessionKind::ToControlNode)),
+        peer: peer.filter(|_| !matches!(kind, SessionKind::ToControlNode(_))),
         kind,
         own_key: key(end),
         peer_key: key(1 - end).public(),

@@ -28,6 +28,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
+use rvi::host::udp::PacketSockets;
 use rvi::host::{PrivateKey, random_octets, random_u64};
 use vlan_core::{CabinetNumber, LegNumber, NodeNumber, ProcessId};
 
@@ -35,15 +36,14 @@ use crate::node::{Node, NodeConfig};
 use legs::{Identity, Legs};
 use namespace::Namespace;
 use netlink::{AddressMonitor, NetlinkError};
-use packets::PacketSockets;
 use poller::{Poller, Source};
 use ports::Ports;
 use pump::{Pump, PumpState};
 use signals::Signals;
 
 pub use legs::ControlNodeTarget;
-pub use packets::PacketLegError;
 pub use ready::Readiness;
+pub use rvi::host::udp::PacketLegError;
 
 /// What the pump does when there is no work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -136,6 +136,7 @@ impl Agent {
         if !config.packet_legs.is_empty() {
             node.enable_packets(config.key.clone(), random_octets());
         }
+        reach_by_packets(&mut node, &config.control_nodes);
         let monitor = AddressMonitor::open(&config.namespace).map_err(AgentError::Netlink)?;
         let ports = Ports::new(config.namespace).map_err(AgentError::Netlink)?;
         let poller = Poller::new().map_err(AgentError::Wait)?;
@@ -151,7 +152,7 @@ impl Agent {
         let state = PumpState::default();
         let packets = PacketSockets::open(&config.packet_legs).map_err(AgentError::PacketLeg)?;
         if let Some(packets) = &packets {
-            packets.start(pump::clock(), &mut node, &poller).map_err(AgentError::Wait)?;
+            packets::start(packets, pump::clock(), &mut node, &poller).map_err(AgentError::Wait)?;
         }
         Ok(Self {
             pump: Pump { node, ports, legs, packets, poller, monitor, signals, readiness, policy, state },
@@ -164,6 +165,15 @@ impl Agent {
     /// When the system refuses to wait.
     pub fn run(&mut self) -> Result<End, AgentError> {
         self.pump.run().map_err(AgentError::Wait)
+    }
+}
+
+/// Control nodes of other hosts have no sockets that could be connected.
+fn reach_by_packets(node: &mut Node, control_nodes: &[ControlNodeTarget]) {
+    for (index, target) in (0..).zip(control_nodes) {
+        if !target.packet_legs.is_empty() {
+            node.reach_by_packets(index, target.public_key, target.packet_legs.clone());
+        }
     }
 }
 

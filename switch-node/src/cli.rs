@@ -9,9 +9,11 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use platform::Platform;
 use platform::failure::{Exit, Failure};
-use rvi::host::{KeyError, PrivateKey};
+use platform::model::Fabric;
+use rvi::host::{KeyError, PrivateKey, PublicKey};
 use tracing::info;
 use tracing_subscriber::EnvFilter;
+use vlan_core::wire::control::{GrantedLeg, LegAddress};
 use vlan_core::{FabricIndex, LegNumber};
 
 use crate::agent::namespace::{Namespace, NamespaceError, close_on_exec};
@@ -72,9 +74,6 @@ struct Run {
     /// End when the process that started this one ends.
     #[arg(long)]
     die_with_parent: bool,
-    /// All hosts of the platform file are this machine, as in a lab: control nodes are reached by their unix legs.
-    #[arg(long)]
-    one_machine: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -162,17 +161,9 @@ impl Run {
         let control_nodes = platform.control_nodes.iter().map(|control_node| {
             let public_key = rvi::host::load_public(&control_node.public_key_file());
             let public_key = public_key.map_err(|error| self.key_failure(&error))?;
-            let legs = self.legs_between(platform, control_node, node);
-            Ok(ControlNodeTarget { name: control_node.name.clone(), public_key, legs })
+            Ok(target(platform, control_node, public_key, node))
         });
         let control_nodes = control_nodes.collect::<Result<Vec<_>, Failure>>()?;
-        if control_nodes.iter().all(|control_node| control_node.legs.is_empty()) {
-            return Err(Failure::usage(format_args!(
-                "node {} shares no unix leg with a control node on its host",
-                self.name
-            ))
-            .hint("list \"unix\" legs for both on one fabric, and give both the same `host`"));
-        }
         Ok(AgentConfig {
             number: node.number,
             cabinet: platform.cabinet,
@@ -187,23 +178,6 @@ impl Run {
             readiness: self.readiness()?,
             signals: Some(signals()?),
         })
-    }
-
-    /// The legs that both ends list: of shared memory, where both are on one host.
-    fn legs_between(
-        &self,
-        platform: &Platform,
-        control_node: &platform::ControlNode,
-        node: &platform::Node,
-    ) -> Vec<(LegNumber, PathBuf)> {
-        if control_node.host != node.host && !self.one_machine {
-            return Vec::new();
-        }
-        let shared = |fabric: FabricIndex| -> Option<&Path> {
-            control_node.unix_leg(fabric).filter(|_| node.has_unix_leg(fabric))
-        };
-        let leg = |fabric: FabricIndex| Some((LegNumber(fabric.0), shared(fabric)?.to_path_buf()));
-        platform.fabrics.iter().filter_map(|fabric| leg(fabric.index)).collect()
     }
 
     fn key_failure(&self, error: &KeyError) -> Failure {
@@ -240,6 +214,55 @@ impl Run {
             None => Ok(readiness),
         }
     }
+}
+
+/// How a node reaches a control node.
+//= spec/control-packets.md#kinds-of-legs
+//# A node MUST reach a control node by packets only when they share no leg of shared memory.
+fn target(
+    platform: &Platform,
+    control_node: &platform::ControlNode,
+    public_key: PublicKey,
+    node: &platform::Node,
+) -> ControlNodeTarget {
+    let legs = unix_legs(platform, control_node, node);
+    let packet_legs = if legs.is_empty() { udp_legs(platform, control_node, node) } else { Vec::new() };
+    ControlNodeTarget { name: control_node.name.clone(), public_key, legs, packet_legs }
+}
+
+/// The legs of shared memory that both ends list, where both are on one host.
+fn unix_legs(
+    platform: &Platform,
+    control_node: &platform::ControlNode,
+    node: &platform::Node,
+) -> Vec<(LegNumber, PathBuf)> {
+    if control_node.host != node.host {
+        return Vec::new();
+    }
+    let shared = |fabric: FabricIndex| -> Option<&Path> {
+        control_node.unix_leg(fabric).filter(|_| node.has_unix_leg(fabric))
+    };
+    let leg = |fabric: FabricIndex| Some((LegNumber(fabric.0), shared(fabric)?.to_path_buf()));
+    platform.fabrics.iter().filter_map(|fabric| leg(fabric.index)).collect()
+}
+
+/// Where a control node receives by the udp legs that both ends list.
+fn udp_legs(
+    platform: &Platform,
+    control_node: &platform::ControlNode,
+    node: &platform::Node,
+) -> Vec<GrantedLeg> {
+    let leg = |fabric: &Fabric| {
+        let address = platform.udp_address(&control_node.name, fabric.index)?;
+        platform.udp_address(&node.name, fabric.index)?;
+        Some(GrantedLeg {
+            leg: LegNumber(fabric.index.0),
+            address: LegAddress::Udp(address),
+            is_trusted: fabric.trusted,
+            fabric_key: platform.fabric_key(fabric.index),
+        })
+    };
+    platform.fabrics.iter().filter_map(leg).collect()
 }
 
 /// Where this node's udp legs end, by fabric.
@@ -307,6 +330,27 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_control_node_is_reached_by_memory_on_its_host_and_by_packets_from_others() {
+        //= spec/control-packets.md#kinds-of-legs
+        //= type=test
+        //# A node MUST reach a control node by packets only when they share no leg of shared memory.
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/two-hosts.toml");
+        let platform = Platform::load(&file).unwrap_or_else(|error| panic!("{}", error.report()));
+        let reach = |name: &str| {
+            let node = platform.node(name).unwrap();
+            target(&platform, &platform.control_nodes[0], PublicKey::default(), node)
+        };
+        let near = reach("web1");
+        assert_eq!((near.legs.len(), near.packet_legs.len()), (2, 0));
+        let far = reach("web2");
+        assert!(far.legs.is_empty());
+        let addresses = far.packet_legs.iter().map(|leg| leg.address.to_string());
+        assert_eq!(addresses.collect::<Vec<_>>(), ["172.31.1.1:7401", "[fd31:2::1]:7401"]);
+        let keys = far.packet_legs.iter().map(|leg| leg.fabric_key);
+        assert!(keys.eq(platform.fabrics.iter().map(|fabric| platform.fabric_key(fabric.index))));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! doorbells that [`Node::poll_doorbell`] names and carries out what [`Node::poll_output`] gives.
 
 mod control;
+mod control_packets;
 mod direct;
 mod egress;
 mod event;
@@ -37,7 +38,7 @@ use leaving::Leaving;
 
 pub use event::NodeEvent;
 pub use interface::InterfaceState;
-pub use packets::PacketBatch;
+pub use rvi::packet::port::PacketBatch;
 
 use packets::Packets;
 
@@ -403,14 +404,17 @@ impl Node {
             self.drops.add_many(DropReason::NoChannel, association.take_refused());
         }
         for index in 0..self.control.len() {
-            while let Some(event) = self.control[index].association.poll_event() {
-                let Some(process) = self.control[index].process else { continue };
-                let peer = PeerId::ControlNode(index as u8);
-                self.association_event(now, peer, process, event);
-            }
+            self.drain_control_events(now, index);
         }
         for index in 0..self.direct.len() {
             self.drain_direct_events(now, index);
+        }
+    }
+
+    fn drain_control_events(&mut self, now: Instant, index: usize) {
+        while let Some(event) = self.control[index].association.poll_event() {
+            let process = self.control[index].process.unwrap_or_default();
+            self.association_event(now, PeerId::ControlNode(index as u8), process, event);
         }
     }
 
@@ -448,11 +452,10 @@ impl Node {
                     interface.driver.count_drop(DropReason::Expired, 1);
                 }
             }
-            event => {
-                if let PeerId::Node(node) = peer {
-                    self.packet_event(now, node, event);
-                }
-            }
+            event => match peer {
+                PeerId::ControlNode(index) => self.control_packet_event(now, index.into(), event),
+                PeerId::Node(node) => self.packet_event(now, node, event),
+            },
         }
     }
 }

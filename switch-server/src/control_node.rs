@@ -7,6 +7,7 @@
 
 mod event;
 mod leg_addresses;
+mod packets;
 mod pairs;
 mod registration;
 mod relay;
@@ -38,6 +39,7 @@ pub use status::{
 };
 pub use vlan_core::server::PortSecurity;
 
+use packets::Packets;
 use pairs::Pairs;
 use session::Session;
 
@@ -235,6 +237,8 @@ pub struct ControlNode {
     /// Boxed, so that the one that is worked on can be taken out while others are sent to.
     sessions: Vec<Option<Box<Session>>>,
     pairs: Pairs,
+    /// What packet legs need; none where there are none.
+    packets: Option<Packets>,
     next_session: usize,
     /// Number of the next session, in its tag and for charges (0 is nobody).
     next_number: u32,
@@ -257,6 +261,7 @@ impl ControlNode {
             lans,
             sessions: Vec::new(),
             pairs: Pairs::new(first_epoch),
+            packets: None,
             next_session: 0,
             next_number: 1,
             outputs: VecDeque::new(),
@@ -402,7 +407,12 @@ impl ControlNode {
     /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
         for session in self.sessions.iter_mut().flatten() {
-            session.association.handle_timeout(now);
+            match &mut self.packets {
+                Some(packets) => {
+                    session.association.handle_timeout_with(now, &mut || packets.port.allows_probe(now));
+                }
+                None => session.association.handle_timeout(now),
+            }
         }
         self.session_timeouts(now);
         self.pair_timeouts(now);
@@ -443,8 +453,10 @@ impl ControlNode {
         self.outputs.push_back(Output::Log(event));
     }
 
+    /// The place of the session with a node's process; one that waits for the proof of its keys is none yet.
     fn session_of(&self, node: NodeNumber, process: ProcessId) -> Option<usize> {
-        self.sessions.iter().position(|s| s.as_ref().is_some_and(|s| s.node == node && s.process == process))
+        let is_it = |s: &Session| s.node == node && s.process == process && !s.is_unproven();
+        self.sessions.iter().position(|session| session.as_ref().is_some_and(|session| is_it(session)))
     }
 
     /// The place of the session that serves `node` now.

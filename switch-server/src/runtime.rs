@@ -16,10 +16,11 @@ use std::os::fd::{AsFd, RawFd};
 use std::sync::Arc;
 
 use platform::{ControlNode as Entry, Management, Platform};
+use rvi::host::udp::PacketSockets;
 use rvi::host::{LegListener, random_u64};
 use tokio::io::unix::AsyncFd;
 use tracing::{info, warn};
-use vlan_core::{LegNumber, ProcessId};
+use vlan_core::{FabricIndex, LegNumber, ProcessId};
 
 pub use self::link::{FaultOrder, NodeReport, Order, PumpGone, PumpLink};
 pub use self::pump::WaitPolicy;
@@ -62,6 +63,7 @@ pub fn run(platform: &Platform, name: &str, options: &RunOptions) -> Result<(), 
         key: crate::keys::private(&entry.key_file)?,
         node_keys: keys.nodes,
         listeners: listen(platform, entry)?,
+        packets: open_packets(platform, entry)?,
         link: pump_end,
         wait: options.wait,
     });
@@ -112,6 +114,17 @@ fn listen(platform: &Platform, entry: &Entry) -> Result<Vec<(LegNumber, LegListe
         listeners.push((LegNumber(fabric.index.0), listener));
     }
     Ok(listeners)
+}
+
+/// Opens the sockets of the control node's udp legs.
+fn open_packets(platform: &Platform, entry: &Entry) -> Result<Option<PacketSockets>, Failure> {
+    let address =
+        |fabric: FabricIndex| Some((LegNumber(fabric.0), platform.udp_address(&entry.name, fabric)?));
+    let addresses: Vec<_> = platform.fabrics.iter().filter_map(|fabric| address(fabric.index)).collect();
+    PacketSockets::open(&addresses).map_err(|error| {
+        Failure::runtime(error)
+            .hint("give this host the address, or change `legs` if another program has the port")
+    })
 }
 
 /// The control thread: management, metrics and signals, until one of them ends it.

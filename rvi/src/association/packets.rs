@@ -13,7 +13,7 @@ use crate::message::{Message, Part, Scratch};
 use crate::packet::endpoint::{EndpointConfig, EndpointEvent, PacketEndpoint};
 use crate::packet::receiver::ChannelWindows;
 use crate::packet::sender::{Outgoing, PacketLegStatus, TransportEvent};
-use crate::packet::session::{OpenError, SessionCounters};
+use crate::packet::session::{Hint, Introduction, OpenError, SessionCounters};
 use crate::packet::transport::{Transmit, TransmitBuffer};
 use crate::packet::wire::PacketLeg;
 use crate::ring::{PushError, SlotMeta};
@@ -112,6 +112,27 @@ impl Association {
         handled
     }
 
+    /// Takes a node's CONNECT that came by `leg` and that a control node has opened.
+    ///
+    /// # Errors
+    /// Why it was dropped; counted in [`Association::session_counters`].
+    pub fn handle_introduction(
+        &mut self,
+        now: Instant,
+        leg: PacketLeg,
+        introduction: Introduction,
+    ) -> Result<(), OpenError> {
+        self.now = now;
+        let packets = self.packets.as_mut().ok_or(OpenError::Session)?;
+        packets.handle_introduction(now, leg, introduction)
+    }
+
+    /// True when a CONNECT with this clear part is an old one or one that was answered: it needs no introduction.
+    #[must_use]
+    pub fn has_seen_connect(&self, hint: &Hint) -> bool {
+        self.packets.as_ref().is_some_and(|packets| packets.has_seen(hint))
+    }
+
     /// Makes the packets that are to go now, for one leg. To be called until it says `None`, once every socket was
     /// drained and what came of it was sent.
     pub fn poll_transmit(&mut self, now: Instant, out: &mut TransmitBuffer) -> Option<Transmit> {
@@ -122,6 +143,10 @@ impl Association {
     fn drain_packet_events(&mut self) {
         while let Some(event) = self.packets.as_mut().and_then(|packets| packets.poll_event()) {
             let event = match event {
+                EndpointEvent::Established { process, control_session } => {
+                    AssociationEvent::PacketsEstablished { process, control_session }
+                }
+                EndpointEvent::Refused(reason) => AssociationEvent::PacketsRefused(reason),
                 EndpointEvent::LegUp(leg) => AssociationEvent::LegUp(number(leg)),
                 EndpointEvent::Transport(TransportEvent::LegState(leg, state)) => {
                     AssociationEvent::PacketLeg(number(leg), state)

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use vlan_core::{Channel, LegNumber};
+use vlan_core::{Channel, LegNumber, ProcessId};
 
 use crate::packet::sender::PacketLegState;
 use crate::ring::RingFault;
@@ -152,6 +152,15 @@ pub enum AssociationEvent {
     },
     /// A packet leg is now good for this.
     PacketLeg(LegNumber, PacketLegState),
+    /// The packet legs have a session: the first, or one that carries on with what the one before had not proven.
+    PacketsEstablished {
+        /// The peer's life.
+        process: ProcessId,
+        /// The peer's number of the control session; 0 between nodes.
+        control_session: u32,
+    },
+    /// The control node wants no session with us, for a reason of its own; it is asked again after a while.
+    PacketsRefused(u8),
     /// No packet leg answers: what was accepted is kept, and nothing more is.
     PacketsSilent,
     /// A packet leg answers again.

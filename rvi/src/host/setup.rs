@@ -366,8 +366,8 @@ impl ControlNodeLeg {
     /// The leg does not come up; the socket is closed. [`HandshakeError::UnknownKey`] and
     /// [`HandshakeError::NodeNumber`] belong in the log.
     //= spec/leg-setup.md#session-tags
-    //# Each leg of a control RVI MUST carry the tag of its session: the node's number of the session in HELLO, the
-    //# control node's in its SETUP.
+    //# Each leg of a control RVI MUST carry the tag of its session: on shared memory the node's number of it in HELLO and
+    //# the control node's in its SETUP, on packets the one in CONNECT and the other in ACCEPT.
     pub fn advance(
         &mut self,
         key: &PrivateKey,

@@ -10,6 +10,7 @@ mod call;
 mod fabric;
 mod receive;
 mod route;
+mod sockets;
 mod tally;
 
 use core::cell::Cell;
@@ -23,6 +24,7 @@ use rustix::net::sockopt::{self, Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery};
 
 pub use fabric::FabricSocket;
 pub use receive::{ReceivePool, Taken};
+pub use sockets::{NarrowRoute, PacketLegError, PacketSockets, Transmitted};
 pub use tally::UdpCounters;
 
 use address::RawAddress;

@@ -10,13 +10,13 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
-use vlan_core::{Channel, Instant};
+use vlan_core::{Channel, Instant, ProcessId};
 
 use super::receiver::{ChannelWindows, PooledBuf, ReceivedMessage};
 use super::sender::{Full, Outgoing, PacketLegConfig, PacketLegStatus, TransportEvent, Unacked};
 use super::session::{
-    EntropyPool, HANDSHAKE_PACKET_LEN_MAX, LegSet, OpenError, PacketSession, SECRET_LEN, SessionConfig,
-    SessionCounters, SessionEvent,
+    EntropyPool, HANDSHAKE_PACKET_LEN_MAX, Hint, Introduction, LegSet, OpenError, PacketSession, SECRET_LEN,
+    SessionConfig, SessionCounters, SessionEvent, SessionKind,
 };
 use super::transport::{PacketTransport, Transmit, TransmitBuffer, TransportConfig};
 use super::wire::{PACKET_HEADER_LEN, PacketError, PacketHeader, PacketKind, PacketLeg};
@@ -24,6 +24,8 @@ use crate::message::Part;
 
 /// How long the end with the higher key waits for the other to begin before it does so itself.
 pub const BEGIN_LATER: Duration = Duration::from_millis(100);
+/// How long an end that was refused waits before it asks again.
+pub const REFUSED_PAUSE: Duration = Duration::from_millis(500);
 
 /// What an endpoint is made from.
 #[derive(Clone, Debug)]
@@ -42,6 +44,15 @@ pub struct EndpointConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EndpointEvent {
+    /// A session began: the first, or one that carries on with what the one before had not proven.
+    Established {
+        /// The peer's life.
+        process: ProcessId,
+        /// The peer's number of the control session; 0 between nodes.
+        control_session: u32,
+    },
+    /// The control node wants no session with us, for a reason of its own.
+    Refused(u8),
     /// A leg carries packets from now on.
     LegUp(PacketLeg),
     /// The transport found something out about its legs.
@@ -80,19 +91,23 @@ pub struct PacketEndpoint {
 }
 
 impl PacketEndpoint {
-    /// Makes an endpoint without a session. The end with the lower key begins a handshake at once, the other a little
-    /// later unless it was asked meanwhile.
+    /// Makes an endpoint without a session. Of two nodes the end with the lower key begins a handshake at once, the other
+    /// a little later unless it was asked meanwhile; towards a control node the node begins.
     #[must_use]
     pub fn new(now: Instant, config: EndpointConfig) -> Self {
-        let speaks_first = config.session.own_key.public() < config.session.peer_key;
-        let begins_at = if speaks_first { now } else { now + BEGIN_LATER };
+        let has_lower_key = config.session.own_key.public() < config.session.peer_key;
+        let begins_at = match config.session.kind {
+            SessionKind::Pair(_) if !has_lower_key => Some(now + BEGIN_LATER),
+            SessionKind::Pair(_) | SessionKind::ToControlNode(_) => Some(now),
+            SessionKind::ToNode(_) => None,
+        };
         Self {
             session: PacketSession::new(config.session.clone()),
             transport: PacketTransport::new(&config.transport),
             up: LegSet::default(),
             carried: VecDeque::new(),
             entropy: EntropyPool::new(config.seed),
-            begins_at: Some(begins_at),
+            begins_at,
             events: VecDeque::new(),
             config,
         }
@@ -134,6 +149,25 @@ impl PacketEndpoint {
         Ok(())
     }
 
+    /// Takes a node's CONNECT that a control node has opened: see [`PacketSession::handle_introduction`].
+    ///
+    /// # Errors
+    /// Why it was dropped; the session has counted it.
+    pub fn handle_introduction(
+        &mut self,
+        now: Instant,
+        leg: PacketLeg,
+        introduction: Introduction,
+    ) -> Result<(), OpenError> {
+        self.session.handle_introduction(now, leg, introduction)
+    }
+
+    /// True when a CONNECT with this clear part needs no introduction: see [`PacketSession::has_seen`].
+    #[must_use]
+    pub fn has_seen(&self, hint: &Hint) -> bool {
+        self.session.has_seen(hint)
+    }
+
     fn drain_session(&mut self, now: Instant) {
         while let Some(event) = self.session.poll_event() {
             match event {
@@ -147,6 +181,8 @@ impl PacketEndpoint {
                     };
                     self.transport = PacketTransport::new(&config);
                     self.begins_at = None;
+                    let (process, control_session) = (peer.process, peer.control_session);
+                    self.events.push_back(EndpointEvent::Established { process, control_session });
                     self.events.extend(peer.mismatched.iter().map(EndpointEvent::Mismatched));
                 }
                 SessionEvent::LegJoined(leg) => self.leg_up(now, leg),
@@ -154,7 +190,11 @@ impl PacketEndpoint {
                     self.end_session();
                     self.events.push_back(EndpointEvent::Closed);
                 }
-                SessionEvent::Forgotten | SessionEvent::Refused(_) => self.begins_at = Some(now),
+                SessionEvent::Forgotten => self.begins_at = Some(now),
+                SessionEvent::Refused(reason) => {
+                    self.begins_at = Some(now + REFUSED_PAUSE);
+                    self.events.push_back(EndpointEvent::Refused(reason));
+                }
             }
         }
         self.carry_on(now);
@@ -353,6 +393,8 @@ fn payload_of<'p>(header: &PacketHeader, packet: &'p [u8]) -> &'p [u8] {
 impl fmt::Display for EndpointEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Established { process, .. } => write!(f, "a session with process {:016x}", process.0),
+            Self::Refused(reason) => write!(f, "refused for reason {reason}"),
             Self::LegUp(leg) => write!(f, "leg {leg} is up"),
             Self::Transport(event) => write!(f, "{event:?}"),
             Self::Mismatched(leg) => write!(f, "leg {leg} crosses another fabric at the other end"),

@@ -21,6 +21,7 @@ mod store;
 mod timers;
 mod types;
 
+pub(super) use health::IDLE_PROBE;
 pub use rtt::WaitPolicy;
 pub use types::{
     Full, Outgoing, PacketLegConfig, PacketLegState, PacketLegStatus, PacketScheduler, TransportEvent,
@@ -30,6 +31,7 @@ pub use types::{
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use vlan_core::limits::{CONTROL_MESSAGE_LEN_MAX, MESSAGE_LEN_MAX};
 use vlan_core::random::Random;
@@ -58,6 +60,8 @@ pub(super) struct SenderConfig {
     pub(super) octets_max: usize,
     /// Octets in flight on each leg.
     pub(super) window_octets_max: usize,
+    /// How long nothing is sent by a leg before it is probed.
+    pub(super) idle_probe: Duration,
     /// Credit that the handshake told: messages on each channel, and KiB.
     pub(super) credit_messages: u32,
     pub(super) credit_kib: u32,
@@ -128,7 +132,7 @@ impl Sender {
         self.leg_down(now, config.leg);
         let index = config.leg.index();
         let first = self.next_numbers[index];
-        let (wait, window) = (self.config.wait, self.config.window_octets_max);
+        let (wait, window) = (self.config.wait, (self.config.window_octets_max, self.config.idle_probe));
         let leg = Leg::new(now, config, wait, window, first);
         self.legs[index] = Some(Box::new(leg));
         self.spread(now);

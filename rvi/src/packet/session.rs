@@ -398,7 +398,7 @@ impl<A: Aead> PacketSession<A> {
     fn greeting_key(&self, receiver: &PublicKey) -> Secret {
         match &self.config.kind {
             SessionKind::Pair(key) => greeting_key(Some(key), receiver),
-            SessionKind::ToControlNode | SessionKind::ToNode => greeting_key(None, receiver),
+            SessionKind::ToControlNode(_) | SessionKind::ToNode(_) => greeting_key(None, receiver),
         }
     }
 }

@@ -8,6 +8,8 @@ mod transmit_buffer;
 
 pub use transmit_buffer::{Transmit, TransmitBuffer};
 
+use core::time::Duration;
+
 use vlan_core::{Channel, Instant};
 
 use super::receiver::{
@@ -15,8 +17,8 @@ use super::receiver::{
 };
 use super::sender::pack::Reports;
 use super::sender::{
-    Full, Outgoing, PacketLegConfig, PacketLegStatus, PacketScheduler, Sender, SenderConfig, TransportEvent,
-    Unacked, WaitPolicy,
+    Full, IDLE_PROBE, Outgoing, PacketLegConfig, PacketLegStatus, PacketScheduler, Sender, SenderConfig,
+    TransportEvent, Unacked, WaitPolicy,
 };
 use super::wire::{PacketError, PacketHeader, PacketKind, PacketLeg, Payload};
 
@@ -35,6 +37,8 @@ pub struct TransportConfig {
     pub send_octets_max: usize,
     /// Octets that may be on their way by one leg.
     pub window_octets_max: usize,
+    /// How long nothing is sent by a leg before it is probed.
+    pub idle_probe: Duration,
     /// The peer's first credit, as the handshake told it: messages on each channel ...
     pub credit_messages: u32,
     /// ... and KiB in all.
@@ -50,6 +54,7 @@ impl Default for TransportConfig {
             receiver: ReceiverConfig::default(),
             send_octets_max: 4 << 20,
             window_octets_max: 4 << 20,
+            idle_probe: IDLE_PROBE,
             credit_messages: 1024,
             credit_kib: 256,
         }
@@ -83,6 +88,7 @@ impl PacketTransport {
             wait: config.wait,
             octets_max: config.send_octets_max,
             window_octets_max: config.window_octets_max,
+            idle_probe: config.idle_probe,
             credit_messages: config.credit_messages,
             credit_kib: config.credit_kib,
         };

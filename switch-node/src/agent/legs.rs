@@ -12,6 +12,7 @@ use rvi::host::{
     SETUP_TIME_MAX, SetupError, SetupProgress,
 };
 use tracing::{debug, info, warn};
+use vlan_core::wire::control::GrantedLeg;
 use vlan_core::{Instant, LegNumber, NodeNumber, ProcessId};
 
 use crate::agent::poller::{Poller, Source};
@@ -30,8 +31,10 @@ pub struct ControlNodeTarget {
     pub name: String,
     /// Who it is.
     pub public_key: PublicKey,
-    /// Where it listens for each leg.
+    /// Where it listens for each leg of shared memory.
     pub legs: Vec<(LegNumber, PathBuf)>,
+    /// Where it receives packets; only for one without legs of shared memory.
+    pub packet_legs: Vec<GrantedLeg>,
 }
 
 /// Who this node is.

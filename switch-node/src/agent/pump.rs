@@ -4,18 +4,18 @@
 use std::io;
 use std::time::Duration;
 
+use rvi::host::udp::{NarrowRoute, PacketSockets};
 use tracing::{debug, error, info, warn};
 use vlan_core::Instant;
 
 use crate::agent::legs::Legs;
 use crate::agent::netlink::AddressMonitor;
-use crate::agent::packets::PacketSockets;
 use crate::agent::poller::{Poller, Source};
 use crate::agent::ports::Ports;
 use crate::agent::ready::Readiness;
 use crate::agent::signals::Signals;
 use crate::agent::spin::{Did, Spin};
-use crate::agent::{End, WaitPolicy};
+use crate::agent::{End, WaitPolicy, packets};
 use crate::node::{Node, NodeEvent, Output};
 
 /// Messages out of the fabric that go into one batch.
@@ -73,7 +73,11 @@ impl Pump {
                 self.legs.ring(peer, process, leg);
             }
             if let Some(packets) = &mut self.packets {
-                self.state.is_unsettled |= !packets.transmit(now, &mut self.node);
+                let transmitted = packets.transmit(now, &mut self.node);
+                self.state.is_unsettled |= !transmitted.is_all;
+                if let Some(NarrowRoute { leg, to, octets }) = transmitted.narrow {
+                    warn!(%leg, %to, octets, "the route takes shorter packets");
+                }
             }
             while let Some(output) = self.node.poll_output() {
                 self.state.is_unsettled = true;
@@ -119,7 +123,7 @@ impl Pump {
             }
             Output::InterfaceRemoved { vif } => self.ports.handle_removed(vif, &self.poller),
             Output::Fault(fault) => match &mut self.packets {
-                Some(packets) => packets.set_fault(now.as_nanos(), &fault),
+                Some(packets) => packets::set_fault(packets, now.as_nanos(), &fault),
                 None => warn!(spec = fault.spec(), "a fault is ignored: this node has no packet legs"),
             },
             Output::Fenced => return Some(End::Fenced),

@@ -13,7 +13,9 @@ use vlan_core::wire::frame::{FrameHeader, FrameKind};
 use vlan_core::wire::tlv::TlvError;
 use vlan_core::{Channel, DropReason, Instant, LegNumber, ProcessId, VifNumber};
 
+use crate::node::control_packets::ControlPackets;
 use crate::node::interface::Interface;
+use crate::node::packets::handle_timeout;
 use crate::node::{Node, NodeEvent, Output, PeerId, association, backoff};
 
 /// Heartbeats without an answer after which a peer counts as silent.
@@ -52,8 +54,10 @@ pub(super) struct ControlLink {
     pub association: Association,
     /// The control node's process, while a leg is up.
     pub process: Option<ProcessId>,
+    /// How it is reached by packets; none where it is reached by shared memory.
+    pub packets: Option<ControlPackets>,
     /// This node's number of the session that is there or is to be made.
-    session: u32,
+    pub session: u32,
     /// The control node's number of it, while a leg is up.
     peer_session: Option<u32>,
     legs: Vec<(LegNumber, LegState)>,
@@ -72,7 +76,7 @@ pub(super) struct ControlLink {
 
 /// How the session that a leg was set up for stands to the one that is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Relation {
+pub(super) enum Relation {
     /// It is the same, or the leg begins it.
     Same,
     /// It is over.
@@ -134,6 +138,7 @@ impl ControlLink {
         Self {
             association,
             process: None,
+            packets: None,
             session: 1,
             peer_session: None,
             legs: legs.iter().map(|&leg| (leg, waiting)).collect(),
@@ -178,7 +183,7 @@ impl ControlLink {
     }
 
     /// What a leg with this tag means for the session that is there.
-    fn relation(&self, process: ProcessId, tag: SessionTag) -> Relation {
+    pub fn relation(&self, process: ProcessId, tag: SessionTag) -> Relation {
         if tag.node != self.session {
             return Relation::Past;
         }
@@ -188,6 +193,13 @@ impl ControlLink {
             (_, Some(known)) if known > tag.control_node => Relation::Past,
             _ => Relation::Same,
         }
+    }
+
+    /// A leg or a handshake of the session with this tag has come through.
+    pub fn begin_session(&mut self, now: Instant, process: ProcessId, tag: SessionTag) {
+        self.process = Some(process);
+        self.peer_session = Some(tag.control_node);
+        self.heard = now;
     }
 
     pub fn connect_failed(&mut self, now: Instant, leg: LegNumber, random: &mut Random) {
@@ -215,7 +227,7 @@ impl ControlLink {
 
     /// True while the association has a leg, one that is being left included.
     pub fn has_leg(&self) -> bool {
-        self.association.legs().next().is_some()
+        self.association.legs().next().is_some() || self.association.has_packets()
     }
 
     /// Leaves every leg in order; the host is told to hang up.
@@ -233,7 +245,7 @@ impl ControlLink {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let legs = self.legs.iter().filter(|_| self.connects).filter_map(|(_, state)| state.due());
         let timers = legs.chain(self.association.poll_timeout()).chain(self.register_until);
-        timers.chain(self.heartbeat.poll_timeout()).min()
+        timers.chain(self.heartbeat.poll_timeout()).chain(self.packets_timeout()).min()
     }
 }
 
@@ -243,8 +255,9 @@ impl Node {
     pub(super) fn control_timeouts(&mut self, now: Instant) {
         for index in 0..self.control.len() {
             let peer = PeerId::ControlNode(index as u8);
+            self.control_packets_timeout(now, index);
             let link = &mut self.control[index];
-            link.association.handle_timeout(now);
+            handle_timeout(now, &mut link.association, self.packets.as_mut());
             for (leg, state) in &mut link.legs {
                 if let LegState::Waiting { until, pause } = *state
                     && until <= now
@@ -262,6 +275,9 @@ impl Node {
                 for leg in up {
                     self.outputs.push_back(Output::CloseLeg { peer, process, leg });
                     self.handle_leg_gone(now, peer, process, leg);
+                }
+                if self.control[index].packets.is_some() {
+                    self.control_session_over(now, index);
                 }
             }
             let link = &mut self.control[index];
@@ -303,20 +319,24 @@ impl Node {
             return false;
         }
         link.set_leg(leg, LegState::Up);
-        link.process = Some(process);
-        link.peer_session = Some(tag.control_node);
-        link.heard = now;
+        link.begin_session(now, process, tag);
         link.association.handle_leg_up(now, leg, shm);
         let peer = PeerId::ControlNode(index);
         self.log(NodeEvent::LegUp { peer, leg });
-        if self.control[place].stage == Stage::Down {
-            self.control[place].stage = Stage::Registering;
-            self.control[place].register_until = Some(now + REGISTER_WAIT);
-            self.control[place].heartbeat.start(now);
+        self.begin_registration(now, place);
+        true
+    }
+
+    /// A leg is up: with the first one of its session this node registers.
+    pub(super) fn begin_registration(&mut self, now: Instant, place: usize) {
+        let link = &mut self.control[place];
+        if link.stage == Stage::Down {
+            link.stage = Stage::Registering;
+            link.register_until = Some(now + REGISTER_WAIT);
+            link.heartbeat.start(now);
             let register = self.register_message();
             self.send_control(now, place, &register);
         }
-        true
     }
 
     pub(super) fn control_leg_gone(&mut self, now: Instant, index: u8, process: ProcessId, leg: LegNumber) {
@@ -340,7 +360,7 @@ impl Node {
     //= spec/driver.md#after-the-loss-of-a-control-node
     //# A node MUST send the relayed and group frames that a lost control node had not settled again, in order and
     //# before anything new, to the next control node that accepts it.
-    fn control_session_over(&mut self, now: Instant, place: usize) {
+    pub(super) fn control_session_over(&mut self, now: Instant, place: usize) {
         let was_attached = self.control[place].is_attached();
         let seed = self.random.next_u64();
         let link = &mut self.control[place];
@@ -355,6 +375,7 @@ impl Node {
             *state = LegState::Waiting { until: now, pause: None };
         }
         link.heartbeat.stop();
+        link.end_packets(now);
         self.drops.add_many(DropReason::NoChannel, link.association.take_refused());
         // In front of what waits: it was sent before.
         let mut resend = VecDeque::new();

@@ -68,6 +68,9 @@ impl Node {
     pub(super) fn go_on_leaving(&mut self, now: Instant) {
         while let Some(leaving) = self.leaving {
             let is_late = leaving.until <= now;
+            if leaving.stage == Stage::Control {
+                self.leave_control_packets(now, is_late);
+            }
             let (is_done, next) = match leaving.stage {
                 Stage::Direct => (self.direct.iter().all(Option::is_none), Stage::Relay),
                 Stage::Relay => (self.attached().is_none() || !self.has_frames_to_relay(), Stage::Control),

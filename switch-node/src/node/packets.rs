@@ -1,53 +1,27 @@
-//! Packet legs of direct associations: which association a packet belongs to, who may have a handshake, and what goes
-//! out.
+//! Packet legs: which association a packet belongs to, who may have a handshake, and what goes out; and those of direct
+//! associations.
 //!
 //! What happens to a packet here: [`Node::handle_packet`] finds its association by the number that the packet names, or,
 //! for a handshake, by the processes that it names once the gate has let it in. What the association makes of it is
 //! received like any message. [`Node::poll_transmit`] asks each association in turn for what is to go.
 
-use alloc::collections::VecDeque;
 use alloc::vec::Vec;
-use core::net::{IpAddr, SocketAddr};
+use core::net::SocketAddr;
 
-use rvi::AssociationEvent;
 use rvi::keys::PrivateKey;
-use rvi::packet::endpoint::EndpointConfig;
+use rvi::packet::port::{PacketBatch, PacketEnds, PacketMachine, PacketPort};
 use rvi::packet::session::{
-    Admission, EntropyPool, Gate, HANDSHAKE_PACKET_LEN_MAX, Hint, PairKey, Pattern, SECRET_LEN,
-    SessionConfig, SessionKind, SessionLeg, SessionOffer,
+    HANDSHAKE_PACKET_LEN_MAX, Hint, PairKey, Pattern, SECRET_LEN, SessionKind, SessionLeg,
 };
-use rvi::packet::transport::{TransmitBuffer, TransportConfig};
-use rvi::packet::wire::{PACKET_HEADER_LEN, PacketHeader, PacketKind, PacketLeg, TAG_LEN};
-use vlan_core::limits::MESSAGE_LEN_MAX;
-use vlan_core::wire::control::{ControlMessage, GrantedLeg, LegAddress, TLV_VERSION};
+use rvi::packet::transport::{Transmit, TransmitBuffer};
+use rvi::packet::wire::{PacketKind, PacketLeg};
+use rvi::{Association, AssociationEvent};
+use vlan_core::wire::control::{ControlMessage, GrantedLeg, LegAddress};
 use vlan_core::{Instant, LegNumber, NodeNumber};
 
 use crate::node::direct::DirectLink;
 use crate::node::event::NodeEvent;
 use crate::node::{Node, PeerId};
-
-/// Answers outside of any association that wait to be sent; more are dropped, and asked for again.
-const ANSWERS_MAX: usize = 64;
-/// Probes a second that nobody asked for, of all associations together (amendment 28).
-const PROBES_PER_SECOND: u64 = 2000;
-/// Octets of the longest packet until the host has said what its routes carry: IPv6's least MTU less its headers.
-const PACKET_LEN_DEFAULT: usize = 1232;
-/// What a peer may send before it hears of more: messages on each channel ...
-const FIRST_CREDIT_MESSAGES: u32 = 1024;
-/// ... and KiB in all.
-const FIRST_CREDIT_KIB: u32 = 1024;
-const NANOS_PER_SECOND: u64 = 1_000_000_000;
-
-/// Packets for one address, ready to be sent: what the buffer holds, cut every `segment_len` octets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PacketBatch {
-    /// The leg they go by: its number is that of its fabric.
-    pub leg: LegNumber,
-    /// Where they go.
-    pub to: SocketAddr,
-    /// Octets of each packet but the last, which may be shorter.
-    pub segment_len: usize,
-}
 
 /// What a link to another node knows of its packet legs.
 #[derive(Debug, Default)]
@@ -65,110 +39,73 @@ pub(super) struct LinkPackets {
 
 /// What a node needs besides its associations to have packet legs.
 pub(super) struct Packets {
-    key: PrivateKey,
-    gate: Gate,
-    entropy: EntropyPool,
-    packet_len_max: [usize; PacketLeg::COUNT],
-    answers: VecDeque<(PacketBatch, Vec<u8>)>,
+    pub port: PacketPort,
     /// Where the round over the associations goes on.
     next: usize,
-    probes: ProbeBudget,
-    /// Packets that are none, or belong to no association.
-    strays: u64,
 }
 
-impl Packets {
-    fn new(key: PrivateKey, seed: [u8; SECRET_LEN]) -> Self {
-        let mut entropy = EntropyPool::new(seed);
-        Self {
-            gate: Gate::new(&key.public(), entropy.draw()),
-            key,
-            entropy,
-            packet_len_max: [PACKET_LEN_DEFAULT; PacketLeg::COUNT],
-            answers: VecDeque::new(),
-            next: 0,
-            probes: ProbeBudget::default(),
-            strays: 0,
-        }
-    }
-
-    fn answer(&mut self, leg: LegNumber, to: SocketAddr, octets: &[u8]) {
-        if self.answers.len() < ANSWERS_MAX {
-            let batch = PacketBatch { leg, to, segment_len: octets.len() };
-            self.answers.push_back((batch, octets.into()));
-        }
-    }
-}
-
-/// Lets so many probes a second pass, over all associations.
-#[derive(Debug, Default)]
-struct ProbeBudget {
-    /// In nanoseconds of filling; a hundredth of a second when full.
-    filled: u64,
-    at: Instant,
-}
-
-impl ProbeBudget {
-    fn take(&mut self, now: Instant) -> bool {
-        let passed = now.since(self.at).as_nanos() as u64;
-        self.filled = (self.filled + passed).min(NANOS_PER_SECOND / 100);
-        self.at = self.at.max(now);
-        let price = NANOS_PER_SECOND / PROBES_PER_SECOND;
-        let passes = self.filled >= price;
-        if passes {
-            self.filled -= price;
-        }
-        passes
-    }
+/// Whose packet it is, by the place of its link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Owner {
+    Control(usize),
+    Direct(usize),
 }
 
 impl Node {
     /// Lets this node have packet legs: it proves itself with `key`. `seed` is random, and for this alone.
     pub fn enable_packets(&mut self, key: PrivateKey, seed: [u8; SECRET_LEN]) {
-        self.packets = Some(Packets::new(key, seed));
+        self.packets = Some(Packets { port: PacketPort::new(key, seed), next: 0 });
     }
 
     /// Packets that came and are none, or belong to no association of this node.
     #[must_use]
     pub fn stray_packets(&self) -> u64 {
-        self.packets.as_ref().map_or(0, |packets| packets.strays)
+        self.packets.as_ref().map_or(0, |packets| packets.port.strays())
     }
 
     /// Octets of the longest packet that goes by a leg, all headers below the packet's own left out: what the host's
     /// route carries. Associations that are there are told too: a route may become narrower under them.
     pub fn set_packet_len_max(&mut self, leg: LegNumber, octets: usize) {
-        if let (Some(leg), Some(packets)) = (PacketLeg::new(leg.0), &mut self.packets) {
-            packets.packet_len_max[leg.index()] = octets;
-            for link in self.direct.iter_mut().flatten() {
-                link.association.set_packet_len_max(leg, octets);
-            }
+        let (Some(packets), Some(packet_leg)) = (&mut self.packets, PacketLeg::new(leg.0)) else { return };
+        packets.port.set_packet_len_max(leg, octets);
+        let direct = self.direct.iter_mut().flatten().map(|link| &mut link.association);
+        for association in self.control.iter_mut().map(|link| &mut link.association).chain(direct) {
+            association.set_packet_len_max(packet_leg, octets);
         }
     }
 
     /// Takes a packet that came by a leg from an address, in place; what is wrong with it is counted where it is found.
-    //= spec/packet-security.md#cookies
-    //# Under load an end MUST answer a CONNECT without a valid cookie with COOKIE, and MUST keep nothing about it.
     pub fn handle_packet(&mut self, now: Instant, leg: LegNumber, from: SocketAddr, packet: &mut [u8]) {
         let (Some(packet_leg), Some(packets)) = (PacketLeg::new(leg.0), &mut self.packets) else { return };
-        let Ok(header) = PacketHeader::parse_packet(packet) else {
-            packets.strays += 1;
-            return;
-        };
-        let place = match header.kind {
+        let Some(header) = packets.port.parse(packet) else { return };
+        let owner = match header.kind {
             PacketKind::Connect => self.admit(now, leg, from, packet),
             // Its sender does not know our number for the association.
-            PacketKind::Reset => self.direct_at(leg, from),
-            _ => self.direct_by_cid(header.dst_cid),
+            PacketKind::Reset => self.owner_at(leg, from),
+            _ => self.owner_of(header.dst_cid),
         };
-        let Some(place) = place else {
-            self.refuse_packet(now, leg, from, &header);
-            return;
-        };
-        let Some(link) = &mut self.direct[place] else { return };
-        // What it was refused for is counted by its session.
-        let _ = link.association.handle_packet(now, packet_leg, packet);
-        self.drain_direct_events(now, place);
-        self.end_packets(now, place);
+        // What a packet was refused for is counted by its session.
+        match owner {
+            Some(Owner::Control(index)) => {
+                let link = &mut self.control[index];
+                let handled = link.association.handle_packet(now, packet_leg, packet);
+                if handled.is_ok() && header.kind != PacketKind::Reset {
+                    link.note_opened(now);
+                }
+                self.drain_control_events(now, index);
+            }
+            Some(Owner::Direct(place)) => {
+                let Some(link) = &mut self.direct[place] else { return };
+                let _ = link.association.handle_packet(now, packet_leg, packet);
+                self.drain_direct_events(now, place);
+                self.end_packets(now, place);
+            }
+            None => {
+                if let Some(packets) = &mut self.packets {
+                    packets.port.refuse(now, leg, from, &header);
+                }
+            }
+        }
     }
 
     /// What the association has to tell of its packet legs.
@@ -195,101 +132,94 @@ impl Node {
     }
 
     /// A handshake goes on only for a pair that a control node granted, and not too often.
-    fn admit(&mut self, now: Instant, leg: LegNumber, from: SocketAddr, packet: &[u8]) -> Option<usize> {
+    fn admit(&mut self, now: Instant, leg: LegNumber, from: SocketAddr, packet: &[u8]) -> Option<Owner> {
         let packets = self.packets.as_mut()?;
-        let mut reply = [0; HANDSHAKE_PACKET_LEN_MAX];
-        match packets.gate.admit(now, &source(from), packet, false, &mut reply) {
-            Admission::Admitted => {}
-            Admission::Cookie(len) => {
-                packets.answer(leg, from, &reply[..len]);
-                return None;
-            }
-            Admission::Refused => return None,
+        if !packets.port.admits(now, leg, from, packet) {
+            return None;
         }
         let hint = Hint::of(packet).filter(|hint| hint.pattern == Pattern::Pair)?;
         let is_meant = |link: &DirectLink| link.process == hint.initiator && link.association.has_packets();
-        self.direct.iter().position(|link| link.as_ref().is_some_and(|link| is_meant(link)))
+        let place = self.direct.iter().position(|link| link.as_ref().is_some_and(|link| is_meant(link)));
+        place.map(Owner::Direct)
     }
 
-    fn direct_by_cid(&self, cid: u32) -> Option<usize> {
-        let place = cid as usize & 0x00ff_ffff;
-        self.direct.get(place)?.as_ref().filter(|link| link.packets.cid == cid).map(|_| place)
-    }
-
-    fn direct_at(&self, leg: LegNumber, from: SocketAddr) -> Option<usize> {
-        self.direct
-            .iter()
-            .position(|link| link.as_ref().is_some_and(|link| address_of(link, leg) == Some(from)))
-    }
-
-    #[cold]
-    fn refuse_packet(&mut self, now: Instant, leg: LegNumber, from: SocketAddr, header: &PacketHeader) {
-        let Some(packets) = &mut self.packets else { return };
-        packets.strays += 1;
-        let mut reset = [0; PACKET_HEADER_LEN + TAG_LEN];
-        if let Some(len) = packets.gate.write_reset(now, header, &mut reset) {
-            packets.answer(leg, from, &reset[..len]);
+    fn owner_of(&self, cid: u32) -> Option<Owner> {
+        if let Some(index) = self.control.iter().position(|link| link.packet_cid() == Some(cid)) {
+            return Some(Owner::Control(index));
         }
+        let place = cid as usize & 0x00ff_ffff;
+        let link = self.direct.get(place)?.as_ref();
+        link.filter(|link| link.packets.cid == cid).map(|_| Owner::Direct(place))
+    }
+
+    fn owner_at(&self, leg: LegNumber, from: SocketAddr) -> Option<Owner> {
+        let is_there = |link: &DirectLink| address_of(link.packet_legs(), leg) == Some(from);
+        let direct = self.direct.iter().position(|link| link.as_ref().is_some_and(|link| is_there(link)));
+        let control = || self.control.iter().position(|link| link.packet_address(leg) == Some(from));
+        direct.map(Owner::Direct).or_else(|| control().map(Owner::Control))
     }
 
     /// Makes the packets that are to go now, for one address. To be called until it says `None`, once every socket was
     /// drained and what came of it was sent on.
     pub fn poll_transmit(&mut self, now: Instant, out: &mut TransmitBuffer) -> Option<PacketBatch> {
         let packets = self.packets.as_mut()?;
-        if let Some((batch, octets)) = packets.answers.pop_front() {
-            out.fill(&octets);
+        if let Some(batch) = packets.port.poll_answer(out) {
             return Some(batch);
         }
-        for _ in 0..self.direct.len() {
-            let place = packets.next % self.direct.len();
-            if let Some(link) = &mut self.direct[place]
-                && let Some(batch) = link.association.poll_transmit(now, out)
-            {
-                let leg = LegNumber(batch.leg.number());
-                if let Some(to) = address_of(link, leg) {
-                    return Some(PacketBatch { leg, to, segment_len: batch.segment_len });
+        let links = self.control.len() + self.direct.len();
+        let first = packets.next;
+        for turn in (first..first + links).map(|turn| turn % links) {
+            // Packets of a leg that is no longer granted have no address: lost, as on a leg that is dead.
+            while let Some((transmit, to)) = self.transmit_of(now, turn, out) {
+                if let Some(packets) = &mut self.packets {
+                    packets.next = turn;
                 }
-                // A leg that is no longer granted: lost, as on a leg that is dead.
-                continue;
+                let leg = LegNumber(transmit.leg.number());
+                if let Some(to) = to {
+                    return Some(PacketBatch { leg, to, segment_len: transmit.segment_len });
+                }
             }
-            packets.next = place + 1;
         }
         None
+    }
+
+    /// What the association at `turn` has to send, control nodes first, and where it goes.
+    fn transmit_of(
+        &mut self,
+        now: Instant,
+        turn: usize,
+        out: &mut TransmitBuffer,
+    ) -> Option<(Transmit, Option<SocketAddr>)> {
+        let number = |transmit: &Transmit| LegNumber(transmit.leg.number());
+        let Some(place) = turn.checked_sub(self.control.len()) else {
+            let link = &mut self.control[turn];
+            let transmit = link.association.poll_transmit(now, out)?;
+            return Some((transmit, link.packet_address(number(&transmit))));
+        };
+        let link = self.direct[place].as_mut()?;
+        let transmit = link.association.poll_transmit(now, out)?;
+        Some((transmit, address_of(link.packet_legs(), number(&transmit))))
     }
 
     /// Gives an association the packet legs that its grant names, unless it has them.
     pub(super) fn set_packet_legs(&mut self, now: Instant, place: usize) {
         let (own, node) = (self.config.process, self.config.number);
         let (Some(packets), Some(link)) = (&mut self.packets, &mut self.direct[place]) else { return };
-        let udp = |leg: &&GrantedLeg| matches!(leg.address, LegAddress::Udp(_));
-        let legs = link.packet_legs().iter().filter(udp).filter_map(|granted| {
-            let leg = PacketLeg::new(granted.leg.0)?;
-            Some(SessionLeg { leg, fabric_key: granted.fabric_key, is_trusted: granted.is_trusted })
-        });
-        let legs: Vec<SessionLeg> = legs.collect();
+        let legs = session_legs(link.packet_legs());
         if legs.is_empty() || link.association.has_packets() {
             return;
         }
         link.packets.cid = place as u32 & 0x00ff_ffff | (self.random.next_u64() as u32) << 24;
-        let session = SessionConfig {
+        let ends = PacketEnds {
             kind: SessionKind::Pair(PairKey::from_octets(*link.granted().pair_key.octets())),
-            own_key: packets.key.clone(),
-            peer_key: link.granted().peer_key,
             own,
-            peer: Some(link.process),
             node,
+            peer: Some(link.process),
+            peer_key: link.granted().peer_key,
             own_cid: link.packets.cid,
             legs,
-            offer: SessionOffer {
-                message_len_max: MESSAGE_LEN_MAX as u32,
-                credit_messages: FIRST_CREDIT_MESSAGES,
-                credit_kib: FIRST_CREDIT_KIB,
-                tlv_version: TLV_VERSION as u8,
-            },
         };
-        let transport = TransportConfig { seed: self.random.next_u64(), ..TransportConfig::default() };
-        let (packet_len_max, seed) = (packets.packet_len_max, packets.entropy.draw());
-        let config = EndpointConfig { session, transport, packet_len_max, seed };
+        let config = packets.port.endpoint(ends, self.random.next_u64());
         link.association.set_packets(now, config);
     }
 
@@ -338,57 +268,69 @@ impl Node {
     /// Tells the peer, by every leg, that the session is over.
     fn close_packets(&mut self, now: Instant, place: usize) {
         let (Some(packets), Some(link)) = (&mut self.packets, &mut self.direct[place]) else { return };
-        link.association.close_packets(now);
-        let mut out = TransmitBuffer::new(1, HANDSHAKE_PACKET_LEN_MAX);
-        while let Some(batch) = link.association.poll_transmit(now, &mut out) {
-            let leg = LegNumber(batch.leg.number());
-            if let Some(to) = address_of(link, leg) {
-                packets.answer(leg, to, out.octets());
-            }
-        }
+        let legs = link.packet_legs().to_vec();
+        close_session(now, &mut link.association, &legs, &mut packets.port);
     }
 
     pub(super) fn direct_handle_timeout(&mut self, now: Instant, place: usize) {
         let Some(link) = &mut self.direct[place] else { return };
-        let probes = self.packets.as_mut().map(|packets| &mut packets.probes);
-        match probes {
-            Some(probes) => link.association.handle_timeout_with(now, &mut || probes.take(now)),
-            None => link.association.handle_timeout(now),
+        handle_timeout(now, &mut link.association, self.packets.as_mut());
+    }
+}
+
+/// Time has passed for an association, which probes as far as the node may.
+pub(super) fn handle_timeout(now: Instant, association: &mut Association, packets: Option<&mut Packets>) {
+    match packets {
+        Some(packets) => association.handle_timeout_with(now, &mut || packets.port.allows_probe(now)),
+        None => association.handle_timeout(now),
+    }
+}
+
+/// Ends the session behind an association's packet legs: the peer is told by every leg.
+pub(super) fn close_session(
+    now: Instant,
+    association: &mut Association,
+    legs: &[GrantedLeg],
+    port: &mut PacketPort,
+) {
+    association.close_packets(now);
+    let mut out = TransmitBuffer::new(1, HANDSHAKE_PACKET_LEN_MAX);
+    while let Some(batch) = association.poll_transmit(now, &mut out) {
+        let leg = LegNumber(batch.leg.number());
+        if let Some(to) = address_of(legs, leg) {
+            port.answer(leg, to, out.octets());
         }
     }
 }
 
-/// Where the peer of a link receives packets by a leg, as its grant says.
-fn address_of(link: &DirectLink, leg: LegNumber) -> Option<SocketAddr> {
-    link.packet_legs().iter().find(|granted| granted.leg == leg).and_then(|granted| match granted.address {
+/// The legs through IP networks among those granted, as a handshake offers them.
+pub(super) fn session_legs(granted: &[GrantedLeg]) -> Vec<SessionLeg> {
+    let udp = granted.iter().filter(|leg| matches!(leg.address, LegAddress::Udp(_)));
+    let leg = |granted: &GrantedLeg| {
+        let leg = PacketLeg::new(granted.leg.0)?;
+        Some(SessionLeg { leg, fabric_key: granted.fabric_key, is_trusted: granted.is_trusted })
+    };
+    udp.filter_map(leg).collect()
+}
+
+/// Where the other end receives packets by a leg.
+pub(super) fn address_of(legs: &[GrantedLeg], leg: LegNumber) -> Option<SocketAddr> {
+    legs.iter().find(|granted| granted.leg == leg).and_then(|granted| match granted.address {
         LegAddress::Udp(address) => Some(address),
         LegAddress::Ether(_) => None,
     })
 }
 
-/// The octets of an address, for the gate.
-fn source(from: SocketAddr) -> [u8; 18] {
-    let ip = match from.ip() {
-        IpAddr::V4(ip) => ip.to_ipv6_mapped(),
-        IpAddr::V6(ip) => ip,
-    };
-    let mut octets = [0; 18];
-    octets[..16].copy_from_slice(&ip.octets());
-    octets[16..].copy_from_slice(&from.port().to_le_bytes());
-    octets
-}
+impl PacketMachine for Node {
+    fn handle_packet(&mut self, now: Instant, leg: LegNumber, from: SocketAddr, packet: &mut [u8]) {
+        Self::handle_packet(self, now, leg, from, packet);
+    }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+    fn poll_transmit(&mut self, now: Instant, out: &mut TransmitBuffer) -> Option<PacketBatch> {
+        Self::poll_transmit(self, now, out)
+    }
 
-    #[test]
-    fn probes_are_limited_over_any_second() {
-        let mut budget = ProbeBudget::default();
-        let mut passed = 0;
-        for micros in 0..1_000_000 {
-            passed += u64::from(budget.take(Instant::from_nanos(micros * 1000)));
-        }
-        assert!((PROBES_PER_SECOND - 1..=PROBES_PER_SECOND + 20).contains(&passed), "{passed}");
+    fn set_packet_len_max(&mut self, leg: LegNumber, octets: usize) {
+        Self::set_packet_len_max(self, leg, octets);
     }
 }

@@ -2,10 +2,10 @@
 
 use alloc::string::String;
 use core::fmt;
-use core::net::IpAddr;
+use core::net::{IpAddr, SocketAddr};
 
 use vlan_core::wire::control::{LegAddress, RevokeReason};
-use vlan_core::{LanId, LegNumber, MacAddress, NodeNumber, ProcessId, RviNumber};
+use vlan_core::{LanId, LegNumber, MacAddress, NodeNumber, ProcessId, PublicKey, RviNumber};
 
 /// Something the operator may want to know; the host logs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,6 +90,20 @@ pub enum ControlNodeEvent {
         /// The address.
         address: LegAddress,
     },
+    /// Somebody has proven a key that no node has.
+    UnknownKey {
+        /// The key.
+        key: PublicKey,
+        /// Where it came from.
+        from: SocketAddr,
+    },
+    /// A node and this control node both have a packet leg and do not agree about its fabric.
+    LegMismatched {
+        /// The node.
+        node: NodeNumber,
+        /// The leg.
+        leg: LegNumber,
+    },
     /// A node has not been heard of for three heartbeats.
     Silent {
         /// The node.
@@ -143,6 +157,13 @@ impl fmt::Display for ControlNodeEvent {
             }
             Self::LegAddressRefused { node, leg, address } => {
                 write!(f, "{} address {address} of leg {leg} of node {node} refused", address.kind())
+            }
+            Self::UnknownKey { key, from } => write!(f, "no node has the public key {key}, of {from}"),
+            Self::LegMismatched { node, leg } => {
+                write!(
+                    f,
+                    "leg {leg} crosses another fabric at node {node}: swapped cables or another platform file"
+                )
             }
             Self::Silent { node } => write!(f, "node {node} has not been heard of for three heartbeats"),
             Self::LegBroken { node, leg, error } => {

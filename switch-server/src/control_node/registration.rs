@@ -143,7 +143,8 @@ impl ControlNode {
     fn fence_others(&mut self, now: Instant, node: NodeNumber) {
         for place in 0..self.sessions.len() {
             let Some(other) = &mut self.sessions[place] else { continue };
-            if other.node != node || other.stage == Stage::Ended {
+            // One that has proven nothing is nobody yet: the process may be the same.
+            if other.node != node || other.stage == Stage::Ended || other.is_unproven() {
                 continue;
             }
             other.send_control(now, &ControlMessage::Fenced);
@@ -357,6 +358,7 @@ impl ControlNode {
 
     pub(super) fn session_timeouts(&mut self, now: Instant) {
         for place in 0..self.sessions.len() {
+            self.packet_timeouts(now, place);
             let Some(session) = &mut self.sessions[place] else { continue };
             if session.check_silence(now) {
                 let node = session.node;

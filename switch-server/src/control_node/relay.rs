@@ -354,23 +354,27 @@ impl ControlNode {
             if let Some(session) = &mut self.sessions[place] {
                 self.drops.add_many(DropReason::NoChannel, session.association.take_refused());
             }
-            while let Some(session) = &mut self.sessions[place]
-                && let Some(event) = session.association.poll_event()
-            {
-                let (node, process) = (session.node, session.process);
-                match event {
-                    AssociationEvent::ParkedSent { charge } => self.unhold(charge),
-                    AssociationEvent::ParkedExpired { charge, channel, .. } => {
-                        self.parked_expired(place, channel);
-                        self.unhold(charge);
-                    }
-                    AssociationEvent::LegDown(leg, rvi::LegDownReason::Protocol(error)) => {
-                        self.log(ControlNodeEvent::LegBroken { node, leg, error });
-                        self.outputs.push_back(Output::CloseLeg { node, process, leg });
-                        self.handle_leg_gone(now, node, process, leg);
-                    }
-                    _ => {}
+            self.drain_session_events(now, place);
+        }
+    }
+
+    pub(super) fn drain_session_events(&mut self, now: Instant, place: usize) {
+        while let Some(session) = &mut self.sessions[place]
+            && let Some(event) = session.association.poll_event()
+        {
+            let (node, process) = (session.node, session.process);
+            match event {
+                AssociationEvent::ParkedSent { charge } => self.unhold(charge),
+                AssociationEvent::ParkedExpired { charge, channel, .. } => {
+                    self.parked_expired(place, channel);
+                    self.unhold(charge);
                 }
+                AssociationEvent::LegDown(leg, rvi::LegDownReason::Protocol(error)) => {
+                    self.log(ControlNodeEvent::LegBroken { node, leg, error });
+                    self.outputs.push_back(Output::CloseLeg { node, process, leg });
+                    self.handle_leg_gone(now, node, process, leg);
+                }
+                event => self.packet_event(now, place, event),
             }
         }
     }

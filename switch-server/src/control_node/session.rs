@@ -8,6 +8,8 @@ use vlan_core::server::MemberSlot;
 use vlan_core::wire::control::{ControlMessage, LegAddress, LegKind, OfferedLeg, ReportItem};
 use vlan_core::{Channel, Instant, LegNumber, NodeNumber, ProcessId};
 
+use crate::control_node::packets::SessionPackets;
+
 /// Quiet intervals after which a node counts as silent: its own heartbeats come once in each.
 const SILENT_INTERVALS: u32 = 3;
 /// Values that one report may hold: a node with 127 interfaces and 127 peers has fewer.
@@ -70,6 +72,8 @@ pub(super) struct Session {
     pub memberships: Vec<(usize, MemberSlot)>,
     /// The packet legs that the node is ready for: one of each kind on each fabric at most.
     pub offered: Vec<OfferedLeg>,
+    /// Set when the node is reached by packets.
+    pub packets: Option<SessionPackets>,
 }
 
 impl Session {
@@ -102,6 +106,7 @@ impl Session {
             report: Vec::new(),
             memberships: Vec::new(),
             offered: Vec::new(),
+            packets: None,
         }
     }
 
@@ -109,6 +114,11 @@ impl Session {
     #[inline]
     pub fn charge(&self) -> u32 {
         self.tag.control_node
+    }
+
+    /// True while the node has not proven the keys of its packets.
+    pub fn is_unproven(&self) -> bool {
+        self.packets.as_ref().is_some_and(SessionPackets::is_unproven)
     }
 
     pub fn is_registered(&self) -> bool {
@@ -171,6 +181,7 @@ impl Session {
         if !self.gone.is_empty() {
             return Some(Instant::ZERO);
         }
-        self.association.poll_timeout().into_iter().chain([self.next_check]).min()
+        let packets = self.packets.as_ref().map(SessionPackets::poll_timeout);
+        self.association.poll_timeout().into_iter().chain(packets).chain([self.next_check]).min()
     }
 }

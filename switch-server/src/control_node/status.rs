@@ -161,11 +161,15 @@ impl ControlNode {
 
     fn node_status(&self, entry: &crate::control_node::NodeEntry) -> NodeStatus {
         let session = self.registered(entry.number).and_then(|place| self.sessions[place].as_ref());
+        let legs = |session: &crate::control_node::Session| {
+            let packets = session.association.packet_legs().map(|leg| LegNumber(leg.leg.number()));
+            session.association.legs().map(|leg| leg.number).chain(packets).collect()
+        };
         NodeStatus {
             number: entry.number,
             name: entry.name.clone(),
             process: session.map(|session| session.process),
-            legs: session.map_or_else(Vec::new, |s| s.association.legs().map(|leg| leg.number).collect()),
+            legs: session.map_or_else(Vec::new, |session| legs(session)),
         }
     }
 

@@ -63,9 +63,6 @@ impl ProcessSpec {
             arguments.push("--netns".into());
             arguments.push(netns.into());
         }
-        if self.role == Role::Node {
-            arguments.push("--one-machine".into());
-        }
         if self.wait == WaitPolicy::Poll {
             arguments.extend(["--wait".into(), "poll".into()]);
         }
@@ -346,7 +343,7 @@ mod tests {
             arguments.join(std::ffi::OsStr::new(" ")).into_string().unwrap()
         };
         let expected =
-            "run /etc/weft.toml --name web1 --netns /run/netns/lab-web1 --one-machine --ready-fd 7";
+            "run /etc/weft.toml --name web1 --netns /run/netns/lab-web1 --ready-fd 7";
         assert_eq!(words(WaitPolicy::Interrupt), expected);
         assert_eq!(words(WaitPolicy::Poll), expected.replace("--ready-fd", "--wait poll --ready-fd"));
     }

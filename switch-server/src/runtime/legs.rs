@@ -29,6 +29,8 @@ pub enum Source {
     Listener(usize),
     /// A leg, by its place in the table.
     Leg(usize),
+    /// The socket of a fabric's packet legs.
+    Packets(LegNumber),
 }
 
 impl Source {
@@ -37,6 +39,7 @@ impl Source {
             Self::Wake => 0,
             Self::Listener(place) => 1 << 32 | place as u64,
             Self::Leg(place) => 2 << 32 | place as u64,
+            Self::Packets(leg) => 3 << 32 | u64::from(leg.0),
         })
     }
 
@@ -47,7 +50,8 @@ impl Source {
         match data >> 32 {
             0 => Self::Wake,
             1 => Self::Listener(place),
-            _ => Self::Leg(place),
+            2 => Self::Leg(place),
+            _ => Self::Packets(LegNumber(place as u8)),
         }
     }
 }
@@ -432,7 +436,8 @@ mod tests {
 
     #[test]
     fn sources_survive_the_way_through_the_poll() {
-        for source in [Source::Wake, Source::Listener(3), Source::Leg(70_000)] {
+        for source in [Source::Wake, Source::Listener(3), Source::Leg(70_000), Source::Packets(LegNumber(2))]
+        {
             assert_eq!(Source::from_data(source.data().u64()), source);
         }
     }

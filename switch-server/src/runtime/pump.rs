@@ -11,9 +11,10 @@ use std::time::Duration;
 use crossbeam_channel::TryRecvError;
 use rustix::event::{Timespec, epoll};
 use rustix::time::ClockId;
+use rvi::host::udp::{NarrowRoute, PacketSockets};
 use rvi::host::{
     ControlNodeLeg, Datagram, EstablishedLeg, LegListener, LegSocket, NodeHello, PeerEnd, PrivateKey,
-    PublicKey, SetupProgress,
+    PublicKey, SetupProgress, random_octets,
 };
 use rvi::{ShmConfig, ShmLeg};
 use tracing::{debug, error, info, warn};
@@ -64,6 +65,8 @@ pub struct PumpParts {
     pub node_keys: BTreeMap<PublicKey, NodeNumber>,
     /// The sockets to listen on, each with the number of its legs.
     pub listeners: Vec<(LegNumber, LegListener)>,
+    /// The sockets of its packet legs, if it has any.
+    pub packets: Option<PacketSockets>,
     /// The way to the control thread.
     pub link: PumpEnd,
     /// What to do when there is nothing to do.
@@ -83,6 +86,7 @@ pub struct Pump {
     key: PrivateKey,
     node_keys: BTreeMap<PublicKey, NodeNumber>,
     listeners: Vec<Listener>,
+    packets: Option<PacketSockets>,
     legs: Legs,
     link: PumpEnd,
     wait: WaitPolicy,
@@ -105,18 +109,26 @@ impl Pump {
     ///
     /// What the system says.
     pub fn new(parts: PumpParts) -> io::Result<Self> {
+        let process = parts.config.process;
         let legs = Legs::new()?;
         legs.watch(parts.link.wake.as_fd(), Source::Wake)?;
         for (place, (_, listener)) in parts.listeners.iter().enumerate() {
             legs.watch(listener.as_fd(), Source::Listener(place))?;
         }
+        let mut machine = ControlNode::new(parts.config);
+        if let Some(packets) = &parts.packets {
+            let numbers = watch_packets(packets, &legs)?;
+            machine.enable_packets(parts.key.clone(), random_octets(), &numbers);
+            packets.start(&mut machine);
+        }
         let listener = |(leg, listener)| Listener { leg, listener, rests_until: None };
         Ok(Self {
-            process: parts.config.process,
-            machine: ControlNode::new(parts.config),
+            process,
+            machine,
             key: parts.key,
             node_keys: parts.node_keys,
             listeners: parts.listeners.into_iter().map(listener).collect(),
+            packets: parts.packets,
             legs,
             link: parts.link,
             wait: parts.wait,
@@ -132,13 +144,15 @@ impl Pump {
         let mut batches = 0;
         loop {
             let at = now();
-            let taken = self.machine.pump(at, BATCH);
+            let received = self.receive_packets(at);
+            let taken = self.machine.pump(at, BATCH) + received;
             self.carry_out(at);
-            if taken > 0 {
+            let is_all_sent = self.transmit_packets(at);
+            if taken > 0 || !is_all_sent {
                 busy_until = at + SPIN;
             }
             batches += 1;
-            let idle = taken == 0 && self.wait == WaitPolicy::Interrupt && at >= busy_until;
+            let idle = taken == 0 && is_all_sent && self.wait == WaitPolicy::Interrupt && at >= busy_until;
             if idle || batches >= BATCHES_PER_LOOK {
                 batches = 0;
                 let timeout = if idle { self.sleep_time(at) } else { Some(Duration::ZERO) };
@@ -186,6 +200,11 @@ impl Pump {
                 Source::Wake => next = self.handle_orders(at),
                 Source::Listener(place) => self.handle_connections(at, place),
                 Source::Leg(place) => self.handle_leg_event(at, place),
+                Source::Packets(leg) => {
+                    if let Some(packets) = &mut self.packets {
+                        packets.handle_ready(leg);
+                    }
+                }
             }
         }
         next
@@ -211,6 +230,29 @@ impl Pump {
                 self.legs.set_watched(listener.listener.as_fd(), Source::Listener(place), true);
             }
         }
+    }
+
+    // --- packets --------------------------------------------------------------------------------------------
+
+    /// Takes what has come by packets; says how many datagrams.
+    fn receive_packets(&mut self, at: Instant) -> usize {
+        let Some(packets) = &mut self.packets else { return 0 };
+        let received = packets.receive(at, &mut self.machine);
+        if received > 0 {
+            // Where some were there are more in a moment; the kernel is not asked which socket has them.
+            packets.assume_readable();
+        }
+        received
+    }
+
+    /// Sends what goes by packets. False when there is more.
+    fn transmit_packets(&mut self, at: Instant) -> bool {
+        let Some(packets) = &mut self.packets else { return true };
+        let transmitted = packets.transmit(at, &mut self.machine);
+        if let Some(NarrowRoute { leg, to, octets }) = transmitted.narrow {
+            warn!(%leg, %to, octets, "the route takes shorter packets");
+        }
+        transmitted.is_all
     }
 
     // --- orders ---------------------------------------------------------------------------------------------
@@ -394,6 +436,9 @@ impl Pump {
                     // Nobody waits any longer for what does not fit.
                     let _ = self.link.reports.try_send(NodeReport { node, id, items });
                 }
+                Output::Log(event @ ControlNodeEvent::UnknownKey { .. }) => {
+                    self.refusals.log_text(at, &event.to_string());
+                }
                 Output::Log(event) => log_event(&event),
             }
         }
@@ -431,6 +476,17 @@ impl Pump {
     }
 }
 
+/// Has the sockets of packet legs watched; gives their numbers.
+fn watch_packets(packets: &PacketSockets, legs: &Legs) -> io::Result<Vec<LegNumber>> {
+    let mut numbers = Vec::new();
+    for (leg, socket, address) in packets.legs() {
+        legs.watch(socket, Source::Packets(leg))?;
+        info!(%leg, %address, "packet leg open");
+        numbers.push(leg);
+    }
+    Ok(numbers)
+}
+
 /// The time of the pump's clock.
 fn now() -> Instant {
     let time = rustix::time::clock_gettime(ClockId::Monotonic);
@@ -448,6 +504,7 @@ fn log_event(event: &ControlNodeEvent) {
         | ControlNodeEvent::LegAddressRefused { .. }
         | ControlNodeEvent::Silent { .. }
         | ControlNodeEvent::LegBroken { .. }
+        | ControlNodeEvent::LegMismatched { .. }
         | ControlNodeEvent::BadControlMessage { .. } => warn!("{event}"),
         _ => info!("{event}"),
     }

@@ -33,6 +33,15 @@ impl Refusals {
         }
     }
 
+    /// Logs that somebody was refused.
+    pub fn log_text(&mut self, now: Instant, text: &str) {
+        if self.is_news(now, text) {
+            warn!("refused: {text}");
+        } else {
+            debug!("refused again: {text}");
+        }
+    }
+
     fn is_news(&mut self, now: Instant, text: &str) -> bool {
         self.told.retain(|_, told| now.since(*told) < REPEAT);
         if self.told.contains_key(text) {

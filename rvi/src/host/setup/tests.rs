@@ -75,8 +75,8 @@ fn pair_leg() -> (PairLeg, LegSocket) {
 fn a_control_leg_comes_up_and_both_ends_know_each_other() {
     //= spec/leg-setup.md#session-tags
     //= type=test
-    //# Each leg of a control RVI MUST carry the tag of its session: the node's number of the session in HELLO, the
-    //# control node's in its SETUP.
+    //# Each leg of a control RVI MUST carry the tag of its session: on shared memory the node's number of it in HELLO and
+    //# the control node's in its SETUP, on packets the one in CONNECT and the other in ACCEPT.
     let keys = Keys::new();
     let (mut node, mut control_node) = control_legs(&keys);
     expect_pending(node.advance());

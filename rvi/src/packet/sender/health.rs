@@ -14,7 +14,7 @@ const FLAP: Duration = Duration::from_secs(60);
 /// ... up to this.
 const HOLD_DOWN_LONGEST: Duration = Duration::from_secs(10);
 /// A direct leg on which nothing was sent for this long, less or more a quarter, is probed.
-const IDLE_PROBE: Duration = Duration::from_secs(1);
+pub(in crate::packet) const IDLE_PROBE: Duration = Duration::from_secs(1);
 /// A suspect leg is probed once per bin of its detector.
 const SUSPECT_PROBE: Duration = Duration::from_micros(200);
 /// A leg that is down or starting is probed at this interval ...
@@ -54,6 +54,8 @@ pub(super) struct Health {
     last_loss: Option<Instant>,
     /// The last packet that wants an answer was sent then.
     last_asked: Instant,
+    /// How long nothing is sent before the leg is probed, less or more a quarter.
+    idle_probe: Duration,
     /// From here on a starting or dead leg is probed often.
     fast_from: Instant,
     probe_gap: Duration,
@@ -63,7 +65,7 @@ pub(super) struct Health {
 }
 
 impl Health {
-    pub(super) fn new(now: Instant, is_relay: bool) -> Self {
+    pub(super) fn new(now: Instant, is_relay: bool, idle_probe: Duration) -> Self {
         Self {
             state: PacketLegState::Starting,
             detector: Detector::new(),
@@ -74,6 +76,7 @@ impl Health {
             last_answer: None,
             last_loss: None,
             last_asked: now,
+            idle_probe,
             fast_from: now,
             probe_gap: DOWN_PROBE,
             probe_at: now,
@@ -164,7 +167,7 @@ impl Health {
         match state {
             PacketLegState::Down => self.enter_down(now),
             PacketLegState::Suspect => self.probe_gap = SUSPECT_PROBE,
-            PacketLegState::Starting | PacketLegState::Good => self.probe_gap = IDLE_PROBE,
+            PacketLegState::Starting | PacketLegState::Good => self.probe_gap = self.idle_probe,
         }
     }
 
@@ -192,7 +195,7 @@ impl Health {
             (self.fast_from, self.probe_gap, self.probe_at) = (now, DOWN_PROBE, now);
         }
         if !is_silent && self.is_silent && self.state == PacketLegState::Good {
-            self.probe_gap = IDLE_PROBE;
+            self.probe_gap = self.idle_probe;
         }
         self.is_silent = is_silent;
     }
@@ -204,8 +207,8 @@ impl Health {
 
     /// When the leg is to be probed.
     //= spec/packet-sender.md#probes
-    //# An end MUST probe a direct leg that is idle once a second, with a quarter of jitter, and a leg that is down every
-    //# 2 ms for 20 ms, then at intervals that double up to 250 ms.
+    //# An end MUST probe a direct leg that is idle once a second, a node's leg to a control node every 100 ms, each with a
+    //# quarter of jitter, and a leg that is down every 2 ms for 20 ms, then at intervals that double up to 250 ms.
     pub(super) fn probe_deadline(&self) -> Option<Instant> {
         if self.is_urgent() {
             Some(self.probe_at)
@@ -233,11 +236,11 @@ impl Health {
         }
     }
 
-    /// 0.75 to 1.25 s, so that the probes of many associations spread.
+    /// 0.75 to 1.25 of it, so that the probes of many associations spread.
     fn draw_idle_gap(&mut self, random: &mut Random) {
-        let quarter = IDLE_PROBE / 4;
+        let quarter = self.idle_probe / 4;
         let jitter = Duration::from_nanos(random.below(2 * quarter.as_nanos() as u64));
-        self.probe_gap = IDLE_PROBE - quarter + jitter;
+        self.probe_gap = self.idle_probe - quarter + jitter;
     }
 
     /// When [`Health::roll`] is due.
@@ -255,7 +258,7 @@ mod tests {
     }
 
     fn good() -> Health {
-        let mut health = Health::new(Instant::ZERO, false);
+        let mut health = Health::new(Instant::ZERO, false, IDLE_PROBE);
         assert!(health.record(Instant::ZERO, 1, 0, false));
         health
     }
@@ -316,8 +319,8 @@ mod tests {
 
     //= spec/packet-sender.md#probes
     //= type=test
-    //# An end MUST probe a direct leg that is idle once a second, with a quarter of jitter, and a leg that is down every
-    //# 2 ms for 20 ms, then at intervals that double up to 250 ms.
+    //# An end MUST probe a direct leg that is idle once a second, a node's leg to a control node every 100 ms, each with a
+    //# quarter of jitter, and a leg that is down every 2 ms for 20 ms, then at intervals that double up to 250 ms.
     #[test]
     fn probes_are_rare_on_idle_legs_and_slow_down_on_dead_ones() {
         let mut random = Random::new(3);
@@ -332,6 +335,11 @@ mod tests {
             last = next;
         }
         assert!(gaps.len() > 90, "no two associations probe in step");
+        let mut to_control_node = Health::new(last, false, IDLE_PROBE / 10);
+        assert!(to_control_node.record(last, 1, 0, false));
+        to_control_node.next_probe(last, &mut random);
+        let next = to_control_node.probe_deadline().expect("idle legs are probed");
+        assert!((75..125).contains(&next.since(last).as_millis()));
 
         let mut now = last.as_nanos() / 1000;
         while health.state() != PacketLegState::Down {
@@ -351,7 +359,7 @@ mod tests {
 
     #[test]
     fn an_idle_relay_leg_is_not_probed() {
-        let mut health = Health::new(Instant::ZERO, true);
+        let mut health = Health::new(Instant::ZERO, true, IDLE_PROBE);
         assert_eq!(health.probe_deadline(), Some(Instant::ZERO));
         health.record(Instant::ZERO, 1, 0, false);
         assert_eq!(health.probe_deadline(), None);

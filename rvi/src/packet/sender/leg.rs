@@ -77,7 +77,7 @@ impl Leg {
         now: Instant,
         config: PacketLegConfig,
         policy: WaitPolicy,
-        window_octets_max: usize,
+        (window_octets_max, idle_probe): (usize, Duration),
         first_number: u64,
     ) -> Self {
         let packet_len_max = usable_len(config.packet_len_max);
@@ -86,7 +86,7 @@ impl Leg {
             packet_len_max,
             flight: Flight::starting_at(first_number),
             rtt: Rtt::new(policy),
-            health: Health::new(now, config.leg.is_relay()),
+            health: Health::new(now, config.leg.is_relay(), idle_probe),
             window: CongestionWindow::new(window_octets_max, packet_len_max),
             first: VecDeque::new(),
             fresh: VecDeque::new(),

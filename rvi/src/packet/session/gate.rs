@@ -55,6 +55,7 @@ pub struct GateCounters {
 }
 
 /// Admits handshakes to a process. One for each process; its memory does not grow.
+#[derive(Debug)]
 pub struct Gate {
     secret: Secret,
     cookie_tag: Secret,

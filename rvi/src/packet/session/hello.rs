@@ -2,8 +2,8 @@
 //! keys.
 //!
 //! ```text
-//! CONNECT  header | clear part 32 | cookie 16 | Noise message 1 (terms 64) | tag 16
-//! ACCEPT   header | Noise message 2 (terms 64) | tag 16
+//! CONNECT  header | clear part 32 | cookie 16 | Noise message 1 (terms 72) | tag 16
+//! ACCEPT   header | Noise message 2 (terms 72) | tag 16
 //! CONFIRM  header | tag 16                                                    sealed with the session's keys
 //! COOKIE   header | cookie 16 | tag 16
 //! ```
@@ -21,7 +21,7 @@ pub(super) const CLEAR_LEN: usize = 32;
 /// Octets of a cookie.
 pub const COOKIE_LEN: usize = 16;
 /// Octets of the terms of one end.
-pub(super) const TERMS_LEN: usize = 64;
+pub(super) const TERMS_LEN: usize = 72;
 /// Octets of a Noise message in which the sender's key travels too; no other message is longer.
 pub(super) const MESSAGE_LEN_MAX: usize = KEY_LEN + KEY_LEN + TAG_LEN + TERMS_LEN + TAG_LEN;
 /// Octets of the longest handshake packet.
@@ -122,16 +122,22 @@ pub(super) struct Terms {
     pub(super) refusal: u8,
     /// When the last handshake that this end began, began: earlier ones are over.
     pub(super) time: u64,
+    /// This end's number of the control session; 0 between nodes.
+    pub(super) control_session: u32,
     /// By [`PacketLeg::index`].
     pub(super) legs: [Option<SessionLeg>; PacketLeg::COUNT],
 }
 
 impl Terms {
+    //= spec/leg-setup.md#session-tags
+    //# Each leg of a control RVI MUST carry the tag of its session: on shared memory the node's number of it in HELLO and
+    //# the control node's in its SETUP, on packets the one in CONNECT and the other in ACCEPT.
     pub(super) fn of(config: &SessionConfig) -> Self {
         let mut legs = [None; PacketLeg::COUNT];
         config.legs.iter().for_each(|leg| legs[leg.leg.index()] = Some(*leg));
         let (node, process, cid, offer) = (config.node, config.own, config.own_cid, config.offer);
-        Self { node, process, cid, offer, refusal: 0, time: 0, legs }
+        let control_session = config.kind.control_session();
+        Self { node, process, cid, offer, refusal: 0, time: 0, control_session, legs }
     }
 
     pub(super) fn emit(&self) -> [u8; TERMS_LEN] {
@@ -152,14 +158,16 @@ impl Terms {
             entry[1] = u8::from(leg.is_trusted);
             entry[2..].copy_from_slice(&leg.fabric_key.to_le_bytes());
         }
-        octets[56..].copy_from_slice(&self.time.to_le_bytes());
+        octets[56..64].copy_from_slice(&self.time.to_le_bytes());
+        octets[64..68].copy_from_slice(&self.control_session.to_le_bytes());
         octets
     }
 
     /// Reads terms; `None` when a field has a value that no end writes.
     pub(super) fn parse(octets: &[u8; TERMS_LEN]) -> Option<Self> {
         let count = usize::from(octets[29]);
-        if octets[0] != HANDSHAKE_VERSION || octets[30..32] != [0; 2] || count > PacketLeg::COUNT {
+        let is_plain = octets[30..32] == [0; 2] && octets[68..] == [0; 4];
+        if octets[0] != HANDSHAKE_VERSION || !is_plain || count > PacketLeg::COUNT {
             return None;
         }
         let (entries, rest) = octets[32..56].split_at(4 * count);
@@ -186,6 +194,7 @@ impl Terms {
             offer,
             refusal: octets[28],
             time: u64_at(octets, 56),
+            control_session: u32_at(octets, 64),
             legs,
         })
     }

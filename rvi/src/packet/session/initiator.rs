@@ -87,8 +87,8 @@ impl<A: Aead> PacketSession<A> {
     pub fn begin(&mut self, now: Instant, entropy: &[u8; SECRET_LEN]) {
         let pattern = match self.config.kind {
             SessionKind::Pair(_) => Pattern::Pair,
-            SessionKind::ToControlNode => Pattern::ControlNode,
-            SessionKind::ToNode => return,
+            SessionKind::ToControlNode(_) => Pattern::ControlNode,
+            SessionKind::ToNode(_) => return,
         };
         if self.attempt.is_some() {
             return;
@@ -138,8 +138,8 @@ impl<A: Aead> PacketSession<A> {
     pub(super) fn knowledge(&self) -> Knowledge<'_> {
         match &self.config.kind {
             SessionKind::Pair(key) => Knowledge::Pair(&self.config.peer_key, key),
-            SessionKind::ToControlNode => Knowledge::ControlNode(&self.config.peer_key),
-            SessionKind::ToNode => Knowledge::Nobody,
+            SessionKind::ToControlNode(_) => Knowledge::ControlNode(&self.config.peer_key),
+            SessionKind::ToNode(_) => Knowledge::Nobody,
         }
     }
 
@@ -234,7 +234,14 @@ impl<A: Aead> PacketSession<A> {
 
     pub(super) fn peer_of(&self, terms: &Terms) -> SessionPeer {
         let (legs, mismatched) = self.terms.shared_legs(terms);
-        SessionPeer { process: terms.process, node: terms.node, offer: terms.offer, legs, mismatched }
+        SessionPeer {
+            process: terms.process,
+            node: terms.node,
+            control_session: terms.control_session,
+            offer: terms.offer,
+            legs,
+            mismatched,
+        }
     }
 
     /// What a busy peer wants to see before it does anything for us.

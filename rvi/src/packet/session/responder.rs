@@ -98,6 +98,12 @@ impl Introduction {
         self.terms.process
     }
 
+    /// The sender's number of the control session that it wants.
+    #[must_use]
+    pub const fn control_session(&self) -> u32 {
+        self.terms.control_session
+    }
+
     /// What the sender says of itself.
     #[must_use]
     pub const fn offer(&self) -> &SessionOffer {
@@ -115,7 +121,8 @@ impl Introduction {
     ) -> Option<usize> {
         let legs = [None; PacketLeg::COUNT];
         let (node, offer) = (NodeNumber(0), SessionOffer::default());
-        let terms = Terms { node, process, cid: 0, offer, refusal: reason, time: 0, legs };
+        let (cid, time, control_session) = (0, 0, 0);
+        let terms = Terms { node, process, cid, offer, refusal: reason, time, control_session, legs };
         let mut message = [0; ACCEPT_MESSAGE_LEN];
         let len = self.noise.write(&terms.emit(), &mut message);
         let header =
@@ -146,8 +153,8 @@ impl<A: Aead> PacketSession<A> {
         let (covered, tag) = packet.split_last_chunk::<TAG_LEN>().ok_or(OpenError::Form)?;
         let expected = match self.config.kind {
             SessionKind::Pair(_) => (Pattern::Pair, self.config.own),
-            SessionKind::ToNode => (Pattern::ControlNode, ProcessId(0)),
-            SessionKind::ToControlNode => return Err(OpenError::Kind),
+            SessionKind::ToNode(_) => (Pattern::ControlNode, ProcessId(0)),
+            SessionKind::ToControlNode(_) => return Err(OpenError::Kind),
         };
         if parts.hint.pattern != expected.0 {
             return Err(OpenError::Kind);
@@ -190,13 +197,21 @@ impl<A: Aead> PacketSession<A> {
     }
 
     fn check_introduction(&mut self, leg: PacketLeg, introduction: &Introduction) -> Result<bool, OpenError> {
-        if !matches!(self.config.kind, SessionKind::ToNode) {
+        if !matches!(self.config.kind, SessionKind::ToNode(_)) {
             return Err(OpenError::Kind);
         }
         if self.config.peer != Some(introduction.process()) {
             return Err(OpenError::Process);
         }
         self.is_repeated(leg, &introduction.hint)
+    }
+
+    /// True when a CONNECT with this clear part is an old one, or one that was answered already: to find that out
+    /// takes no arithmetic on curves.
+    #[must_use]
+    pub fn has_seen(&self, hint: &Hint) -> bool {
+        let answered = self.pending.as_ref().map_or(self.peer_time, |pending| pending.hint.time);
+        self.config.peer == Some(hint.initiator) && hint.time <= answered.max(self.peer_time)
     }
 
     /// True when this CONNECT was answered already and the answer goes again.
@@ -235,6 +250,11 @@ impl<A: Aead> PacketSession<A> {
         let Introduction { mut noise, key, hint, terms } = introduction;
         if key != self.config.peer_key {
             return Err(OpenError::Proof);
+        }
+        if let SessionKind::ToNode(tag) = self.config.kind
+            && tag.node != terms.control_session
+        {
+            return Err(OpenError::Terms);
         }
         let peer = self.peer_of(&terms);
         if !peer.legs.contains(leg) {

@@ -6,6 +6,7 @@ use core::fmt;
 use vlan_core::{NodeNumber, ProcessId};
 
 use super::secret::PairKey;
+use crate::association::SessionTag;
 use crate::keys::{PrivateKey, PublicKey};
 use crate::packet::wire::{PacketError, PacketLeg};
 
@@ -25,10 +26,21 @@ pub struct SessionLeg {
 pub enum SessionKind {
     /// Two nodes with a grant.
     Pair(PairKey),
-    /// The node's end of a session with a control node.
-    ToControlNode,
-    /// The control node's end of a session with a node. It never begins one.
-    ToNode,
+    /// The node's end of a session with a control node, for its control session of this number.
+    ToControlNode(u32),
+    /// The control node's end of a session with a node, for the control session of this tag. It never begins one.
+    ToNode(SessionTag),
+}
+
+impl SessionKind {
+    /// Our own number of the control session; 0 between nodes.
+    pub(super) const fn control_session(&self) -> u32 {
+        match self {
+            Self::Pair(_) => 0,
+            Self::ToControlNode(number) => *number,
+            Self::ToNode(tag) => tag.control_node,
+        }
+    }
 }
 
 /// What a session is made from.
@@ -120,6 +132,8 @@ pub struct SessionPeer {
     pub process: ProcessId,
     /// Its node number; 0 for a control node.
     pub node: NodeNumber,
+    /// Its number of the control session; 0 between nodes.
+    pub control_session: u32,
     /// What it says of itself.
     pub offer: SessionOffer,
     /// The legs that both ends have with the same fabric key and the same trust.

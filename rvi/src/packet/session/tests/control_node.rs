@@ -1,12 +1,15 @@
 //! A node and its control node.
 
 use super::*;
+use crate::association::SessionTag;
+
+const TAG: SessionTag = SessionTag { node: 5, control_node: 70 };
 
 /// What a control node knows: the node's configuration of its own end.
 fn configs() -> [SessionConfig; 2] {
     let [mut node, mut control] = [config(0), config(1)];
-    (node.kind, node.peer) = (SessionKind::ToControlNode, None);
-    (control.kind, control.node) = (SessionKind::ToNode, NodeNumber(0));
+    (node.kind, node.peer) = (SessionKind::ToControlNode(TAG.node), None);
+    (control.kind, control.node) = (SessionKind::ToNode(TAG), NodeNumber(0));
     [node, control]
 }
 
@@ -48,6 +51,37 @@ fn a_later_handshake_of_the_same_node_needs_no_introduction() {
         pair.ends[0].forget();
     }
     assert_eq!(pair.sessions(1).len(), 2);
+}
+
+#[test]
+fn each_end_learns_the_others_number_of_the_control_session_and_another_session_is_not_answered() {
+    //= spec/leg-setup.md#session-tags
+    //= type=test
+    //# Each leg of a control RVI MUST carry the tag of its session: on shared memory the node's number of it in HELLO and
+    //# the control node's in its SETUP, on packets the one in CONNECT and the other in ACCEPT.
+    let mut pair = Pair::of(configs());
+    pair.begin(0);
+    let connect = pair.flights(0).remove(0);
+    let introduction = introduce(&mut pair, &connect).unwrap();
+    assert_eq!(introduction.control_session(), TAG.node);
+    pair.ends[1].handle_introduction(pair.now, leg(0), introduction).unwrap();
+    assert!(pair.ends[1].has_seen(&Hint::of(&connect.octets).unwrap()));
+    pair.run();
+    let number = |event: &SessionEvent| match event {
+        SessionEvent::Established { peer, .. } => peer.control_session,
+        _ => 0,
+    };
+    assert_eq!([0, 1].map(|end: usize| number(&pair.events[end][0])), [TAG.control_node, TAG.node]);
+    // The node has given that session up and wants its next one.
+    let mut later = configs();
+    later[0].kind = SessionKind::ToControlNode(TAG.node + 1);
+    pair.ends[0] = PacketSession::new(later[0].clone());
+    pair.now = pair.now + Duration::from_secs(1);
+    pair.begin(0);
+    let connect = pair.flights(0).remove(0);
+    assert!(!pair.ends[1].has_seen(&Hint::of(&connect.octets).unwrap()));
+    assert_eq!(pair.deliver(&connect), Err(OpenError::Terms));
+    assert!(pair.ends[1].pending.is_none() && pair.ends[1].is_established());
 }
 
 #[test]

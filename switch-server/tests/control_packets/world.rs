@@ -1,0 +1,299 @@
+//! A control node and nodes of other hosts, joined by two fabrics of datagrams in memory.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use rvi::SharedOctets;
+use rvi::keys::PrivateKey;
+use rvi::packet::transport::TransmitBuffer;
+use switch_node::node::{self, Accept, Delivery, FrameSink, Node, NodeConfig};
+use switch_server::control_node::{
+    self, ArpMode, ControlNode, ControlNodeConfig, ControlNodeEvent, FabricEntry, LanConfig, MemberConfig,
+    NodeEntry, PortSecurity,
+};
+use vlan_core::wire::Vnet;
+use vlan_core::wire::control::{GrantedLeg, LegAddress, LegKind, OfferedLeg};
+use vlan_core::{
+    CabinetNumber, ControlNodeSerial, Instant, LanId, LegNumber, MacAddress, NodeNumber, ProcessId,
+    SecretKey, VifNumber,
+};
+
+pub const FABRICS: [LegNumber; 2] = [LegNumber(0), LegNumber(1)];
+/// Between two looks at a machine: what a datagram takes.
+const STEP: Duration = Duration::from_micros(100);
+
+/// A datagram under way.
+#[derive(Clone, Debug)]
+pub struct Datagram {
+    pub leg: LegNumber,
+    pub from: SocketAddr,
+    pub to: SocketAddr,
+    pub octets: Vec<u8>,
+}
+
+/// The frames that a node's stack got, by their first octet behind the Ethernet header.
+#[derive(Default)]
+pub struct Stack(pub Vec<u8>);
+
+impl FrameSink for Stack {
+    fn deliver(&mut self, _: VifNumber, _: &Vnet, head: &[u8], _: SharedOctets<'_>) -> Delivery {
+        self.0.push(head[14]);
+        Delivery::Taken
+    }
+}
+
+/// A node and its host.
+pub struct Hosted {
+    pub node: Node,
+    pub stack: Stack,
+    pub log: Vec<node::NodeEvent>,
+    /// It has left all its legs, or was fenced.
+    pub is_over: bool,
+}
+
+/// All of it.
+pub struct World {
+    pub now: Instant,
+    pub control: Option<ControlNode>,
+    pub nodes: Vec<Hosted>,
+    pub log: Vec<ControlNodeEvent>,
+    /// Fabrics that carry nothing.
+    pub down: [bool; 2],
+    /// Every datagram that was sent.
+    pub sent: Vec<Datagram>,
+    air: Vec<Datagram>,
+    buffer: TransmitBuffer,
+    lives: u64,
+}
+
+pub fn key(number: u16) -> PrivateKey {
+    PrivateKey::from_octets([number as u8 + 1; 32])
+}
+
+pub fn mac(number: u16) -> MacAddress {
+    MacAddress([2, 0, 1, 0, 0, number as u8])
+}
+
+/// Where the process of a number receives on a fabric; 0 is the control node.
+pub fn address(number: u16, leg: LegNumber) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2 + leg.0, 1 + number as u8)), 7401)
+}
+
+fn control_config(nodes: u16, process: ProcessId) -> ControlNodeConfig {
+    let member = |node: u16| MemberConfig {
+        node: NodeNumber(node),
+        vif: VifNumber(1),
+        mac: mac(node),
+        interface: "red0".to_owned(),
+        addresses: Vec::new(),
+        gateways: Vec::new(),
+    };
+    let entry = |node: u16| NodeEntry {
+        number: NodeNumber(node),
+        name: format!("n{node}"),
+        public_key: key(node).public(),
+        host: Some(format!("h{node}")),
+        legs: vec![vec![LegKind::Udp]; 2],
+    };
+    ControlNodeConfig {
+        serial: ControlNodeSerial(1),
+        cabinet: CabinetNumber(1),
+        process,
+        epoch: 3,
+        seed: process.0,
+        grant_key: SecretKey::new([7; 32]),
+        fabrics: [0x11, 0x22].map(|key| FabricEntry { is_trusted: key == 0x22, key }).to_vec(),
+        nodes: (1..=nodes).map(entry).collect(),
+        lans: vec![LanConfig {
+            id: LanId(10),
+            name: "red".to_owned(),
+            mtu: 1500,
+            arp: ArpMode::Relay,
+            port_security: PortSecurity::Mac,
+            members: (1..=nodes).map(member).collect(),
+        }],
+    }
+}
+
+/// A node that has not been heard of, with the key of node `keyed`.
+pub fn node(number: u16, keyed: u16, process: u64) -> Node {
+    let mut node = Node::new(NodeConfig {
+        number: NodeNumber(number),
+        process: ProcessId(process),
+        cabinet: CabinetNumber(1),
+        control_node_legs: vec![Vec::new()],
+        seed: process,
+    });
+    node.enable_packets(key(keyed), [process as u8; 32]);
+    let legs = FABRICS.map(|leg| GrantedLeg {
+        leg,
+        address: LegAddress::Udp(address(0, leg)),
+        is_trusted: leg.0 == 1,
+        fabric_key: [0x11, 0x22][usize::from(leg.0)],
+    });
+    node.reach_by_packets(0, key(0).public(), legs.to_vec());
+    let offered = FABRICS.map(|leg| OfferedLeg { leg, address: LegAddress::Udp(address(number, leg)) });
+    node.handle_leg_addresses(Instant::ZERO, &offered);
+    node
+}
+
+fn hosted(node: Node) -> Hosted {
+    Hosted { node, stack: Stack::default(), log: Vec::new(), is_over: false }
+}
+
+impl World {
+    /// Nodes 1 to `count` and their control node, of which nothing has been said yet.
+    pub fn new(count: u16) -> Self {
+        let mut world = Self {
+            now: Instant::from_nanos(1_000_000_000),
+            control: None,
+            nodes: (1..=count).map(|number| hosted(node(number, number, 100 + u64::from(number)))).collect(),
+            log: Vec::new(),
+            down: [false; 2],
+            sent: Vec::new(),
+            air: Vec::new(),
+            buffer: TransmitBuffer::new(16, 65_000),
+            lives: 0,
+        };
+        world.start_control();
+        world
+    }
+
+    /// The same, with all nodes attached.
+    pub fn attached(count: u16) -> Self {
+        let mut world = Self::new(count);
+        world.run(50);
+        assert!(world.are_attached(), "{:?} {:?}", world.log, world.nodes[0].log);
+        world
+    }
+
+    /// Starts the control node, as another process than before.
+    pub fn start_control(&mut self) {
+        self.lives += 1;
+        let mut control =
+            ControlNode::new(control_config(self.nodes.len() as u16, ProcessId(0xc0 + self.lives)));
+        control.enable_packets(key(0), [self.lives as u8; 32], &FABRICS);
+        self.control = Some(control);
+    }
+
+    /// Another process takes the place of a node's.
+    pub fn replace(&mut self, number: u16, process: u64) {
+        self.nodes[usize::from(number) - 1] = hosted(node(number, number, process));
+    }
+
+    pub fn are_attached(&self) -> bool {
+        self.nodes.iter().all(|hosted| hosted.node.is_attached())
+    }
+
+    /// Legs by which each node is attached, as the control node knows them.
+    pub fn legs(&self) -> Vec<Vec<u8>> {
+        let status = self.control.as_ref().expect("a control node").status();
+        status.nodes.iter().map(|node| node.legs.iter().map(|leg| leg.0).collect()).collect()
+    }
+
+    /// Sends a frame with a number in it; the stack waits while the node is busy.
+    pub fn send(&mut self, from: u16, to: MacAddress, number: u8) {
+        let mut frame = [0; 60];
+        frame[..6].copy_from_slice(&to.0);
+        frame[6..12].copy_from_slice(&mac(from).0);
+        (frame[12], frame[14]) = (8, number);
+        loop {
+            let node = &mut self.nodes[usize::from(from) - 1].node;
+            if node.send_frame(self.now, VifNumber(1), &Vnet::default(), &frame) == Accept::Taken {
+                return;
+            }
+            self.step();
+        }
+    }
+
+    /// What the stack of a node got since the last call.
+    pub fn take(&mut self, number: u16) -> Vec<u8> {
+        core::mem::take(&mut self.nodes[usize::from(number) - 1].stack.0)
+    }
+
+    /// Lets so many milliseconds pass.
+    pub fn run(&mut self, millis: u64) {
+        let until = self.now + Duration::from_millis(millis);
+        while self.now < until {
+            self.step();
+        }
+    }
+
+    /// Delivers what is under way, and gives every machine its turn.
+    pub fn step(&mut self) {
+        self.now = self.now + STEP;
+        for datagram in core::mem::take(&mut self.air) {
+            if !self.down[usize::from(datagram.leg.0)] {
+                self.deliver(&datagram);
+            }
+        }
+        for place in 0..self.nodes.len() {
+            self.turn_of_node(place);
+        }
+        self.turn_of_control();
+    }
+
+    /// A datagram arrives where it is for.
+    pub fn deliver(&mut self, datagram: &Datagram) {
+        let Datagram { leg, from, to, ref octets } = *datagram;
+        let mut octets = octets.clone();
+        if let Some(control) = self.control.as_mut().filter(|_| to == address(0, leg)) {
+            control.handle_packet(self.now, leg, from, &mut octets);
+        }
+        for (number, hosted) in (1..).zip(&mut self.nodes).filter(|(_, hosted)| !hosted.is_over) {
+            if to == address(number, leg) {
+                hosted.node.handle_packet(self.now, leg, from, &mut octets);
+            }
+        }
+    }
+
+    fn turn_of_node(&mut self, place: usize) {
+        let (now, number) = (self.now, place as u16 + 1);
+        let Hosted { node, stack, log, is_over } = &mut self.nodes[place];
+        if *is_over {
+            return;
+        }
+        node.receive(now, 1000, stack);
+        if node.poll_timeout().is_some_and(|at| at <= now) {
+            node.handle_timeout(now);
+        }
+        node.publish(now);
+        while let Some(batch) = node.poll_transmit(now, &mut self.buffer) {
+            let from = address(number, batch.leg);
+            for octets in self.buffer.octets().chunks(batch.segment_len) {
+                let datagram = Datagram { leg: batch.leg, from, to: batch.to, octets: octets.to_vec() };
+                self.air.push(datagram.clone());
+                self.sent.push(datagram);
+            }
+        }
+        while let Some(output) = node.poll_output() {
+            match output {
+                node::Output::Log(event) => log.push(event),
+                node::Output::Left | node::Output::Fenced => *is_over = true,
+                _ => {}
+            }
+        }
+    }
+
+    fn turn_of_control(&mut self) {
+        let now = self.now;
+        let Some(control) = &mut self.control else { return };
+        control.pump(now, 1000);
+        if control.poll_timeout().is_some_and(|at| at <= now) {
+            control.handle_timeout(now);
+        }
+        while let Some(batch) = control.poll_transmit(now, &mut self.buffer) {
+            let from = address(0, batch.leg);
+            for octets in self.buffer.octets().chunks(batch.segment_len) {
+                let datagram = Datagram { leg: batch.leg, from, to: batch.to, octets: octets.to_vec() };
+                self.air.push(datagram.clone());
+                self.sent.push(datagram);
+            }
+        }
+        while let Some(output) = control.poll_output() {
+            if let control_node::Output::Log(event) = output {
+                self.log.push(event);
+            }
+        }
+    }
+}
