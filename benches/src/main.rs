@@ -7,6 +7,9 @@ mod direct;
 mod endpoints;
 mod ends;
 mod frames;
+mod handshake;
+mod heap;
+mod idle;
 mod packet_end;
 mod process;
 mod raw_ring;
@@ -55,6 +58,9 @@ struct Arguments {
     /// With `udp`: octets of the longest packet. 1,472 fill an IPv4 packet of 1,500 octets.
     #[arg(long, default_value_t = 1472)]
     packet_len: usize,
+    /// With `idle`: how many associations each of two processes has.
+    #[arg(long, default_value_t = 10_000)]
+    associations: u32,
     /// One line of JSON instead of text.
     #[arg(long)]
     json: bool,
@@ -72,6 +78,10 @@ enum Mode {
     Udp,
     /// UDP alone, the limit of all that goes by UDP
     UdpRaw,
+    /// Handshakes of packet legs, and CONNECTs refused by cookie
+    Handshake,
+    /// Memory and packets of idle associations with packet legs
+    Idle,
 }
 
 fn main() -> ExitCode {
@@ -102,6 +112,11 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Mode::UdpRaw => {
             let ends = &ends::pairs(&arguments.ends, 1)?[0];
             report::print_raw("udp-raw", &run, raw_udp::measure(&run, ends)?, arguments.json)
+        }
+        Mode::Handshake => report::print_handshake(&run, &handshake::measure(&run)?, arguments.json),
+        Mode::Idle => {
+            let count = arguments.associations;
+            report::print_idle(&run, count, &idle::measure(&run, count)?, arguments.json)
         }
     }
 }

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::process::{Figure, Run};
 use crate::udp::{Findings, Settings};
+use crate::{handshake, idle};
 
 #[derive(Serialize)]
 struct Report<'a> {
@@ -180,4 +181,81 @@ fn print_udp_text(report: &UdpReport<'_>) {
         report.ratio_to_raw_udp,
         report.raw_gigabits_per_second,
     );
+}
+
+/// Handshakes of one thread that plays both ends.
+#[derive(Serialize)]
+struct HandshakeReport<'a> {
+    mode: &'a str,
+    legs: u8,
+    handshakes_per_second: f64,
+    initiator_microseconds: f64,
+    responder_microseconds: f64,
+    cookies_per_second: f64,
+}
+
+pub fn print_handshake(run: &Run, findings: &handshake::Findings, json: bool) -> anyhow::Result<()> {
+    let count = findings.handshakes as f64;
+    let [initiator, responder] = findings.times.map(|time| time.as_secs_f64() / count);
+    let report = HandshakeReport {
+        mode: "handshake",
+        legs: run.legs,
+        handshakes_per_second: 1.0 / (initiator + responder),
+        initiator_microseconds: initiator * 1e6,
+        responder_microseconds: responder * 1e6,
+        cookies_per_second: findings.cookies as f64 / findings.cookies_time.as_secs_f64(),
+    };
+    if json {
+        println!("{}", serde_json::to_string(&report)?);
+    } else {
+        println!(
+            "handshake over {} leg(s), core {}: {:.0} a second in one thread ({:.0} us of the initiator, {:.0} us of the \
+             responder); {:.0} CONNECTs a second answered with a cookie",
+            run.legs,
+            run.cores[0],
+            report.handshakes_per_second,
+            report.initiator_microseconds,
+            report.responder_microseconds,
+            report.cookies_per_second,
+        );
+    }
+    Ok(())
+}
+
+/// Idle associations of one process.
+#[derive(Serialize)]
+struct IdleReport<'a> {
+    mode: &'a str,
+    legs: u8,
+    associations: u32,
+    octets_each: f64,
+    packets_per_second: f64,
+    probes_per_second: f64,
+    cpu_percent: f64,
+}
+
+pub fn print_idle(run: &Run, count: u32, findings: &idle::Findings, json: bool) -> anyhow::Result<()> {
+    let report = IdleReport {
+        mode: "idle",
+        legs: run.legs,
+        associations: count,
+        octets_each: findings.octets_each,
+        packets_per_second: findings.packets_per_second,
+        probes_per_second: findings.probes_per_second,
+        cpu_percent: 100.0 * findings.cpu_per_second.as_secs_f64(),
+    };
+    if json {
+        println!("{}", serde_json::to_string(&report)?);
+    } else {
+        println!(
+            "idle, {count} associations of {} leg(s): {:.0} octets each; a process sends {:.0} packets a second, {:.0} of \
+             them probes, for {:.1} % of a core",
+            run.legs,
+            report.octets_each,
+            report.packets_per_second,
+            report.probes_per_second,
+            report.cpu_percent,
+        );
+    }
+    Ok(())
 }

@@ -12,6 +12,7 @@ use core::net::{IpAddr, SocketAddr};
 use rvi::AssociationEvent;
 use rvi::keys::PrivateKey;
 use rvi::packet::endpoint::EndpointConfig;
+use rvi::packet::probe_budget::ProbeBudget;
 use rvi::packet::session::{
     Admission, EntropyPool, Gate, HANDSHAKE_PACKET_LEN_MAX, Hint, PairKey, Pattern, SECRET_LEN,
     SessionConfig, SessionKind, SessionLeg, SessionOffer,
@@ -28,15 +29,12 @@ use crate::node::{Node, PeerId};
 
 /// Answers outside of any association that wait to be sent; more are dropped, and asked for again.
 const ANSWERS_MAX: usize = 64;
-/// Probes a second that nobody asked for, of all associations together (amendment 28).
-const PROBES_PER_SECOND: u64 = 2000;
 /// Octets of the longest packet until the host has said what its routes carry: IPv6's least MTU less its headers.
 const PACKET_LEN_DEFAULT: usize = 1232;
 /// What a peer may send before it hears of more: messages on each channel ...
 const FIRST_CREDIT_MESSAGES: u32 = 1024;
 /// ... and KiB in all.
 const FIRST_CREDIT_KIB: u32 = 1024;
-const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
 /// Packets for one address, ready to be sent: what the buffer holds, cut every `segment_len` octets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,28 +95,6 @@ impl Packets {
             let batch = PacketBatch { leg, to, segment_len: octets.len() };
             self.answers.push_back((batch, octets.into()));
         }
-    }
-}
-
-/// Lets so many probes a second pass, over all associations.
-#[derive(Debug, Default)]
-struct ProbeBudget {
-    /// In nanoseconds of filling; a hundredth of a second when full.
-    filled: u64,
-    at: Instant,
-}
-
-impl ProbeBudget {
-    fn take(&mut self, now: Instant) -> bool {
-        let passed = now.since(self.at).as_nanos() as u64;
-        self.filled = (self.filled + passed).min(NANOS_PER_SECOND / 100);
-        self.at = self.at.max(now);
-        let price = NANOS_PER_SECOND / PROBES_PER_SECOND;
-        let passes = self.filled >= price;
-        if passes {
-            self.filled -= price;
-        }
-        passes
     }
 }
 
@@ -373,19 +349,4 @@ fn source(from: SocketAddr) -> [u8; 18] {
     octets[..16].copy_from_slice(&ip.octets());
     octets[16..].copy_from_slice(&from.port().to_le_bytes());
     octets
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn probes_are_limited_over_any_second() {
-        let mut budget = ProbeBudget::default();
-        let mut passed = 0;
-        for micros in 0..1_000_000 {
-            passed += u64::from(budget.take(Instant::from_nanos(micros * 1000)));
-        }
-        assert!((PROBES_PER_SECOND - 1..=PROBES_PER_SECOND + 20).contains(&passed), "{passed}");
-    }
 }
