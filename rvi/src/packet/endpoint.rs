@@ -76,6 +76,8 @@ pub struct PacketEndpoint {
     entropy: EntropyPool,
     /// When this end begins a handshake, if the peer does not.
     begins_at: Option<Instant>,
+    /// No messages go either way: keys are not kept between the probes.
+    rests: bool,
     events: VecDeque<EndpointEvent>,
 }
 
@@ -93,6 +95,7 @@ impl PacketEndpoint {
             carried: VecDeque::new(),
             entropy: EntropyPool::new(config.seed),
             begins_at: Some(begins_at),
+            rests: false,
             events: VecDeque::new(),
             config,
         }
@@ -131,7 +134,23 @@ impl PacketEndpoint {
             self.end_session();
         }
         self.drain_transport();
+        self.trim_if_resting();
         Ok(())
+    }
+
+    /// Says that no messages go either way, until some do: what can be made again is not kept. That is mostly keys, which
+    /// are derived anew for each probe.
+    pub fn rest(&mut self) {
+        self.rests = true;
+        self.trim_if_resting();
+    }
+
+    fn trim_if_resting(&mut self) {
+        if self.rests {
+            self.session.trim();
+            self.carried.shrink_to_fit();
+            self.events.shrink_to_fit();
+        }
     }
 
     fn drain_session(&mut self, now: Instant) {
@@ -192,6 +211,7 @@ impl PacketEndpoint {
                 return;
             }
             self.carried.pop_front();
+            self.rests = false;
         }
     }
 
@@ -218,13 +238,16 @@ impl PacketEndpoint {
         if self.up.is_empty() || !self.carried.is_empty() {
             return Err(Full);
         }
+        self.rests = false;
         self.transport.send(now, message)
     }
 
     /// The next message whose turn it is. The caller marks it as delivered in `windows` before the next call, and gives its
     /// octets back by [`PacketEndpoint::recycle`].
     pub fn poll_message(&mut self, windows: &dyn ChannelWindows) -> Option<ReceivedMessage> {
-        self.transport.poll_message(windows)
+        let message = self.transport.poll_message(windows);
+        self.rests &= message.is_none();
+        message
     }
 
     /// Takes a message's octets back: the peer gets credit for as many.
@@ -253,6 +276,7 @@ impl PacketEndpoint {
             let sealed = self.session.seal(batch.leg, packet);
             debug_assert!(sealed.is_ok(), "{sealed:?}");
         }
+        self.trim_if_resting();
         Some(batch)
     }
 
