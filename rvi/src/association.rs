@@ -44,7 +44,7 @@ use route::Route;
 /// Legs of an association at the same time.
 const LEGS: usize = FABRICS_MAX;
 /// Events that there is always room for.
-const EVENTS_KEPT: usize = 16;
+const EVENTS_KEPT: usize = 8;
 /// Control messages that wait for room at most, and their octets: twice the largest answer that is known.
 const CONTROL_QUEUE_MAX: usize = 1024;
 const CONTROL_QUEUE_OCTETS_MAX: usize = 4 << 20;

@@ -78,6 +78,7 @@ impl Association {
             packets.rest();
         }
         self.channels.iter_mut().for_each(ChannelState::trim);
+        self.channels.shrink_to_fit();
         self.parked.trim();
         self.spare = Vec::new();
         self.control_queue.shrink_to_fit();

@@ -66,8 +66,10 @@ struct Carried {
 /// The packet legs of one association.
 #[derive(Debug)]
 pub struct PacketEndpoint {
-    config: EndpointConfig,
     session: PacketSession,
+    /// What each session's transport is made from.
+    transport_config: TransportConfig,
+    packet_len_max: [usize; PacketLeg::COUNT],
     transport: PacketTransport,
     /// Legs of the transport.
     up: LegSet,
@@ -86,18 +88,20 @@ impl PacketEndpoint {
     /// later unless it was asked meanwhile.
     #[must_use]
     pub fn new(now: Instant, config: EndpointConfig) -> Self {
-        let speaks_first = config.session.own_key.public() < config.session.peer_key;
+        let EndpointConfig { session, transport, packet_len_max, seed } = config;
+        let speaks_first = session.own_key.public() < session.peer_key;
         let begins_at = if speaks_first { now } else { now + BEGIN_LATER };
         Self {
-            session: PacketSession::new(config.session.clone()),
-            transport: PacketTransport::new(&config.transport),
+            session: PacketSession::new(session),
+            transport: PacketTransport::new(&transport),
+            transport_config: transport,
+            packet_len_max,
             up: LegSet::default(),
             carried: VecDeque::new(),
-            entropy: EntropyPool::new(config.seed),
+            entropy: EntropyPool::new(seed),
             begins_at: Some(begins_at),
             rests: false,
             events: VecDeque::new(),
-            config,
         }
     }
 
@@ -162,7 +166,7 @@ impl PacketEndpoint {
                     let config = TransportConfig {
                         credit_messages: offer.credit_messages,
                         credit_kib: offer.credit_kib,
-                        ..self.config.transport.clone()
+                        ..self.transport_config.clone()
                     };
                     self.transport = PacketTransport::new(&config);
                     self.begins_at = None;
@@ -181,7 +185,7 @@ impl PacketEndpoint {
 
     fn leg_up(&mut self, now: Instant, leg: PacketLeg) {
         if self.up.insert(leg) {
-            let packet_len_max = self.config.packet_len_max[leg.index()];
+            let packet_len_max = self.packet_len_max[leg.index()];
             self.transport.leg_up(now, PacketLegConfig { leg, packet_len_max });
             self.events.push_back(EndpointEvent::LegUp(leg));
         }
