@@ -35,7 +35,7 @@ pub fn measure(run: &Run) -> anyhow::Result<Figure> {
             let vnet = Vnet::default();
             let mut sink = Sink::new(mac(1));
             source.next();
-            let (frames, elapsed) = process::count(run, || {
+            let mut figure = process::count(run, meeting, || {
                 for _ in 0..BATCH {
                     // A frame that was refused is offered again, as a TAP's pump does.
                     let frame = if again { source.same() } else { source.next() };
@@ -50,8 +50,8 @@ pub fn measure(run: &Run) -> anyhow::Result<Figure> {
                 meeting.load(COUNT)
             });
             meeting.store(SENT, sent);
-            let lost = drain(meeting, sent);
-            Figure { frames, elapsed, lost }
+            figure.lost = drain(meeting, sent);
+            figure
         },
     )
 }

@@ -1,33 +1,39 @@
-//! `switch-bench`: rates of whole paths between two pinned processes, each beside a raw memory ring measured in
-//! the same run.
+//! `switch-bench`: rates of whole paths between two pinned processes, each beside a raw limit measured in the same
+//! run: a memory ring, or a stream of datagrams.
 //!
 //! The producer writes every octet of each frame; the consumer checks the header and copies the frame out.
 
 mod direct;
+mod endpoints;
+mod ends;
 mod frames;
+mod handshake;
+mod heap;
+mod idle;
+mod packet_end;
 mod process;
 mod raw_ring;
 mod raw_udp;
 mod relay;
 mod report;
 mod ring;
+mod udp;
 mod world;
 
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
+use rvi::host::udp::UDP_PAYLOAD_LEN_MAX;
 
 /// Measures frames per second along a path of the fabric.
 ///
-/// The figure to quote is the ratio to the raw ring: absolute rates differ between machines and hours.
+/// The figure to quote is the ratio to the raw limit: absolute rates differ between machines and hours.
 #[derive(Parser)]
 #[command(name = "switch-bench", version)]
 struct Arguments {
-    /// The path: `ring` an association alone; `direct` node to node through both drivers; `relay` node to
-    /// control node to node, where one core runs both nodes and the other the control node; `udp-raw` UDP alone, the
-    /// limit of all that goes by UDP.
+    /// The path.
     mode: Mode,
-    /// Octets of a frame, Ethernet header included (60 to 65,000); with `udp-raw` of a datagram.
+    /// Octets of a frame, Ethernet header included (60 to 65,536); with `udp` of a message, with `udp-raw` of a datagram.
     #[arg(long, default_value_t = 64)]
     size: usize,
     /// Seconds of measuring, after a quarter of a second of warming up.
@@ -39,9 +45,22 @@ struct Arguments {
     /// The two cores.
     #[arg(long, default_value = "0,1")]
     cores: String,
-    /// With `udp-raw`: the addresses of sender and receiver, with `@NAME` for one in a network namespace.
+    /// With `udp` and `udp-raw`: the addresses of sender and receiver, with `@NAME` for one in a network namespace; with
+    /// two legs perhaps two more, for the second.
     #[arg(long, default_value = "127.0.0.1,127.0.0.1")]
     ends: String,
+    /// With `udp`: packets are authenticated and not encrypted.
+    #[arg(long)]
+    trusted: bool,
+    /// With `udp`: so many packets of 100 are lost on arrival, both ways.
+    #[arg(long, default_value_t = 0, value_name = "PERCENT")]
+    loss: u32,
+    /// With `udp`: octets of the longest packet. 1,472 fill an IPv4 packet of 1,500 octets.
+    #[arg(long, default_value_t = 1472)]
+    packet_len: usize,
+    /// With `idle`: how many associations each of two processes has.
+    #[arg(long, default_value_t = 10_000)]
+    associations: u32,
     /// One line of JSON instead of text.
     #[arg(long)]
     json: bool,
@@ -49,10 +68,20 @@ struct Arguments {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Mode {
+    /// An association alone, over shared memory
     Ring,
+    /// Node to node, through both drivers
     Direct,
+    /// Node to control node to node: one core runs both nodes, the other the control node
     Relay,
+    /// An association alone, over UDP
+    Udp,
+    /// UDP alone, the limit of all that goes by UDP
     UdpRaw,
+    /// Handshakes of packet legs, and CONNECTs refused by cookie
+    Handshake,
+    /// Memory and packets of idle associations with packet legs
+    Idle,
 }
 
 fn main() -> ExitCode {
@@ -68,20 +97,51 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    anyhow::ensure!((60..=65_000).contains(&arguments.size), "--size must lie between 60 and 65,000");
+    anyhow::ensure!((60..=65_536).contains(&arguments.size), "--size must lie between 60 and 65,536");
     anyhow::ensure!((1..=2).contains(&arguments.legs), "--legs must be 1 or 2");
     let cores = process::cores(&arguments.cores)?;
     let run = process::Run { cores, seconds: arguments.seconds, size: arguments.size, legs: arguments.legs };
-    let (name, measure): (_, fn(&process::Run) -> anyhow::Result<process::Figure>) = match arguments.mode {
-        Mode::Ring => ("ring", ring::measure),
-        Mode::Direct => ("direct", direct::measure),
-        Mode::Relay => ("relay", relay::measure),
-        Mode::UdpRaw => {
-            let figure = raw_udp::measure(&run, &raw_udp::ends(&arguments.ends)?)?;
-            return report::print_raw("udp-raw", &run, figure, arguments.json);
+    match arguments.mode {
+        Mode::Ring => beside_ring("ring", ring::measure, &run, arguments),
+        Mode::Direct => beside_ring("direct", direct::measure, &run, arguments),
+        Mode::Relay => beside_ring("relay", relay::measure, &run, arguments),
+        Mode::Udp => {
+            let settings = udp_settings(arguments)?;
+            report::print_udp(&run, &settings, &udp::measure(&run, &settings)?, arguments.json)
         }
-    };
-    let raw = raw_ring::measure(&run)?;
-    let figure = measure(&run)?;
-    report::print(name, &run, figure, raw, arguments.json)
+        Mode::UdpRaw => {
+            let ends = &ends::pairs(&arguments.ends, 1)?[0];
+            report::print_raw("udp-raw", &run, raw_udp::measure(&run, ends)?, arguments.json)
+        }
+        Mode::Handshake => report::print_handshake(&run, &handshake::measure(&run)?, arguments.json),
+        Mode::Idle => {
+            let count = arguments.associations;
+            report::print_idle(&run, count, &idle::measure(&run, count)?, arguments.json)
+        }
+    }
+}
+
+/// Measures a path through memory, and the raw ring in the same run.
+fn beside_ring(
+    name: &str,
+    measure: fn(&process::Run) -> anyhow::Result<process::Figure>,
+    run: &process::Run,
+    arguments: &Arguments,
+) -> anyhow::Result<()> {
+    let raw = raw_ring::measure(run)?;
+    report::print(name, run, measure(run)?, raw, arguments.json)
+}
+
+fn udp_settings(arguments: &Arguments) -> anyhow::Result<udp::Settings> {
+    anyhow::ensure!(arguments.loss <= 50, "--loss must be at most 50");
+    anyhow::ensure!(
+        (256..=UDP_PAYLOAD_LEN_MAX).contains(&arguments.packet_len),
+        "--packet-len must lie between 256 and {UDP_PAYLOAD_LEN_MAX}"
+    );
+    Ok(udp::Settings {
+        ends: ends::pairs(&arguments.ends, arguments.legs.into())?,
+        is_trusted: arguments.trusted,
+        packet_len_max: arguments.packet_len,
+        loss_percent: arguments.loss,
+    })
 }

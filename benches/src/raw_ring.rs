@@ -37,7 +37,7 @@ pub fn measure(run: &Run) -> anyhow::Result<Figure> {
             let mut tail = 0_u64;
             let mut head = 0;
             let mut number = 0_u32;
-            let (frames, elapsed) = process::count(run, || {
+            let figure = process::count(run, meeting, || {
                 while tail + BATCH > head + ring.mask + 1 {
                     head = indices.load(HEAD);
                     std::hint::spin_loop();
@@ -52,7 +52,7 @@ pub fn measure(run: &Run) -> anyhow::Result<Figure> {
                 head
             });
             meeting.store(SENT, tail);
-            Figure { frames, elapsed, lost: 0 }
+            figure
         },
     )
 }

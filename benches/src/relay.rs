@@ -23,7 +23,7 @@ pub fn measure(run: &Run) -> anyhow::Result<Figure> {
                 control.pump(now, 4 * BATCH);
             }
         },
-        |_| {
+        |meeting| {
             let mut source = Source::new(run.size, mac(2), mac(1));
             let (mut to_sender, mut sink) = (Sink::new(mac(1)), Sink::new(mac(2)));
             let (mut sent, mut again) = (0_u64, false);
@@ -43,7 +43,7 @@ pub fn measure(run: &Run) -> anyhow::Result<Figure> {
                 receiver.publish(now);
                 (sent, sink.received, sink.wrong)
             };
-            let (frames, elapsed) = process::count(run, || round(true).1);
+            let figure = process::count(run, meeting, || round(true).1);
             let until = std::time::Instant::now() + std::time::Duration::from_secs(1);
             let (sent, received, wrong) = loop {
                 let state = round(false);
@@ -52,7 +52,7 @@ pub fn measure(run: &Run) -> anyhow::Result<Figure> {
                 }
             };
             assert!(received <= sent, "more frames than were sent");
-            Figure { frames, elapsed, lost: (sent - received).max(wrong) }
+            Figure { lost: (sent - received).max(wrong), ..figure }
         },
     )
 }

@@ -36,7 +36,7 @@ pub fn measure(run: &Run) -> anyhow::Result<Figure> {
         |meeting| {
             let mut frame = vec![0x5a_u8; size];
             let mut flow = 0_u32;
-            let (frames, elapsed) = process::count(run, || {
+            process::count(run, meeting, || {
                 for _ in 0..BATCH {
                     flow = flow.wrapping_add(1);
                     frame[..4].copy_from_slice(&flow.to_le_bytes());
@@ -47,8 +47,7 @@ pub fn measure(run: &Run) -> anyhow::Result<Figure> {
                 }
                 sender.publish();
                 meeting.load(COUNT)
-            });
-            Figure { frames, elapsed, lost: 0 }
+            })
         },
     )
 }

@@ -44,7 +44,7 @@ use route::Route;
 /// Legs of an association at the same time.
 const LEGS: usize = FABRICS_MAX;
 /// Events that there is always room for.
-const EVENTS_KEPT: usize = 16;
+const EVENTS_KEPT: usize = 8;
 /// Control messages that wait for room at most, and their octets: twice the largest answer that is known.
 const CONTROL_QUEUE_MAX: usize = 1024;
 const CONTROL_QUEUE_OCTETS_MAX: usize = 4 << 20;
@@ -60,7 +60,8 @@ pub struct Association {
     session: u16,
     /// The latest time that anybody told.
     now: Instant,
-    legs: [Option<Leg>; LEGS],
+    /// Boxed: most associations have one kind of legs, and those with packet legs alone need none of these.
+    legs: [Option<Box<Leg>>; LEGS],
     route: Route,
     /// Nothing waits: a message can go straight into its ring.
     direct: bool,
@@ -85,8 +86,9 @@ pub struct Association {
     /// A message was refused for want of room since the last sleep.
     refused: bool,
     events: VecDeque<AssociationEvent>,
-    /// The legs that leave the host.
+    /// The legs that leave the host, and the messages that went by them either way.
     packets: Option<Box<PacketEndpoint>>,
+    packet_messages: u64,
     /// For messages that are sent again.
     spare: Vec<u8>,
     /// Messages that had gone either way at the last deadline, and whether memory was given back since.
@@ -121,6 +123,7 @@ impl Association {
             refused: false,
             events: VecDeque::with_capacity(EVENTS_KEPT),
             packets: None,
+            packet_messages: 0,
             spare: Vec::new(),
             carried: 0,
             is_trimmed: false,
@@ -137,7 +140,7 @@ impl Association {
 
     /// The legs in use.
     pub fn legs(&self) -> impl Iterator<Item = LegStatus> + '_ {
-        self.legs.iter().flatten().map(Leg::status)
+        self.legs.iter().flatten().map(|leg| leg.status())
     }
 
     /// Lets messages of `channel` in and out. Its numbers go on where they were in this session.
@@ -435,7 +438,7 @@ impl Association {
         self.parked.is_empty()
             && self.control_queue.is_empty()
             && self.sources.is_empty()
-            && self.legs.iter().flatten().all(Leg::is_settled)
+            && self.legs.iter().flatten().all(|leg| leg.is_settled())
             && self.packets.as_ref().is_none_or(|packets| packets.is_drained())
     }
 

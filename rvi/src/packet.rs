@@ -6,6 +6,7 @@
 
 pub mod endpoint;
 pub mod port;
+pub mod probe_budget;
 pub mod receiver;
 pub mod sender;
 pub mod session;

@@ -1,7 +1,11 @@
 //! How much memory an idle association holds, counted at the allocator.
 
+#[path = "idle_memory/packets.rs"]
+mod packets;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::time::Duration;
 
 use rvi::{Association, AssociationConfig, Part, Region, Scheduler, Scratch, ShmConfig, ShmLeg};
 use vlan_core::{Channel, Instant, LegNumber};
@@ -132,5 +136,35 @@ fn an_idle_association_holds_at_most_8_kib_beside_its_legs_before_and_after_traf
         assert!(idle <= IDLE_MAX, "{idle} octets after traffic with {legs} legs and {channels} channels");
         // And it still works.
         assert!(burst(&mut own, &mut other, channels) > 4000);
+    }
+}
+
+#[test]
+fn an_idle_association_with_packet_legs_holds_no_more_whatever_other_legs_it_has() {
+    //= spec/rvi.md#idle-associations
+    //= type=test
+    //# An association whose messages are settled and that has carried none since the last deadline MUST hold at most
+    //# 8 KiB beside the memory of its legs.
+    for legs in [0, 2] {
+        let regions = regions(legs);
+        let ends = [0, 1].map(|own| Box::new(end(&[], own, 1)));
+        let mut pair = packets::Pair::new(ends);
+        pair.exchange(2000);
+        for (number, shared) in (2..).zip(&regions) {
+            for (own, end) in pair.ends.iter_mut().enumerate() {
+                let shm = ShmLeg::new(shared[own].clone(), shared[1 - own].clone()).expect("formatted");
+                end.handle_leg_up(pair.now, LegNumber(number), shm);
+            }
+        }
+        pair.exchange(2000);
+        pair.run_for(Duration::from_secs(5));
+        let probes = |end: &Association| end.packet_legs().map(|leg| leg.probes).sum::<u64>();
+        assert!(pair.ends.iter().all(|end| probes(end) > 4), "they were probed meanwhile");
+        let before = held();
+        let [own, other] = pair.ends;
+        drop(own);
+        let idle = before - held();
+        assert!(idle <= IDLE_MAX, "{idle} octets with {legs} legs in shared memory");
+        drop(other);
     }
 }

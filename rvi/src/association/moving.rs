@@ -1,5 +1,6 @@
 //! Legs that come and go, and what becomes of the messages in them.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -100,7 +101,7 @@ impl Association {
             self.handle_leg_gone(now, leg);
         }
         let index = self.legs.iter().position(Option::is_none).expect("an association has at most four legs");
-        self.legs[index] = Some(Leg::new(leg, shm));
+        self.legs[index] = Some(Box::new(Leg::new(leg, shm)));
         for state in &mut self.channels {
             state.leg_up(index);
         }
@@ -224,8 +225,8 @@ impl Association {
     }
 
     /// Queues the rings of a lost leg in front of those that are queued: theirs were sent before.
-    fn keep_source(&mut self, index: usize, leg: Leg, is_uncertain: bool) {
-        let leg = Arc::new(leg);
+    fn keep_source(&mut self, index: usize, leg: Box<Leg>, is_uncertain: bool) {
+        let leg: Arc<Leg> = leg.into();
         let queued = self.sources.iter().position(|s| matches!(s.ring, SourceRing::Stalled(i) if i == index));
         if let Some(at) = queued {
             self.sources[at].skip_settled(&leg);
@@ -298,9 +299,9 @@ impl Association {
     /// With no leg up, a stalled one is better than none. Only the one that stalled last: its ring has all that is
     /// not proven of those that stalled before, or their sources have it.
     fn take_back_stalled(&mut self) {
-        let stalled = |leg: &Leg| leg.state == LegState::Stalled;
+        let is_stalled = |leg: &Leg| leg.state == LegState::Stalled;
         let latest = (0..LEGS)
-            .filter(|index| self.legs[*index].as_ref().is_some_and(stalled))
+            .filter(|index| self.legs[*index].as_ref().is_some_and(|leg| is_stalled(leg)))
             .max_by_key(|index| self.legs[*index].as_ref().map(|leg| leg.stalled_order));
         if let Some(index) = latest {
             self.take_back(index);

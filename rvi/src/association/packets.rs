@@ -189,6 +189,7 @@ impl Association {
         let is_new = state.is_new(message.mseq);
         debug_assert!(is_new, "the receiver hands out what its windows do not have");
         state.find_lowest();
+        self.packet_messages += 1;
         let len = message.octets.len();
         let (head, rest) = scratch.split_private(&message.octets);
         packets.recycle(message.octets);
@@ -223,6 +224,7 @@ impl Association {
         if packets.send(self.now, message).is_err() {
             return false;
         }
+        self.packet_messages += 1;
         if state.advance() {
             self.mark(channel);
         }
@@ -235,7 +237,9 @@ impl Association {
         let parts = [Part::Private(octets)];
         let message = Outgoing { channel, lane, mseq, is_resent: true, is_after_all: false, parts: &parts };
         let packets = self.packets.as_mut().ok_or(PushError::Full)?;
-        packets.send(self.now, message).map_err(|_| PushError::Full)
+        packets.send(self.now, message).map_err(|_| PushError::Full)?;
+        self.packet_messages += 1;
+        Ok(())
     }
 
     pub(super) fn drain_packets(&mut self, f: &mut dyn FnMut(Channel, &[u8], Unsent)) {

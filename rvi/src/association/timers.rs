@@ -61,7 +61,8 @@ impl Association {
     //# An association whose messages are settled and that has carried none since the last deadline MUST hold at most
     //# 8 KiB beside the memory of its legs.
     fn trim(&mut self) {
-        let carried = self.legs.iter().flatten().map(|leg| leg.tx_messages + leg.rx_messages).sum();
+        let by_rings: u64 = self.legs.iter().flatten().map(|leg| leg.tx_messages + leg.rx_messages).sum();
+        let carried = by_rings + self.packet_messages;
         let was_idle = core::mem::replace(&mut self.carried, carried) == carried;
         if !was_idle || self.is_trimmed || !self.is_drained() {
             self.is_trimmed &= was_idle;
@@ -73,7 +74,11 @@ impl Association {
         for leg in self.legs.iter_mut().flatten() {
             leg.trim();
         }
+        if let Some(packets) = &mut self.packets {
+            packets.rest();
+        }
         self.channels.iter_mut().for_each(ChannelState::trim);
+        self.channels.shrink_to_fit();
         self.parked.trim();
         self.spare = Vec::new();
         self.control_queue.shrink_to_fit();

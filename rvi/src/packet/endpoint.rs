@@ -77,8 +77,10 @@ struct Carried {
 /// The packet legs of one association.
 #[derive(Debug)]
 pub struct PacketEndpoint {
-    config: EndpointConfig,
     session: PacketSession,
+    /// What each session's transport is made from.
+    transport_config: TransportConfig,
+    packet_len_max: [usize; PacketLeg::COUNT],
     transport: PacketTransport,
     /// Legs of the transport.
     up: LegSet,
@@ -87,6 +89,8 @@ pub struct PacketEndpoint {
     entropy: EntropyPool,
     /// When this end begins a handshake, if the peer does not.
     begins_at: Option<Instant>,
+    /// No messages go either way: keys are not kept between the probes.
+    rests: bool,
     events: VecDeque<EndpointEvent>,
 }
 
@@ -95,21 +99,24 @@ impl PacketEndpoint {
     /// a little later unless it was asked meanwhile; towards a control node the node begins.
     #[must_use]
     pub fn new(now: Instant, config: EndpointConfig) -> Self {
-        let has_lower_key = config.session.own_key.public() < config.session.peer_key;
-        let begins_at = match config.session.kind {
+        let EndpointConfig { session, transport, packet_len_max, seed } = config;
+        let has_lower_key = session.own_key.public() < session.peer_key;
+        let begins_at = match session.kind {
             SessionKind::Pair(_) if !has_lower_key => Some(now + BEGIN_LATER),
             SessionKind::Pair(_) | SessionKind::ToControlNode(_) => Some(now),
             SessionKind::ToNode(_) => None,
         };
         Self {
-            session: PacketSession::new(config.session.clone()),
-            transport: PacketTransport::new(&config.transport),
+            session: PacketSession::new(session),
+            transport: PacketTransport::new(&transport),
+            transport_config: transport,
+            packet_len_max,
             up: LegSet::default(),
             carried: VecDeque::new(),
-            entropy: EntropyPool::new(config.seed),
+            entropy: EntropyPool::new(seed),
             begins_at,
+            rests: false,
             events: VecDeque::new(),
-            config,
         }
     }
 
@@ -146,6 +153,7 @@ impl PacketEndpoint {
             self.end_session();
         }
         self.drain_transport();
+        self.trim_if_resting();
         Ok(())
     }
 
@@ -166,6 +174,19 @@ impl PacketEndpoint {
     #[must_use]
     pub fn has_seen(&self, hint: &Hint) -> bool {
         self.session.has_seen(hint)
+    /// Says that no messages go either way, until some do: what can be made again is not kept. That is mostly keys, which
+    /// are derived anew for each probe.
+    pub fn rest(&mut self) {
+        self.rests = true;
+        self.trim_if_resting();
+    }
+
+    fn trim_if_resting(&mut self) {
+        if self.rests {
+            self.session.trim();
+            self.carried.shrink_to_fit();
+            self.events.shrink_to_fit();
+        }
     }
 
     fn drain_session(&mut self, now: Instant) {
@@ -177,7 +198,7 @@ impl PacketEndpoint {
                     let config = TransportConfig {
                         credit_messages: offer.credit_messages,
                         credit_kib: offer.credit_kib,
-                        ..self.config.transport.clone()
+                        ..self.transport_config.clone()
                     };
                     self.transport = PacketTransport::new(&config);
                     self.begins_at = None;
@@ -202,7 +223,7 @@ impl PacketEndpoint {
 
     fn leg_up(&mut self, now: Instant, leg: PacketLeg) {
         if self.up.insert(leg) {
-            let packet_len_max = self.config.packet_len_max[leg.index()];
+            let packet_len_max = self.packet_len_max[leg.index()];
             self.transport.leg_up(now, PacketLegConfig { leg, packet_len_max });
             self.events.push_back(EndpointEvent::LegUp(leg));
         }
@@ -211,7 +232,7 @@ impl PacketEndpoint {
     /// The path of a leg carries packets of `len` octets, tag included, and no longer ones: a host whose kernel says so
     /// says it here. What was longer is cut again when it is sent again.
     pub fn set_packet_len_max(&mut self, leg: PacketLeg, len: usize) {
-        self.config.packet_len_max[leg.index()] = len;
+        self.packet_len_max[leg.index()] = len;
         self.transport.set_packet_len_max(leg, len);
     }
 
@@ -239,6 +260,7 @@ impl PacketEndpoint {
                 return;
             }
             self.carried.pop_front();
+            self.rests = false;
         }
     }
 
@@ -265,13 +287,16 @@ impl PacketEndpoint {
         if self.up.is_empty() || !self.carried.is_empty() {
             return Err(Full);
         }
+        self.rests = false;
         self.transport.send(now, message)
     }
 
     /// The next message whose turn it is. The caller marks it as delivered in `windows` before the next call, and gives its
     /// octets back by [`PacketEndpoint::recycle`].
     pub fn poll_message(&mut self, windows: &dyn ChannelWindows) -> Option<ReceivedMessage> {
-        self.transport.poll_message(windows)
+        let message = self.transport.poll_message(windows);
+        self.rests &= message.is_none();
+        message
     }
 
     /// Takes a message's octets back: the peer gets credit for as many.
@@ -300,6 +325,7 @@ impl PacketEndpoint {
             let sealed = self.session.seal(batch.leg, packet);
             debug_assert!(sealed.is_ok(), "{sealed:?}");
         }
+        self.trim_if_resting();
         Some(batch)
     }
 

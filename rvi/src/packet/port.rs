@@ -14,6 +14,7 @@ use vlan_core::wire::control::TLV_VERSION;
 use vlan_core::{Instant, LegNumber, NodeNumber, ProcessId};
 
 use super::endpoint::EndpointConfig;
+use super::probe_budget::ProbeBudget;
 use super::session::{
     Admission, EntropyPool, Gate, HANDSHAKE_PACKET_LEN_MAX, SECRET_LEN, SessionConfig, SessionKind,
     SessionLeg, SessionOffer,
@@ -24,8 +25,6 @@ use crate::keys::{PrivateKey, PublicKey};
 
 /// Answers outside of any association that wait to be sent; more are dropped, and asked for again.
 const ANSWERS_MAX: usize = 64;
-/// Probes a second that nobody asked for, of all associations together (amendment 28).
-const PROBES_PER_SECOND: u64 = 2000;
 /// Octets of the longest packet until the host has said what its routes carry: IPv6's least MTU less its headers.
 const PACKET_LEN_DEFAULT: usize = 1232;
 /// What a peer may send before it hears of more: messages on each channel ...
@@ -34,7 +33,6 @@ const FIRST_CREDIT_MESSAGES: u32 = 1024;
 const FIRST_CREDIT_KIB: u32 = 1024;
 /// An idle leg to a control node is probed this often, so that both ends know that the other is there (amendment 28).
 const CONTROL_NODE_PROBE: Duration = Duration::from_millis(100);
-const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
 /// Packets for one address, ready to be sent: what the buffer holds, cut every `segment_len` octets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -210,28 +208,6 @@ impl PacketPort {
     }
 }
 
-/// Lets so many probes a second pass, over all associations.
-#[derive(Debug, Default)]
-struct ProbeBudget {
-    /// In nanoseconds of filling; a hundredth of a second when full.
-    filled: u64,
-    at: Instant,
-}
-
-impl ProbeBudget {
-    fn take(&mut self, now: Instant) -> bool {
-        let passed = now.since(self.at).as_nanos() as u64;
-        self.filled = (self.filled + passed).min(NANOS_PER_SECOND / 100);
-        self.at = self.at.max(now);
-        let price = NANOS_PER_SECOND / PROBES_PER_SECOND;
-        let passes = self.filled >= price;
-        if passes {
-            self.filled -= price;
-        }
-        passes
-    }
-}
-
 /// The octets of an address, for the gate.
 fn source(from: SocketAddr) -> [u8; 18] {
     let ip = match from.ip() {
@@ -242,19 +218,4 @@ fn source(from: SocketAddr) -> [u8; 18] {
     octets[..16].copy_from_slice(&ip.octets());
     octets[16..].copy_from_slice(&from.port().to_le_bytes());
     octets
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn probes_are_limited_over_any_second() {
-        let mut budget = ProbeBudget::default();
-        let mut passed = 0;
-        for micros in 0..1_000_000 {
-            passed += u64::from(budget.take(Instant::from_nanos(micros * 1000)));
-        }
-        assert!((PROBES_PER_SECOND - 1..=PROBES_PER_SECOND + 20).contains(&passed), "{passed}");
-    }
 }

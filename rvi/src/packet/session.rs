@@ -317,6 +317,12 @@ impl<A: Aead> PacketSession<A> {
         self.events.clear();
     }
 
+    /// Gives back all memory that is made again when it is needed.
+    pub fn trim(&mut self) {
+        self.release_keys();
+        self.events.shrink_to_fit();
+    }
+
     /// Forgets the keys that can be derived again, to save memory while nothing is sent.
     pub fn release_keys(&mut self) {
         if let Some(live) = &mut self.live {

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use rvi::packet::probe_budget::ProbeBudget;
 use rvi::packet::receiver::PooledBuf;
 use rvi::packet::transport::PacketTransport;
 use vlan_core::Instant;
@@ -46,27 +47,6 @@ pub struct EndCounts {
     pub batches: u64,
     /// Offers that found the queue of a source full.
     pub refused: u64,
-}
-
-/// A process's budget for probes that nobody asked for: 2,000 a second (amendment 28).
-#[derive(Clone, Copy, Debug, Default)]
-pub struct ProbeBudget {
-    /// Time up to which the budget is spent.
-    spent_until: Instant,
-}
-
-impl ProbeBudget {
-    const INTERVAL: Duration = Duration::from_micros(500);
-    const BURST: u32 = 64;
-
-    /// Takes a token, if there is one.
-    pub fn take(&mut self, now: Instant) -> bool {
-        let allowed = self.spent_until <= now + Self::INTERVAL * Self::BURST;
-        if allowed {
-            self.spent_until = self.spent_until.max(now) + Self::INTERVAL;
-        }
-        allowed
-    }
 }
 
 /// What becomes of delivered messages.

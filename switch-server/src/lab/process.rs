@@ -342,8 +342,7 @@ mod tests {
             let arguments = ProcessSpec { wait, ..spec() }.arguments(7);
             arguments.join(std::ffi::OsStr::new(" ")).into_string().unwrap()
         };
-        let expected =
-            "run /etc/weft.toml --name web1 --netns /run/netns/lab-web1 --ready-fd 7";
+        let expected = "run /etc/weft.toml --name web1 --netns /run/netns/lab-web1 --ready-fd 7";
         assert_eq!(words(WaitPolicy::Interrupt), expected);
         assert_eq!(words(WaitPolicy::Poll), expected.replace("--ready-fd", "--wait poll --ready-fd"));
     }

@@ -15,6 +15,8 @@ const FLAP: Duration = Duration::from_secs(60);
 const HOLD_DOWN_LONGEST: Duration = Duration::from_secs(10);
 /// A direct leg on which nothing was sent for this long, less or more a quarter, is probed.
 pub(in crate::packet) const IDLE_PROBE: Duration = Duration::from_secs(1);
+/// ... or less often, down to this, while the process has no tokens for it.
+const IDLE_PROBE_LONGEST: Duration = Duration::from_secs(16);
 /// A suspect leg is probed once per bin of its detector.
 const SUSPECT_PROBE: Duration = Duration::from_micros(200);
 /// A leg that is down or starting is probed at this interval ...
@@ -60,6 +62,8 @@ pub(super) struct Health {
     fast_from: Instant,
     probe_gap: Duration,
     probe_at: Instant,
+    /// Between the probes of an idle leg, before jitter.
+    idle_gap: Duration,
     /// No leg answers: even a good one is probed often.
     is_silent: bool,
 }
@@ -80,6 +84,7 @@ impl Health {
             fast_from: now,
             probe_gap: DOWN_PROBE,
             probe_at: now,
+            idle_gap: idle_probe,
             is_silent: false,
         }
     }
@@ -220,10 +225,11 @@ impl Health {
     }
 
     /// Draws the time of the next probe; the present one is sent, or was refused a token.
-    pub(super) fn next_probe(&mut self, now: Instant, random: &mut Random) {
+    pub(super) fn next_probe(&mut self, now: Instant, is_sent: bool, random: &mut Random) {
         match self.state {
             PacketLegState::Good if !self.is_silent => {
                 self.last_asked = now;
+                self.adapt_idle_gap(is_sent);
                 self.draw_idle_gap(random);
             }
             PacketLegState::Suspect => self.probe_at = now + SUSPECT_PROBE,
@@ -236,11 +242,22 @@ impl Health {
         }
     }
 
-    /// 0.75 to 1.25 of it, so that the probes of many associations spread.
+    //= spec/packet-sender.md#crowded-budget
+    //# An idle leg whose probe finds no token MUST wait twice as long for its next one, up to 16 s, and half as long, down to
+    //# what it waits for by itself, after one that was sent.
+    fn adapt_idle_gap(&mut self, is_sent: bool) {
+        self.idle_gap = if is_sent {
+            (self.idle_gap / 2).max(self.idle_probe)
+        } else {
+            (self.idle_gap * 2).min(IDLE_PROBE_LONGEST)
+        };
+    }
+
+    /// A quarter less to a quarter more, so that the probes of many associations spread.
     fn draw_idle_gap(&mut self, random: &mut Random) {
-        let quarter = self.idle_probe / 4;
+        let quarter = self.idle_gap / 4;
         let jitter = Duration::from_nanos(random.below(2 * quarter.as_nanos() as u64));
-        self.probe_gap = self.idle_probe - quarter + jitter;
+        self.probe_gap = self.idle_gap - quarter + jitter;
     }
 
     /// When [`Health::roll`] is due.
@@ -252,6 +269,7 @@ impl Health {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::packet::probe_budget::ProbeBudget;
 
     fn at(us: u64) -> Instant {
         Instant::from_nanos(us * 1000)
@@ -328,7 +346,7 @@ mod tests {
         let mut last = Instant::ZERO;
         let mut gaps = std::collections::BTreeSet::new();
         for _ in 0..100 {
-            health.next_probe(last, &mut random);
+            health.next_probe(last, true, &mut random);
             let next = health.probe_deadline().expect("idle legs are probed");
             assert!((750..1250).contains(&next.since(last).as_millis()));
             gaps.insert(next.since(last));
@@ -337,7 +355,7 @@ mod tests {
         assert!(gaps.len() > 90, "no two associations probe in step");
         let mut to_control_node = Health::new(last, false, IDLE_PROBE / 10);
         assert!(to_control_node.record(last, 1, 0, false));
-        to_control_node.next_probe(last, &mut random);
+        to_control_node.next_probe(last, true, &mut random);
         let next = to_control_node.probe_deadline().expect("idle legs are probed");
         assert!((75..125).contains(&next.since(last).as_millis()));
 
@@ -348,13 +366,52 @@ mod tests {
         let mut gaps = std::vec::Vec::new();
         let mut probe = health.probe_deadline().expect("dead legs are probed");
         for _ in 0..22 {
-            health.next_probe(probe, &mut random);
+            health.next_probe(probe, true, &mut random);
             let next = health.probe_deadline().expect("dead legs are probed");
             gaps.push(next.since(probe).as_millis());
             probe = next;
         }
         assert!(gaps[..10].iter().all(|gap| *gap == 2), "{gaps:?}");
         assert_eq!(gaps[14..], [32, 64, 128, 250, 250, 250, 250, 250][..], "{gaps:?}");
+    }
+
+    //= spec/packet-sender.md#crowded-budget
+    //= type=test
+    //# An idle leg whose probe finds no token MUST wait twice as long for its next one, up to 16 s, and half as long, down to
+    //# what it waits for by itself, after one that was sent.
+    #[test]
+    fn an_idle_leg_asks_less_often_while_it_is_refused() {
+        let (mut random, mut health) = (Random::new(3), good());
+        let mut now = Instant::ZERO;
+        let fates = [false, false, false, false, false, true, true, true, true, true];
+        for (is_sent, seconds) in fates.into_iter().zip([2, 4, 8, 16, 16, 8, 4, 2, 1, 1]) {
+            health.next_probe(now, is_sent, &mut random);
+            let next = health.probe_deadline().expect("idle legs are probed");
+            let (gap, quarter) = (next.since(now).as_millis(), seconds * 250);
+            assert!((3 * quarter..5 * quarter).contains(&gap), "{gap} ms, not {seconds} s");
+            now = next;
+        }
+    }
+
+    #[test]
+    fn twenty_thousand_idle_legs_use_the_budget_and_ask_for_little_more() {
+        let (mut random, mut budget) = (Random::new(5), ProbeBudget::default());
+        let mut legs: std::vec::Vec<Health> = (0..20_000).map(|_| good()).collect();
+        let mut asking = std::collections::BinaryHeap::new();
+        for (index, leg) in legs.iter_mut().enumerate() {
+            leg.next_probe(Instant::ZERO, true, &mut random);
+            asking.push(core::cmp::Reverse((leg.probe_deadline().expect("idle"), index)));
+        }
+        let (mut asked, mut sent) = (0, 0);
+        let (from, to) = (at(60_000_000), at(90_000_000));
+        while let Some(core::cmp::Reverse((now, index))) = asking.pop().filter(|next| next.0.0 < to) {
+            let is_sent = budget.take(now);
+            (asked, sent) = (asked + u32::from(now >= from), sent + u32::from(is_sent && now >= from));
+            legs[index].next_probe(now, is_sent, &mut random);
+            asking.push(core::cmp::Reverse((legs[index].probe_deadline().expect("idle"), index)));
+        }
+        assert!((58_000..=60_064).contains(&sent), "{sent} probes in 30 s");
+        assert!(asked < 3 * sent, "{asked} wishes for {sent} probes");
     }
 
     #[test]

@@ -132,8 +132,9 @@ impl Sender {
             self.is_idle = true;
         }
         let Some(leg) = &mut self.legs[index] else { return };
-        leg.health.next_probe(now, &mut self.random);
-        if !probe_allowed() {
+        let is_sent = probe_allowed();
+        leg.health.next_probe(now, is_sent, &mut self.random);
+        if !is_sent {
             return;
         }
         (leg.asks, leg.wants_witness) = (true, true);

@@ -1,0 +1,243 @@
+#!/usr/bin/env bash
+# Weft's UDP legs beside what else carries Ethernet or IP over UDP: kernel VXLAN, WireGuard in user space, and a raw
+# stream of datagrams. All of them cross the same veth pair between two namespaces, in turn, in one run.
+#
+#   benches/peers/udp-legs.sh [SECONDS [ROUNDS]]     10 seconds each and 2 rounds, unless told
+#
+# Needs root, iperf3, ethtool, wireguard-go and wireguard-tools (Debian packages), and the release build of
+# switch-server and switch-bench. The iperf3 client runs on core 0, the server on core 1; daemons run where they like.
+# Measurements hold BENCH_LOCK, so that several jobs on one machine do not measure each other.
+set -euo pipefail
+
+seconds=${1:-10}
+rounds=${2:-2}
+release=${CARGO_TARGET_DIR:-$(dirname "$0")/../../target}/release
+release=$(realpath "$release")
+lock=${BENCH_LOCK:-${TMPDIR:-/tmp}/bench.lock}
+work=$(mktemp -d)
+a=peer-a$$ b=peer-b$$
+pids=() namespaces=()
+
+cleanup() {
+    for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
+    for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null || true; done
+    for name in "${namespaces[@]}"; do ip netns del "$name" || true; done
+    rm -rf "$work"
+}
+trap cleanup EXIT
+
+background() {
+    "$@" >>"$work/log" 2>&1 &
+    pids+=($!)
+}
+
+# namespace NAME...
+namespace() {
+    for name in "$@"; do
+        ip netns add "$name"
+        namespaces+=("$name")
+        ip -n "$name" link set lo up
+    done
+}
+
+# --- the ways --------------------------------------------------------------------------------------------------
+
+# The veth pair. Each leg of Weft has addresses of its own.
+underlay() {
+    namespace "$a" "$b"
+    ip link add u0 netns "$a" type veth peer name u0 netns "$b"
+    for leg in 0 1; do
+        ip -n "$a" addr add "10.78.$leg.1/24" dev u0
+        ip -n "$b" addr add "10.78.$leg.2/24" dev u0
+    done
+    for name in "$a" "$b"; do ip -n "$name" link set u0 mtu 1500 up; done
+}
+
+vxlan() {
+    local mtu=1450 # 1500 less the outer headers
+    ip -n "$a" link add vx0 mtu $mtu type vxlan id 7 local 10.78.0.1 remote 10.78.0.2 dstport 4789 dev u0
+    ip -n "$b" link add vx0 mtu $mtu type vxlan id 7 local 10.78.0.2 remote 10.78.0.1 dstport 4789 dev u0
+    ip -n "$a" addr add 10.79.0.1/24 dev vx0
+    ip -n "$b" addr add 10.79.0.2/24 dev vx0
+    for name in "$a" "$b"; do ip -n "$name" link set vx0 up; done
+}
+
+wireguard() {
+    local one=wga$$ other=wgb$$
+    (umask 077 && wg genkey >"$work/wg-a" && wg genkey >"$work/wg-b")
+    background ip netns exec "$a" wireguard-go -f $one
+    background ip netns exec "$b" wireguard-go -f $other
+    until ip -n "$a" link show $one && ip -n "$b" link show $other; do sleep 0.1; done >/dev/null 2>&1
+    ip netns exec "$a" wg set $one listen-port 51820 private-key "$work/wg-a" \
+        peer "$(wg pubkey <"$work/wg-b")" endpoint 10.78.0.2:51820 allowed-ips 10.79.1.0/24
+    ip netns exec "$b" wg set $other listen-port 51820 private-key "$work/wg-b" \
+        peer "$(wg pubkey <"$work/wg-a")" endpoint 10.78.0.1:51820 allowed-ips 10.79.1.0/24
+    ip -n "$a" addr add 10.79.1.1/24 dev $one
+    ip -n "$b" addr add 10.79.1.2/24 dev $other
+    ip -n "$a" link set $one mtu 1420 up
+    ip -n "$b" link set $other mtu 1420 up
+}
+
+# platform OCTET TRUSTED HOST-OF-A HOST-OF-B
+platform() {
+    cat <<END
+[platform]
+name = "peers"
+[[fabric]]
+name = "a"
+trusted = $2
+[[fabric]]
+name = "b"
+trusted = $2
+[[control-node]]
+name = "cn"
+serial = 1
+host = "h1"
+legs = { a = ["unix:run/cn-a.sock", "udp:10.78.0.1:740$1"], b = ["unix:run/cn-b.sock", "udp:10.78.1.1:740$1"] }
+[[node]]
+name = "a"
+number = 1
+host = "$3"
+legs = { a = ["unix", "udp:10.78.0.1"], b = ["unix", "udp:10.78.1.1"] }
+[[node]]
+name = "b"
+number = 2
+host = "$4"
+legs = { a = ["unix", "udp:10.78.0.2"], b = ["unix", "udp:10.78.1.2"] }
+[[lan]]
+name = "red"
+id = 10
+[[lan.member]]
+node = "a"
+address = "10.79.$1.1/24"
+[[lan.member]]
+node = "b"
+address = "10.79.$1.2/24"
+END
+}
+
+# weft NAME OCTET TRUSTED: two nodes of two hosts with a UDP leg on each fabric. Control RVIs go by unix sockets, so each
+# node reads a file that has it on the control node's host; what the control node says of hosts counts between the nodes.
+weft() {
+    local folder=$work/$1
+    mkdir -p "$folder/run"
+    platform "$2" "$3" h1 h2 >"$folder/a.toml"
+    platform "$2" "$3" h2 h1 >"$folder/b.toml"
+    "$release/switch-server" keys "$folder/a.toml" >>"$work/log"
+    namespace "$1-a$$" "$1-b$$"
+    background "$release/switch-server" run "$folder/a.toml" --name cn
+    for end in a b; do
+        local underlay=$a
+        if [ $end = b ]; then underlay=$b; fi
+        # The same program plays a node under this name.
+        background ip netns exec "$underlay" bash -c 'exec -a switch-node "$@"' _ \
+            "$release/switch-server" run "$folder/$end.toml" --name $end --netns "$1-$end$$"
+    done
+}
+
+# --- the measurements ------------------------------------------------------------------------------------------
+
+# until_up NAMESPACE ADDRESS
+until_up() {
+    for _ in $(seq 100); do
+        if ip netns exec "$1" ping -c 1 -W 1 "$2" >/dev/null 2>&1; then return; fi
+        sleep 0.1
+    done
+    echo "error: $2 does not answer" >&2
+    cat "$work/log" >&2
+    exit 1
+}
+
+# iperf FROM TO ADDRESS OPTION...: the server's summary line
+iperf() {
+    local from=$1 to=$2 address=$3
+    shift 3
+    ip netns exec "$to" taskset -c 1 iperf3 -s -1 >/dev/null 2>&1 &
+    local server=$!
+    until ip netns exec "$to" ss -Hltn 'sport = :5201' | grep -q .; do sleep 0.05; done
+    ip netns exec "$from" taskset -c 0 iperf3 -c "$address" -t "$seconds" -f m "$@" | grep receiver
+    wait $server || true
+}
+
+# tcp FROM TO ADDRESS: Gbit/s
+tcp() { iperf "$@" | awk '{ for (i = 1; i < NF; i++) if ($(i + 1) == "Mbits/sec") print $i / 1000 }'; }
+
+# small FROM TO ADDRESS: thousands of datagrams of 64 octets that arrive in a second
+small() {
+    iperf "$@" -u -b 0 -l 64 | awk -v seconds="$seconds" '
+        { for (i = 1; i <= NF; i++) if ($i ~ /^[0-9]+\/[0-9]+$/) { split($i, n, "/"); print (n[2] - n[1]) / seconds / 1000 } }'
+}
+
+# bench MODE OPTION...: Gbit/s of a mode of switch-bench over the same veth
+bench() {
+    "$release/switch-bench" "$@" --seconds "$seconds" --ends "10.78.0.1@$a,10.78.0.2@$b" --json |
+        sed -E 's/.*"gigabits_per_second":([0-9.]+).*/\1/'
+}
+
+declare -A values
+order=()
+
+# measure NAME COMMAND...: once in each round
+measure() {
+    local name=$1 value
+    shift
+    flock 9
+    value=$(printf '%.4g' "$("$@")")
+    flock -u 9
+    if [[ -z ${values[$name]-} ]]; then order+=("$name"); fi
+    values[$name]+=" $value"
+    printf '%-32s %s\n' "$name" "$value"
+}
+
+# inner KIND: TCP or small datagrams through each way
+inner() {
+    measure "$1 vxlan" "${@:2}" "$a" "$b" 10.79.0.2
+    measure "$1 weft trusted" "${@:2}" "trusted-a$$" "trusted-b$$" 10.79.2.2
+    measure "$1 weft encrypted" "${@:2}" "sealed-a$$" "sealed-b$$" 10.79.3.2
+    measure "$1 wireguard-go" "${@:2}" "$a" "$b" 10.79.1.2
+}
+
+# offloads on|off: without, each datagram and segment crosses the veth as a frame of its own
+offloads() {
+    for name in "$a" "$b"; do ip netns exec "$name" ethtool -K u0 tso "$1" gso "$1" gro "$1" >/dev/null 2>&1; done
+}
+
+# The mean of each figure, its spread, and its ratio to what its kind is measured against: VXLAN, or WireGuard where
+# packets are encrypted.
+table() {
+    printf '\n| what | mean | least to most | to vxlan | to wireguard-go |\n|---|---|---|---|---|\n'
+    for name in "${order[@]}"; do
+        local kind=${name%% *}
+        awk -v name="$name" -v own="${values[$name]}" -v vxlan="${values[$kind vxlan]-}" \
+            -v wireguard="${values[$kind wireguard-go]-}" '
+            function mean(text, n, of, i, sum) { n = split(text, of); for (i in of) sum += of[i]; return n ? sum / n : 0 }
+            function ratio(to) { return to ? sprintf("%.2f", mean(own) / to) : "" }
+            BEGIN {
+                n = split(own, of); least = most = of[1]
+                for (i in of) { if (of[i] + 0 < least + 0) least = of[i]; if (of[i] + 0 > most + 0) most = of[i] }
+                printf "| %s | %.3g | %.3g to %.3g | %s | %s |\n", name, mean(own), least, most, \
+                    ratio(mean(vxlan)), ratio(mean(wireguard))
+            }'
+    done
+}
+
+exec 9>"$lock"
+underlay
+vxlan
+wireguard
+weft trusted 2 true
+weft sealed 3 false
+until_up "$a" 10.79.0.2
+until_up "$a" 10.79.1.2
+until_up "trusted-a$$" 10.79.2.2
+until_up "sealed-a$$" 10.79.3.2
+for _ in $(seq "$rounds"); do
+    measure "raw-gbit udp-1472" bench udp-raw --size 1472
+    measure "raw-gbit association-64KiB" bench udp --size 65536
+    inner tcp-gbit tcp
+    inner small-kilopackets small
+    offloads off
+    inner tcp-no-offload-gbit tcp
+    offloads on
+done
+table
