@@ -100,6 +100,8 @@ pub struct End {
     pub probes: ProbeBudget,
     /// It does not run before this.
     pub paused_until: Option<Instant>,
+    /// Its timers were late once, or it was stopped: what it finds lost may come later ever since (amendment 27).
+    pub was_late: bool,
     /// Its timers come up to so much late.
     pub timers_late: Duration,
     /// What it delivers counts as settled at once.
@@ -137,6 +139,7 @@ impl End {
             consumer: Consumer::default(),
             probes: ProbeBudget::default(),
             paused_until: None,
+            was_late: false,
             timers_late: Duration::ZERO,
             settles: true,
             counts: EndCounts::default(),

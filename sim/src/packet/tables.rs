@@ -54,10 +54,15 @@ pub fn write_all(folder: &Path, only: Option<&str>) -> Result<(), String> {
         return Err(format!("no figure is named {}", only.unwrap_or_default()));
     }
     fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let mut index = String::from("# Packet legs, measured in the simulator\n\n");
     for (name, measure) in chosen {
         let figure = measure().map_err(|violation| format!("{name}: {violation}"))?;
         write(folder, &figure).map_err(|error| format!("{name}: {error}"))?;
         println!("{}", folder.join(format!("{name}.md")).display());
+        index.push_str(&format!("- [{}]({name}.md)\n", figure.title));
+    }
+    if only.is_none() {
+        fs::write(folder.join("README.md"), index).map_err(|error| error.to_string())?;
     }
     Ok(())
 }

@@ -200,6 +200,7 @@ impl PacketWorld {
     pub fn delay_timers(&mut self, side: Side, lasts: Duration) {
         self.count_fault(Fault::LateTimers, side);
         self.ends[side.index()].timers_late = Duration::from_millis(3);
+        self.ends[side.index()].was_late = true;
         self.note_conditions();
         self.queue.schedule(self.now() + lasts, Event::Relief(Relief::TimersOnTime(side)));
     }
@@ -213,6 +214,7 @@ impl PacketWorld {
             return;
         }
         end.paused_until = Some(until);
+        end.was_late = true;
         end.next_run = None;
         self.note_conditions();
         self.queue.schedule(until, Event::Resume { side, until });

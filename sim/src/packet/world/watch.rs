@@ -191,7 +191,7 @@ impl PacketWorld {
     fn is_silent_for_long(&self, side: Side) -> bool {
         let end = self.end(side);
         let rtt = self.legs(side).iter().map(|leg| leg.rtt_ns).max().unwrap_or_default();
-        let late = if end.timers_late.is_zero() { Duration::ZERO } else { LATENESS_MAX };
+        let late = if end.was_late { LATENESS_MAX } else { Duration::ZERO };
         let has_spikes = self.plan.fault_menu.contains(&Fault::DelaySpike);
         let spike = if has_spikes { SPIKE_MAX } else { Duration::ZERO };
         let limit = VERDICT_AFTER_PACKET_MAX + 2 * Duration::from_nanos(rtt) + late + spike;
