@@ -144,8 +144,6 @@ pub struct Node {
     direct: Vec<Option<Box<DirectLink>>>,
     /// Place in `direct` by node number; `u16::MAX` is none. At most 128 KiB.
     direct_places: Vec<u16>,
-    /// Peers that have drained a lost control node which this node has not missed yet.
-    drained_early: Vec<(VifNumber, PeerSlot)>,
     /// By vif number.
     interfaces: Vec<Option<Interface>>,
     gone: Vec<GoneLeg>,
@@ -179,7 +177,6 @@ impl Node {
             control,
             direct: Vec::new(),
             direct_places: Vec::new(),
-            drained_early: Vec::new(),
             interfaces: Vec::new(),
             gone: Vec::new(),
             next_link: 0,
