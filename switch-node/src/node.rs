@@ -23,7 +23,6 @@ use core::time::Duration;
 
 use rvi::{Association, AssociationConfig, Scheduler, Scratch, SessionTag, SharedOctets, ShmLeg};
 use vlan_core::counters::DropCounters;
-use vlan_core::driver::PeerSlot;
 use vlan_core::limits::RECONNECT_MIN;
 use vlan_core::random::Random;
 use vlan_core::wire::control::{Fault, InterfaceAddress, InterfaceConfig, OfferedLeg};
@@ -151,8 +150,6 @@ pub struct Node {
     direct: Vec<Option<Box<DirectLink>>>,
     /// Place in `direct` by node number; `u16::MAX` is none. At most 128 KiB.
     direct_places: Vec<u16>,
-    /// Peers that have drained a lost control node which this node has not missed yet.
-    drained_early: Vec<(VifNumber, PeerSlot)>,
     /// The packet legs that this node is ready for.
     offered: Vec<OfferedLeg>,
     /// What packet legs need; none where there are none.
@@ -190,7 +187,6 @@ impl Node {
             control,
             direct: Vec::new(),
             direct_places: Vec::new(),
-            drained_early: Vec::new(),
             offered: Vec::new(),
             packets: None,
             interfaces: Vec::new(),

@@ -2,6 +2,7 @@
 
 use super::{Scenario, boot, boot_to_direct, ms};
 use crate::checker::Violation;
+use crate::coverage::PairState;
 use crate::plan::Plan;
 use crate::world::World;
 
@@ -30,6 +31,11 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         name: "hang_ups_seen_at_different_times_join_no_two_sessions",
         plan: relay_only,
         script: late_control_hang_ups,
+    },
+    Scenario {
+        name: "a_word_about_an_earlier_control_session_ends_no_barrier",
+        plan: busy_pair,
+        script: barrier_after_an_old_word,
     },
     Scenario {
         name: "direct_traffic_goes_on_while_the_control_node_is_dead",
@@ -128,6 +134,34 @@ fn late_control_hang_ups(world: &mut World) -> Result<(), Violation> {
     world.run_for(ms(60))
 }
 
+/// One node has lost its control legs, said that it has drained what it had by relay, and has a control node again.
+/// Then the other one loses its legs while it waits for a barrier: the old word must not let it go direct, for its
+/// relayed frames are still under way.
+fn barrier_after_an_old_word(world: &mut World) -> Result<(), Violation> {
+    boot(world)?;
+    world.start_traffic();
+    for _ in 0..8 {
+        world.run_until_pair((1, 0), PairState::DirectTwoLegs, ms(200))?;
+        lose_control_legs(world, 0);
+        world.run_for(ms(15))?;
+        world.cut(Plan::number(0), Plan::number(1), None);
+        world.run_for(ms(10))?;
+        world.heal(Plan::number(0), Plan::number(1));
+        world.make_introductions_apart(ms(4));
+        world.run_until_pair((1, 0), PairState::Relay, ms(5))?;
+        world.pause_node(0, ms(18));
+        world.run_until_pair((1, 0), PairState::Barrier, ms(16))?;
+        lose_control_legs(world, 1);
+        world.run_for(ms(40))?;
+    }
+    world.run_for(ms(40))
+}
+
+fn lose_control_legs(world: &mut World, node: usize) {
+    world.hang_up_control_leg(node, 0);
+    world.hang_up_control_leg(node, 1);
+}
+
 fn dead_for_long(world: &mut World) -> Result<(), Violation> {
     boot_to_direct(world)?;
     world.kill_control();
@@ -196,6 +230,11 @@ mod tests {
     fn hang_ups_seen_at_different_times_join_no_two_sessions() {
         let outcome = passes("hang_ups_seen_at_different_times_join_no_two_sessions");
         assert_eq!(outcome.drops.of(vlan_core::DropReason::NoChannel), 0, "{:?}", outcome.drops);
+    }
+
+    #[test]
+    fn a_word_about_an_earlier_control_session_ends_no_barrier() {
+        passes("a_word_about_an_earlier_control_session_ends_no_barrier");
     }
 
     #[test]

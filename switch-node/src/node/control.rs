@@ -491,7 +491,6 @@ impl Node {
         }
         self.control[index].stage = Stage::Attached;
         self.control[index].register_until = None;
-        self.drained_early.clear();
         let mut binds = Vec::new();
         for interface in self.interfaces.iter().flatten() {
             let vif = interface.driver.vif();
