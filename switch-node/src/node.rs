@@ -102,7 +102,8 @@ pub enum Output {
         session: u32,
     },
     /// This end has left the leg: shut the sending side of its socket down. When the other end has hung up too
-    /// (at once, if it has already), call `handle_leg_gone` unless that was done, and close the socket.
+    /// (at once, if it has already), call `handle_leg_gone` unless that was done, and close the socket. When a leg of the
+    /// same name comes up first, the machine takes this back, and the host closes the earlier socket by itself.
     CloseLeg {
         /// The other end.
         peer: PeerId,
@@ -238,8 +239,6 @@ impl Node {
         tag: SessionTag,
         shm: ShmLeg,
     ) -> bool {
-        let peer = PeerId::ControlNode(control_node);
-        self.gone.retain(|gone| *gone != GoneLeg { peer, process, leg });
         self.control_leg_up(now, control_node, process, leg, tag, shm)
     }
 
@@ -253,9 +252,20 @@ impl Node {
         leg: LegNumber,
         shm: ShmLeg,
     ) {
-        let peer = PeerId::Node(node);
-        self.gone.retain(|gone| *gone != GoneLeg { peer, process, leg });
         self.direct_leg_up(now, node, process, leg, shm);
+    }
+
+    /// A leg takes the place of the one of the same name, which the host closes then: what was still to be done about
+    /// that one would be done to this one.
+    //= spec/rvi.md#legs-of-the-same-name
+    //# When a leg takes the place of another of its name, a machine MUST take back what it wanted done to the earlier one.
+    fn forget_earlier_leg(&mut self, peer: PeerId, process: ProcessId, leg: LegNumber) {
+        let earlier = GoneLeg { peer, process, leg };
+        self.gone.retain(|gone| *gone != earlier);
+        self.outputs.retain(|output| match *output {
+            Output::CloseLeg { peer, process, leg } => GoneLeg { peer, process, leg } != earlier,
+            _ => true,
+        });
     }
 
     /// The other end of a leg has hung up. What it published before is still taken, by the next

@@ -302,6 +302,8 @@ impl Node {
             }
             return false;
         }
+        self.forget_earlier_leg(PeerId::ControlNode(index), process, leg);
+        let link = &mut self.control[place];
         link.set_leg(leg, LegState::Up);
         link.process = Some(process);
         link.peer_session = Some(tag.control_node);

@@ -217,6 +217,7 @@ impl Node {
             return;
         }
         let place = self.direct_for(now, node, process);
+        self.forget_earlier_leg(PeerId::Node(node), process, leg);
         let Some(link) = &mut self.direct[place] else { return };
         let was_up = link.association.is_up();
         link.packets.is_started = true;
