@@ -9,6 +9,9 @@ pub mod control_node;
 pub mod driver;
 pub mod lan_server;
 pub mod numbers;
+pub mod packet_end;
+pub mod packet_payload;
+pub mod packet_transport;
 pub mod platform_file;
 pub mod registration;
 pub mod ring;
@@ -38,4 +41,6 @@ pub const TARGETS: &[Target] = &[
     Target { name: "ring", run: ring::run, seeds: ring::seeds },
     Target { name: "control_node", run: control_node::run, seeds: control_node::seeds },
     Target { name: "session", run: session::run, seeds: session::seeds },
+    Target { name: "packet_payload", run: packet_payload::run, seeds: packet_payload::seeds },
+    Target { name: "packet_transport", run: packet_transport::run, seeds: packet_transport::seeds },
 ];

@@ -45,4 +45,6 @@ targets! {
     the_ring_corpus_breaks_no_rule = "ring",
     the_control_node_corpus_breaks_no_rule = "control_node",
     the_session_corpus_breaks_no_rule = "session",
+    the_packet_payload_corpus_breaks_no_rule = "packet_payload",
+    the_packet_transport_corpus_breaks_no_rule = "packet_transport",
 }

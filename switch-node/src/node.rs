@@ -24,7 +24,6 @@ use core::time::Duration;
 
 use rvi::{Association, AssociationConfig, Scheduler, Scratch, SessionTag, SharedOctets, ShmLeg};
 use vlan_core::counters::DropCounters;
-use vlan_core::driver::PeerSlot;
 use vlan_core::limits::RECONNECT_MIN;
 use vlan_core::random::Random;
 use vlan_core::wire::control::{Fault, InterfaceAddress, InterfaceConfig, OfferedLeg};
@@ -104,7 +103,8 @@ pub enum Output {
         session: u32,
     },
     /// This end has left the leg: shut the sending side of its socket down. When the other end has hung up too
-    /// (at once, if it has already), call `handle_leg_gone` unless that was done, and close the socket.
+    /// (at once, if it has already), call `handle_leg_gone` unless that was done, and close the socket. When a leg of the
+    /// same name comes up first, the machine takes this back, and the host closes the earlier socket by itself.
     CloseLeg {
         /// The other end.
         peer: PeerId,
@@ -152,8 +152,6 @@ pub struct Node {
     direct: Vec<Option<Box<DirectLink>>>,
     /// Place in `direct` by node number; `u16::MAX` is none. At most 128 KiB.
     direct_places: Vec<u16>,
-    /// Peers that have drained a lost control node which this node has not missed yet.
-    drained_early: Vec<(VifNumber, PeerSlot)>,
     /// The packet legs that this node is ready for.
     offered: Vec<OfferedLeg>,
     /// What packet legs need; none where there are none.
@@ -191,7 +189,6 @@ impl Node {
             control,
             direct: Vec::new(),
             direct_places: Vec::new(),
-            drained_early: Vec::new(),
             offered: Vec::new(),
             packets: None,
             interfaces: Vec::new(),
@@ -243,8 +240,6 @@ impl Node {
         tag: SessionTag,
         shm: ShmLeg,
     ) -> bool {
-        let peer = PeerId::ControlNode(control_node);
-        self.gone.retain(|gone| *gone != GoneLeg { peer, process, leg });
         self.control_leg_up(now, control_node, process, leg, tag, shm)
     }
 
@@ -258,9 +253,20 @@ impl Node {
         leg: LegNumber,
         shm: ShmLeg,
     ) {
-        let peer = PeerId::Node(node);
-        self.gone.retain(|gone| *gone != GoneLeg { peer, process, leg });
         self.direct_leg_up(now, node, process, leg, shm);
+    }
+
+    /// A leg takes the place of the one of the same name, which the host closes then: what was still to be done about
+    /// that one would be done to this one.
+    //= spec/rvi.md#legs-of-the-same-name
+    //# When a leg takes the place of another of its name, a machine MUST take back what it wanted done to the earlier one.
+    fn forget_earlier_leg(&mut self, peer: PeerId, process: ProcessId, leg: LegNumber) {
+        let earlier = GoneLeg { peer, process, leg };
+        self.gone.retain(|gone| *gone != earlier);
+        self.outputs.retain(|output| match *output {
+            Output::CloseLeg { peer, process, leg } => GoneLeg { peer, process, leg } != earlier,
+            _ => true,
+        });
     }
 
     /// The other end of a leg has hung up. What it published before is still taken, by the next

@@ -181,7 +181,8 @@ pub enum Output {
         leg: LegNumber,
     },
     /// This end has left the leg: shut the sending side of its socket down; when the other end has hung up too,
-    /// call `handle_leg_gone` unless that was done, and close the socket.
+    /// call `handle_leg_gone` unless that was done, and close the socket. When a leg of the same name comes up first, the
+    /// machine takes this back, and the host closes the earlier socket by itself.
     CloseLeg {
         /// The node.
         node: NodeNumber,
@@ -317,6 +318,13 @@ impl ControlNode {
             known = None;
         }
         let place = known.unwrap_or_else(|| self.open_session(now, node, process, tag.node));
+        let earlier = (node, process, leg);
+        //= spec/rvi.md#legs-of-the-same-name
+        //# When a leg takes the place of another of its name, a machine MUST take back what it wanted done to the earlier one.
+        self.outputs.retain(|output| match *output {
+            Output::CloseLeg { node, process, leg } => (node, process, leg) != earlier,
+            _ => true,
+        });
         if let Some(session) = &mut self.sessions[place] {
             session.handle_leg_up(now, leg, shm);
         }

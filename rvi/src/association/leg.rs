@@ -152,9 +152,10 @@ impl Leg {
         self.originals.shrink_to_fit();
     }
 
-    /// True when something can be received.
-    pub(super) fn is_ready(&self) -> bool {
-        self.state != LegState::Leaving && (self.shm.control_rx.is_ready() || self.shm.data_rx.is_ready())
+    /// True when something can be received; data only if it is taken.
+    pub(super) fn is_ready(&self, takes_data: bool) -> bool {
+        let is_ready = self.shm.control_rx.is_ready() || takes_data && self.shm.data_rx.is_ready();
+        self.state != LegState::Leaving && is_ready
     }
 
     /// True when the peer has taken something since its words were read last.

@@ -56,7 +56,7 @@ impl Association {
             self.turn.left = BURST;
             self.next_leg();
         }
-        let mut tries = self.turn.count;
+        let mut tries = if self.takes_data() { self.turn.count } else { 0 };
         while tries > 0 && drops < DROPS_MAX {
             let index = usize::from(self.turn.order[usize::from(self.turn.at)]);
             match self.take_data(index, scratch) {
@@ -74,6 +74,15 @@ impl Association {
         }
         self.turn.left = 0;
         self.take_control(scratch, &mut drops)
+    }
+
+    /// True once there is somebody to take data for. A peer that has not seen yet that an earlier session ended here goes
+    /// on with it by a leg of this one: what lies in that leg's ring when it is left goes another way.
+    //= spec/rvi.md#before-the-first-channel
+    //# An end MUST NOT take data from a leg before a channel other than 0 has been open in the session.
+    #[inline]
+    pub(super) fn takes_data(&self) -> bool {
+        self.channels.len() > 1
     }
 
     #[inline]

@@ -12,10 +12,10 @@ impl Association {
         for leg in self.legs.iter_mut().flatten() {
             leg.shm.bell.fall_asleep(wants_room);
         }
-        let mut ready = false;
+        let (mut ready, takes_data) = (false, self.takes_data());
         for index in 0..LEGS {
             let Some(leg) = &self.legs[index] else { continue };
-            ready |= leg.is_ready();
+            ready |= leg.is_ready(takes_data);
             if wants_room && leg.has_moved() {
                 self.refresh(index);
                 ready = true;

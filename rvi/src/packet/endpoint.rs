@@ -174,6 +174,8 @@ impl PacketEndpoint {
     #[must_use]
     pub fn has_seen(&self, hint: &Hint) -> bool {
         self.session.has_seen(hint)
+    }
+
     /// Says that no messages go either way, until some do: what can be made again is not kept. That is mostly keys, which
     /// are derived anew for each probe.
     pub fn rest(&mut self) {

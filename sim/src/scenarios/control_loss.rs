@@ -1,7 +1,12 @@
 //! A control node dies: at every step, again and again, with frames in every place.
 
+use std::time::Duration;
+
+use vlan_core::LegNumber;
+
 use super::{Scenario, boot, boot_to_direct, ms};
 use crate::checker::Violation;
+use crate::coverage::PairState;
 use crate::plan::Plan;
 use crate::world::World;
 
@@ -30,6 +35,16 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         name: "hang_ups_seen_at_different_times_join_no_two_sessions",
         plan: relay_only,
         script: late_control_hang_ups,
+    },
+    Scenario {
+        name: "a_word_about_an_earlier_control_session_ends_no_barrier",
+        plan: busy_pair,
+        script: barrier_after_an_old_word,
+    },
+    Scenario {
+        name: "a_leg_that_outlives_its_grant_takes_nothing",
+        plan: busy_pair,
+        script: leg_without_grant,
     },
     Scenario {
         name: "direct_traffic_goes_on_while_the_control_node_is_dead",
@@ -128,6 +143,59 @@ fn late_control_hang_ups(world: &mut World) -> Result<(), Violation> {
     world.run_for(ms(60))
 }
 
+/// One node has lost its control legs, said that it has drained what it had by relay, and has a control node again.
+/// Then the other one loses its legs while it waits for a barrier: the old word must not let it go direct, for its
+/// relayed frames are still under way.
+fn barrier_after_an_old_word(world: &mut World) -> Result<(), Violation> {
+    boot(world)?;
+    world.start_traffic();
+    for _ in 0..8 {
+        world.run_until_pair((1, 0), PairState::DirectTwoLegs, ms(200))?;
+        lose_control_legs(world, 0);
+        world.run_for(ms(15))?;
+        world.cut(Plan::number(0), Plan::number(1), None);
+        world.run_for(ms(10))?;
+        world.heal(Plan::number(0), Plan::number(1));
+        world.make_introductions_apart(ms(4));
+        world.run_until_pair((1, 0), PairState::Relay, ms(5))?;
+        world.pause_node(0, ms(18));
+        world.run_until_pair((1, 0), PairState::Barrier, ms(16))?;
+        lose_control_legs(world, 1);
+        world.run_for(ms(40))?;
+    }
+    world.run_for(ms(40))
+}
+
+/// The control node dies while one leg of a pair is up at one end only, and the pair's other leg hangs up: the end that has
+/// no leg left ends its association, and then gets the second leg, by which the other end goes on. Nobody is there to
+/// grant anything again, so what comes by that leg must lie there until the leg is left.
+fn leg_without_grant(world: &mut World) -> Result<(), Violation> {
+    boot(world)?;
+    world.start_traffic();
+    let (a, b) = (Plan::number(0), Plan::number(1));
+    for _ in 0..4 {
+        world.run_until_pair((0, 1), PairState::DirectTwoLegs, ms(200))?;
+        world.cut(a, b, Some(LegNumber(1)));
+        world.run_for(ms(10))?;
+        world.make_introductions_apart(ms(8));
+        world.heal(a, b);
+        world.run_for(ms(3))?;
+        world.kill_control();
+        world.run_for(ms(1))?;
+        world.hang_up_leg(0, 1, 0);
+        world.run_for(ms(20))?;
+        world.make_introductions_apart(Duration::ZERO);
+        world.start_control_again();
+        world.run_for(ms(40))?;
+    }
+    Ok(())
+}
+
+fn lose_control_legs(world: &mut World, node: usize) {
+    world.hang_up_control_leg(node, 0);
+    world.hang_up_control_leg(node, 1);
+}
+
 fn dead_for_long(world: &mut World) -> Result<(), Violation> {
     boot_to_direct(world)?;
     world.kill_control();
@@ -195,6 +263,20 @@ mod tests {
     #[test]
     fn hang_ups_seen_at_different_times_join_no_two_sessions() {
         let outcome = passes("hang_ups_seen_at_different_times_join_no_two_sessions");
+        assert_eq!(outcome.drops.of(vlan_core::DropReason::NoChannel), 0, "{:?}", outcome.drops);
+    }
+
+    #[test]
+    fn a_word_about_an_earlier_control_session_ends_no_barrier() {
+        passes("a_word_about_an_earlier_control_session_ends_no_barrier");
+    }
+
+    #[test]
+    fn a_leg_that_outlives_its_grant_takes_nothing() {
+        //= spec/rvi.md#before-the-first-channel
+        //= type=test
+        //# An end MUST NOT take data from a leg before a channel other than 0 has been open in the session.
+        let outcome = passes("a_leg_that_outlives_its_grant_takes_nothing");
         assert_eq!(outcome.drops.of(vlan_core::DropReason::NoChannel), 0, "{:?}", outcome.drops);
     }
 

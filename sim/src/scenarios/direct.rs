@@ -44,6 +44,11 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         plan: busy,
         script: barrier_before_leg,
     },
+    Scenario {
+        name: "a_leg_is_not_hung_up_for_an_earlier_one_of_its_name",
+        plan: busy,
+        script: legs_while_stopped,
+    },
 ];
 
 /// Two nodes that send as much as they are let.
@@ -206,6 +211,23 @@ fn barrier_before_leg(world: &mut World) -> Result<(), Violation> {
     world.expect_nothing_lost()
 }
 
+/// A node that does not run for a while finds that its legs to a peer have hung up and that the next ones are up.
+fn legs_while_stopped(world: &mut World) -> Result<(), Violation> {
+    boot(world)?;
+    world.start_traffic();
+    let (a, b) = (Plan::number(0), Plan::number(1));
+    for node in [0, 1, 0, 1, 0, 1] {
+        world.run_for(ms(40))?;
+        world.expect_direct(0, 1)?;
+        world.pause_node(node, ms(30));
+        world.cut(a, b, None);
+        world.run_for(ms(5))?;
+        world.heal(a, b);
+        world.run_for(ms(30))?;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use crate::scenarios::testing::passes;
@@ -258,5 +280,13 @@ mod tests {
     #[test]
     fn one_end_gets_its_leg_much_later_or_never() {
         passes("one_end_gets_its_leg_much_later_or_never");
+    }
+
+    #[test]
+    fn a_leg_is_not_hung_up_for_an_earlier_one_of_its_name() {
+        //= spec/rvi.md#legs-of-the-same-name
+        //= type=test
+        //# When a leg takes the place of another of its name, a machine MUST take back what it wanted done to the earlier one.
+        passes("a_leg_is_not_hung_up_for_an_earlier_one_of_its_name");
     }
 }

@@ -5,11 +5,14 @@
 
 use std::time::Duration;
 
+use rvi::ring::RingMemory;
+use rvi::ring::layout::{STATE, STATE_CLOSED};
 use rvi::{Region, SessionTag, ShmConfig, ShmLeg};
 use switch_node::node::PeerId;
 use vlan_core::{Instant, LegNumber, NodeNumber, ProcessId};
 
 use super::{Event, World};
+use crate::checker::Violation;
 use crate::plan::Plan;
 
 /// A process by its place.
@@ -55,6 +58,14 @@ pub(super) struct End {
     is_over: bool,
     /// This end has hung up.
     pub hung_up: bool,
+}
+
+impl End {
+    /// The machine uses the leg, or could: an end that finds it hung up now takes it for one that died.
+    fn owes_final_heads(&self) -> bool {
+        let is_closed = |region: &Region| region.load_acquire(STATE) == STATE_CLOSED;
+        self.is_up && !self.hung_up && self.region.as_ref().is_some_and(|region| !is_closed(region))
+    }
 }
 
 /// See the module.
@@ -179,8 +190,7 @@ impl World {
             self.count_fault_of(crate::coverage::Fault::LateIntroduction, first.party);
             if self.chance(25) {
                 // The message with the descriptor is lost: that end closes, and nobody ever has the leg.
-                self.hang_up(connection, Side::First);
-                self.hang_up(connection, Side::Second);
+                self.break_socket(connection);
                 return;
             }
             // The end that has its descriptor late has the other's memory at once; the other waits for its.
@@ -331,7 +341,7 @@ impl World {
         for index in 0..connection.0 {
             for side in [Side::First, Side::Second] {
                 let older = &self.connections[index];
-                if name(older, side) == wanted && older.end(side).is_up && !older.end(side).is_over {
+                if name(older, side) == wanted && older.end(side).is_up && !older.end(side).hung_up {
                     self.connections[index].end_mut(side).is_over = true;
                     self.hang_up(ConnectionIndex(index), side);
                 }
@@ -339,8 +349,26 @@ impl World {
         }
     }
 
-    /// One end hangs up: the other is told after a while.
-    pub(super) fn hang_up(&mut self, connection: ConnectionIndex, side: Side) {
+    /// The socket breaks although both processes live: both ends are told, and nobody left in order.
+    pub(super) fn break_socket(&mut self, connection: ConnectionIndex) {
+        self.shut_down(connection, Side::First);
+        self.shut_down(connection, Side::Second);
+    }
+
+    /// The host of one end hangs up: the other is told after a while.
+    fn hang_up(&mut self, connection: ConnectionIndex, side: Side) {
+        let entry = &self.connections[connection.0];
+        let (leg, end) = (entry.leg, entry.end(side));
+        let is_hostile = self.plan.hostile.is_some_and(|node| end.party == Party::Node(node));
+        if end.owes_final_heads() && !is_hostile {
+            let detail = format!("{:?} hangs up leg {leg} before its machine has left it", end.party);
+            let invariant = "final heads come before the hang-up";
+            self.break_invariant(Violation { invariant, at: self.now(), detail });
+        }
+        self.shut_down(connection, side);
+    }
+
+    fn shut_down(&mut self, connection: ConnectionIndex, side: Side) {
         let entry = &mut self.connections[connection.0];
         if entry.end(side).hung_up {
             return;

@@ -291,8 +291,7 @@ impl World {
             _ => self.count_fault_of(fault, second),
         }
         // Nobody left it in order: both hosts see the same.
-        self.hang_up(index, Side::First);
-        self.hang_up(index, Side::Second);
+        self.break_socket(index);
     }
 
     /// A process does not run for `span`, or for 1 to 200 ms.

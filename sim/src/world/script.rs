@@ -5,7 +5,7 @@ use std::time::Duration;
 use vlan_core::{DropReason, LegNumber};
 
 use super::World;
-use super::connections::{Party, Side};
+use super::connections::Party;
 use super::faults::Undo;
 use crate::checker::Violation;
 use crate::coverage::{Fault, PairState};
@@ -88,8 +88,7 @@ impl World {
         let found = self.open_connections().find(|(_, c)| is_it(c)).map(|(index, _)| index);
         if let Some(index) = found {
             self.count_fault_of(Fault::PairHangUp, Party::Node(a));
-            self.hang_up(index, Side::First);
-            self.hang_up(index, Side::Second);
+            self.break_socket(index);
         }
     }
 
@@ -103,8 +102,7 @@ impl World {
         let found = self.open_connections().find(|(_, c)| is_it(c)).map(|(index, _)| index);
         if let Some(index) = found {
             self.count_fault_of(Fault::ControlHangUp, Party::Node(node));
-            self.hang_up(index, Side::First);
-            self.hang_up(index, Side::Second);
+            self.break_socket(index);
         }
     }
 

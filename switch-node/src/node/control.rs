@@ -318,6 +318,8 @@ impl Node {
             }
             return false;
         }
+        self.forget_earlier_leg(PeerId::ControlNode(index), process, leg);
+        let link = &mut self.control[place];
         link.set_leg(leg, LegState::Up);
         link.begin_session(now, process, tag);
         link.association.handle_leg_up(now, leg, shm);
@@ -512,7 +514,6 @@ impl Node {
         }
         self.control[index].stage = Stage::Attached;
         self.control[index].register_until = None;
-        self.drained_early.clear();
         let mut binds = Vec::new();
         for interface in self.interfaces.iter().flatten() {
             let vif = interface.driver.vif();

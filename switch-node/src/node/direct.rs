@@ -221,6 +221,7 @@ impl Node {
             return;
         }
         let place = self.direct_for(now, node, process);
+        self.forget_earlier_leg(PeerId::Node(node), process, leg);
         let Some(link) = &mut self.direct[place] else { return };
         let was_up = link.association.is_up();
         link.packets.is_started = true;
@@ -481,16 +482,16 @@ impl Node {
     // --- the loss of a control node -------------------------------------------------------------------------
 
     /// Everything that the lost control node had published for this node has been taken: peers that wait for
-    /// a barrier may go on (amendment 20), and so may this node towards peers that have said the same.
+    /// a barrier may go on (amendment 20). Those that this node waits for are asked for the same word: what they
+    /// said before is worth nothing, for they may have had another control node since.
     pub(super) fn tell_peers_relay_drained(&mut self, now: Instant) {
-        let octets = ControlMessage::RelayDrained { waiting: false }.emit();
-        for link in self.direct.iter_mut().flatten() {
-            for rvi in &link.rvis {
-                let _ = link.association.send(now, rvi.channel, 0, 0, &[Part::Private(&octets)]);
+        for place in 0..self.direct.len() {
+            let Some(link) = &self.direct[place] else { continue };
+            for rvi in link.rvis.clone() {
+                let peer = self.interface(rvi.vif).and_then(|interface| interface.driver.peer(rvi.slot));
+                let waiting = peer.is_some_and(|peer| matches!(peer.path, Path::Barrier { .. }));
+                self.tell_relay_drained(now, rvi.vif, rvi.slot, waiting);
             }
-        }
-        for (vif, slot) in core::mem::take(&mut self.drained_early) {
-            self.take_relay_drained(now, vif, slot);
         }
     }
 
@@ -514,21 +515,15 @@ impl Node {
         waiting: bool,
     ) {
         if self.attached().is_some() {
-            // This node has not seen its own loss yet, so what is not settled is still in the ring to its
-            // control node: first that session ends.
-            if !self.drained_early.contains(&(vif, slot)) {
-                self.drained_early.push((vif, slot));
-            }
+            // What this node has sent by relay may still be under way. The peer is asked when this node's own
+            // session ends.
             return;
         }
-        let path =
-            self.interface(vif).and_then(|interface| interface.driver.peer(slot)).map(|peer| peer.path);
-        match path {
-            Some(Path::Barrier { .. }) => self.take_relay_drained(now, vif, slot),
-            // It missed this node's word; an answer is never answered.
-            Some(_) if waiting => self.tell_relay_drained(now, vif, slot, false),
-            _ => {}
+        // An answer is never answered.
+        if waiting {
+            self.tell_relay_drained(now, vif, slot, false);
         }
+        self.take_relay_drained(now, vif, slot);
     }
 
     /// What this node's own control node had not settled for the peer goes over the direct RVI, under its

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use rvi::ShmLeg;
 use vlan_core::{DropReason, Instant, LegNumber, NodeNumber, ProcessId};
 
-use crate::node::{LEAVE_WAIT, Node, Output};
+use crate::node::{LEAVE_WAIT, Node, Output, PeerId};
 
 /// How far the end has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +105,7 @@ impl Node {
             .direct_to(node)
             .filter(|&place| self.direct[place].as_ref().is_some_and(|link| link.process == process));
         let place = known.unwrap_or_else(|| self.direct_for(now, node, process));
+        self.forget_earlier_leg(PeerId::Node(node), process, leg);
         if let Some(link) = &mut self.direct[place] {
             link.association.handle_leg_up(now, leg, shm);
             self.close_direct(now, node);

@@ -49,6 +49,7 @@ impl PacketWorld {
             }
             self.wake(side, now);
         }
+        self.judge_from_the_start();
         self.note_conditions();
         self.journal.line(now, format_args!("session {} begins", self.session.number));
     }

@@ -36,8 +36,8 @@ pub(super) struct Watch {
     calm_since: Option<Instant>,
     /// Since when that holds and the receiver takes and settles what arrives; by receiving end.
     flowing_since: [Option<Instant>; 2],
-    /// Since when a leg has delivered nine of ten packets each way.
-    innocent_since: BTreeMap<u8, Instant>,
+    /// From when on a verdict against a leg that delivers nine of ten packets each way is false.
+    innocent_from: BTreeMap<u8, Instant>,
     /// Each leg's score when its end's last batch ended, and packets received by then.
     scores: [Vec<(u8, u32)>; 2],
     received: [u64; 2],
@@ -50,6 +50,12 @@ impl Watch {
 }
 
 impl PacketWorld {
+    /// In a session that begins, nothing speaks against a leg that was worse before.
+    pub(super) fn judge_from_the_start(&mut self) {
+        let innocent = (0..2).filter(|leg| self.is_innocent(*leg));
+        self.watch.innocent_from = innocent.map(|leg| (leg, self.now())).collect();
+    }
+
     /// Something changed in the network or at an end: from now on other promises hold.
     pub(super) fn note_conditions(&mut self) {
         let now = self.now();
@@ -60,9 +66,9 @@ impl PacketWorld {
         for leg in 0..2 {
             let innocent = self.is_innocent(leg);
             if !innocent {
-                self.watch.innocent_since.remove(&leg);
+                self.watch.innocent_from.remove(&leg);
             } else {
-                self.watch.innocent_since.entry(leg).or_insert(now);
+                self.watch.innocent_from.entry(leg).or_insert(now + INNOCENT_AFTER);
             }
         }
         for side in Side::BOTH {
@@ -209,10 +215,11 @@ impl PacketWorld {
             self.break_invariant(violation);
             return;
         }
-        let since = self.watch.innocent_since.get(&leg).map(|since| self.now().since(*since));
-        if self.plan.promise.no_false_down && since.is_some_and(|since| since > INNOCENT_AFTER) {
-            let detail =
-                format!("{side:?} calls leg {leg} DOWN, which delivers nine of ten packets for {since:?}");
+        let from = self.watch.innocent_from.get(&leg).filter(|from| **from <= self.now());
+        if let (true, Some(from)) = (self.plan.promise.no_false_down, from) {
+            let detail = format!(
+                "{side:?} calls leg {leg} DOWN, which delivers nine of ten packets, judged from {from}"
+            );
             let violation = self.violation("I-12 no false verdict", detail);
             self.break_invariant(violation);
         }
