@@ -146,7 +146,7 @@ impl Player {
     }
 
     fn begin_session(&mut self) {
-        self.association = association();
+        self.association = control_association();
         self.session = (self.session.0 + 1, None);
     }
 
