@@ -234,7 +234,7 @@ fn packets_go_to_where_the_last_genuine_one_came_from() {
     let mut world = World::attached(2);
     let elsewhere = address(77, FABRICS[0]);
     // Everything that node 1 has sent, again and from elsewhere, and each with a bit changed.
-    let own = world.sent.iter().filter(|datagram| datagram.from == address(1, FABRICS[0]));
+    let own = world.sent.iter().filter(|datagram| datagram.from == address(1, datagram.leg));
     for mut datagram in own.cloned().collect::<Vec<_>>() {
         datagram.from = elsewhere;
         world.deliver(&datagram);

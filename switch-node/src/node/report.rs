@@ -4,6 +4,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use rvi::Association;
 use rvi::packet::session::OpenError;
 use vlan_core::Instant;
 use vlan_core::wire::control::{ControlMessage, ReportItem};
@@ -59,6 +60,9 @@ impl Node {
         for (reason, messages) in self.drops.iter() {
             add(format!("node.drop.{reason}"), messages);
         }
+        for (index, link) in self.control.iter().enumerate() {
+            add_packet_legs(&mut add, &format!("control.{index}"), &link.association);
+        }
         for link in self.direct.iter().flatten() {
             for (name, count) in [("tx", link.sent), ("rx", link.received)] {
                 add(format!("node.{}.{name}.frames", link.node), count.frames);
@@ -73,31 +77,36 @@ impl Node {
                 add(name("resends"), leg.resends);
                 add(name("duplicates"), leg.duplicates);
             }
-            for leg in link.association.packet_legs() {
-                let name = |what: &str| format!("node.{}.leg.{}.{what}", link.node, leg.leg);
-                add(name("state"), leg.state as u64);
-                add(name("score"), leg.score.into());
-                add(name("rtt.ns"), leg.rtt_ns);
-                add(name("in_flight.octets"), leg.in_flight as u64);
-                add(name("tx.packets"), leg.tx_packets);
-                add(name("tx.octets"), leg.tx_octets);
-                add(name("rx.packets"), leg.rx_packets);
-                add(name("rx.octets"), leg.rx_octets);
-                add(name("lost"), leg.lost);
-                add(name("rescued"), leg.rescued);
-                add(name("spurious"), leg.spurious);
-                add(name("resends"), leg.resent);
-                add(name("probes"), leg.probes);
-            }
-            if let Some(session) = link.association.session_counters() {
-                let name = |what: &str| format!("node.{}.session.{what}", link.node);
-                add(name("sealed"), session.sealed);
-                add(name("opened"), session.opened);
-                for reason in OpenError::ALL {
-                    add(name(&format!("refused.{reason}")), session.refused(reason).into());
-                }
-            }
+            add_packet_legs(&mut add, &format!("node.{}", link.node), &link.association);
         }
         items
+    }
+}
+
+/// Adds what the packet legs of an association and their session have counted.
+fn add_packet_legs(add: &mut impl FnMut(String, u64), peer: &str, association: &Association) {
+    for leg in association.packet_legs() {
+        let name = |what: &str| format!("{peer}.leg.{}.{what}", leg.leg);
+        add(name("state"), leg.state as u64);
+        add(name("score"), leg.score.into());
+        add(name("rtt.ns"), leg.rtt_ns);
+        add(name("in_flight.octets"), leg.in_flight as u64);
+        add(name("tx.packets"), leg.tx_packets);
+        add(name("tx.octets"), leg.tx_octets);
+        add(name("rx.packets"), leg.rx_packets);
+        add(name("rx.octets"), leg.rx_octets);
+        add(name("lost"), leg.lost);
+        add(name("rescued"), leg.rescued);
+        add(name("spurious"), leg.spurious);
+        add(name("resends"), leg.resent);
+        add(name("probes"), leg.probes);
+    }
+    if let Some(session) = association.session_counters() {
+        let name = |what: &str| format!("{peer}.session.{what}");
+        add(name("sealed"), session.sealed);
+        add(name("opened"), session.opened);
+        for reason in OpenError::ALL {
+            add(name(&format!("refused.{reason}")), session.refused(reason).into());
+        }
     }
 }
