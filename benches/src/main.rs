@@ -116,6 +116,10 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Mode::Handshake => report::print_handshake(&run, &handshake::measure(&run)?, arguments.json),
         Mode::Idle => {
             let count = arguments.associations;
+            anyhow::ensure!(
+                (1..=1_000_000).contains(&count),
+                "--associations must lie between 1 and 1,000,000"
+            );
             report::print_idle(&run, count, &idle::measure(&run, count)?, arguments.json)
         }
     }

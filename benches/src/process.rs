@@ -140,6 +140,11 @@ pub fn count(run: &Run, meeting: &Meeting, mut work: impl FnMut() -> u64) -> Fig
     }
 }
 
+/// CPU time that this process has used: what others do on its core does not count.
+pub fn own_cpu_time() -> Duration {
+    cpu_time(std::process::id())
+}
+
 /// CPU time that a process has used, in user mode and in the kernel; zero if there is no such process.
 fn cpu_time(process: u32) -> Duration {
     let mut clock = 0;

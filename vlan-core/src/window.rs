@@ -80,6 +80,27 @@ impl Window {
         !is_ahead && (behind > self.bits || self.is_set(number))
     }
 
+    /// Which of the 64 numbers from `first` on were seen, as [`Window::contains`] says it: bit i stands for `first` + i.
+    #[must_use]
+    pub fn seen_from(&self, first: u32) -> u64 {
+        let behind = self.next.wrapping_sub(first);
+        if behind == 0 || behind > self.bits {
+            let bit = |i| u64::from(self.contains(first.wrapping_add(i))) << i;
+            return (0..WORD_BITS).fold(0, |seen, i| seen | bit(i));
+        }
+        let (word, bit) = self.place(first);
+        let seen = match self.words.get(word) {
+            None => u64::MAX,
+            Some(low) if bit == 0 => *low,
+            Some(low) => {
+                let high = self.words[(word + 1) % self.words.len()];
+                low >> bit | high << (WORD_BITS - bit)
+            }
+        };
+        // Numbers from the next one on are still to come.
+        if behind < WORD_BITS { seen & ((1 << behind) - 1) } else { seen }
+    }
+
     /// The first number from `from` on that was not seen.
     #[must_use]
     pub fn first_missing(&self, from: u32) -> u32 {
@@ -153,6 +174,24 @@ mod tests {
         assert_eq!(window.insert(300), WindowVerdict::New);
         assert_eq!(window.insert(236), WindowVerdict::TooOld);
         assert_eq!(window.insert(237), WindowVerdict::New);
+    }
+
+    #[test]
+    fn many_numbers_at_once_are_told_as_one_by_one() {
+        for bits in [64, 256] {
+            let mut window = Window::new(bits, u32::MAX - 90);
+            for step in 0..700_u32 {
+                // Holes of many lengths, some of which are filled later.
+                let number = (u32::MAX - 90).wrapping_add(step * step % 97 + step / 3);
+                window.insert(number);
+                for back in 0..bits + 70 {
+                    let first = window.next().wrapping_add(3).wrapping_sub(back);
+                    let one_by_one = (0..64)
+                        .fold(0, |seen, i| seen | u64::from(window.contains(first.wrapping_add(i))) << i);
+                    assert_eq!(window.seen_from(first), one_by_one, "{back} back, {bits} bits, step {step}");
+                }
+            }
+        }
     }
 
     #[test]

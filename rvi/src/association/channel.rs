@@ -85,6 +85,11 @@ impl ChannelState {
         self.seen.contains(mseq)
     }
 
+    /// Which of the 64 numbers from `first` on were seen before: bit i stands for `first` + i.
+    pub(super) fn seen_from(&self, first: u32) -> u64 {
+        self.seen.seen_from(first)
+    }
+
     /// Brings the lowest missing number up to date, after messages have come.
     pub(super) fn find_lowest(&mut self) {
         self.lowest = self.seen.first_missing(self.lowest);

@@ -36,6 +36,10 @@ impl ChannelWindows for Windows<'_> {
         self.of(channel).is_some_and(|state| state.has_seen(mseq))
     }
 
+    fn delivered_from(&self, channel: Channel, first: u32) -> u64 {
+        self.of(channel).map_or(0, |state| state.seen_from(first))
+    }
+
     fn window(&self, channel: Channel) -> (u32, u32) {
         self.of(channel).map_or((0, 0), ChannelState::window)
     }
