@@ -268,6 +268,9 @@ mod tests {
 
     #[test]
     fn a_word_about_an_earlier_control_session_ends_no_barrier() {
+        //= spec/driver.md#words-about-a-lost-relay
+        //= type=test
+        //# A node that is attached MUST ignore a RELAY_DRAINED, and ask for it when its own control node is lost.
         passes("a_word_about_an_earlier_control_session_ends_no_barrier");
     }
 

@@ -507,6 +507,8 @@ impl Node {
     }
 
     /// The peer at `slot` has drained its lost control node.
+    //= spec/driver.md#words-about-a-lost-relay
+    //# A node that is attached MUST ignore a RELAY_DRAINED, and ask for it when its own control node is lost.
     pub(super) fn handle_relay_drained(
         &mut self,
         now: Instant,
