@@ -62,7 +62,7 @@ struct Up {
 }
 
 impl Up {
-    fn new(peer: PeerId, socket: EstablishedLeg) -> Stage {
+    fn stage(peer: PeerId, socket: EstablishedLeg) -> Stage {
         Stage::Up(Self { peer, socket, is_left: false, is_hung_up: false })
     }
 
@@ -203,7 +203,7 @@ impl Legs {
                         return None;
                     }
                     self.close_older(peer, &up, poller);
-                    Some(Up::new(peer, up))
+                    Some(Up::stage(peer, up))
                 }
                 Err(error) => {
                     self.connect_failed(now, control_node, leg, error, node);
@@ -216,7 +216,7 @@ impl Legs {
                     let peer = PeerId::Node(up.peer);
                     node.handle_leg_up(now, up.peer, up.peer_process, up.leg, shm);
                     self.close_older(peer, &up, poller);
-                    Some(Up::new(peer, up))
+                    Some(Up::stage(peer, up))
                 }
                 Err(error) => {
                     let end = setup.end();
