@@ -6,6 +6,7 @@ use vlan_core::DropReason;
 
 use super::{Scenario, boot, boot_to_direct, ms};
 use crate::checker::Violation;
+use crate::coverage::PairState;
 use crate::plan::Plan;
 use crate::world::World;
 
@@ -211,19 +212,23 @@ fn barrier_before_leg(world: &mut World) -> Result<(), Violation> {
     world.expect_nothing_lost()
 }
 
-/// A node that does not run for a while finds that its legs to a peer have hung up and that the next ones are up.
+/// A node has left its legs to a peer, and is stopped until the peer has hung up and the next legs are up: it finds both at
+/// once, and gives the earlier ones up while it takes the next ones of their names.
 fn legs_while_stopped(world: &mut World) -> Result<(), Violation> {
     boot(world)?;
     world.start_traffic();
     let (a, b) = (Plan::number(0), Plan::number(1));
-    for node in [0, 1, 0, 1, 0, 1] {
-        world.run_for(ms(40))?;
-        world.expect_direct(0, 1)?;
-        world.pause_node(node, ms(30));
+    for _ in 0..6 {
+        world.run_until_pair((0, 1), PairState::DirectTwoLegs, ms(200))?;
+        world.pause_node(1, ms(5));
         world.cut(a, b, None);
-        world.run_for(ms(5))?;
+        if !world.run_until_pair((0, 1), PairState::Leaving, ms(5))? {
+            continue;
+        }
+        world.pause_node(0, ms(40));
+        world.run_for(ms(8))?;
         world.heal(a, b);
-        world.run_for(ms(30))?;
+        world.run_for(ms(60))?;
     }
     Ok(())
 }

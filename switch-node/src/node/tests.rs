@@ -496,6 +496,29 @@ fn what_a_closed_direct_rvi_did_not_deliver_is_relayed_and_what_a_dead_peer_held
 }
 
 #[test]
+fn a_leg_is_not_hung_up_for_an_earlier_one_of_its_name() {
+    //= spec/rvi.md#legs-of-the-same-name
+    //= type=test
+    //# When a leg takes the place of another of its name, a machine MUST take back what it wanted done to the earlier one.
+    let mut node = node();
+    let mut control = Far::control(&mut node, 1);
+    let earlier = direct(&mut node, &mut control);
+    node.close_direct(NOW, NodeNumber(2));
+    let closed = |node: &mut Node| {
+        let outputs = core::iter::from_fn(|| node.poll_output());
+        outputs.filter(|output| matches!(output, Output::CloseLeg { .. })).count()
+    };
+    assert_eq!(closed(&mut node), 1);
+    // The node was stopped: the hang-up of the earlier leg and the next leg are there at once.
+    drop(earlier);
+    node.handle_leg_gone(NOW, PeerId::Node(NodeNumber(2)), ProcessId(22), LEG);
+    let next = Far::connect(&mut node, PeerId::Node(NodeNumber(2)), 22, &[DIRECT]);
+    turn(&mut node);
+    assert_eq!(closed(&mut node), 0);
+    assert!(node.direct_to(NodeNumber(2)).is_some() && next.0.is_up());
+}
+
+#[test]
 fn an_rvi_that_is_granted_again_has_other_legs_and_keeps_its_way() {
     let mut node = node();
     let mut control = Far::control(&mut node, 1);
