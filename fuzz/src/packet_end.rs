@@ -55,6 +55,9 @@ impl ChannelWindows for Windows {
     }
 }
 
+/// What is done with a message that is delivered: its channel, number and lane, and what it says.
+pub type OnMessage<'a> = dyn FnMut(Channel, u32, u16, &[u8]) + 'a;
+
 /// A message that the transport accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Accepted {
@@ -156,7 +159,7 @@ impl PacketEnd {
     ///
     /// # Panics
     /// When one comes twice.
-    pub fn poll_messages(&mut self, lends: usize, f: &mut dyn FnMut(Channel, u32, u16, &[u8])) {
+    pub fn poll_messages(&mut self, lends: usize, f: &mut OnMessage<'_>) {
         while let Some(message) = self.transport.poll_message(&self.windows) {
             let (channel, mseq) = (message.channel, message.mseq);
             assert!(self.windows.deliver(channel, mseq), "message {mseq} of {channel:?} is not new");

@@ -177,7 +177,11 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let legs: &[u8] = &[15, 0, 0, 0, 15, 1, 1, 0, 4, 0, 12, 0, 15, 0, 0, 1, 15, 1, 1, 1, 15, 0, 0, 2, 9, 1];
     let slow: &[u8] = &[14, 0, 3, 13, 0, 0, 1, 1, 0, 60, 0, 16, 12, 0, 11, 0, 100, 3, 13, 0, 12, 0];
     let after: &[u8] = &[0, 0, 1, 0, 60, 0, 16, 0, 0, 1, 1, 60, 0, 17, 4, 0, 6, 0, 1, 6, 0, 0];
+    let meet: &[u8] = &[12, 0, 12, 0, 12, 0];
+    let overtaken: &[u8] = &[0, 0, 1, 0, 60, 0, 17, 4, 0, 0, 0, 1, 0, 61, 0, 17, 4, 0, 6, 0, 1, 6, 0, 0];
     vec![
+        [&[0][..], meet, overtaken, talk, overtaken].concat(),
+        [&[1][..], meet, after, overtaken, lossy, overtaken].concat(),
         [&[0][..], talk, long, lossy, talk].concat(),
         [&[5][..], talk, legs, talk, long, legs].concat(),
         [&[0x8a][..], talk, lossy, legs, talk].concat(),

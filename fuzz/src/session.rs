@@ -248,7 +248,7 @@ impl Run {
         let octets = &flight.octets;
         let mut reply = [0; HANDSHAKE_PACKET_LEN_MAX];
         let _ = Hint::of(octets);
-        let _ = self.gate.admit(self.now, &[1, 2, 3], octets, octets.len() % 2 == 0, &mut reply);
+        let _ = self.gate.admit(self.now, &[1, 2, 3], octets, octets.len().is_multiple_of(2), &mut reply);
         let opened = Introduction::open(&key(1), octets, &self.entropy.draw());
         assert!(opened.is_err(), "made-up octets prove a key");
     }
