@@ -290,12 +290,18 @@ NUMBER  NODE   STATE     VIF  LAN   INTERFACE  MAC                ADDRESSES
             a: end("web1"),
             b: end("web2"),
             state: "up".into(),
-            legs: vec![leg("a", "unix"), leg("b", "udp"), leg("c", "")],
+            legs: vec![leg("a", "unix"), leg("b", "udp")],
         };
         let expected = "\
 RVI  LAN  STATE  LEGS            END   VIF  TX FRAMES  TX OCTETS  RX FRAMES  RX OCTETS
   7  red  up     a:up b:up(udp)  web1    1          5          0          0          0
                                  web2    1          5          0          0          0
+
+RVI  LEG  KIND  STATE  END   ADDRESS      RTT us  SCORE  TX PACKETS  RX PACKETS  LOST  RESENDS  SPURIOUS  DUPLICATES
+  7  a    unix  up     web1  192.0.2.1:7      81      0           0           0     4        0         0           0
+                       web2                           0          12           0     0        0         0           0
+  7  b    udp   up     web1  192.0.2.1:7      81      0           0           0     4        0         0           0
+                       web2                           0          12           0     0        0         0           0
 ";
         assert_eq!(vec![rvi].show(), expected);
         assert!(Vec::<Rvi>::new().show().starts_with("no direct RVIs"));

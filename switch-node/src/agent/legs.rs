@@ -65,13 +65,8 @@ struct Up {
 }
 
 impl Up {
-<<<<<<< HEAD
     fn new(peer: PeerId, socket: EstablishedLeg) -> Self {
         Self { peer, socket, is_left: false, is_hung_up: false }
-=======
-    fn stage(peer: PeerId, socket: EstablishedLeg) -> Stage {
-        Stage::Up(Self { peer, socket, is_left: false, is_hung_up: false })
->>>>>>> proofs
     }
 
     fn is(&self, peer: PeerId, process: ProcessId, leg: LegNumber) -> bool {
@@ -211,11 +206,7 @@ impl Legs {
                         return None;
                     }
                     self.close_older(peer, &up, poller);
-<<<<<<< HEAD
                     Some(Stage::Up(Up::new(peer, up)))
-=======
-                    Some(Up::stage(peer, up))
->>>>>>> proofs
                 }
                 Err(error) => {
                     self.connect_failed(now, control_node, leg, error, node);
@@ -228,11 +219,7 @@ impl Legs {
                     let peer = PeerId::Node(up.peer);
                     node.handle_leg_up(now, up.peer, up.peer_process, up.leg, shm);
                     self.close_older(peer, &up, poller);
-<<<<<<< HEAD
                     Some(Stage::Up(Up::new(peer, up)))
-=======
-                    Some(Up::stage(peer, up))
->>>>>>> proofs
                 }
                 Err(error) => {
                     let end = setup.end();

@@ -333,11 +333,15 @@ fn a_leg_joins_only_the_session_that_it_was_set_up_for() {
 fn what_has_no_channel_and_what_a_replaced_process_sends_is_counted() {
     let mut control = control_node();
     let mut one = End::connect(&mut control, 1, process(1), &ShmConfig::default());
-    one.send(&mut control, mac(2), 0);
-    one.send(&mut control, mac(2), 0);
-    let status = control.status();
-    assert_eq!(status.drops.of(DropReason::NoChannel), 2);
     one.register(&mut control);
+    let unknown = Channel(77);
+    one.association.open_channel(unknown);
+    for _ in 0..2 {
+        one.association.send(NOW, unknown, 0, 0, &[Part::Private(&[0; 60])]).expect("room");
+    }
+    one.association.publish();
+    control.pump(NOW, 1000);
+    assert_eq!(control.status().drops.of(DropReason::NoChannel), 2);
     let mut new = End::connect(&mut control, 1, ProcessId(999), &ShmConfig::default());
     new.tell(&mut control, &register(1, ProcessId(999)));
     one.send(&mut control, mac(2), 0);
