@@ -103,6 +103,7 @@ impl PacketEnd {
             seed: options.into(),
             scheduler: SCHEDULERS[usize::from(options) % SCHEDULERS.len()],
             wait: WaitPolicy::Poll,
+            idle_probe: TransportConfig::default().idle_probe,
             receiver,
             send_octets_max: KEEP_OCTETS_MAX,
             window_octets_max: 1 << 20,
