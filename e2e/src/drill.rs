@@ -4,18 +4,15 @@
 //! interface, a full receive buffer) are counted by that kernel; the rest is the fabric's.
 
 use std::fs;
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::lab::{Lab, examples};
+use crate::pair::{streams, wait_for_udp_legs};
 use crate::traffic::{Stream, Tally};
 
-/// A stream of each drill: from a node's address to another's. One goes each way, over IPv4 and IPv6.
-const PAIRS: [(&str, &str, &str, &str); 2] =
-    [("web1", "10.1.0.1", "web2", "10.1.0.2"), ("web2", "fd00:1::2", "web1", "fd00:1::1")];
 /// The interface of both.
 const INTERFACE: &str = "red";
 /// How long the rate without faults is measured.
@@ -83,8 +80,8 @@ impl Hosts {
         let text = fs::read_to_string(examples().join("two-hosts.toml"))?;
         let hosts = Self { lab: Lab::start_text_with(&text, name, options)? };
         // Traffic is what a direct RVI is granted for.
-        let streams = hosts.streams(1_000)?;
-        hosts.wait_for_legs()?;
+        let streams = streams(&hosts.lab, 1_000)?;
+        wait_for_udp_legs(&hosts.lab)?;
         for stream in streams {
             stream.finish()?;
         }
@@ -104,7 +101,7 @@ impl Hosts {
     /// # Errors
     /// When a socket fails.
     pub fn rate_without_faults(&self) -> Result<u64> {
-        let streams = self.streams(u64::MAX)?;
+        let streams = streams(&self.lab, u64::MAX)?;
         let start = Instant::now();
         self.lab.wait_for("the rate to be measured", || Ok(start.elapsed() >= RATE_TIME))?;
         let received = streams.iter().map(Stream::received).min().unwrap_or_default();
@@ -120,9 +117,9 @@ impl Hosts {
     /// # Errors
     /// When the lab does not do what it is asked.
     pub fn drill(&self, breakage: Breakage, datagrams: u64, rate: u64) -> Result<Report> {
-        self.wait_for_legs()?;
+        wait_for_udp_legs(&self.lab)?;
         let dropped_before = self.dropped_by_stacks()?;
-        let streams = self.streams(rate)?;
+        let streams = streams(&self.lab, rate)?;
         let flow = |until: u64| {
             self.lab.wait_for_long("datagrams to be sent", Duration::from_secs(datagrams / rate + 60), || {
                 Ok(streams.iter().all(|stream| stream.sent() >= until))
@@ -144,7 +141,7 @@ impl Hosts {
                 self.fault(&["web1", "--fabric", "a", "--direction", "out", "loss=100%"])?;
             }
             Breakage::Outage(time) => {
-                // Not by a fault: no word to end one would reach a node of another host.
+                // Not by a fault: it would end with the control sessions that it cuts.
                 for fabric in ["a", "b"] {
                     self.fabric(fabric, "down")?;
                 }
@@ -162,16 +159,8 @@ impl Hosts {
         flow(datagrams)?;
         let tallies = streams.into_iter().map(Stream::finish).collect::<Result<_>>()?;
         let dropped_by_stacks = self.dropped_by_stacks()? - dropped_before;
-        self.wait_for_legs()?;
+        wait_for_udp_legs(&self.lab)?;
         Ok(Report { tallies, dropped_by_stacks, rate })
-    }
-
-    fn streams(&self, rate: u64) -> Result<Vec<Stream>> {
-        let stream = |(from, source, to, target): &(&str, &str, &str, &str)| -> Result<Stream> {
-            let (source, target): (IpAddr, IpAddr) = (source.parse()?, target.parse()?);
-            Stream::start((&self.lab.namespace(from), source), (&self.lab.namespace(to), target), rate, 200)
-        };
-        PAIRS.iter().map(stream).collect()
     }
 
     fn fabric(&self, name: &str, state: &str) -> Result<()> {
@@ -180,19 +169,6 @@ impl Hosts {
 
     fn fault(&self, words: &[&str]) -> Result<()> {
         self.lab.switchctl(&[&["fault"], words].concat())?.ok().map(drop)
-    }
-
-    fn wait_for_legs(&self) -> Result<()> {
-        self.lab.wait_for("both legs between web1 and web2", || {
-            let rvis = self.lab.json(&["rvis"])?;
-            let of_pair = |rvi: &&Value| {
-                let ends = [rvi["a"]["node"].as_str(), rvi["b"]["node"].as_str()];
-                ends.contains(&Some("web1")) && ends.contains(&Some("web2"))
-            };
-            let legs = rvis.as_array().and_then(|rvis| rvis.iter().find(of_pair)?["legs"].as_array());
-            let is_up = |leg: &Value| leg["kind"] == "udp" && leg["state"] == "up";
-            Ok(legs.is_some_and(|legs| legs.len() == 2 && legs.iter().all(is_up)))
-        })
     }
 
     /// What both nodes' kernels dropped: at the interface's queue on the way out, for want of room at the socket on the

@@ -7,6 +7,7 @@
 pub mod command;
 pub mod drill;
 pub mod lab;
+pub mod pair;
 pub mod traffic;
 
 pub use command::{Done, run};

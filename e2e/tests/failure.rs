@@ -1,60 +1,14 @@
 //! What may die, dies under load.
 
-use std::net::IpAddr;
-
 use anyhow::{Context, Result, ensure};
 use e2e::Lab;
-use e2e::traffic::Stream;
-
-const PAIRS: [(&str, &str, &str, &str); 2] =
-    [("web1", "10.1.0.1", "web2", "10.1.0.2"), ("web2", "fd00:1::2", "web1", "fd00:1::1")];
-
-/// Datagrams a second of each stream: far below what the slowest test machine carries.
-const RATE: u64 = 5_000;
-
-fn streams(lab: &Lab) -> Result<Vec<Stream>> {
-    PAIRS
-        .iter()
-        .map(|(from, source, to, target)| {
-            let (source, target): (IpAddr, IpAddr) = (source.parse()?, target.parse()?);
-            Stream::start((&lab.namespace(from), source), (&lab.namespace(to), target), RATE, 200)
-        })
-        .collect()
-}
-
-/// Waits until each stream has received `more` datagrams more than now.
-fn flow(lab: &Lab, streams: &[Stream], more: u64) -> Result<()> {
-    let before: Vec<u64> = streams.iter().map(Stream::received).collect();
-    lab.wait_for("datagrams to arrive", || {
-        Ok(streams.iter().zip(&before).all(|(stream, before)| stream.received() >= before + more))
-    })
-}
-
-fn wait_for_direct(lab: &Lab) -> Result<()> {
-    lab.wait_for("a direct RVI of web1 and web2", || {
-        let rvis = lab.json(&["rvis"])?;
-        let rvis = rvis.as_array().context("no list")?;
-        Ok(rvis.iter().any(|rvi| {
-            let ends = [rvi["a"]["node"].as_str(), rvi["b"]["node"].as_str()];
-            ends.contains(&Some("web1")) && ends.contains(&Some("web2")) && rvi["state"] == "up"
-        }))
-    })
-}
-
-fn expect_nothing_lost(streams: Vec<Stream>) -> Result<()> {
-    for stream in streams {
-        let tally = stream.finish()?;
-        ensure!(tally.lost() == 0 && tally.reordered == 0, "{tally:?}");
-        ensure!(tally.sent > 1000, "hardly anything was sent: {tally:?}");
-    }
-    Ok(())
-}
+use e2e::pair::{PAIRS, RATE, expect_nothing_lost, flow, streams, wait_for_direct};
 
 #[test]
 fn direct_traffic_goes_on_while_the_control_node_is_dead_and_when_it_comes_back() -> Result<()> {
     let lab = Lab::start("two-lans.toml", "e2edead", &["--no-restart"])?;
     let (macs, bindings) = (lab.json(&["lans"])?, lab.json(&["bindings"])?);
-    let streams = streams(&lab)?;
+    let streams = streams(&lab, RATE)?;
     flow(&lab, &streams, 1000)?;
     wait_for_direct(&lab)?;
     flow(&lab, &streams, 1000)?;
@@ -81,7 +35,7 @@ fn direct_traffic_goes_on_while_the_control_node_is_dead_and_when_it_comes_back(
 #[test]
 fn a_cut_rvi_goes_by_relay_and_comes_back_with_nothing_lost() -> Result<()> {
     let lab = Lab::start("two-lans.toml", "e2ecut", &[])?;
-    let streams = streams(&lab)?;
+    let streams = streams(&lab, RATE)?;
     flow(&lab, &streams, 1000)?;
     wait_for_direct(&lab)?;
     flow(&lab, &streams, 1000)?;
@@ -100,7 +54,7 @@ fn a_cut_rvi_goes_by_relay_and_comes_back_with_nothing_lost() -> Result<()> {
 #[test]
 fn direct_traffic_does_not_pass_the_control_node() -> Result<()> {
     let lab = Lab::start("two-lans.toml", "e2edir", &[])?;
-    let streams = streams(&lab)?;
+    let streams = streams(&lab, RATE)?;
     flow(&lab, &streams, 1000)?;
     wait_for_direct(&lab)?;
     flow(&lab, &streams, 1000)?;
@@ -118,7 +72,7 @@ fn direct_traffic_does_not_pass_the_control_node() -> Result<()> {
 #[test]
 fn a_killed_node_comes_back_and_its_peers_memory_too() -> Result<()> {
     let lab = Lab::start("two-lans.toml", "e2ekill", &[])?;
-    let streams = streams(&lab)?;
+    let streams = streams(&lab, RATE)?;
     flow(&lab, &streams, 1000)?;
     wait_for_direct(&lab)?;
     let before = usage(lab.pid("web1")?)?;

@@ -1,78 +1,27 @@
 //! Nodes of two hosts, joined by UDP legs through two kernel networks.
 
 use std::fs;
-use std::net::IpAddr;
 
 use anyhow::{Context, Result, ensure};
 use e2e::Lab;
 use e2e::lab::examples;
-use e2e::traffic::Stream;
-use serde_json::Value;
-
-/// Both directions between the hosts, IPv4 one way and IPv6 the other.
-const PAIRS: [(&str, &str, &str, &str); 2] =
-    [("web1", "10.1.0.1", "web2", "10.1.0.2"), ("web2", "fd00:1::2", "web1", "fd00:1::1")];
-/// Datagrams a second of each stream: far below what the slowest test machine carries.
-const RATE: u64 = 5_000;
+use e2e::pair::{RATE, expect_nothing_lost, flow, streams, wait_for_udp_legs};
 
 fn lab(name: &str, edit: impl Fn(String) -> String) -> Result<Lab> {
     Lab::start_text(&edit(fs::read_to_string(examples().join("two-hosts.toml"))?), name)
 }
 
-fn streams(lab: &Lab) -> Result<Vec<Stream>> {
-    let stream = |(from, source, to, target): &(&str, &str, &str, &str)| -> Result<Stream> {
-        let (source, target): (IpAddr, IpAddr) = (source.parse()?, target.parse()?);
-        Stream::start((&lab.namespace(from), source), (&lab.namespace(to), target), RATE, 200)
-    };
-    PAIRS.iter().map(stream).collect()
-}
-
-/// Waits until each stream has received `more` datagrams more than now.
-fn flow(lab: &Lab, streams: &[Stream], more: u64) -> Result<()> {
-    let before: Vec<u64> = streams.iter().map(Stream::received).collect();
-    lab.wait_for("datagrams to arrive", || {
-        Ok(streams.iter().zip(&before).all(|(stream, before)| stream.received() >= before + more))
-    })
-}
-
-/// The legs of the RVI between web1 and web2: fabric, kind and state of each.
-fn legs(lab: &Lab) -> Result<Vec<[String; 3]>> {
-    let rvis = lab.json(&["rvis"])?;
-    let of_pair = |rvi: &&Value| {
-        let ends = [rvi["a"]["node"].as_str(), rvi["b"]["node"].as_str()];
-        ends.contains(&Some("web1")) && ends.contains(&Some("web2"))
-    };
-    let rvi = rvis.as_array().context("no list")?.iter().find(of_pair);
-    let legs = rvi.and_then(|rvi| rvi["legs"].as_array()).into_iter().flatten();
-    let word = |leg: &Value, key: &str| leg[key].as_str().unwrap_or_default().to_owned();
-    Ok(legs.map(|leg| ["fabric", "kind", "state"].map(|key| word(leg, key))).collect())
-}
-
-fn wait_for_legs(lab: &Lab) -> Result<()> {
-    let up = ["a", "b"].map(|fabric| [fabric, "udp", "up"].map(str::to_owned));
-    lab.wait_for("both legs between web1 and web2", || Ok(legs(lab)? == up))
-}
-
-fn expect_nothing_lost(streams: Vec<Stream>) -> Result<()> {
-    for stream in streams {
-        let tally = stream.finish()?;
-        ensure!(tally.lost() == 0 && tally.reordered == 0, "{tally:?}");
-        ensure!(tally.sent > 1000, "hardly anything was sent: {tally:?}");
-    }
-    Ok(())
-}
-
 #[test]
 fn fabrics_go_down_and_come_up_under_load_and_nothing_is_lost() -> Result<()> {
     let lab = lab("e2eudp", |text| text)?;
-    let streams = streams(&lab)?;
+    let streams = streams(&lab, RATE)?;
     flow(&lab, &streams, 1000)?;
-    wait_for_legs(&lab)?;
+    wait_for_udp_legs(&lab)?;
     for fabric in ["a", "b", "a", "b"] {
         lab.switchctl(&["fabric", fabric, "down"])?.ok()?;
         flow(&lab, &streams, RATE / 2)?;
         lab.switchctl(&["fabric", fabric, "up"])?.ok()?;
-        wait_for_legs(&lab)?;
+        wait_for_udp_legs(&lab)?;
         flow(&lab, &streams, RATE / 10)?;
     }
     expect_nothing_lost(streams)?;
@@ -92,9 +41,9 @@ fn a_control_node_of_another_host_is_killed_under_load_and_found_again() -> Resu
     ensure!(are_attached(&lab)?);
     // Before any direct RVI: by relay, and a broadcast for the address.
     lab.exec("web2", 10, &["ping", "-q", "-c", "3", "-i", "0.2", "10.1.0.3"])?.ok()?;
-    let streams = streams(&lab)?;
+    let streams = streams(&lab, RATE)?;
     flow(&lab, &streams, 1000)?;
-    wait_for_legs(&lab)?;
+    wait_for_udp_legs(&lab)?;
     for down in [None, Some("a"), Some("b")] {
         if let Some(fabric) = down {
             lab.switchctl(&["fabric", fabric, "down"])?.ok()?;
@@ -107,7 +56,7 @@ fn a_control_node_of_another_host_is_killed_under_load_and_found_again() -> Resu
         flow(&lab, &streams, RATE / 2)?;
         if let Some(fabric) = down {
             lab.switchctl(&["fabric", fabric, "up"])?.ok()?;
-            wait_for_legs(&lab)?;
+            wait_for_udp_legs(&lab)?;
         }
     }
     expect_nothing_lost(streams)?;
@@ -139,9 +88,9 @@ fn without_both_fabrics_a_node_of_another_host_is_away_until_one_is_back() -> Re
 #[test]
 fn loss_and_corruption_on_both_legs_cost_no_datagram() -> Result<()> {
     let lab = lab("e2efault", |text| text)?;
-    let streams = streams(&lab)?;
+    let streams = streams(&lab, RATE)?;
     flow(&lab, &streams, 1000)?;
-    wait_for_legs(&lab)?;
+    wait_for_udp_legs(&lab)?;
     lab.switchctl(&["fault", "all", "loss=5%,corrupt=1%"])?.ok()?;
     flow(&lab, &streams, 4 * RATE)?;
     lab.switchctl(&["fault", "all", "off"])?.ok()?;
@@ -153,12 +102,23 @@ fn loss_and_corruption_on_both_legs_cost_no_datagram() -> Result<()> {
     lab.stop()
 }
 
+#[test]
+fn a_fault_that_cuts_a_node_off_ends_by_itself() -> Result<()> {
+    let lab = lab("e2ecut2", |text| text)?;
+    lab.switchctl(&["fault", "web2", "loss=100%"])?.ok()?;
+    lab.wait_for("web2 to be away", || Ok(!are_attached(&lab)?))?;
+    // No word of the control node can reach it.
+    lab.wait_for("web2 to be back", || are_attached(&lab))?;
+    lab.exec("web2", 10, &["ping", "-q", "-c", "3", "-i", "0.2", "10.1.0.1"])?.ok()?;
+    lab.stop()
+}
+
 /// Whether frames of the tenants can be read on fabric a.
 fn is_readable(lab: &Lab) -> Result<bool> {
     // WEFT, as the pattern that ping fills its packets with.
     let ping = ["ping", "-q", "-i", "0.01", "-c", "400", "-s", "400", "-p", "57454654", "10.1.0.2"];
     let mut pinging = lab.spawn("web1", 20, &ping)?;
-    wait_for_legs(lab)?;
+    wait_for_udp_legs(lab)?;
     let capture =
         ["timeout", "10", "tcpdump", "-i", "a", "-n", "-c", "60", "-A", "udp", "and", "greater", "300"];
     let captured = lab.exec_in_underlay("web2", 15, &capture)?.ok()?;

@@ -253,10 +253,11 @@ pub struct RviDrillAnswer {
 pub const FAULT_SPEC_LEN_MAX: usize = 256;
 
 /// The [`Fault::spec`] that ends faults.
-pub const FAULT_OFF: &str = "off";
+pub const FAULT_OFF: &str = vlan_core::wire::control::FAULT_OFF;
 
 /// Spoils what crosses the packet legs of nodes, for drills: body of `POST /v1/fault`. It replaces what was asked for
-/// the same legs and direction before, and ends with the node's process.
+/// the same legs and direction before, and ends with
+/// the node's session with its control node: a fault that cuts a node off is over by itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fault {

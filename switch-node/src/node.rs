@@ -120,7 +120,7 @@ pub enum Output {
         /// The interface.
         vif: VifNumber,
     },
-    /// Put this fault on packet legs, or take it off (a drill).
+    /// Put this fault on packet legs, or take it off (a drill; it ends with the control session).
     Fault(Fault),
     /// A newer process serves this node: stop, and do not start again.
     Fenced,
@@ -167,6 +167,8 @@ pub struct Node {
     drops: DropCounters,
     /// Set when this node ends in order.
     leaving: Option<Leaving>,
+    /// It was asked to spoil its packets, and not to stop since.
+    is_spoiled: bool,
 }
 
 impl Node {
@@ -198,6 +200,7 @@ impl Node {
             scratch: Scratch::default(),
             drops: DropCounters::default(),
             leaving: None,
+            is_spoiled: false,
         }
     }
 

@@ -48,6 +48,8 @@ SPEC is a list of these, with commas between them:
   delay=2ms            each comes so much later, in order
   jitter=500us         each comes up to so much later than that, in any order
 
+A fault ends with the node's control session, so one that cuts a node off is over after a second.
+
 Examples:
   switchctl -f lab.toml fault all loss=5%,corrupt=1%
   switchctl -f lab.toml fault web1 --fabric a --direction in delay=2ms,jitter=1ms

@@ -8,7 +8,7 @@ use core::time::Duration;
 use rvi::{Association, LegEnd, Part, Scheduler, SendError, SessionTag, ShmLeg};
 use vlan_core::limits::HEARTBEAT_INTERVAL;
 use vlan_core::random::Random;
-use vlan_core::wire::control::{ControlMessage, InterfaceConfig, RevokeReason};
+use vlan_core::wire::control::{ControlMessage, Fault, InterfaceConfig, RevokeReason};
 use vlan_core::wire::frame::{FrameHeader, FrameKind};
 use vlan_core::wire::tlv::TlvError;
 use vlan_core::{Channel, DropReason, Instant, LegNumber, ProcessId, VifNumber};
@@ -341,6 +341,14 @@ impl Node {
         }
     }
 
+    //= spec/leg-udp.md#the-end-of-faults
+    //# A node MUST take off every fault that it was asked for when no control node has it attached any more.
+    fn end_faults(&mut self) {
+        if self.attached().is_none() && core::mem::take(&mut self.is_spoiled) {
+            self.outputs.push_back(Output::Fault(Fault::end()));
+        }
+    }
+
     pub(super) fn control_leg_gone(&mut self, now: Instant, index: u8, process: ProcessId, leg: LegNumber) {
         let place = usize::from(index);
         let Some(link) = self.control.get_mut(place) else { return };
@@ -394,6 +402,7 @@ impl Node {
         link.vif_by_channel = [VifNumber(0); 256];
         if was_attached {
             self.log(NodeEvent::Detached { control_node: place as u8 });
+            self.end_faults();
             self.tell_peers_relay_drained(now);
         }
     }
@@ -429,7 +438,10 @@ impl Node {
                 self.log(NodeEvent::Refused { control_node: index as u8, reason });
             }
             Ok(ControlMessage::Fenced) => self.outputs.push_back(Output::Fenced),
-            Ok(ControlMessage::Fault(fault)) => self.outputs.push_back(Output::Fault(fault)),
+            Ok(ControlMessage::Fault(fault)) => {
+                self.is_spoiled |= !fault.is_end();
+                self.outputs.push_back(Output::Fault(fault));
+            }
             Ok(ControlMessage::Interface(config)) => self.handle_interface(index, config),
             Ok(ControlMessage::InterfaceRemoved { vif }) => self.remove_interface(vif),
             Ok(ControlMessage::ConfigurationEnd { .. }) => self.handle_configuration_end(now, index),

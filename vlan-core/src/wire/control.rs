@@ -22,7 +22,7 @@ use crate::wire::tlv::{TLV_HEADER_LEN, TlvError, TlvHeader};
 
 use fields::{Reader, Writer};
 
-pub use fault::{Fault, FaultDirection};
+pub use fault::{FAULT_OFF, Fault, FaultDirection};
 pub use grant::{Grant, GrantedAssociation, RevokeReason};
 pub use interface::{InterfaceAddress, InterfaceConfig, MemberNotice};
 pub use leg::{GrantedLeg, HeldLeg, LegAddress, LegKind, OfferedLeg};

@@ -9,6 +9,9 @@ use crate::wire::tlv::TlvError;
 /// What stands on the wire for every leg.
 const ALL_LEGS: u8 = u8::MAX;
 
+/// What stands in place of faults to take them off.
+pub const FAULT_OFF: &str = "off";
+
 /// Packets that a fault meets, seen from the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -38,6 +41,18 @@ impl Fault {
         fits.then(|| Self { leg, direction, spec: String::from(spec) })
     }
 
+    /// The end of all faults.
+    #[must_use]
+    pub fn end() -> Self {
+        Self { leg: None, direction: FaultDirection::Both, spec: String::from(FAULT_OFF) }
+    }
+
+    /// True when this takes faults off.
+    #[must_use]
+    pub fn is_end(&self) -> bool {
+        self.spec == FAULT_OFF
+    }
+
     /// The packet leg that is meant; all when none.
     #[must_use]
     pub const fn leg(&self) -> Option<LegNumber> {
@@ -50,7 +65,7 @@ impl Fault {
         self.direction
     }
 
-    /// What is to happen to them, such as `loss=5%,delay=2ms`, or `off`.
+    /// What is to happen to them, such as `loss=5%,delay=2ms`, or [`FAULT_OFF`].
     #[must_use]
     pub fn spec(&self) -> &str {
         &self.spec
@@ -85,6 +100,6 @@ mod tests {
         let longest = "x".repeat(TEXT_LEN_MAX);
         assert_eq!(Fault::new(None, FaultDirection::In, &longest).unwrap().spec(), longest);
         assert_eq!(Fault::new(None, FaultDirection::In, &(longest + "x")), None);
-        assert_eq!(Fault::new(Some(LegNumber(ALL_LEGS)), FaultDirection::In, "off"), None);
+        assert_eq!(Fault::new(Some(LegNumber(ALL_LEGS)), FaultDirection::In, FAULT_OFF), None);
     }
 }

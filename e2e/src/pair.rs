@@ -1,0 +1,90 @@
+//! web1 and web2 of the example platforms: numbered datagrams between them, both ways, and the RVI that carries them.
+
+use std::net::IpAddr;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::lab::Lab;
+use crate::traffic::Stream;
+
+/// From a node's address to another's: IPv4 one way and IPv6 the other.
+pub const PAIRS: [(&str, &str, &str, &str); 2] =
+    [("web1", "10.1.0.1", "web2", "10.1.0.2"), ("web2", "fd00:1::2", "web1", "fd00:1::1")];
+/// Datagrams a second of each stream in the tests: far below what the slowest test machine carries.
+pub const RATE: u64 = 5_000;
+
+/// Starts a stream of 200 octets each way, at `rate` datagrams a second.
+///
+/// # Errors
+/// When a socket cannot be opened.
+pub fn streams(lab: &Lab, rate: u64) -> Result<Vec<Stream>> {
+    let stream = |(from, source, to, target): &(&str, &str, &str, &str)| -> Result<Stream> {
+        let (source, target): (IpAddr, IpAddr) = (source.parse()?, target.parse()?);
+        Stream::start((&lab.namespace(from), source), (&lab.namespace(to), target), rate, 200)
+    };
+    PAIRS.iter().map(stream).collect()
+}
+
+/// Waits until each stream has received `more` datagrams more than now.
+///
+/// # Errors
+/// When they do not come.
+pub fn flow(lab: &Lab, streams: &[Stream], more: u64) -> Result<()> {
+    let before: Vec<u64> = streams.iter().map(Stream::received).collect();
+    lab.wait_for("datagrams to arrive", || {
+        Ok(streams.iter().zip(&before).all(|(stream, before)| stream.received() >= before + more))
+    })
+}
+
+/// Ends the streams, of which nothing may be lost, doubled or reordered.
+///
+/// # Errors
+/// When something is, with what was counted.
+pub fn expect_nothing_lost(streams: Vec<Stream>) -> Result<()> {
+    for stream in streams {
+        let tally = stream.finish()?;
+        ensure!(tally.lost() == 0 && tally.reordered == 0, "{tally:?}");
+        ensure!(tally.sent > 1000, "hardly anything was sent: {tally:?}");
+    }
+    Ok(())
+}
+
+/// Waits until there is a direct RVI, by whatever legs.
+///
+/// # Errors
+/// When it does not come.
+pub fn wait_for_direct(lab: &Lab) -> Result<()> {
+    lab.wait_for("a direct RVI of web1 and web2", || {
+        Ok(direct_rvi(lab)?.is_some_and(|rvi| rvi["state"] == "up"))
+    })
+}
+
+/// Waits until both legs of the direct RVI are up, and are UDP legs.
+///
+/// # Errors
+/// When they do not come.
+pub fn wait_for_udp_legs(lab: &Lab) -> Result<()> {
+    let up = ["a", "b"].map(|fabric| [fabric, "udp", "up"].map(str::to_owned));
+    lab.wait_for("both legs between web1 and web2", || Ok(legs(lab)? == up))
+}
+
+/// The legs of the direct RVI: fabric, kind and state of each.
+///
+/// # Errors
+/// When the control node does not say.
+pub fn legs(lab: &Lab) -> Result<Vec<[String; 3]>> {
+    let rvi = direct_rvi(lab)?;
+    let legs = rvi.as_ref().and_then(|rvi| rvi["legs"].as_array()).into_iter().flatten();
+    let word = |leg: &Value, key: &str| leg[key].as_str().unwrap_or_default().to_owned();
+    Ok(legs.map(|leg| ["fabric", "kind", "state"].map(|key| word(leg, key))).collect())
+}
+
+fn direct_rvi(lab: &Lab) -> Result<Option<Value>> {
+    let rvis = lab.json(&["rvis"])?;
+    let of_pair = |rvi: &&Value| {
+        let ends = [rvi["a"]["node"].as_str(), rvi["b"]["node"].as_str()];
+        ends.contains(&Some("web1")) && ends.contains(&Some("web2"))
+    };
+    Ok(rvis.as_array().context("no list")?.iter().find(of_pair).cloned())
+}
