@@ -109,8 +109,8 @@ fn bench_driver(criterion: &mut Criterion) {
     group.bench_function("classify and header, direct", |b| {
         b.iter(|| match own.classify(&vnet, black_box(&out), out.len()) {
             Egress::Direct { header, .. } => {
-                own.sent(&header, out.len());
-                header.emit(out.len())
+                own.sent_direct(out.len());
+                header
             }
             other => panic!("not direct but {other:?}"),
         });
@@ -127,13 +127,12 @@ fn bench_driver(criterion: &mut Criterion) {
     });
     let incoming = frame(mac(1), mac(2), 64);
     let unicast = FrameHeader { kind: FrameKind::Unicast, origin: NodeNumber(2), ..header(0) };
-    let octets = unicast.emit(incoming.len());
+    let message = [&unicast.emit(incoming.len())[..], &incoming].concat();
     group.bench_function("parse and admit, direct", |b| {
         b.iter(|| {
-            let header = FrameHeader::parse(black_box(&octets), octets.len() + incoming.len()).unwrap();
-            let ingress = own.admit_direct(PeerSlot(0), &header, black_box(&incoming), incoming.len());
-            own.delivered(&header, true, incoming.len(), true);
-            ingress
+            let vnet = own.admit_unicast(PeerSlot(0), black_box(&message), message.len());
+            own.delivered(true, incoming.len(), vnet.is_some());
+            vnet
         });
     });
     group.finish();

@@ -10,7 +10,8 @@ const AHEAD: usize = 16;
 
 /// Makes one frame after another, each octet written anew, a batch ahead of their sending.
 pub struct Source {
-    frames: [Vec<u8>; 2 * AHEAD],
+    /// The frames of two batches, one behind the other.
+    frames: Vec<u8>,
     template: Vec<u8>,
     number: u32,
 }
@@ -27,7 +28,7 @@ impl Source {
         template[22] = 64;
         template[23] = 17;
         template[26..34].copy_from_slice(&[10, 1, 0, 1, 10, 1, 0, 2]);
-        let mut source = Self { frames: std::array::from_fn(|_| template.clone()), template, number: 0 };
+        let mut source = Self { frames: template.repeat(2 * AHEAD), template, number: 0 };
         for number in 1..=AHEAD as u32 {
             source.write(number);
         }
@@ -45,20 +46,31 @@ impl Source {
     /// The last frame again: it was not taken.
     #[inline]
     pub fn same(&self) -> &[u8] {
-        &self.frames[self.number as usize % (2 * AHEAD)]
+        let start = self.start(self.number);
+        &self.frames[start..start + self.template.len()]
     }
 
     #[inline]
     fn write(&mut self, number: u32) {
-        let frame = &mut self.frames[number as usize % (2 * AHEAD)];
+        let start = self.start(number);
+        let frame = &mut self.frames[start..start + self.template.len()];
         frame.copy_from_slice(&self.template);
         frame[42..46].copy_from_slice(&number.to_le_bytes());
     }
+
+    /// Where the frame of this number lies.
+    #[inline]
+    fn start(&self, number: u32) -> usize {
+        number as usize % (2 * AHEAD) * self.template.len()
+    }
 }
+
+/// Room for the longest frame, and some more.
+const OUT_LEN: usize = 70_000;
 
 /// Takes frames: checks the header and the number, copies everything to private memory.
 pub struct Sink {
-    out: Vec<u8>,
+    out: Box<[u8; OUT_LEN]>,
     destination: MacAddress,
     pub received: u64,
     next: u32,
@@ -68,7 +80,7 @@ pub struct Sink {
 
 impl Sink {
     pub fn new(destination: MacAddress) -> Self {
-        Self { out: vec![0; 70_000], destination, received: 0, next: 0, wrong: 0 }
+        Self { out: Box::new([0; OUT_LEN]), destination, received: 0, next: 0, wrong: 0 }
     }
 }
 

@@ -223,8 +223,9 @@ fn send(script: &mut Script<'_>, driver: &mut Driver, model: &mut Model) -> Opti
             assert_eq!(driver.peer(peer).map(|p| p.node), Some(node));
             let place = usize::from(peer.0);
             assert!(place >= PEERS_MAX || model.direct[place], "direct before the barrier");
+            let header = FrameHeader::parse(&header, header.len() + frame_len).expect("a header of our own");
             check_header(&header, FrameKind::Unicast);
-            driver.sent(&header, frame_len);
+            driver.sent_direct(frame_len);
             if copy_to_server {
                 let copy = driver.copy_header(&vnet);
                 driver.sent(&copy, frame_len);
@@ -264,7 +265,7 @@ fn receive_relayed(script: &mut Script<'_>, driver: &mut Driver, model: &mut Mod
     if let Ingress::Deliver(vnet) = driver.admit_relayed(&header, &head, frame_len) {
         assert!(vnet.is_valid_for(frame_len) && header.lan == LAN);
         note_delivered(driver, model, &header);
-        driver.delivered(&header, false, frame_len, script.flag().unwrap_or(true));
+        driver.delivered(false, frame_len, script.flag().unwrap_or(true));
     }
     Some(())
 }
@@ -276,7 +277,16 @@ fn receive_direct(script: &mut Script<'_>, driver: &mut Driver, model: &mut Mode
     let head = frame(script, mac(1), source)?;
     let frame_len = head.len();
     model.arrived += 1;
-    if let Ingress::Deliver(vnet) = driver.admit_direct(slot, &header, &head, frame_len) {
+    let quick = (header.kind != FrameKind::Arp).then(|| {
+        let message = [&header.emit(frame_len)[..], &head].concat();
+        driver.admit_unicast(slot, &message, message.len())
+    });
+    let ingress = driver.admit_direct(slot, &header, &head, frame_len);
+    let is_plain = header.kind == FrameKind::Unicast && header.flags == 0;
+    if let Some(quick) = quick {
+        assert_eq!(quick.map(Ingress::Deliver), Some(ingress).filter(|i| is_plain && matches!(i, Ingress::Deliver(_))));
+    }
+    if let Ingress::Deliver(vnet) = ingress {
         let peer = driver.peer(slot).expect("a frame was delivered from a peer that is not known");
         assert!(peer.direct.is_some() && vnet.is_valid_for(frame_len));
         assert_eq!(
@@ -286,7 +296,7 @@ fn receive_direct(script: &mut Script<'_>, driver: &mut Driver, model: &mut Mode
         if header.kind != FrameKind::Unicast {
             note_delivered(driver, model, &header);
         }
-        driver.delivered(&header, true, frame_len, script.flag().unwrap_or(true));
+        driver.delivered(true, frame_len, script.flag().unwrap_or(true));
     }
     Some(())
 }

@@ -19,7 +19,7 @@ use crate::limits::{ETHERNET_HEADER_LEN, FRAME_LEN_MAX};
 use crate::location::Location;
 use crate::mac_table::MacTable;
 use crate::wire::control::{ControlMessage, Grant, InterfaceConfig, MemberNotice};
-use crate::wire::frame::{FrameHeader, FrameKind, Vnet};
+use crate::wire::frame::{FRAME_HEADER_LEN, FrameHeader, FrameKind, Vnet};
 
 pub use peer::{BARRIER_RETRY, BARRIER_WAIT, Path, Peer};
 
@@ -38,8 +38,8 @@ pub enum Egress {
         node: NodeNumber,
         /// The RVI's channel.
         channel: Channel,
-        /// The header to put in front.
-        header: FrameHeader,
+        /// The octets of the header to put in front.
+        header: [u8; FRAME_HEADER_LEN],
         /// A copy goes to the control node on the ARP channel, when one is up (amendment 24).
         copy_to_server: bool,
     },
@@ -152,6 +152,9 @@ impl Driver {
     /// Takes a changed configuration of the same interface. Peers and numbering stay.
     pub fn handle_configuration(&mut self, config: InterfaceConfig) {
         self.config = config;
+        for peer in &mut self.peers {
+            (peer.outgoing, peer.incoming) = peer.templates(self.node, &self.config);
+        }
     }
 
     /// The LAN.
@@ -205,7 +208,7 @@ impl Driver {
             };
         }
         match self.by_mac.lookup(ethernet.destination) {
-            Some(peer) => self.classify_bound(vnet, peer, neighbour),
+            Some(peer) => self.classify_bound(vnet, frame_len, peer, neighbour),
             None if neighbour => Egress::Arp { header: self.header(FrameKind::Arp, vnet) },
             //= spec/driver.md#unbound-destinations
             //# The driver MUST send a unicast frame whose destination has no binding to the control node.
@@ -217,15 +220,10 @@ impl Driver {
     }
 
     #[inline]
-    fn classify_bound(&self, vnet: &Vnet, slot: PeerSlot, neighbour: bool) -> Egress {
+    fn classify_bound(&self, vnet: &Vnet, frame_len: usize, slot: PeerSlot, neighbour: bool) -> Egress {
         let peer = &self.peers[usize::from(slot.0)];
         match (peer.path, peer.direct) {
             (Path::Direct, Some(direct)) => {
-                let header = FrameHeader {
-                    destination_vif: peer.vif,
-                    bseq: 0,
-                    ..self.header(FrameKind::Unicast, vnet)
-                };
                 //= spec/driver.md#neighbour-probes-of-bound-neighbours
                 //# The driver MUST send unicast ARP and ND for a neighbour with a direct RVI over that RVI, with a copy
                 //# to the control node.
@@ -233,7 +231,7 @@ impl Driver {
                     peer: slot,
                     node: peer.node,
                     channel: direct.channel,
-                    header,
+                    header: peer.outgoing.emit(vnet, frame_len),
                     copy_to_server: neighbour,
                 }
             }
@@ -251,16 +249,18 @@ impl Driver {
         FrameHeader { flags: FrameHeader::ARP_COPY, ..self.header(FrameKind::Arp, vnet) }
     }
 
-    /// Counts a frame that has gone with `header`, and uses its number up.
+    /// Counts a frame that has gone by a direct RVI.
+    #[inline]
+    pub fn sent_direct(&mut self, frame_len: usize) {
+        self.counters.sent_direct.add(frame_len);
+    }
+
+    /// Counts a frame that has gone to the control node with `header`, and uses its number up.
     #[inline]
     pub fn sent(&mut self, header: &FrameHeader, frame_len: usize) {
-        if header.kind == FrameKind::Unicast {
-            self.counters.sent_direct.add(frame_len);
-        } else {
-            self.next_bseq = self.next_bseq.wrapping_add(1);
-            if header.flags & FrameHeader::ARP_COPY == 0 {
-                self.counters.sent_relay.add(frame_len);
-            }
+        self.next_bseq = self.next_bseq.wrapping_add(1);
+        if header.flags & FrameHeader::ARP_COPY == 0 {
+            self.counters.sent_relay.add(frame_len);
         }
     }
 
@@ -345,7 +345,7 @@ impl Driver {
         }
         let slot = PeerSlot(u16::try_from(self.peers.len()).ok()?);
         self.by_mac.insert(notice.mac, slot).ok()?;
-        self.peers.push(Peer::new(notice));
+        self.peers.push(Peer::new(notice, self.node, &self.config));
         Some(slot)
     }
 

@@ -50,8 +50,8 @@ impl<T: Copy + Default> MacTable<T> {
     #[inline]
     #[must_use]
     pub fn lookup(&self, mac: MacAddress) -> Option<T> {
-        let place = &self.places[self.find(mac)];
-        (place.0 != 0).then_some(place.1)
+        let (key, value) = self.places[self.find(mac)];
+        (key != 0).then_some(value)
     }
 
     /// A place to change the value of `mac`.
@@ -115,10 +115,13 @@ impl<T: Copy + Default> MacTable<T> {
         let mask = self.places.len() - 1;
         let mut place = self.home(key);
         // Ends: at most half of the places are taken.
-        while self.places[place].0 != 0 && self.places[place].0 != key {
+        loop {
+            let taken = self.places[place].0;
+            if taken == key || taken == 0 {
+                return place;
+            }
             place = (place + 1) & mask;
         }
-        place
     }
 
     #[inline]

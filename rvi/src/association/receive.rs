@@ -30,28 +30,30 @@ pub(super) struct Turn {
 enum Taken {
     Empty,
     Dropped,
-    Message(Received),
+    /// A message, in the place given for it.
+    Message,
     Down,
 }
 
 impl Association {
     /// The next message of any leg and channel, control first; its first 256 octets are copied to `scratch`.
     /// `None`: nothing now.
-    #[inline]
+    #[inline(always)]
     pub fn receive<'s>(&mut self, scratch: &'s mut Scratch) -> Option<Message<'s>> {
-        let Some((index, received)) = self.take_next(scratch) else { return self.receive_packet(scratch) };
+        let mut received = Received::default();
+        let Some(index) = self.take_next(scratch, &mut received) else { return self.receive_packet(scratch) };
         let leg = self.legs[index].as_ref()?;
         let len = received.fields.len as usize;
         let (head, rest) = scratch.split(&leg.shm.peer, received.rest, len);
         Some(Message { channel: received.fields.meta.channel, leg: leg.number, len, head, rest })
     }
 
-    #[inline]
-    fn take_next(&mut self, scratch: &mut Scratch) -> Option<(usize, Received)> {
+    #[inline(always)]
+    fn take_next(&mut self, scratch: &mut Scratch, received: &mut Received) -> Option<usize> {
         let mut drops = 0;
         if self.turn.left == 0 {
-            if let Some(taken) = self.take_control(scratch, &mut drops) {
-                return Some(taken);
+            if let Some(index) = self.take_control(scratch, received, &mut drops) {
+                return Some(index);
             }
             self.turn.left = BURST;
             self.next_leg();
@@ -59,10 +61,10 @@ impl Association {
         let mut tries = if self.takes_data() { self.turn.count } else { 0 };
         while tries > 0 && drops < DROPS_MAX {
             let index = usize::from(self.turn.order[usize::from(self.turn.at)]);
-            match self.take_data(index, scratch) {
-                Taken::Message(received) => {
+            match self.take_data(index, scratch, received) {
+                Taken::Message => {
                     self.turn.left = self.turn.left.saturating_sub(1);
-                    return Some((index, received));
+                    return Some(index);
                 }
                 Taken::Dropped => drops += 1,
                 Taken::Empty => {
@@ -73,7 +75,7 @@ impl Association {
             }
         }
         self.turn.left = 0;
-        self.take_control(scratch, &mut drops)
+        self.take_control(scratch, received, &mut drops)
     }
 
     /// True once there is somebody to take data for. A peer that has not seen yet that an earlier session ended here goes
@@ -93,14 +95,20 @@ impl Association {
         }
     }
 
-    fn take_control(&mut self, scratch: &mut Scratch, drops: &mut u32) -> Option<(usize, Received)> {
+    #[inline(never)]
+    fn take_control(
+        &mut self,
+        scratch: &mut Scratch,
+        received: &mut Received,
+        drops: &mut u32,
+    ) -> Option<usize> {
         let mut at = 0;
         while at < self.turn.count && *drops < DROPS_MAX {
             let index = usize::from(self.turn.order[usize::from(at)]);
             let Some(leg) = &mut self.legs[index] else { break };
             let polled = leg.shm.control_rx.poll(self.session, &mut scratch.octets);
-            match self.judge(index, polled, true) {
-                Taken::Message(received) => return Some((index, received)),
+            match self.judge(index, polled, true, received) {
+                Taken::Message => return Some(index),
                 Taken::Dropped => *drops += 1,
                 Taken::Empty => at += 1,
                 Taken::Down => at = 0,
@@ -109,19 +117,19 @@ impl Association {
         None
     }
 
-    #[inline]
-    fn take_data(&mut self, index: usize, scratch: &mut Scratch) -> Taken {
+    #[inline(always)]
+    fn take_data(&mut self, index: usize, scratch: &mut Scratch, received: &mut Received) -> Taken {
         let Some(leg) = &mut self.legs[index] else { return Taken::Empty };
         let polled = leg.shm.data_rx.poll(self.session, &mut scratch.octets);
-        self.judge(index, polled, false)
+        self.judge(index, polled, false, received)
     }
 
     /// Counts what came, and says whether it is delivered.
-    #[inline]
-    fn judge(&mut self, index: usize, polled: Polled, control: bool) -> Taken {
-        let received = match polled {
+    #[inline(always)]
+    fn judge(&mut self, index: usize, polled: Polled, control: bool, received: &mut Received) -> Taken {
+        *received = match polled {
             Polled::Empty => return Taken::Empty,
-            Polled::Message(received) => received,
+            Polled::Message(message) => message,
             Polled::Fault(fault) => {
                 self.take_down(index, fault);
                 return Taken::Down;
@@ -152,7 +160,7 @@ impl Association {
         if self.packets.is_some() {
             self.note_delivered(meta.channel, meta.mseq);
         }
-        Taken::Message(received)
+        Taken::Message
     }
 
     /// Lists the legs that are received from.

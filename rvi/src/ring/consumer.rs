@@ -15,7 +15,7 @@ pub const PRIVATE_LEN: usize = SLOT_BODY + PRIVATE_HEAD_LEN + SLOT_LEN;
 const HEAD_IN_ARENA: usize = PRIVATE_HEAD_LEN - FIRST_LEN;
 
 /// A message taken from the ring.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Received {
     /// The checked fields of its slot.
     pub fields: SlotFields,

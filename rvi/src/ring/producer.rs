@@ -58,19 +58,21 @@ const NOTES_MIN: u32 = 64;
 #[derive(Debug)]
 struct Notes {
     mask: u32,
-    /// For each slot, the low half of `arena_tail` behind its message.
-    arena_ends: Box<[u16]>,
-    /// For each slot, how many slots its message takes; 0 for a further slot.
-    spans: Box<[u8]>,
+    slots: Box<[Note]>,
+}
+
+/// What is known of one slot.
+#[derive(Clone, Copy, Debug, Default)]
+struct Note {
+    /// The low half of `arena_tail` behind its message.
+    arena_end: u16,
+    /// How many slots its message takes; 0 for a further slot.
+    span: u16,
 }
 
 impl Notes {
     fn new(count: u32) -> Self {
-        Self {
-            mask: count - 1,
-            arena_ends: vec![0; count as usize].into_boxed_slice(),
-            spans: vec![0; count as usize].into_boxed_slice(),
-        }
+        Self { mask: count - 1, slots: vec![Note::default(); count as usize].into_boxed_slice() }
     }
 
     #[inline]
@@ -79,8 +81,13 @@ impl Notes {
     }
 
     #[inline]
-    fn place(&self, position: u32) -> usize {
-        (position & self.mask) as usize
+    fn of(&self, position: u32) -> Note {
+        self.slots[(position & self.mask) as usize]
+    }
+
+    #[inline]
+    fn set(&mut self, position: u32, note: Note) {
+        self.slots[(position & self.mask) as usize] = note;
     }
 
     /// Makes room for `count` notes, and keeps those of the positions from `settled` to `tail`.
@@ -89,9 +96,7 @@ impl Notes {
         let mut notes = Self::new(count.next_power_of_two());
         let mut position = settled;
         while position != tail {
-            let (from, to) = (self.place(position), notes.place(position));
-            notes.arena_ends[to] = self.arena_ends[from];
-            notes.spans[to] = self.spans[from];
+            notes.set(position, self.of(position));
             position = position.wrapping_add(1);
         }
         *self = notes;
@@ -134,10 +139,12 @@ impl<M: RingMemory> Producer<M> {
         }
         let arena = if granules == 0 { 0 } else { self.take_granules(granules) };
         let fields = SlotFields { len: len as u32, slots, in_arena: granules != 0, arena, meta };
-        if granules == 0 {
-            self.put_inline(&fields, parts);
-        } else {
+        if granules != 0 {
             self.put_in_arena(&fields, parts);
+        } else if slots <= 2 {
+            self.put_inline::<{ FIRST_LEN + MORE_LEN }>(&fields, parts);
+        } else {
+            self.put_inline::<INLINE_LEN_MAX>(&fields, parts);
         }
         self.note(slots);
         self.tail = self.tail.wrapping_add(slots);
@@ -151,14 +158,14 @@ impl<M: RingMemory> Producer<M> {
     }
 
     /// Writes a message that fits into its slots: gathered once in private memory, then whole lines of a length
-    /// that the compiler knows.
+    /// that the compiler knows. It is no longer than `LEN`.
     #[inline]
-    fn put_inline(&self, fields: &SlotFields, parts: &[Part<'_>]) {
-        let mut message = [0_u8; INLINE_LEN_MAX];
+    fn put_inline<const LEN: usize>(&self, fields: &SlotFields, parts: &[Part<'_>]) {
+        let mut message = [0_u8; LEN];
         let mut at = 0;
         for part in parts {
             // SAFETY: the part is readable for its length, and the parts together are no longer than the
-            // message, which is no longer than `INLINE_LEN_MAX`.
+            // message, which is no longer than `LEN`.
             unsafe { copy_small(part.as_ptr(), &mut message[at..at + part.len()]) }
             at += part.len();
         }
@@ -235,10 +242,10 @@ impl<M: RingMemory> Producer<M> {
         if value == self.settled {
             return Ok(());
         }
-        if value != self.tail && self.notes.spans[self.notes.place(value)] == 0 {
+        if value != self.tail && self.notes.of(value).span == 0 {
             return Err(RingFault::Distance { value, last: self.settled, newest: self.published });
         }
-        let end = self.notes.arena_ends[self.notes.place(value.wrapping_sub(1))];
+        let end = self.notes.of(value.wrapping_sub(1)).arena_end;
         let freed = end.wrapping_sub(self.arena_head as u16);
         self.arena_head = self.arena_head.wrapping_add(freed.into());
         self.settled = value;
@@ -294,19 +301,14 @@ impl<M: RingMemory> Producer<M> {
     /// Remembers how many slots the message at `tail` takes, and where its arena octets end.
     #[inline]
     fn note(&mut self, slots: u32) {
-        let end = self.arena_tail as u16;
+        let arena_end = self.arena_tail as u16;
         let used = distance(self.settled, self.tail) + slots;
         if used > self.notes.count() {
             self.notes.grow(used, self.settled, self.tail);
         }
-        let notes = &mut self.notes;
-        let first = notes.place(self.tail);
-        notes.arena_ends[first] = end;
-        notes.spans[first] = slots as u8;
+        self.notes.set(self.tail, Note { arena_end, span: slots as u16 });
         for i in 1..slots {
-            let further = notes.place(self.tail.wrapping_add(i));
-            notes.arena_ends[further] = end;
-            notes.spans[further] = 0;
+            self.notes.set(self.tail.wrapping_add(i), Note { arena_end, span: 0 });
         }
     }
 
@@ -322,7 +324,7 @@ impl<M: RingMemory> Producer<M> {
     #[inline]
     #[must_use]
     pub fn span(&self, position: u32) -> u32 {
-        u32::from(self.notes.spans[self.notes.place(position)]).max(1)
+        u32::from(self.notes.of(position).span).max(1)
     }
 
     /// Reads a message of the own ring back, for sending it by another way. `octets` gets its octets.
@@ -426,19 +428,27 @@ fn distance(from: u32, to: u32) -> u32 {
 /// How many slots ahead the producer asks for lines: some 200 ns at full rate, a line's way between cores.
 const PREFETCH_SLOTS: u32 = 16;
 
-/// Copies as many octets as `out` has; a frame header's 32 without a call.
+/// Octets that are copied at once.
+const CHUNK: usize = 32;
+
+/// Copies as many octets as `out` has, which are few, without a call.
 ///
 /// # Safety
 /// `from` must be readable for the length of `out`.
 #[inline]
 unsafe fn copy_small(from: *const u8, out: &mut [u8]) {
-    if let Ok(out) = <&mut [u8; 32]>::try_from(&mut *out) {
+    let Some(last) = out.len().checked_sub(CHUNK) else {
         // SAFETY: the caller's word; `out` is private.
-        unsafe { core::ptr::copy_nonoverlapping(from, out.as_mut_ptr(), 32) }
-    } else {
-        // SAFETY: as above.
-        unsafe { core::ptr::copy_nonoverlapping(from, out.as_mut_ptr(), out.len()) }
+        return unsafe { core::ptr::copy_nonoverlapping(from, out.as_mut_ptr(), out.len()) };
+    };
+    let mut at = 0;
+    while at < last {
+        // SAFETY: as above; `at` lies before the last chunk.
+        unsafe { core::ptr::copy_nonoverlapping(from.add(at), out.as_mut_ptr().add(at), CHUNK) }
+        at += CHUNK;
     }
+    // SAFETY: as above. The last chunk may overlap the one before it, with the same octets.
+    unsafe { core::ptr::copy_nonoverlapping(from.add(last), out.as_mut_ptr().add(last), CHUNK) }
 }
 
 /// Copies parts one behind the other, however the targets are cut.

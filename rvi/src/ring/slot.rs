@@ -26,7 +26,6 @@ const LEN_MASK: u32 = (1 << LEN_BITS) - 1;
 const MORE_SHIFT: u32 = LEN_BITS;
 const ARENA: u32 = 1 << 22;
 const RESENT: u32 = 1 << 23;
-const RESERVED: u32 = !(LEN_MASK | 3 << MORE_SHIFT | ARENA | RESENT);
 /// The only kind of message there is: data.
 const KIND_DATA: u8 = 1;
 
@@ -49,7 +48,7 @@ pub struct SlotMeta {
 }
 
 /// A slot's fields, checked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SlotFields {
     /// Octets of the message.
     pub len: u32,
@@ -87,15 +86,18 @@ pub const fn granules_for(len: usize) -> u32 {
     if len <= INLINE_LEN_MAX { 0 } else { (len - FIRST_LEN).div_ceil(GRANULE) as u32 }
 }
 
+/// The second word of a message's slot, but for the bit that says that it is sent again.
+#[inline]
+const fn shape(len: u32, slots: u32, in_arena: bool) -> u32 {
+    len | (slots - 1) << MORE_SHIFT | if in_arena { ARENA } else { 0 }
+}
+
 impl SlotFields {
     /// Encodes everything but the first word, which is stored at publication.
     #[inline]
     #[must_use]
     pub fn emit(&self) -> [u8; SLOT_BODY - 4] {
-        let mut word = self.len | (self.slots - 1) << MORE_SHIFT;
-        if self.in_arena {
-            word |= ARENA;
-        }
+        let mut word = shape(self.len, self.slots, self.in_arena);
         if self.meta.resent {
             word |= RESENT;
         }
@@ -121,13 +123,9 @@ impl SlotFields {
         let word_at = |i: usize| u32::from_le_bytes([slot[i], slot[i + 1], slot[i + 2], slot[i + 3]]);
         let word = word_at(4);
         let len = word & LEN_MASK;
-        let slots = (word >> MORE_SHIFT & 3) + 1;
-        let in_arena = word & ARENA != 0;
-        if word & RESERVED != 0
-            || len as usize > MESSAGE_LEN_MAX
-            || slots != slots_for(len as usize)
-            || in_arena != (len as usize > INLINE_LEN_MAX)
-        {
+        let (slots, in_arena) = (slots_for(len as usize), len as usize > INLINE_LEN_MAX);
+        // A length says it all but whether the message is sent again; reserved bits are zero.
+        if len as usize > MESSAGE_LEN_MAX || word & !RESENT != shape(len, slots, in_arena) {
             return Err(RingFault::Length { word });
         }
         let arena = word_at(8);
@@ -142,12 +140,10 @@ impl SlotFields {
         if lane >= LANES {
             return Err(RingFault::Lane { word: lane });
         }
-        if slot[21] != KIND_DATA {
-            return Err(RingFault::Kind(slot[21]));
-        }
         let named = u16::from_le_bytes([slot[22], slot[23]]);
-        if named != session {
-            return Err(RingFault::Session(named));
+        if slot[21] != KIND_DATA || named != session {
+            let is_kind = slot[21] != KIND_DATA;
+            return Err(if is_kind { RingFault::Kind(slot[21]) } else { RingFault::Session(named) });
         }
         let meta = SlotMeta {
             mseq: word_at(12),

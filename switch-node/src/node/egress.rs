@@ -4,7 +4,7 @@
 use rvi::{Part, SendError};
 use vlan_core::driver::{Egress, PeerSlot};
 use vlan_core::ethernet::flow_hash;
-use vlan_core::wire::frame::{FrameHeader, FrameKind, Vnet};
+use vlan_core::wire::frame::{FRAME_HEADER_LEN, FrameHeader, FrameKind, Vnet};
 use vlan_core::{Channel, DropReason, Instant, Location, NodeNumber, VifNumber};
 
 use crate::node::held::{Held, HeldKey};
@@ -59,7 +59,9 @@ impl Node {
             Egress::Direct { node, channel, ref header, copy_to_server, .. } => {
                 let attempt = self.send_direct(now, node, channel, header, frame);
                 if attempt == Attempt::Sent {
-                    self.count_sent(vif, header, frame.len(), returned);
+                    if !returned && let Some(interface) = self.interface_mut(vif) {
+                        interface.driver.sent_direct(frame.len());
+                    }
                     if copy_to_server {
                         self.send_copy(now, vif, vnet, frame);
                     }
@@ -84,14 +86,13 @@ impl Node {
         now: Instant,
         node: NodeNumber,
         channel: Channel,
-        header: &FrameHeader,
+        header: &[u8; FRAME_HEADER_LEN],
         frame: &[u8],
     ) -> Attempt {
         let seed = self.config.seed;
         let place = self.direct_to(node);
         let Some(link) = place.and_then(|place| self.direct[place].as_mut()) else { return Attempt::NoWay };
-        let octets = header.emit(frame.len());
-        let parts = [Part::Private(&octets), Part::Private(frame)];
+        let parts = [Part::Private(header), Part::Private(frame)];
         match link.association.send(now, channel, flow_hash(seed, frame), 0, &parts) {
             Ok(_) => {
                 link.sent.add(frame.len());
@@ -145,10 +146,10 @@ impl Node {
     #[inline]
     fn count_sent(&mut self, vif: VifNumber, header: &FrameHeader, frame_len: usize, returned: bool) {
         let Some(interface) = self.interface_mut(vif) else { return };
-        if !returned {
-            interface.driver.sent(header, frame_len);
-        } else if header.kind != FrameKind::Unicast {
+        if returned {
             interface.driver.resent();
+        } else {
+            interface.driver.sent(header, frame_len);
         }
     }
 

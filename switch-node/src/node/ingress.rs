@@ -108,7 +108,7 @@ impl Node {
                 interface.driver.handle_binding(ethernet.source, &source);
             }
             let taken = sink.deliver(vif, &vnet, head, message.rest) == Delivery::Taken;
-            interface.driver.delivered(header, false, frame_len, taken);
+            interface.driver.delivered(false, frame_len, taken);
         }
     }
 
@@ -148,6 +148,9 @@ impl Node {
                 continue;
             };
             link.received.add(message.len.saturating_sub(FRAME_HEADER_LEN));
+            if self.deliver_unicast(rvi.vif, rvi.slot, &message, sink) {
+                continue;
+            }
             match FrameHeader::parse(message.head, message.len) {
                 Ok(header) => self.deliver_direct(rvi.vif, rvi.slot, &header, &message, sink),
                 Err(TlvError::UnknownKind { .. }) => {
@@ -158,6 +161,25 @@ impl Node {
             }
         }
         batch
+    }
+
+    /// Delivers a plain unicast frame. False: it is not one, and nothing has been done with it.
+    #[inline]
+    fn deliver_unicast(
+        &mut self,
+        vif: VifNumber,
+        slot: PeerSlot,
+        message: &Message<'_>,
+        sink: &mut dyn FrameSink,
+    ) -> bool {
+        let Some(interface) = self.interface_mut(vif) else { return false };
+        let Some(vnet) = interface.driver.admit_unicast(slot, message.head, message.len) else {
+            return false;
+        };
+        let head = &message.head[FRAME_HEADER_LEN..];
+        let taken = sink.deliver(vif, &vnet, head, message.rest) == Delivery::Taken;
+        interface.driver.delivered(true, message.len - FRAME_HEADER_LEN, taken);
+        true
     }
 
     #[inline]
@@ -174,7 +196,7 @@ impl Node {
         let (head, frame_len) = (&message.head[header_len..], message.len - header_len);
         if let Ingress::Deliver(vnet) = interface.driver.admit_direct(slot, header, head, frame_len) {
             let taken = sink.deliver(vif, &vnet, head, message.rest) == Delivery::Taken;
-            interface.driver.delivered(header, true, frame_len, taken);
+            interface.driver.delivered(true, frame_len, taken);
         }
     }
 

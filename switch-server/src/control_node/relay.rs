@@ -165,10 +165,11 @@ impl ControlNode {
         let route = self.lans[inbound.lan].routes[usize::from(to.0)];
         let frame_len = inbound.frame_len();
         let flags = inbound.header.flags & FrameHeader::RESENT;
-        let octets = FrameHeader { flags, destination_vif: route.vif, ..inbound.header }.emit(frame_len);
-        let parts =
-            [Part::Private(&octets), Part::Private(inbound.head()), Part::Shared(inbound.message.rest)];
-        self.send(now, session, (inbound.lan, to), route.relay, frame_len, &parts);
+        let Some(octets) = FrameHeader::readdressed(inbound.message.head, flags, route.vif) else { return };
+        let (head, rest) = (Part::Private(inbound.head()), inbound.message.rest);
+        let parts = [Part::Private(&octets), head, Part::Shared(rest)];
+        let parts = if rest.is_empty() { &parts[..2] } else { &parts[..] };
+        self.send(now, session, (inbound.lan, to), route.relay, frame_len, parts);
     }
 
     /// Puts a message into the ring of a member of a LAN. While it waits there for room, its sender's slot is

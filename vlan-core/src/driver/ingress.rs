@@ -5,7 +5,7 @@ use crate::address::{MacAddress, NodeNumber};
 use crate::drop_reason::DropReason;
 use crate::limits::ETHERNET_HEADER_LEN;
 use crate::window::WindowVerdict;
-use crate::wire::frame::{FrameHeader, FrameKind};
+use crate::wire::frame::{FRAME_HEADER_LEN, FrameHeader, FrameKind, Vnet};
 
 impl Driver {
     /// Checks a frame that came on one of this interface's channels to a control node.
@@ -78,15 +78,31 @@ impl Driver {
         }
     }
 
+    /// The state of a frame in a message from the direct RVI of `slot` that is as its peer's unicast frames are: what
+    /// nearly every frame is. `None` says nothing: [`Driver::admit_direct`] looks at the rest field by field, and
+    /// counts what it drops.
+    ///
+    /// `head` is the message's private head, with the frame's header; `message_len` the length of the whole.
+    #[inline]
+    #[must_use]
+    pub fn admit_unicast(&self, slot: PeerSlot, head: &[u8], message_len: usize) -> Option<Vnet> {
+        let peer = self.peers.get(usize::from(slot.0)).filter(|peer| peer.direct.is_some())?;
+        let vnet = peer.incoming.parse(head, message_len)?;
+        let frame = head.get(FRAME_HEADER_LEN..).filter(|frame| frame.len() >= ETHERNET_HEADER_LEN)?;
+        let is_from_peer =
+            !self.config.check_source || MacAddress::from_octets(&frame[6..]) == Some(peer.mac);
+        let is_sound = self.check_length(&vnet, message_len - FRAME_HEADER_LEN).is_ok();
+        (is_from_peer && is_sound).then_some(vnet)
+    }
+
     /// Counts a frame that the stack has taken, or that its device refused.
     #[inline]
-    pub fn delivered(&mut self, header: &FrameHeader, direct: bool, frame_len: usize, taken: bool) {
+    pub fn delivered(&mut self, direct: bool, frame_len: usize, taken: bool) {
         if !taken {
             self.counters.drops.add(DropReason::DeviceFull);
         } else if direct {
             self.counters.received_direct.add(frame_len);
         } else {
-            debug_assert!(header.kind != FrameKind::Unicast);
             self.counters.received_relay.add(frame_len);
         }
     }

@@ -2,12 +2,12 @@
 
 use core::time::Duration;
 
-use crate::address::{BootTag, Channel, MacAddress, NodeNumber, ProcessId, RviNumber, VifNumber};
+use crate::address::{BootTag, Channel, LanId, MacAddress, NodeNumber, ProcessId, RviNumber, VifNumber};
 use crate::limits::BSEQ_WINDOW;
 use crate::time::Instant;
 use crate::window::{Window, WindowVerdict};
-use crate::wire::control::{Grant, MemberNotice};
-use crate::wire::frame::{FrameHeader, FrameKind};
+use crate::wire::control::{Grant, InterfaceConfig, MemberNotice};
+use crate::wire::frame::{FrameHeader, FrameKind, HeaderTemplate, Vnet};
 
 /// How long frames for a peer are held for the echo of a barrier. Two relay hops take some tens of
 /// microseconds; 20 ms leaves room for a late pump and stays under the 50 ms after which frames expire.
@@ -60,6 +60,10 @@ pub struct Peer {
     pub path: Path,
     /// The direct RVI granted, if any.
     pub direct: Option<Direct>,
+    /// The headers of unicast frames to it by the direct RVI.
+    pub(super) outgoing: HeaderTemplate,
+    /// Those of its unicast frames to this interface.
+    pub(super) incoming: HeaderTemplate,
     /// When a barrier was given up; none when no retry is due.
     pub(super) relay_idle_since: Option<Instant>,
     /// The latest barrier of the peer's present life that came when there was no leg to echo it on.
@@ -71,7 +75,8 @@ pub struct Peer {
 }
 
 impl Peer {
-    pub(super) fn new(notice: &MemberNotice) -> Self {
+    pub(super) fn new(notice: &MemberNotice, own_node: NodeNumber, config: &InterfaceConfig) -> Self {
+        let (outgoing, incoming) = templates((own_node, config.vif), (notice.node, notice.vif), config.lan);
         Self {
             node: notice.node,
             vif: notice.vif,
@@ -80,11 +85,22 @@ impl Peer {
             attached: notice.attached,
             path: Path::Relay,
             direct: None,
+            outgoing,
+            incoming,
             relay_idle_since: None,
             unechoed: None,
             window: None,
             newest: [None; 2],
         }
+    }
+
+    /// The headers of unicast frames to and from this peer, for an interface with this configuration.
+    pub(super) fn templates(
+        &self,
+        own_node: NodeNumber,
+        config: &InterfaceConfig,
+    ) -> (HeaderTemplate, HeaderTemplate) {
+        templates((own_node, config.vif), (self.node, self.vif), config.lan)
     }
 
     pub(super) fn handle_process(&mut self, process: ProcessId, attached: bool) {
@@ -129,4 +145,26 @@ impl Peer {
         }
         self.window.as_mut().map_or(WindowVerdict::New, |(_, window)| window.insert(bseq))
     }
+}
+
+/// The headers of unicast frames from an interface to another, and back.
+fn templates(
+    own: (NodeNumber, VifNumber),
+    peer: (NodeNumber, VifNumber),
+    lan: LanId,
+) -> (HeaderTemplate, HeaderTemplate) {
+    let template = |from: (NodeNumber, VifNumber), to: (NodeNumber, VifNumber)| {
+        HeaderTemplate::new(&FrameHeader {
+            kind: FrameKind::Unicast,
+            flags: 0,
+            lan,
+            origin: from.0,
+            origin_vif: from.1,
+            destination_vif: to.1,
+            vnet: Vnet::default(),
+            boot: BootTag(0),
+            bseq: 0,
+        })
+    };
+    (template(own, peer), template(peer, own))
 }

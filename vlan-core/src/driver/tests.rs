@@ -119,6 +119,7 @@ fn nothing_goes_direct_before_the_barrier_has_come_back() {
     let Egress::Direct { node, channel, header, copy_to_server, .. } = classify(&driver, &to_peer) else {
         panic!("not direct")
     };
+    let header = FrameHeader::parse(&header, header.len() + 60).expect("a header");
     assert_eq!((node, channel, copy_to_server), (NodeNumber(2), Channel(4), false));
     assert_eq!((header.kind, header.destination_vif), (FrameKind::Unicast, VifNumber(3)));
 }
@@ -250,9 +251,15 @@ fn a_direct_frame_must_match_its_grant() {
     let admit = |driver: &mut Driver, header: &FrameHeader, frame: &[u8]| {
         driver.admit_direct(SLOT, header, frame, frame.len())
     };
+    let quick = |driver: &Driver, header: &FrameHeader, frame: &[u8]| {
+        let message = [&header.emit(frame.len())[..], frame].concat();
+        driver.admit_unicast(SLOT, &message, message.len())
+    };
     assert_eq!(admit(&mut driver, &header, &good), Ingress::Drop(DropReason::NoChannel), "no grant yet");
+    assert_eq!(quick(&driver, &header, &good), None);
     driver.handle_grant(&grant()).unwrap();
     assert_eq!(admit(&mut driver, &header, &good), Ingress::Deliver(Vnet::default()));
+    assert_eq!(quick(&driver, &header, &good), Some(Vnet::default()));
     for (wrong, reason) in [
         (FrameHeader { lan: LanId(11), ..header }, DropReason::WrongGrant),
         (FrameHeader { origin: NodeNumber(7), ..header }, DropReason::WrongGrant),
@@ -261,10 +268,17 @@ fn a_direct_frame_must_match_its_grant() {
         (FrameHeader { kind: FrameKind::Group, ..header }, DropReason::WrongGrant),
     ] {
         assert_eq!(admit(&mut driver, &wrong, &good), Ingress::Drop(reason), "{wrong:?}");
+        assert_eq!(quick(&driver, &wrong, &good), None, "{wrong:?}");
     }
     let forged = frame(OWN, MacAddress([2, 0, 1, 0, 0, 3]), 0x0800);
     assert_eq!(admit(&mut driver, &header, &forged), Ingress::Drop(DropReason::SourceMac));
+    assert_eq!(quick(&driver, &header, &forged), None);
     assert_eq!(admit(&mut driver, &header, &good[..10]), Ingress::Drop(DropReason::TooShort));
+    assert_eq!(quick(&driver, &header, &good[..10]), None);
+    let torn = Vnet { flags: Vnet::NEEDS_CSUM, csum_start: 60, ..Vnet::default() };
+    assert_eq!(quick(&driver, &FrameHeader { vnet: torn, ..header }, &good), None);
+    driver.handle_direct_gone(SLOT);
+    assert_eq!(quick(&driver, &header, &good), None, "the grant is gone");
 }
 
 #[test]

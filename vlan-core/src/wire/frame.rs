@@ -105,8 +105,16 @@ impl Vnet {
 
     /// True when a kernel will take a frame of `frame_len` octets with this state: known bits only, a known
     /// segmentation type with a size, and sums that lie inside the frame.
+    #[inline]
     #[must_use]
     pub fn is_valid_for(&self, frame_len: usize) -> bool {
+        if self.flags | self.gso_type == 0 {
+            return usize::from(self.hdr_len) <= frame_len;
+        }
+        self.offloads_fit(frame_len)
+    }
+
+    fn offloads_fit(&self, frame_len: usize) -> bool {
         let sum_fits = self.flags & Self::NEEDS_CSUM == 0
             || usize::from(self.csum_start) + usize::from(self.csum_offset) + 2 <= frame_len;
         let segments = match self.gso_type & 0x7f {
@@ -215,6 +223,17 @@ impl FrameHeader {
         o
     }
 
+    /// The octets of the header that `head` starts with, with other flags and another destination interface; `None`
+    /// when `head` is shorter than a header.
+    #[inline]
+    #[must_use]
+    pub fn readdressed(head: &[u8], flags: u8, destination_vif: VifNumber) -> Option<[u8; FRAME_HEADER_LEN]> {
+        let mut o = *head.first_chunk::<FRAME_HEADER_LEN>()?;
+        o[2] = flags;
+        o[14..16].copy_from_slice(&destination_vif.0.to_le_bytes());
+        Some(o)
+    }
+
     /// The octets of an ARP header: this one and the two locations.
     #[must_use]
     pub fn emit_arp(&self, source: &Location, target: &Location, frame_len: usize) -> [u8; ARP_HEADER_LEN] {
@@ -235,6 +254,43 @@ impl FrameHeader {
         let source = head.get(32..56).and_then(|o| o.first_chunk()).ok_or(truncated)?;
         let target = head.get(56..80).and_then(|o| o.first_chunk()).ok_or(truncated)?;
         Ok((Location::parse(source), Location::parse(target)))
+    }
+}
+
+/// What the headers of a run of frames have in common, such as those from one interface to another: all but the length
+/// and the checksum state of a frame. Made once, so that a frame costs neither the making of each field nor its check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeaderTemplate([u8; FRAME_HEADER_LEN]);
+
+impl HeaderTemplate {
+    /// The run that `header` belongs to. Not for [`FrameKind::Arp`].
+    #[must_use]
+    pub fn new(header: &FrameHeader) -> Self {
+        Self(header.emit(0))
+    }
+
+    /// The header's octets in front of a frame of `frame_len` octets in the state `vnet`.
+    #[inline]
+    #[must_use]
+    pub fn emit(&self, vnet: &Vnet, frame_len: usize) -> [u8; FRAME_HEADER_LEN] {
+        let mut o = self.0;
+        o[4..8].copy_from_slice(&(frame_len as u32).to_le_bytes());
+        o[16..26].copy_from_slice(&vnet.emit());
+        o
+    }
+
+    /// The frame's state, if `head`, the start of a message of `message_len` octets, begins with a header of this run
+    /// up to the boot tag, with the right length. Else nothing is said: [`FrameHeader::parse`] tells.
+    #[inline]
+    #[must_use]
+    pub fn parse(&self, head: &[u8], message_len: usize) -> Option<Vnet> {
+        let o = head.first_chunk::<FRAME_HEADER_LEN>()?;
+        let frame_len = u32::from_le_bytes([o[4], o[5], o[6], o[7]]) as usize;
+        let is_of_run = o[..4] == self.0[..4] && o[8..16] == self.0[8..16];
+        if !is_of_run || frame_len + FRAME_HEADER_LEN != message_len {
+            return None;
+        }
+        o[16..].first_chunk().map(Vnet::parse)
     }
 }
 
@@ -274,6 +330,33 @@ mod tests {
         assert_eq!(FrameHeader::parse(&octets, 132), Ok(header));
         assert!(FrameHeader::parse(&octets, 131).is_err());
         assert!(FrameHeader::parse(&octets[..31], 132).is_err());
+    }
+
+    #[test]
+    fn a_readdressed_header_differs_in_flags_and_destination_only() {
+        let header = header(FrameKind::Relay);
+        let other = FrameHeader { flags: 0, destination_vif: VifNumber(77), ..header };
+        let octets = header.emit(100);
+        assert_eq!(FrameHeader::readdressed(&octets, 0, VifNumber(77)), Some(other.emit(100)));
+        assert_eq!(FrameHeader::readdressed(&octets[..31], 0, VifNumber(77)), None);
+    }
+
+    #[test]
+    fn a_template_makes_and_knows_the_headers_of_its_run() {
+        let header = FrameHeader { flags: 0, ..header(FrameKind::Unicast) };
+        let template = HeaderTemplate::new(&header);
+        for (vnet, len) in [(header.vnet, 100), (Vnet::default(), 65_000)] {
+            let octets = template.emit(&vnet, len);
+            assert_eq!(octets, FrameHeader { vnet, ..header }.emit(len));
+            assert_eq!(template.parse(&octets, 32 + len), Some(vnet));
+            assert_eq!(template.parse(&octets, 33 + len), None);
+            assert_eq!(template.parse(&octets[..31], 32 + len), None);
+            for at in (0..4).chain(8..16) {
+                let mut other = octets;
+                other[at] ^= 1;
+                assert_eq!(template.parse(&other, 32 + len), None, "octet {at}");
+            }
+        }
     }
 
     #[test]
