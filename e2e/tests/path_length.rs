@@ -134,7 +134,7 @@ fn long_packets_that_begin_to_vanish_cost_no_datagram() -> Result<()> {
 
 #[test]
 fn where_long_packets_never_arrived_legs_come_up_and_carry_long_datagrams() -> Result<()> {
-    let lab = lab("e2enarrow")?;
+    let lab = lab("e2ethin")?;
     ["a", "b"].into_iter().try_for_each(|fabric| make_hole(&lab, fabric))?;
     let streams = streams(&lab)?;
     flow(&lab, &streams, RATE)?;
