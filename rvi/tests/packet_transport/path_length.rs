@@ -106,13 +106,13 @@ fn a_path_that_shrinks_under_load_is_searched_again_and_nothing_is_lost() {
             mixture(&mut world, lens, micros(gap), millis(30));
             world.links[0][0].len_most = 1400;
             let before = world.ends[1].delays.len();
-            mixture(&mut world, lens, micros(gap), millis(400));
+            mixture(&mut world, lens, micros(gap), millis(300));
             assert_eq!(sizes(&world, 0)[1], 8968, "the other direction carries what it did");
             expect_sizes(&world, 0, [1400, 8968]);
             let worst = world.ends[1].delays[before..].iter().map(|(_, delay)| *delay).max();
             assert!(worst.is_some_and(|worst| worst < millis(60)), "{lens:?} by {legs:?}: {worst:?}");
             let lost = world.ends[0].status(0).lost;
-            mixture(&mut world, lens, micros(gap), millis(100));
+            mixture(&mut world, lens, micros(gap), millis(50));
             assert_eq!(world.ends[0].status(0).lost, lost, "nothing is lost any more");
             assert_eq!(world.ends[0].state(0), PacketLegState::Good);
             world.run_to_the_end(millis(20));

@@ -7,6 +7,7 @@
 use core::time::Duration;
 
 use vlan_core::Instant;
+use vlan_core::random::Random;
 
 /// Octets of a packet that every path carries: IPv6's least MTU, 1,280, less its headers and UDP's, and 32 for a tunnel
 /// (RFC 8899, 5.1.2; RFC 9000, 14).
@@ -16,8 +17,11 @@ pub const PACKET_LEN_BASE: usize = 1200;
 const TRIES_MAX: u8 = 3;
 /// Between a try that was lost and the next.
 const TRY_PAUSE: Duration = Duration::from_millis(5);
-/// A try whose fate is not known after this long, or that found no token, is made again.
+/// A try whose fate is not known after this long is made again; one that found no token, too, and then after twice as long
+/// each time.
 const TRY_PATIENCE: Duration = Duration::from_millis(100);
+/// Tries in a row without a token after which the wait does not double any more.
+const DENIALS_MAX: u8 = 4;
 /// A search that ended below what the route takes is begun again (RFC 8899, 5.1.1, `PMTU_RAISE_TIMER`).
 const SEARCH_AGAIN: Duration = Duration::from_secs(600);
 /// Lengths that are tried lie on this grid, so that pieces on the grid of fragments fill such packets.
@@ -51,6 +55,8 @@ pub(super) struct PathSearch {
     candidate: u16,
     /// Packets of the candidate's length that were lost.
     losses: u8,
+    /// Tries in a row that found no token.
+    denials: u8,
     has_tried: bool,
     step: Step,
     /// When the step is over.
@@ -68,8 +74,8 @@ impl PathSearch {
         let passes = ceiling.min(BASE);
         let step = if passes < ceiling { Step::Pause } else { Step::Over };
         let (fails, candidate) = (ceiling + 1, ceiling);
-        let (losses, has_tried, number, from) = (0, false, 0, 0);
-        Self { ceiling, passes, fails, candidate, losses, has_tried, step, at: now, number, from }
+        let (losses, denials, has_tried, number, from) = (0, 0, false, 0, 0);
+        Self { ceiling, passes, fails, candidate, losses, denials, has_tried, step, at: now, number, from }
     }
 
     /// The longest for data.
@@ -108,7 +114,12 @@ impl PathSearch {
 
     /// Time has passed. True when a packet is to be made now, for which `probe_allowed` had tokens: one for it, and one for
     /// the question behind it, whose answer tells what became of it.
-    pub(super) fn handle_timeout(&mut self, now: Instant, probe_allowed: &mut dyn FnMut() -> bool) -> bool {
+    pub(super) fn handle_timeout(
+        &mut self,
+        now: Instant,
+        random: &mut Random,
+        probe_allowed: &mut dyn FnMut() -> bool,
+    ) -> bool {
         match self.step {
             Step::Rest => self.begin(),
             Step::Pause => {}
@@ -119,8 +130,19 @@ impl PathSearch {
             Step::Due | Step::Over => return false,
         }
         let is_allowed = probe_allowed() && probe_allowed();
-        (self.step, self.at) = if is_allowed { (Step::Due, now) } else { (Step::Pause, now + TRY_PATIENCE) };
+        if is_allowed {
+            (self.step, self.denials) = (Step::Due, 0);
+        } else {
+            (self.step, self.at) = (Step::Pause, now + self.draw_token_pause(random));
+        }
         is_allowed
+    }
+
+    /// The legs of a process that starts ask for more tokens than there are: not all at once again.
+    fn draw_token_pause(&mut self, random: &mut Random) -> Duration {
+        let pause = TRY_PATIENCE * (1 << self.denials);
+        self.denials = (self.denials + 1).min(DENIALS_MAX);
+        pause / 2 + Duration::from_nanos(random.below(pause.as_nanos() as u64))
     }
 
     /// The length of the packet that is to be made now.
@@ -215,7 +237,7 @@ mod tests {
         let (mut now, mut tried) = (at(from_ms), std::vec::Vec::new());
         while !matches!(search.step, Step::Rest | Step::Over) {
             now = search.deadline(true, false).expect("something is due").max(now);
-            assert!(search.handle_timeout(now, &mut || true));
+            assert!(search.handle_timeout(now, &mut Random::new(1), &mut || true));
             let len = search.due().expect("a packet is due") as u16;
             let number = tried.len() as u64 + search.from;
             search.note_sent(now, Some(number));
@@ -276,7 +298,7 @@ mod tests {
         let again = search.deadline(true, false).expect("it is begun again");
         assert_eq!(again.since(end), Duration::from_secs(600));
         assert_eq!(search.deadline(false, false), None, "not while the leg is bad");
-        assert!(search.handle_timeout(again, &mut || true));
+        assert!(search.handle_timeout(again, &mut Random::new(1), &mut || true));
         assert_eq!(search.due(), Some(1472));
         search.note_sent(again, Some(99));
         search.handle_arrival(again, 99, 1472);
@@ -299,17 +321,22 @@ mod tests {
     #[test]
     fn without_tokens_or_answers_a_length_is_tried_again_and_nothing_is_concluded() {
         let mut search = PathSearch::new(at(0), 1472);
-        let mut tokens = 1;
-        let mut allowed = || core::mem::replace(&mut tokens, 0) > 0;
-        assert!(!search.handle_timeout(at(0), &mut allowed), "the question needs one, too");
-        assert_eq!((search.due(), search.deadline(true, false)), (None, Some(at(100))));
+        let (mut tokens, mut random, mut now) = (1, Random::new(1), at(0));
+        for wait in [100, 200, 400, 800, 1600, 1600] {
+            let mut allowed = || core::mem::replace(&mut tokens, 0) > 0;
+            assert!(!search.handle_timeout(now, &mut random, &mut allowed), "the question needs one, too");
+            assert_eq!(search.due(), None);
+            let next = search.deadline(true, false).expect("it is tried again");
+            assert!((wait / 2..wait * 3 / 2).contains(&(next.since(now).as_millis() as u64)));
+            now = next;
+        }
         for number in 0..20 {
             let now = search.deadline(true, false).expect("again");
-            assert!(search.handle_timeout(now, &mut || true));
+            assert!(search.handle_timeout(now, &mut Random::new(1), &mut || true));
             search.note_sent(now, Some(number));
             let until = search.deadline(false, false).expect("it is waited for");
             assert_eq!(until.since(now), TRY_PATIENCE);
-            assert!(!search.handle_timeout(until, &mut || true));
+            assert!(!search.handle_timeout(until, &mut Random::new(1), &mut || true));
         }
         search.handle_loss(at(9000), 19, true);
         search.handle_arrival(at(9000), 3, 1472);
@@ -321,7 +348,7 @@ mod tests {
         let mut search = PathSearch::new(at(0), 1472);
         for number in 0..10 {
             let now = search.deadline(true, false).expect("it is tried again");
-            assert!(search.handle_timeout(now, &mut || true));
+            assert!(search.handle_timeout(now, &mut Random::new(1), &mut || true));
             assert_eq!(search.due(), Some(1472));
             search.note_sent(now, Some(number));
             search.handle_loss(now, number, false);
@@ -332,9 +359,9 @@ mod tests {
     fn before_a_leg_is_known_a_length_is_tried_once() {
         let mut search = PathSearch::new(at(0), 1472);
         assert_eq!(search.deadline(false, true), Some(at(0)));
-        assert!(search.handle_timeout(at(0), &mut || true));
+        assert!(search.handle_timeout(at(0), &mut Random::new(1), &mut || true));
         search.note_sent(at(0), Some(0));
-        assert!(!search.handle_timeout(at(100), &mut || true));
+        assert!(!search.handle_timeout(at(100), &mut Random::new(1), &mut || true));
         assert_eq!((search.deadline(false, true), search.deadline(true, false)), (None, Some(at(100))));
     }
 

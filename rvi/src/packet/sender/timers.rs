@@ -154,7 +154,8 @@ impl Sender {
     /// Has a packet made that tries a length, if it is time.
     fn try_length(&mut self, now: Instant, index: usize, probe_allowed: &mut dyn FnMut() -> bool) {
         let Some(leg) = &mut self.legs[index] else { return };
-        if leg.search_deadline().is_some_and(|at| at <= now) && leg.search.handle_timeout(now, probe_allowed)
+        if leg.search_deadline().is_some_and(|at| at <= now)
+            && leg.search.handle_timeout(now, &mut self.random, probe_allowed)
         {
             leg.counters.probes += 1;
         }
