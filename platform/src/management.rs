@@ -171,6 +171,8 @@ pub struct LegEnd {
     pub score: u64,
     /// Smoothed round-trip time in nanoseconds.
     pub rtt_ns: u64,
+    /// Octets of the longest packet that is sent: what is known to arrive.
+    pub packet_octets: u64,
     /// Packets sent.
     pub tx_packets: u64,
     /// Octets of them.

@@ -2,6 +2,8 @@
 
 #[path = "packet_transport/network.rs"]
 mod network;
+#[path = "packet_transport/path_length.rs"]
+mod path_length;
 
 use std::time::Duration;
 
@@ -377,7 +379,7 @@ fn nothing_is_sent_without_a_leg() {
 #[test]
 fn a_path_that_became_narrower_gets_shorter_packets() {
     let mut world = settled(PacketScheduler::Failover, 1);
-    world.packet_len_most = 1000;
+    world.each_link(|link| link.len_most = 1000);
     world.wish(0, 0, 60_000);
     world.run_for(micros(50));
     for end in &mut world.ends {

@@ -5,7 +5,7 @@
 #![cfg(not(loom))]
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -13,9 +13,12 @@ use std::process::Command;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{Mode, OFlags};
 use rustix::net::sockopt::{self, Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery};
-use rustix::net::{AddressFamily, SocketType};
+use rustix::net::{AddressFamily, SendFlags, SocketType, ipproto};
 use rustix::thread::UnshareFlags;
-use rvi::host::udp::{ReceivePool, SendResult, UdpSocket};
+use rvi::host::udp::{PacketSockets, ReceivePool, SendResult, UdpSocket};
+use rvi::packet::port::{PacketBatch, PacketMachine};
+use rvi::packet::transport::TransmitBuffer;
+use vlan_core::{Instant, LegNumber};
 
 /// Says that the process is inside.
 const INSIDE: &str = "RVI_UDP_ROUTE";
@@ -31,6 +34,8 @@ const NOBODY: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 2);
 fn routes_that_take_little_or_nothing() {
     if std::env::var_os(INSIDE).is_some() {
         too_long_packets_are_reported();
+        routers_are_not_believed();
+        an_interface_that_takes_more_is_noticed();
         full_sockets_do_not_wait();
         return;
     }
@@ -79,6 +84,89 @@ fn too_long_packets_are_reported() {
         };
         assert!(prohibits, "fragments are forbidden and routers are not believed");
     }
+}
+
+/// What a router says of the path to `to`: no packet of `from` to it is to be longer than `mtu`.
+fn tell_path_mtu(from: SocketAddrV4, to: SocketAddrV4, mtu: u16) {
+    let quoted = |len: u16| {
+        let mut packet = vec![0x45, 0, 0, 0, 0, 1, 0x40, 0, 64, 17, 0, 0];
+        packet[2..4].copy_from_slice(&len.to_be_bytes());
+        packet.extend(from.ip().octets().iter().chain(&to.ip().octets()));
+        for field in [from.port(), to.port(), len - 20, 0] {
+            packet.extend(field.to_be_bytes());
+        }
+        packet
+    };
+    let mut message = vec![3, 4, 0, 0, 0, 0];
+    message.extend(mtu.to_be_bytes());
+    message.extend(quoted(1400));
+    let sum: u32 = message.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
+    let folded = (sum & 0xffff) + (sum >> 16);
+    let check = !((folded & 0xffff) + (folded >> 16)) as u16;
+    message[2..4].copy_from_slice(&check.to_be_bytes());
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::RAW, Some(ipproto::ICMP)).unwrap();
+    let here = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    rustix::net::sendto(&socket, &message, SendFlags::empty(), &here).unwrap();
+}
+
+fn routers_are_not_believed() {
+    //= spec/leg-udp.md#fragments
+    //= type=test
+    //# A packet MUST be sent with DF set, or over IPv6 unfragmented, and what routers say about the path's MTU MUST NOT
+    //# change what is sent.
+    // 127.0.0.3 for no other test: the kernel keeps what it hears for ten minutes.
+    let [a, b] = [1, 3].map(|last| SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, last), 0));
+    let [a, b] = [a, b].map(|address| UdpSocket::bind(address.into()).unwrap());
+    let v4 = |socket: &UdpSocket| match socket.local_address() {
+        SocketAddr::V4(address) => address,
+        SocketAddr::V6(_) => panic!("an IPv4 socket"),
+    };
+    tell_path_mtu(v4(&a), v4(&b), 1300);
+    assert_eq!(a.payload_len_max(b.local_address()), Ok(1300 - 28), "the kernel has heard of it");
+    assert_eq!(a.send(b.local_address(), &[7; 3 * 1400], 1400), SendResult::Sent);
+    let (mut pool, mut received) = (ReceivePool::new(), 0);
+    while received < 3 {
+        wait_for(&b);
+        received += b.for_each_datagram(&mut pool, |_, datagram| assert_eq!(datagram.len(), 1400)).datagrams;
+    }
+}
+
+/// A machine that is told how long packets may be.
+#[derive(Default)]
+struct Told(Vec<usize>);
+
+impl PacketMachine for Told {
+    fn handle_packet(&mut self, _: Instant, _: LegNumber, _: SocketAddr, _: &mut [u8]) {}
+    fn poll_transmit(&mut self, _: Instant, _: &mut TransmitBuffer) -> Option<PacketBatch> {
+        None
+    }
+    fn set_packet_len_max(&mut self, leg: LegNumber, octets: usize) {
+        assert_eq!(leg, LegNumber(1));
+        self.0.push(octets);
+    }
+}
+
+fn an_interface_that_takes_more_is_noticed() {
+    //= spec/leg-udp.md#wider-routes
+    //= type=test
+    //# While packets come, a host MUST ask every 10 s what its routes take, and tell the senders of the legs when that changed.
+    let address = SocketAddr::from((Ipv4Addr::new(127, 0, 0, 5), 0));
+    let mut sockets = PacketSockets::open(&[(LegNumber(1), address)]).unwrap().expect("one leg");
+    let mut machine = Told::default();
+    let at = |seconds: u64| Instant::from_nanos(seconds * 1_000_000_000);
+    sockets.start(&mut machine);
+    sockets.receive(at(1), &mut machine);
+    assert_eq!(machine.0, [V4_PAYLOAD_LEN]);
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None).unwrap();
+    let set_mtu = |mtu| configure(&socket, b"lo", libc::SIOCSIFMTU as _, |to| to.ifru_mtu = mtu).unwrap();
+    set_mtu(9000);
+    sockets.receive(at(10), &mut machine);
+    assert_eq!(machine.0.len(), 1, "not yet");
+    sockets.receive(at(11), &mut machine);
+    assert_eq!(machine.0[1..], [9000 - 28]);
+    set_mtu(MTU);
+    sockets.receive(at(30), &mut machine);
+    assert_eq!(machine.0[2..], [V4_PAYLOAD_LEN]);
 }
 
 fn full_sockets_do_not_wait() {

@@ -114,6 +114,7 @@ fn legs(rvis: &[Rvi]) -> String {
         "END",
         "ADDRESS",
         ">RTT us",
+        ">SIZE",
         ">SCORE",
         ">TX PACKETS",
         ">RX PACKETS",
@@ -134,13 +135,14 @@ fn legs(rvis: &[Rvi]) -> String {
     table.text()
 }
 
-fn leg_end(node: &str, end: &LegEnd) -> [String; 10] {
+fn leg_end(node: &str, end: &LegEnd) -> [String; 11] {
     let LegEnd { tx_packets, rx_packets, lost, resends, spurious, duplicates, .. } = end;
     let rtt = if end.rtt_ns == 0 { String::new() } else { (end.rtt_ns / 1000).to_string() };
+    let size = if end.packet_octets == 0 { String::new() } else { end.packet_octets.to_string() };
     let figures = [tx_packets, rx_packets, lost, resends, spurious, duplicates].map(u64::to_string);
     let [tx_packets, rx_packets, lost, resends, spurious, duplicates] = figures;
     let (node, address, score) = (node.to_owned(), end.address.clone(), end.score.to_string());
-    [node, address, rtt, score, tx_packets, rx_packets, lost, resends, spurious, duplicates]
+    [node, address, rtt, size, score, tx_packets, rx_packets, lost, resends, spurious, duplicates]
 }
 
 impl Show for Vec<Binding> {
@@ -281,7 +283,13 @@ NUMBER  NODE   STATE     VIF  LAN   INTERFACE  MAC                ADDRESSES
             fabric: fabric.into(),
             state: "up".into(),
             kind: kind.into(),
-            a: LegEnd { address: "192.0.2.1:7".into(), rtt_ns: 81_500, lost: 4, ..LegEnd::default() },
+            a: LegEnd {
+                address: "192.0.2.1:7".into(),
+                rtt_ns: 81_500,
+                packet_octets: 8968,
+                lost: 4,
+                ..LegEnd::default()
+            },
             b: LegEnd { tx_packets: 12, ..LegEnd::default() },
         };
         let rvi = Rvi {
@@ -297,11 +305,11 @@ RVI  LAN  STATE  LEGS            END   VIF  TX FRAMES  TX OCTETS  RX FRAMES  RX 
   7  red  up     a:up b:up(udp)  web1    1          5          0          0          0
                                  web2    1          5          0          0          0
 
-RVI  LEG  KIND  STATE  END   ADDRESS      RTT us  SCORE  TX PACKETS  RX PACKETS  LOST  RESENDS  SPURIOUS  DUPLICATES
-  7  a    unix  up     web1  192.0.2.1:7      81      0           0           0     4        0         0           0
-                       web2                           0          12           0     0        0         0           0
-  7  b    udp   up     web1  192.0.2.1:7      81      0           0           0     4        0         0           0
-                       web2                           0          12           0     0        0         0           0
+RVI  LEG  KIND  STATE  END   ADDRESS      RTT us  SIZE  SCORE  TX PACKETS  RX PACKETS  LOST  RESENDS  SPURIOUS  DUPLICATES
+  7  a    unix  up     web1  192.0.2.1:7      81  8968      0           0           0     4        0         0           0
+                       web2                                 0          12           0     0        0         0           0
+  7  b    udp   up     web1  192.0.2.1:7      81  8968      0           0           0     4        0         0           0
+                       web2                                 0          12           0     0        0         0           0
 ";
         assert_eq!(vec![rvi].show(), expected);
         assert!(Vec::<Rvi>::new().show().starts_with("no direct RVIs"));

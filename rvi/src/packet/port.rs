@@ -15,6 +15,7 @@ use vlan_core::{Instant, LegNumber, NodeNumber, ProcessId};
 
 use super::endpoint::EndpointConfig;
 use super::probe_budget::ProbeBudget;
+use super::sender::PACKET_LEN_BASE;
 use super::session::{
     Admission, EntropyPool, Gate, HANDSHAKE_PACKET_LEN_MAX, SECRET_LEN, SessionConfig, SessionKind,
     SessionLeg, SessionOffer,
@@ -25,8 +26,6 @@ use crate::keys::{PrivateKey, PublicKey};
 
 /// Answers outside of any association that wait to be sent; more are dropped, and asked for again.
 const ANSWERS_MAX: usize = 64;
-/// Octets of the longest packet until the host has said what its routes carry: IPv6's least MTU less its headers.
-const PACKET_LEN_DEFAULT: usize = 1232;
 /// What a peer may send before it hears of more: messages on each channel ...
 const FIRST_CREDIT_MESSAGES: u32 = 1024;
 /// ... and KiB in all.
@@ -100,7 +99,8 @@ impl PacketPort {
             gate: Gate::new(&key.public(), entropy.draw()),
             key,
             entropy,
-            packet_len_max: [PACKET_LEN_DEFAULT; PacketLeg::COUNT],
+            // Until the host has said what its routes take.
+            packet_len_max: [PACKET_LEN_BASE; PacketLeg::COUNT],
             answers: VecDeque::new(),
             probes: ProbeBudget::default(),
             strays: 0,

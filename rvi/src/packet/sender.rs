@@ -5,14 +5,17 @@
 //! arrived, or that it is lost, or nothing was proved for too long: then the pieces go again, by another leg. The
 //! message is forgotten when the peer acknowledges it. Rules: `spec/packet-sender.md`.
 
+mod black_hole;
 mod channel;
 mod congestion;
 mod detector;
+mod fates;
 mod flight;
 mod health;
 mod lateness;
 mod leg;
 pub(super) mod pack;
+mod path_search;
 mod proof;
 mod route;
 mod rtt;
@@ -22,6 +25,7 @@ mod timers;
 mod types;
 
 pub(super) use health::IDLE_PROBE;
+pub use path_search::PACKET_LEN_BASE;
 pub use rtt::WaitPolicy;
 pub use types::{
     Full, Outgoing, PacketLegConfig, PacketLegState, PacketLegStatus, PacketScheduler, TransportEvent,
@@ -153,7 +157,7 @@ impl Sender {
         self.spread(now);
     }
 
-    /// The path of a leg has become narrower or wider.
+    /// The route of a leg has become narrower or wider.
     pub(super) fn set_packet_len_max(&mut self, leg: PacketLeg, len: usize) {
         if let Some(leg) = &mut self.legs[leg.index()] {
             leg.set_packet_len_max(len);

@@ -27,12 +27,14 @@ pub struct Link {
     pub delay: Duration,
     /// Added at random: more than the gap between packets reorders them.
     pub jitter: Duration,
+    /// Octets of the longest packet that arrives; nobody says so.
+    pub len_most: usize,
 }
 
 impl Default for Link {
     fn default() -> Self {
         let (delay, jitter) = (Duration::from_micros(20), Duration::ZERO);
-        Self { is_dead: false, loss_percent: 0, duplicate_percent: 0, delay, jitter }
+        Self { is_dead: false, loss_percent: 0, duplicate_percent: 0, delay, jitter, len_most: usize::MAX }
     }
 }
 
@@ -179,10 +181,10 @@ pub struct World {
     pub random: Random,
     flying: BinaryHeap<Arrival>,
     count: u64,
-    /// Octets of the longest packet of each leg.
-    packet_len_max: usize,
-    /// Octets of the longest packet that the network carries.
-    pub packet_len_most: usize,
+    /// Octets of the longest packet that the route of each leg takes.
+    pub packet_len_max: usize,
+    /// Packets that were too long for their link.
+    pub too_long: u64,
 }
 
 impl World {
@@ -196,7 +198,7 @@ impl World {
             flying: BinaryHeap::new(),
             count: 0,
             packet_len_max: 1472,
-            packet_len_most: usize::MAX,
+            too_long: 0,
         };
         for &number in legs {
             world.leg_up(number);
@@ -373,8 +375,9 @@ impl World {
         let link = &self.links[from][leg.index()];
         let copies = 1 + u64::from(self.random.below(100) < link.duplicate_percent);
         for _ in 0..copies {
-            let is_carried = !link.is_dead && packet.len() <= self.packet_len_most;
-            if !is_carried || self.random.below(100) < link.loss_percent {
+            let is_too_long = packet.len() > link.len_most;
+            self.too_long += u64::from(is_too_long);
+            if link.is_dead || is_too_long || self.random.below(100) < link.loss_percent {
                 continue;
             }
             let jitter = self.random.below(link.jitter.as_nanos() as u64 + 1);

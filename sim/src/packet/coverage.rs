@@ -31,8 +31,10 @@ pub enum Fault {
     CrossedFabrics,
     /// The relay dies.
     RelayDeath,
-    /// Long packets do not pass a leg any more.
+    /// A leg carries next to nothing any more: not even packets of the base length.
     ShrunkPath,
+    /// Packets above some length, which the base is not, vanish: one way or both.
+    BlackHole,
     /// The host takes a leg away and gives it back.
     LegRemoved,
     /// A clock runs at another rate.
@@ -51,7 +53,7 @@ pub enum Fault {
 
 impl Fault {
     /// Every fault, in the order of the table.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Loss,
         Self::Bursts,
         Self::Corruption,
@@ -66,6 +68,7 @@ impl Fault {
         Self::CrossedFabrics,
         Self::RelayDeath,
         Self::ShrunkPath,
+        Self::BlackHole,
         Self::LegRemoved,
         Self::ClockSkew,
         Self::LateTimers,
@@ -93,6 +96,7 @@ impl Fault {
             Self::CrossedFabrics => "crossed fabrics",
             Self::RelayDeath => "relay death",
             Self::ShrunkPath => "shrunk path",
+            Self::BlackHole => "black hole",
             Self::LegRemoved => "leg removed",
             Self::ClockSkew => "clock skew",
             Self::LateTimers => "late timers",

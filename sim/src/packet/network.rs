@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rvi::packet::sender::PACKET_LEN_BASE;
 use vlan_core::Instant;
 use vlan_core::random::Random;
 
@@ -156,10 +157,18 @@ impl Network {
     /// True when some direct leg delivers 95 of 100 packets each way.
     #[must_use]
     pub fn has_able_leg(&self) -> bool {
+        self.legs.iter().any(|leg| !leg.plan.is_relay() && self.is_able(leg.plan.id))
+    }
+
+    /// True when a leg delivers 95 of 100 packets of the base length each way: it carries data, however long what it is
+    /// given may be.
+    #[must_use]
+    pub fn is_able(&self, leg: u8) -> bool {
         let able = |leg: &NetworkLeg| {
-            !leg.plan.is_relay() && leg.links.iter().all(|l| l.conditions().is_able(leg.plan.packet_len_max))
+            let len = leg.plan.packet_len_max.min(PACKET_LEN_BASE);
+            leg.links.iter().all(|link| link.conditions().is_able(len))
         };
-        !self.is_crossed && self.legs.iter().any(able)
+        !self.is_crossed && self.legs.iter().any(|l| l.plan.id == leg && able(l))
     }
 
     /// True when nothing can have been lost or turned over on any leg, as far as the conditions say.
@@ -183,6 +192,16 @@ impl Network {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_leg_that_carries_the_base_length_is_able() {
+        let mut network = network();
+        for (len, is_able) in [(1200, true), (1199, false)] {
+            let ids = [0, 1].map(|leg| network.lay(leg, Some(Side::A), Overlay::LenMax(len)));
+            assert_eq!(network.has_able_leg(), is_able);
+            ids.into_iter().for_each(|id| network.lift(id));
+        }
+    }
 
     fn network() -> Network {
         let way = Conditions::calm(Duration::from_micros(10));

@@ -7,6 +7,7 @@
 mod batch;
 mod converge;
 mod faults;
+mod holes;
 mod inspect;
 mod session;
 mod watch;

@@ -90,6 +90,8 @@ fn add_packet_legs(add: &mut impl FnMut(String, u64), peer: &str, association: &
         add(name("state"), leg.state as u64);
         add(name("score"), leg.score.into());
         add(name("rtt.ns"), leg.rtt_ns);
+        add(name("packet.octets"), leg.packet_len as u64);
+        add(name("fallbacks"), leg.fallbacks);
         add(name("in_flight.octets"), leg.in_flight as u64);
         add(name("tx.packets"), leg.tx_packets);
         add(name("tx.octets"), leg.tx_octets);

@@ -167,6 +167,7 @@ fn leg_end(reports: &Reports, node: NodeNumber, peer: NodeNumber, leg: u8) -> Le
         address: String::new(),
         score: item("score").unwrap_or(0),
         rtt_ns: item("rtt.ns").unwrap_or(0),
+        packet_octets: item("packet.octets").unwrap_or(0),
         tx_packets: item("tx.packets").or_else(|| item("tx.messages")).unwrap_or(0),
         tx_octets: item("tx.octets").unwrap_or(0),
         rx_packets: item("rx.packets").or_else(|| item("rx.messages")).unwrap_or(0),
@@ -407,12 +408,17 @@ mod tests {
     fn both_ends_of_a_leg_say_how_it_does() {
         let fabrics = ["a", "b", "c"].map(str::to_owned);
         let mut reports = Reports::new();
-        let of_packets =
-            [("node.2.leg.2.tx.packets", 9), ("node.2.leg.2.rtt.ns", 80_000), ("node.2.leg.2.lost", 3)];
+        let of_packets = [
+            ("node.2.leg.2.tx.packets", 9),
+            ("node.2.leg.2.rtt.ns", 80_000),
+            ("node.2.leg.2.packet.octets", 1472),
+            ("node.2.leg.2.lost", 3),
+        ];
         reports.insert(NodeNumber(1), report(&of_packets));
         reports.insert(NodeNumber(2), report(&[("node.1.leg.0.tx.messages", 7)]));
         let legs = rvis(&machine(), &reports, &fabrics).remove(0).legs;
-        let expected = LegEnd { tx_packets: 9, rtt_ns: 80_000, lost: 3, ..legs[2].a.clone() };
+        let expected =
+            LegEnd { tx_packets: 9, rtt_ns: 80_000, packet_octets: 1472, lost: 3, ..legs[2].a.clone() };
         assert_eq!((&legs[2].a, legs[2].b.tx_packets, legs[0].b.tx_packets), (&expected, 0, 7));
     }
 

@@ -3,7 +3,9 @@
 //! What happens to a packet here: what a machine's `poll_transmit` fills goes to the socket of its leg in runs, and every
 //! datagram that arrives goes to its `handle_packet`.
 
+use core::cell::Cell;
 use core::fmt;
+use core::time::Duration;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::vec::Vec;
@@ -21,6 +23,8 @@ const SEGMENTS_MAX: usize = 64;
 const POOLS_MAX: usize = 4;
 /// Runs sent in one round: what is left waits for the next, so that receiving has its turn.
 const RUNS_MAX: usize = 64;
+/// While packets come, it is asked this often what the routes take.
+const ROUTES_AGAIN: Duration = Duration::from_secs(10);
 
 /// A socket for a packet leg cannot be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +69,20 @@ struct Fabric {
     leg: LegNumber,
     socket: FabricSocket,
     is_readable: bool,
+    /// What its route took when that was asked last.
+    route_len: Cell<usize>,
+}
+
+impl Fabric {
+    /// Asks the kernel what the route takes, and tells the machine when that is something else than before.
+    fn ask_route(&self, machine: &mut impl PacketMachine) {
+        let socket = self.socket.socket();
+        if let Ok(octets) = socket.payload_len_max(neighbour(socket.local_address()))
+            && self.route_len.replace(octets) != octets
+        {
+            machine.set_packet_len_max(self.leg, octets);
+        }
+    }
 }
 
 /// All of them, with the memory that they share.
@@ -73,6 +91,8 @@ pub struct PacketSockets {
     fabrics: Vec<Fabric>,
     pool: ReceivePool,
     buffer: TransmitBuffer,
+    /// When the routes are asked again.
+    routes_at: Instant,
 }
 
 impl PacketSockets {
@@ -86,12 +106,14 @@ impl PacketSockets {
         }
         let fabrics = addresses.iter().map(|&(leg, address)| {
             let socket = UdpSocket::bind(address).map_err(|error| PacketLegError { leg, error })?;
-            Ok(Fabric { leg, socket: FabricSocket::new(socket), is_readable: true })
+            let socket = FabricSocket::new(socket);
+            Ok(Fabric { leg, socket, is_readable: true, route_len: Cell::new(0) })
         });
         Ok(Some(Self {
             fabrics: fabrics.collect::<Result<_, PacketLegError>>()?,
             pool: ReceivePool::new(),
             buffer: TransmitBuffer::new(SEGMENTS_MAX, UDP_PAYLOAD_LEN_MAX),
+            routes_at: Instant::ZERO,
         }))
     }
 
@@ -102,14 +124,9 @@ impl PacketSockets {
             .map(|fabric| (fabric.leg, fabric.socket.as_fd(), fabric.socket.socket().local_address()))
     }
 
-    /// Tells a machine how long its packets may be.
+    /// Tells a machine how long its packets may be, as far as the routes go.
     pub fn start(&self, machine: &mut impl PacketMachine) {
-        for fabric in &self.fabrics {
-            let address = fabric.socket.socket().local_address();
-            if let Ok(octets) = fabric.socket.socket().payload_len_max(neighbour(address)) {
-                machine.set_packet_len_max(fabric.leg, octets);
-            }
-        }
+        self.fabrics.iter().for_each(|fabric| fabric.ask_route(machine));
     }
 
     /// The socket of `leg` has something.
@@ -127,9 +144,15 @@ impl PacketSockets {
     }
 
     /// Gives the machine what the sockets have, up to a bound; says how many packets.
+    //= spec/leg-udp.md#wider-routes
+    //# While packets come, a host MUST ask every 10 s what its routes take, and tell the senders of the legs when that changed.
     pub fn receive(&mut self, now: Instant, machine: &mut impl PacketMachine) -> usize {
+        if now >= self.routes_at {
+            self.routes_at = now + ROUTES_AGAIN;
+            self.start(machine);
+        }
         let mut packets = 0;
-        for Fabric { leg, socket, is_readable } in &mut self.fabrics {
+        for Fabric { leg, socket, is_readable, .. } in &mut self.fabrics {
             for _ in 0..POOLS_MAX {
                 if !*is_readable {
                     break;

@@ -11,6 +11,8 @@ use vlan_core::Instant;
 
 use crate::packet::wire::AckRanges;
 
+use super::fates::{Proofs, Trial};
+use super::path_search::PACKET_LEN_BASE;
 use super::store::Piece;
 
 /// A packet with this many later ones proven to have arrived is lost (RFC 9002, `kPacketThreshold`).
@@ -44,6 +46,7 @@ struct SentPacket {
     asks: bool,
     has_control: bool,
     wants_witness: bool,
+    is_trial: bool,
 }
 
 /// What a packet that goes out is like.
@@ -58,17 +61,8 @@ pub(super) struct Departure {
     pub(super) has_control: bool,
     /// If no proof comes, a packet by another leg shall tell whether the peer or the leg is silent.
     pub(super) wants_witness: bool,
-}
-
-/// What a step proved.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Proofs {
-    pub(super) arrived: u32,
-    pub(super) lost: u32,
-    /// Packets that arrived although their pieces were sent again.
-    pub(super) spurious: u32,
-    /// A packet with control of channels was lost, or is taken for lost.
-    pub(super) is_control_lost: bool,
+    /// It tries a length, and is nothing else: nobody waits for it, and its fate is evidence of nothing but that.
+    pub(super) is_trial: bool,
 }
 
 #[derive(Debug, Default)]
@@ -134,6 +128,7 @@ impl Flight {
             asks: departure.asks,
             has_control: departure.has_control,
             wants_witness: departure.wants_witness,
+            is_trial: departure.is_trial,
         });
     }
 
@@ -168,7 +163,12 @@ impl Flight {
     }
 
     fn arrive(&mut self, index: usize, proofs: &mut Proofs) {
+        let number = self.base + index as u64;
         let packet = &mut self.packets[index];
+        if packet.is_trial {
+            self.prove_trial(index, true, proofs);
+            return;
+        }
         match packet.fate {
             Fate::Arrived => return,
             Fate::Open => {
@@ -185,6 +185,23 @@ impl Flight {
             }
         }
         packet.fate = Fate::Arrived;
+        proofs.arrivals.note(number, packet.len);
+    }
+
+    /// A packet that tried a length is proof of nothing else.
+    //= spec/packet-sender.md#trials
+    //# A packet that tries a length MUST carry nothing, and its fate MUST NOT count for its leg, against it, or for the window.
+    #[cold]
+    fn prove_trial(&mut self, index: usize, has_arrived: bool, proofs: &mut Proofs) {
+        let number = self.base + index as u64;
+        let packet = &mut self.packets[index];
+        let fate = if has_arrived { Fate::Arrived } else { Fate::Lost };
+        let before = core::mem::replace(&mut packet.fate, fate);
+        if before != fate {
+            proofs.trial = Some(Trial { number, len: packet.len, has_arrived });
+            self.lost -= usize::from(before == Fate::Lost);
+            self.lost += usize::from(fate == Fate::Lost);
+        }
     }
 
     /// Finds packets that an ack with `ranges` passes by: lost when three later ones or more have arrived, or when they
@@ -273,10 +290,19 @@ impl Flight {
     }
 
     fn lose(&mut self, index: usize, pieces: &mut Vec<Piece>, proofs: &mut Proofs) {
+        if self.packets[index].is_trial {
+            self.prove_trial(index, false, proofs);
+            return;
+        }
         if self.packets[index].fate == Fate::Open {
             self.hand_over(index, pieces, &mut proofs.is_control_lost);
         }
-        self.packets[index].fate = Fate::Lost;
+        let number = self.base + index as u64;
+        let packet = &mut self.packets[index];
+        packet.fate = Fate::Lost;
+        if usize::from(packet.len) > PACKET_LEN_BASE {
+            proofs.long_losses.note(number, packet.len);
+        }
         self.lost += 1;
         proofs.lost += 1;
     }
@@ -372,6 +398,7 @@ pub(super) struct Rescue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::packet::sender::fates::Extent;
 
     const FAR: Duration = Duration::from_secs(1);
 
@@ -395,9 +422,64 @@ mod tests {
                 asks: true,
                 has_control: false,
                 wants_witness: false,
+                is_trial: false,
             });
         }
         flight
+    }
+
+    //= spec/packet-sender.md#trials
+    //= type=test
+    //# A packet that tries a length MUST carry nothing, and its fate MUST NOT count for its leg, against it, or for the window.
+    #[test]
+    fn the_fate_of_a_trial_is_told_apart_and_nobody_waits_for_it() {
+        let trial = Departure {
+            sent_at: at(5),
+            len: 1472,
+            asks: false,
+            has_control: false,
+            wants_witness: false,
+            is_trial: true,
+        };
+        let fate = |has_arrived| Some(Trial { number: 2, len: 1472, has_arrived });
+        for has_arrived in [false, true] {
+            let mut flight = flight(2);
+            flight.depart(trial);
+            assert_eq!((flight.octets(), flight.oldest_open()), (200, Some(at(0))));
+            for number in 3..7 {
+                flight.add_piece(piece(number));
+                let sent_at = at(10 * u64::from(number));
+                flight.depart(Departure { sent_at, asks: true, is_trial: false, len: 100, ..trial });
+            }
+            let told: &[_] = if has_arrived { &[(0, 6)] } else { &[(3, 6), (0, 1)] };
+            let (lost, proofs) = ack(&mut flight, at(100), FAR, told);
+            assert_eq!((lost.len(), proofs.arrived, proofs.lost, proofs.spurious), (0, 6, 0, 0));
+            assert_eq!((proofs.trial, proofs.long_losses), (fate(has_arrived), Extent::default()));
+            assert_eq!((proofs.arrivals.newest(), proofs.arrivals.longest), (Some(6), 100));
+            let (_, proofs) = ack(&mut flight, at(100), FAR, &[(0, 6)]);
+            let late = if has_arrived { None } else { fate(true) };
+            assert_eq!((proofs.trial, proofs.arrived, proofs.spurious), (late, 0, 0));
+            flight.forget(at(100), FAR);
+            assert_eq!((flight.packets.len(), flight.lost), (0, 0));
+        }
+    }
+
+    #[test]
+    fn the_longest_and_newest_of_what_arrived_and_of_long_losses_are_told() {
+        let mut flight = Flight::default();
+        for (len, number) in [(1472, 0), (100, 1), (1300, 2), (1200, 3), (200, 4), (300, 5), (100, 6)] {
+            flight.depart(Departure {
+                sent_at: at(number),
+                len,
+                asks: true,
+                has_control: false,
+                wants_witness: false,
+                is_trial: false,
+            });
+        }
+        let (_, proofs) = ack(&mut flight, at(100), FAR, &[(5, 6), (1, 1)]);
+        assert_eq!((proofs.arrivals.newest(), proofs.arrivals.longest), (Some(6), 300));
+        assert_eq!((proofs.long_losses.newest(), proofs.long_losses.longest), (Some(2), 1300));
     }
 
     fn ranges(ranges: &[(u64, u64)]) -> AckRanges {

@@ -8,12 +8,15 @@ use vlan_core::Instant;
 
 use crate::packet::wire::{PACKET_HEADER_LEN, PacketLeg, TAG_LEN};
 
+use super::black_hole::BlackHole;
 use super::congestion::CongestionWindow;
+use super::fates::Proofs;
 use super::flight::{Departure, Flight, PACKETS_MAX, Rescue};
 use super::health::Health;
+use super::path_search::{PACKET_LEN_BASE, PathSearch};
 use super::rtt::{Rtt, WaitPolicy};
 use super::store::Piece;
-use super::types::{PacketLegConfig, PacketLegStatus};
+use super::types::{PacketLegConfig, PacketLegState, PacketLegStatus};
 
 /// Longest wait for proof while another leg lives ...
 const PTO_LONGEST: Duration = Duration::from_millis(2);
@@ -46,12 +49,14 @@ pub(super) struct Counters {
     pub(super) spurious: u64,
     pub(super) resent: u64,
     pub(super) probes: u64,
+    pub(super) fallbacks: u64,
 }
 
 #[derive(Debug)]
 pub(super) struct Leg {
     pub(super) leg: PacketLeg,
-    pub(super) packet_len_max: usize,
+    pub(super) search: PathSearch,
+    black_hole: BlackHole,
     pub(super) flight: Flight,
     pub(super) rtt: Rtt,
     pub(super) health: Health,
@@ -81,9 +86,11 @@ impl Leg {
         first_number: u64,
     ) -> Self {
         let packet_len_max = usable_len(config.packet_len_max);
+        let search = PathSearch::new(now, packet_len_max as u16);
         Self {
             leg: config.leg,
-            packet_len_max,
+            search,
+            black_hole: BlackHole::default(),
             flight: Flight::starting_at(first_number),
             rtt: Rtt::new(policy),
             health: Health::new(now, config.leg.is_relay(), idle_probe),
@@ -100,15 +107,53 @@ impl Leg {
         }
     }
 
-    /// The path carries packets of `len` octets and no longer ones. Pieces that go again are cut to fit.
+    /// The route takes packets of `len` octets and no longer ones. Pieces that go again are cut to fit.
     pub(super) fn set_packet_len_max(&mut self, len: usize) {
-        self.packet_len_max = usable_len(len);
+        self.search.set_ceiling(usable_len(len) as u16);
+    }
+
+    /// Octets of the longest packet that is sent now.
+    pub(super) fn packet_len(&self) -> usize {
+        self.search.packet_len()
+    }
+
+    /// When the search for the longest packet has something to do.
+    pub(super) fn search_deadline(&self) -> Option<Instant> {
+        let state = self.health.state();
+        self.search.deadline(!self.health.is_urgent(), state == PacketLegState::Starting)
+    }
+
+    /// Takes proven fates for what they tell of packets' lengths.
+    pub(super) fn judge_lengths(&mut self, now: Instant, proofs: &Proofs) {
+        if let Some(trial) = proofs.trial {
+            if trial.has_arrived {
+                self.search.handle_arrival(now, trial.number, trial.len);
+            } else {
+                let counts = self.health.state() == PacketLegState::Good;
+                self.search.handle_loss(now, trial.number, counts);
+            }
+        }
+        if self.black_hole.record(proofs.arrivals, proofs.long_losses, self.flight.next_number()) {
+            self.fall_back(now);
+        }
+    }
+
+    /// Long packets are not believed to arrive any more.
+    pub(super) fn fall_back(&mut self, now: Instant) {
+        if self.search.fall_back(now, self.flight.next_number()) {
+            self.counters.fallbacks += 1;
+        }
+    }
+
+    /// Octets of the longest packet that may have a message of the control channel in it.
+    pub(super) fn control_packet_len(&self) -> usize {
+        self.packet_len().min(PACKET_LEN_BASE)
     }
 
     /// True when pieces wait, and may go after a packet of `len` octets. A question may always go.
     pub(super) fn has_pieces_beyond(&self, len: usize) -> bool {
         let waits = !self.first.is_empty() || !self.fresh.is_empty();
-        let octets = self.flight.octets() + len + self.packet_len_max;
+        let octets = self.flight.octets() + len + self.packet_len();
         waits && (self.asks || (octets <= self.window.octets() && !self.flight.is_full()))
     }
 
@@ -188,11 +233,13 @@ impl Leg {
             spurious,
             resent,
             probes,
+            fallbacks,
         } = self.counters;
         PacketLegStatus {
             leg: self.leg,
             state: self.health.state(),
             score: self.health.score(),
+            packet_len: self.packet_len(),
             rtt_ns: self.rtt.smoothed(),
             window: self.window.octets(),
             in_flight: self.flight.octets(),
@@ -205,8 +252,10 @@ impl Leg {
             spurious,
             resent,
             probes,
+            fallbacks,
         }
     }
 }
 
+const _: () = assert!(PACKET_LEN_MAX < u16::MAX as usize, "and one more");
 const _: () = assert!(PACKETS_MAX > 4096, "a window of small packets fits");

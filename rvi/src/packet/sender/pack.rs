@@ -3,7 +3,7 @@
 //! A batch goes out in one call of the kernel, which cuts it into packets of one length (UDP segmentation offload): so all packets
 //! of a batch but the last are made equally long.
 
-use vlan_core::Instant;
+use vlan_core::{Channel, Instant};
 
 use crate::packet::receiver::{AckDue, ChannelWindows, Receiver};
 use crate::packet::transport::{Transmit, TransmitBuffer};
@@ -15,6 +15,7 @@ use crate::packet::wire::{
 use super::Sender;
 use super::flight::Departure;
 use super::leg::Leg;
+use super::path_search::PACKET_LEN_BASE;
 use super::store::{Kept, Piece, Store};
 
 /// Octets of the shortest padding.
@@ -226,13 +227,20 @@ impl Sender {
         reports: &mut Reports<'_>,
         out: &mut TransmitBuffer,
     ) -> Option<Transmit> {
+        if let Some(len) = self.legs[index].as_deref()?.search.due()
+            && let Some(trial) = self.fill_trial(now, index, len, out)
+        {
+            return Some(trial);
+        }
         let mut has_pieces = self.has_pieces(index);
+        let control_len = self.control_packet_len(index);
         let leg = self.legs[index].as_deref()?;
         let must_tell = leg.asks || leg.owes_acks || (is_preferred && reports.must_tell_control(now));
         if !must_tell && !has_pieces {
             return None;
         }
-        let mut batch = Transmit { leg: leg.leg, segment_len: leg.packet_len_max, count: 0, len: 0 };
+        let segment_len = control_len.unwrap_or(leg.packet_len());
+        let mut batch = Transmit { leg: leg.leg, segment_len, count: 0, len: 0 };
         loop {
             let leg = self.legs[index].as_deref_mut()?;
             let has_room =
@@ -250,7 +258,9 @@ impl Sender {
             }
             // What was put into this packet counts in the window before the next is begun.
             let len = packet.len + TAG_LEN;
-            has_pieces = has_room && self.has_pieces_beyond(index, len);
+            has_pieces = has_room
+                && self.has_pieces_beyond(index, len)
+                && (control_len.is_none() || self.control_packet_len(index).is_some());
             let goes_on = has_pieces && packet.make_equal(&mut batch);
             self.depart(now, index, packet, &mut batch);
             if !goes_on {
@@ -264,6 +274,48 @@ impl Sender {
         (batch.count > 0).then_some(batch)
     }
 
+    /// Makes a packet of `len` octets that has nothing but padding, and has a question follow it.
+    #[cold]
+    fn fill_trial(
+        &mut self,
+        now: Instant,
+        index: usize,
+        len: usize,
+        out: &mut TransmitBuffer,
+    ) -> Option<Transmit> {
+        let leg = self.legs[index].as_deref_mut()?;
+        let Some(octets) = out.room(0, len) else {
+            leg.search.note_sent(now, None);
+            return None;
+        };
+        let mut packet = Open::new(octets);
+        packet.asks = true;
+        packet.pad();
+        let number = leg.depart(Departure {
+            sent_at: now,
+            len,
+            asks: false,
+            has_control: false,
+            wants_witness: false,
+            is_trial: true,
+        });
+        packet.emit_header(now, leg.leg, number);
+        leg.search.note_sent(now, Some(number));
+        // Only a later packet that arrives proves that this one did not.
+        leg.asks = true;
+        out.set_len(len);
+        Some(Transmit { leg: leg.leg, segment_len: len, count: 1, len })
+    }
+
+    /// How long packets are while a message of the control channel is next.
+    //= spec/packet-sender.md#control-fits
+    //# A packet with a piece of a message of the control channel MUST NOT be longer than 1,200 octets.
+    fn control_packet_len(&mut self, index: usize) -> Option<usize> {
+        let leg = self.legs[index].as_deref()?;
+        let first = self.store.message_of(leg.first.front()?)?;
+        (first.channel == Channel::CONTROL).then(|| leg.control_packet_len())
+    }
+
     /// A packet is done.
     fn depart(&mut self, now: Instant, index: usize, packet: Open<'_>, batch: &mut Transmit) {
         let Some(leg) = self.legs[index].as_deref_mut() else { return };
@@ -273,6 +325,7 @@ impl Sender {
             asks: packet.asks || packet.has_records || packet.has_control,
             has_control: packet.has_control,
             wants_witness: packet.wants_witness,
+            is_trial: false,
         };
         let number = leg.depart(departure);
         packet.emit_header(now, leg.leg, number);
@@ -308,12 +361,16 @@ fn begin(now: Instant, leg: &mut Leg, is_preferred: bool, reports: &mut Reports<
 
 /// Puts pieces into a packet until it is full or there are none.
 fn add_pieces(leg: &mut Leg, store: &mut Store, packet: &mut Open<'_>) {
+    let is_long = packet.octets.len() > PACKET_LEN_BASE;
     for queue in [&mut leg.first, &mut leg.fresh] {
         while let Some(piece) = queue.front_mut() {
             let Some(kept) = store.message_of(piece) else {
                 queue.pop_front();
                 continue;
             };
+            if is_long && kept.channel == Channel::CONTROL {
+                return;
+            }
             let Some(take) = packet.add_piece(piece, kept) else { return };
             let end = piece.start + take as u32;
             leg.flight.add_piece(Piece { end, ..*piece });

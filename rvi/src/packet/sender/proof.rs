@@ -7,7 +7,7 @@ use vlan_core::Instant;
 use crate::packet::wire::{AckBlock, AckBlocks, AckRanges, PacketError, PacketLeg};
 
 use super::Sender;
-use super::flight::Proofs;
+use super::fates::Proofs;
 use super::types::{PacketLegState, TransportEvent};
 
 impl Sender {
@@ -102,6 +102,7 @@ impl Sender {
         let (next, largest) = (leg.flight.next_number(), largest.unwrap_or(0));
         leg.window.record(proofs.arrived, proofs.lost, largest, next, is_delayed);
         let is_changed = leg.health.record(now, proofs.arrived, proofs.lost, is_delayed);
+        leg.judge_lengths(now, proofs);
         leg.forget(now);
         if proofs.arrived > 0 {
             let leg = leg.leg;
@@ -137,6 +138,7 @@ impl Sender {
         //= spec/packet-sender.md#dead-legs
         //# When a leg goes down, everything sent by it that is not proven MUST go again by another leg.
         if state == PacketLegState::Down {
+            leg.fall_back(now);
             let rescue = leg.flight.rescue(usize::MAX, now, &mut self.scratch);
             leg.counters.rescued += rescue.packets as u64;
             self.is_control_lost |= rescue.is_control_lost;

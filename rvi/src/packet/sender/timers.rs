@@ -6,7 +6,7 @@ use vlan_core::Instant;
 
 use crate::packet::wire::PacketLeg;
 
-use super::flight::Proofs;
+use super::fates::Proofs;
 use super::types::{PacketLegState, TransportEvent};
 use super::{Sender, route};
 
@@ -18,6 +18,12 @@ const WITNESS_INTERVAL: Duration = Duration::from_micros(200);
 impl Sender {
     /// When [`Sender::handle_timeout`] is due.
     pub(in crate::packet) fn poll_timeout(&self) -> Option<Instant> {
+        let searches = self.legs.iter().flatten().filter_map(|leg| leg.search_deadline());
+        self.verdict_deadline().into_iter().chain(searches).min()
+    }
+
+    /// When a call is due that may come to a verdict.
+    fn verdict_deadline(&self) -> Option<Instant> {
         let of_legs = (0..PacketLeg::COUNT).filter_map(|index| self.leg_deadline(index));
         of_legs.chain(self.silence_deadline()).min()
     }
@@ -63,13 +69,14 @@ impl Sender {
         now: Instant,
         probe_allowed: &mut dyn FnMut() -> bool,
     ) {
-        if let Some(deadline) = self.poll_timeout() {
+        if let Some(deadline) = self.verdict_deadline() {
             self.lateness.note(now, deadline);
         }
         for index in 0..PacketLeg::COUNT {
             self.find_lost(now, index);
             self.find_unproven(now, index);
             self.probe(now, index, probe_allowed);
+            self.try_length(now, index, probe_allowed);
         }
         if self.silence_deadline().is_some_and(|at| at <= now) {
             self.handle_silence(now);
@@ -144,6 +151,16 @@ impl Sender {
         }
     }
 
+    /// Has a packet made that tries a length, if it is time.
+    fn try_length(&mut self, now: Instant, index: usize, probe_allowed: &mut dyn FnMut() -> bool) {
+        let Some(leg) = &mut self.legs[index] else { return };
+        if leg.search_deadline().is_some_and(|at| at <= now)
+            && leg.search.handle_timeout(now, &mut self.random, probe_allowed)
+        {
+            leg.counters.probes += 1;
+        }
+    }
+
     /// Asks a leg beside a suspect one, unless it is busy anyway.
     fn ask_witness(&mut self, now: Instant, suspect: usize, probe_allowed: &mut dyn FnMut() -> bool) {
         let others = self.usable_now(now).without(suspect);
@@ -160,6 +177,11 @@ impl Sender {
     /// Nobody answers: relay legs get the oldest pieces, and if they are silent too, everything waits.
     fn handle_silence(&mut self, now: Instant) {
         let was_direct = self.has_leg(false) && !self.direct_silence.is_silent();
+        //= spec/packet-sender.md#silent-black-holes
+        //# A leg that goes down or falls silent MUST go on with the base length.
+        for leg in self.legs.iter_mut().flatten().filter(|leg| leg.leg.is_relay() != was_direct) {
+            leg.fall_back(now);
+        }
         if was_direct {
             self.direct_silence.begin();
             self.set_silent(now, true);

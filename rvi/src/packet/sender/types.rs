@@ -28,7 +28,7 @@ pub enum PacketScheduler {
 pub struct PacketLegConfig {
     /// Which leg.
     pub leg: PacketLeg,
-    /// Octets of the longest packet that the leg carries: header, payload and tag.
+    /// Octets of the longest packet that the leg's route takes: header, payload and tag. Whether those arrive is searched for.
     pub packet_len_max: usize,
 }
 
@@ -111,6 +111,8 @@ pub struct PacketLegStatus {
     pub state: PacketLegState,
     /// How much speaks against it, in 1/1024 nat: suspect from 4,710 on, down at 35,840.
     pub score: u32,
+    /// Octets of the longest packet that is sent: what is known to arrive.
+    pub packet_len: usize,
     /// Smoothed round-trip time in nanoseconds.
     pub rtt_ns: u64,
     /// Octets that may be on their way at once.
@@ -133,6 +135,8 @@ pub struct PacketLegStatus {
     pub spurious: u64,
     /// Pieces sent here that another packet may have brought.
     pub resent: u64,
-    /// Probes sent without being asked to: while idle, starting, suspect or down.
+    /// Probes sent without being asked to: while idle, starting, suspect or down, and to try a length.
     pub probes: u64,
+    /// How often packets became shorter because longer ones were not believed to arrive any more.
+    pub fallbacks: u64,
 }

@@ -27,6 +27,9 @@ pub(super) const MESSAGE_LEN_MAX: usize = KEY_LEN + KEY_LEN + TAG_LEN + TERMS_LE
 /// Octets of the longest handshake packet.
 pub const HANDSHAKE_PACKET_LEN_MAX: usize =
     PACKET_HEADER_LEN + CLEAR_LEN + COOKIE_LEN + MESSAGE_LEN_MAX + TAG_LEN;
+//= spec/packet-security.md#handshake-length
+//# A packet of a handshake MUST NOT be longer than 1,200 octets.
+const _: () = assert!(HANDSHAKE_PACKET_LEN_MAX <= crate::packet::sender::PACKET_LEN_BASE);
 
 /// The handshake that a CONNECT begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,7 +7,8 @@ use crate::packet::link::{Bursts, Conditions, Overlay};
 use crate::packet::plan::{PacketPlan, Sizes, SourcePlan, Wait};
 use crate::packet::side::Side;
 use crate::packet::world::PacketWorld;
-use rvi::packet::sender::PacketScheduler;
+use rvi::packet::sender::{PACKET_LEN_BASE, PacketScheduler};
+use vlan_core::random::Random;
 
 pub(super) const FAMILIES: &[Family] = &[
     Family {
@@ -27,6 +28,16 @@ pub(super) const FAMILIES: &[Family] = &[
     Family { name: "super_frames_arrive_at_five_percent_loss", plan: super_frames, script: run_sources },
     Family { name: "barrier_messages_stay_behind_what_was_before", plan: barriers, script: run_sources },
     Family { name: "a_path_that_shrinks_is_left_or_searched", plan: PacketPlan::calm, script: shrinks },
+    Family {
+        name: "where_long_packets_vanish_from_the_start_data_goes_in_shorter_ones",
+        plan: narrow_from_the_start,
+        script: run_sources,
+    },
+    Family {
+        name: "long_packets_that_begin_to_vanish_are_given_up_and_nothing_is_lost",
+        plan: long_packets,
+        script: begins_to_vanish,
+    },
 ];
 
 /// How fast messages come, by seed: 2,000 to 50,000 a second and direction.
@@ -154,5 +165,59 @@ fn shrinks(world: &mut PacketWorld) -> Result<(), Violation> {
     world.run_for(ms(150))?;
     world.lift(id);
     Side::BOTH.iter().for_each(|side| world.tell_packet_len(*side, 0, world.plan.packet_len_max(0)));
+    world.run_for(ms(50))
+}
+
+/// Long packets, often and seldom, alone and among short ones, by one leg, one and a relay, or two and a relay.
+fn long_packets(seed: u64) -> PacketPlan {
+    let mut plan = PacketPlan::calm(seed);
+    match seed % 3 {
+        0 => plan.legs.truncate(1),
+        1 => drop(plan.legs.remove(1)),
+        _ => {}
+    }
+    for leg in &mut plan.legs {
+        leg.packet_len_max = [8968, 1472][(seed / 3 % 2) as usize];
+    }
+    let sizes = [Sizes::Fixed(8800), Sizes::Mixed, Sizes::Fixed(1400)][(seed / 6 % 3) as usize];
+    let interval = [us(150), us(2000)][(seed / 18 % 2) as usize];
+    let source = |side| SourcePlan { sizes, ..PacketPlan::steady(side, interval, 0) };
+    plan.set_sources(&Side::BOTH.map(source));
+    plan.wait = [Wait::Poll, Wait::Interrupt][(seed / 2 % 2) as usize];
+    plan.send_octets_max = 4 << 20;
+    plan.promise.delay_max = ms(100);
+    plan.duration = ms(400);
+    plan
+}
+
+/// Each direction of each fabric carries what it happens to carry, and at least the base.
+fn narrow_from_the_start(seed: u64) -> PacketPlan {
+    let mut plan = long_packets(seed);
+    let mut random = Random::new(seed);
+    for leg in plan.legs.iter_mut().filter(|leg| !leg.is_relay()) {
+        for way in &mut leg.ways {
+            let more = (leg.packet_len_max - PACKET_LEN_BASE) as u64;
+            way.packet_len_max = PACKET_LEN_BASE + random.below(more + 1) as usize;
+        }
+    }
+    plan
+}
+
+/// Fabrics carry less from one moment on, one way or both, and later all again.
+fn begins_to_vanish(world: &mut PacketWorld) -> Result<(), Violation> {
+    super::warm_up(world)?;
+    let fabrics: Vec<_> = world.network.legs().filter(|leg| !leg.is_relay()).map(|leg| leg.id).collect();
+    let mut ids = Vec::new();
+    for leg in fabrics {
+        let more = (world.plan.packet_len_max(leg) - PACKET_LEN_BASE) as u64;
+        let len = PACKET_LEN_BASE + world.draw(more) as usize;
+        let way = [None, Some(Side::A), Some(Side::B)][world.draw(3) as usize];
+        world.count_black_hole(way);
+        ids.push(world.lay(leg, way, Overlay::LenMax(len)));
+        let later = us(world.draw(20_000));
+        world.run_for(later)?;
+    }
+    world.run_for(world.plan.duration)?;
+    ids.into_iter().for_each(|id| world.lift(id));
     world.run_for(ms(50))
 }

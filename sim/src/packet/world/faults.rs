@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rvi::packet::sender::PACKET_LEN_BASE;
 use vlan_core::Instant;
 use vlan_core::random::Random;
 
@@ -106,8 +107,13 @@ impl PacketWorld {
             Fault::LegDeath => self.lay_for(fault, leg, None, Overlay::Dead, lasts),
             Fault::RelayDeath => self.lay_for(fault, RELAY_LEG, None, Overlay::Dead, lasts),
             Fault::ShrunkPath => {
-                let len = 300 + self.random.below(1000) as usize;
+                let len = 300 + self.random.below(900) as usize;
                 self.lay_for(fault, leg, None, Overlay::LenMax(len), lasts);
+            }
+            Fault::BlackHole => {
+                let more = self.plan.packet_len_max(leg).saturating_sub(PACKET_LEN_BASE);
+                let len = PACKET_LEN_BASE + self.random.below(more as u64 + 1) as usize;
+                self.lay_for(fault, leg, way, Overlay::LenMax(len), lasts);
             }
             Fault::AllLegsDeath | Fault::Partition => {
                 self.count_fault_at_both(fault);
@@ -167,6 +173,14 @@ impl PacketWorld {
     pub fn lift(&mut self, id: OverlayId) {
         self.network.lift(id);
         self.note_conditions();
+    }
+
+    /// A script makes long packets vanish.
+    pub fn count_black_hole(&mut self, way: Option<Side>) {
+        match way {
+            Some(side) => self.count_fault(Fault::BlackHole, side),
+            None => self.count_fault_at_both(Fault::BlackHole),
+        }
     }
 
     /// Exchanges the cables of fabrics 0 and 1.

@@ -1,7 +1,8 @@
 //! The checks that run all the time: delays, memory, verdicts without evidence, circles.
 //!
 //! I-2 and I-8 (nothing takes long while a leg is able), I-7 (bounded memory), I-14 (no verdict without proof),
-//! I-16 (control is not blocked by data), and I-4 as far as the sender's view of acknowledgements goes.
+//! I-16 (control is not blocked by data), I-18 (see [`super::holes`]), and I-4 as far as the sender's view of
+//! acknowledgements goes.
 
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use vlan_core::{Channel, Instant};
 use super::super::coverage::{Fault, State};
 use super::super::metrics::Health;
 use super::super::side::Side;
+use super::holes::Holes;
 use super::{Event, PacketWorld, WATCH_INTERVAL};
 use crate::checker::Violation;
 
@@ -33,11 +35,12 @@ const HOLD_MIN: usize = 4 * (vlan_core::limits::MESSAGE_LEN_MAX + 256);
 #[derive(Clone, Debug, Default)]
 pub(super) struct Watch {
     /// Since when a direct leg is able and both ends run.
-    calm_since: Option<Instant>,
+    pub(super) calm_since: Option<Instant>,
     /// Since when that holds and the receiver takes and settles what arrives; by receiving end.
     flowing_since: [Option<Instant>; 2],
     /// From when on a verdict against a leg that delivers nine of ten packets each way is false.
     innocent_from: BTreeMap<u8, Instant>,
+    pub(super) holes: Holes,
     /// Each leg's score when its end's last batch ended, and packets received by then.
     scores: [Vec<(u8, u32)>; 2],
     received: [u64; 2],
@@ -129,6 +132,7 @@ impl PacketWorld {
                 }
             }
         }
+        self.look_for_holes();
         self.queue.schedule(now + WATCH_INTERVAL, Event::Watch);
     }
 
@@ -234,6 +238,7 @@ impl PacketWorld {
                 !c.is_dead
                     && c.loss.or(c.corruption) <= super::super::chance::Ppm::percent(5)
                     && c.rate.is_none()
+                    && c.packet_len_max >= self.plan.packet_len_max(leg)
             })
     }
 

@@ -261,3 +261,14 @@ fn legs_that_the_ends_do_not_agree_about_belong_to_no_session() {
     assert_eq!(pair.data_of(0, leg(1), 0, b"x").unwrap_err(), SealError::Leg(leg(1)));
     assert_eq!(pair.data_of(0, leg(14), 0, b"x").unwrap_err(), SealError::Leg(leg(14)));
 }
+
+//= spec/packet-security.md#handshake-length
+//= type=test
+//# A packet of a handshake MUST NOT be longer than 1,200 octets.
+#[test]
+fn every_packet_of_a_handshake_fits_where_every_packet_does() {
+    let pair = Pair::established();
+    let longest = pair.sent.iter().map(|flight| flight.octets.len()).max().expect("packets");
+    assert!((200..=1200).contains(&longest), "{longest}");
+    assert!(longest <= HANDSHAKE_PACKET_LEN_MAX);
+}
