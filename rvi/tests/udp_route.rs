@@ -15,7 +15,8 @@ use rustix::fs::{Mode, OFlags};
 use rustix::net::sockopt::{self, Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery};
 use rustix::net::{AddressFamily, SocketType};
 use rustix::thread::UnshareFlags;
-use rvi::host::udp::{ReceivePool, SendResult, UdpSocket};
+use rvi::host::packets::SendResult;
+use rvi::host::udp::{ReceivePool, UdpSocket};
 
 /// Says that the process is inside.
 const INSIDE: &str = "RVI_UDP_ROUTE";
