@@ -6,6 +6,7 @@
 
 pub mod command;
 pub mod drill;
+pub mod hosts;
 pub mod lab;
 pub mod traffic;
 

@@ -1,65 +1,18 @@
 //! Nodes of two hosts, joined by UDP legs through two kernel networks.
 
 use std::fs;
-use std::net::IpAddr;
 
 use anyhow::{Context, Result, ensure};
 use e2e::Lab;
+use e2e::hosts::{RATE, expect_nothing_lost, flow, streams};
 use e2e::lab::examples;
-use e2e::traffic::Stream;
-use serde_json::Value;
-
-/// Both directions between the hosts, IPv4 one way and IPv6 the other.
-const PAIRS: [(&str, &str, &str, &str); 2] =
-    [("web1", "10.1.0.1", "web2", "10.1.0.2"), ("web2", "fd00:1::2", "web1", "fd00:1::1")];
-/// Datagrams a second of each stream: far below what the slowest test machine carries.
-const RATE: u64 = 5_000;
 
 fn lab(name: &str, edit: impl Fn(String) -> String) -> Result<Lab> {
     Lab::start_text(&edit(fs::read_to_string(examples().join("two-hosts.toml"))?), name)
 }
 
-fn streams(lab: &Lab) -> Result<Vec<Stream>> {
-    let stream = |(from, source, to, target): &(&str, &str, &str, &str)| -> Result<Stream> {
-        let (source, target): (IpAddr, IpAddr) = (source.parse()?, target.parse()?);
-        Stream::start((&lab.namespace(from), source), (&lab.namespace(to), target), RATE, 200)
-    };
-    PAIRS.iter().map(stream).collect()
-}
-
-/// Waits until each stream has received `more` datagrams more than now.
-fn flow(lab: &Lab, streams: &[Stream], more: u64) -> Result<()> {
-    let before: Vec<u64> = streams.iter().map(Stream::received).collect();
-    lab.wait_for("datagrams to arrive", || {
-        Ok(streams.iter().zip(&before).all(|(stream, before)| stream.received() >= before + more))
-    })
-}
-
-/// The legs of the RVI between web1 and web2: fabric, kind and state of each.
-fn legs(lab: &Lab) -> Result<Vec<[String; 3]>> {
-    let rvis = lab.json(&["rvis"])?;
-    let of_pair = |rvi: &&Value| {
-        let ends = [rvi["a"]["node"].as_str(), rvi["b"]["node"].as_str()];
-        ends.contains(&Some("web1")) && ends.contains(&Some("web2"))
-    };
-    let rvi = rvis.as_array().context("no list")?.iter().find(of_pair);
-    let legs = rvi.and_then(|rvi| rvi["legs"].as_array()).into_iter().flatten();
-    let word = |leg: &Value, key: &str| leg[key].as_str().unwrap_or_default().to_owned();
-    Ok(legs.map(|leg| ["fabric", "kind", "state"].map(|key| word(leg, key))).collect())
-}
-
 fn wait_for_legs(lab: &Lab) -> Result<()> {
-    let up = ["a", "b"].map(|fabric| [fabric, "udp", "up"].map(str::to_owned));
-    lab.wait_for("both legs between web1 and web2", || Ok(legs(lab)? == up))
-}
-
-fn expect_nothing_lost(streams: Vec<Stream>) -> Result<()> {
-    for stream in streams {
-        let tally = stream.finish()?;
-        ensure!(tally.lost() == 0 && tally.reordered == 0, "{tally:?}");
-        ensure!(tally.sent > 1000, "hardly anything was sent: {tally:?}");
-    }
-    Ok(())
+    e2e::hosts::wait_for_legs(lab, &[["a", "udp"], ["b", "udp"]])
 }
 
 #[test]

@@ -37,6 +37,7 @@ macro_rules! targets {
 
 targets! {
     the_tlv_corpus_breaks_no_rule = "tlv",
+    the_ether_frame_corpus_breaks_no_rule = "ether_frame",
     the_registration_corpus_breaks_no_rule = "registration",
     the_arp_corpus_breaks_no_rule = "arp",
     the_driver_corpus_breaks_no_rule = "driver",

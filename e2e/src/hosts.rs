@@ -1,0 +1,77 @@
+//! The load on the two hosts of `examples/two-hosts.toml` and its like, and the legs that carry it.
+
+use std::net::IpAddr;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::lab::Lab;
+use crate::traffic::Stream;
+
+/// Both directions between the hosts, IPv4 one way and IPv6 the other.
+const PAIRS: [(&str, &str, &str, &str); 2] =
+    [("web1", "10.1.0.1", "web2", "10.1.0.2"), ("web2", "fd00:1::2", "web1", "fd00:1::1")];
+/// Datagrams a second of each stream: far below what the slowest test machine carries.
+pub const RATE: u64 = 5_000;
+
+/// Starts a stream of datagrams each way.
+///
+/// # Errors
+/// When a socket cannot be had in a namespace.
+pub fn streams(lab: &Lab) -> Result<Vec<Stream>> {
+    let stream = |(from, source, to, target): &(&str, &str, &str, &str)| -> Result<Stream> {
+        let (source, target): (IpAddr, IpAddr) = (source.parse()?, target.parse()?);
+        Stream::start((&lab.namespace(from), source), (&lab.namespace(to), target), RATE, 200)
+    };
+    PAIRS.iter().map(stream).collect()
+}
+
+/// Waits until each stream has received `more` datagrams more than now.
+///
+/// # Errors
+/// When they do not come.
+pub fn flow(lab: &Lab, streams: &[Stream], more: u64) -> Result<()> {
+    let before: Vec<u64> = streams.iter().map(Stream::received).collect();
+    lab.wait_for("datagrams to arrive", || {
+        Ok(streams.iter().zip(&before).all(|(stream, before)| stream.received() >= before + more))
+    })
+}
+
+/// The legs of the RVI between web1 and web2: fabric, kind and state of each.
+///
+/// # Errors
+/// When the control node does not say.
+pub fn legs(lab: &Lab) -> Result<Vec<[String; 3]>> {
+    let rvis = lab.json(&["rvis"])?;
+    let of_pair = |rvi: &&Value| {
+        let ends = [rvi["a"]["node"].as_str(), rvi["b"]["node"].as_str()];
+        ends.contains(&Some("web1")) && ends.contains(&Some("web2"))
+    };
+    let rvi = rvis.as_array().context("no list")?.iter().find(of_pair);
+    let legs = rvi.and_then(|rvi| rvi["legs"].as_array()).into_iter().flatten();
+    let word = |leg: &Value, key: &str| leg[key].as_str().unwrap_or_default().to_owned();
+    Ok(legs.map(|leg| ["fabric", "kind", "state"].map(|key| word(leg, key))).collect())
+}
+
+/// Waits until that RVI has these legs, fabric and kind of each, and all are up.
+///
+/// # Errors
+/// When they do not come up.
+pub fn wait_for_legs(lab: &Lab, legs: &[[&str; 2]]) -> Result<()> {
+    let up: Vec<[String; 3]> =
+        legs.iter().map(|[fabric, kind]| [*fabric, *kind, "up"].map(str::to_owned)).collect();
+    lab.wait_for("the legs between web1 and web2", || Ok(self::legs(lab)? == up))
+}
+
+/// Ends the streams.
+///
+/// # Errors
+/// When a datagram was lost or overtaken, or hardly any was sent.
+pub fn expect_nothing_lost(streams: Vec<Stream>) -> Result<()> {
+    for stream in streams {
+        let tally = stream.finish()?;
+        ensure!(tally.lost() == 0 && tally.reordered == 0, "{tally:?}");
+        ensure!(tally.sent > 1000, "hardly anything was sent: {tally:?}");
+    }
+    Ok(())
+}
