@@ -94,7 +94,7 @@ fn loss_and_corruption_on_both_kinds_of_legs_cost_no_datagram() -> Result<()> {
 /// Whether frames of the tenants can be read on fabric b, which alone carries them.
 fn is_readable(lab: &Lab) -> Result<bool> {
     // WEFT, as the pattern that ping fills its packets with.
-    let ping = ["ping", "-q", "-i", "0.01", "-c", "400", "-s", "400", "-p", "57454654", "10.1.0.2"];
+    let ping = ["ping", "-q", "-i", "0.01", "-c", "800", "-s", "400", "-p", "57454654", "10.1.0.2"];
     let mut pinging = lab.spawn("web1", 20, &ping)?;
     wait_for_legs(lab, &MIXED)?;
     lab.switchctl(&["fabric", "a", "down"])?.ok()?;
