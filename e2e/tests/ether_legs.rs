@@ -129,6 +129,31 @@ fn address_of_web2(lab: &Lab) -> Result<EtherAddress> {
     Ok(EtherAddress { mac, port: EtherPort(port) })
 }
 
+#[test]
+fn a_device_that_gets_another_address_is_found_again_under_load() -> Result<()> {
+    //= spec/leg-ether.md#devices-that-change
+    //= type=test
+    //# A socket MUST follow its device's name to another device, MTU or MAC address within a second, and a node MUST then
+    //# offer the address again.
+    let lab = lab("e2eetmac", |text| text)?;
+    let streams = streams(&lab)?;
+    flow(&lab, &streams, 1000)?;
+    wait_for_legs(&lab, &MIXED)?;
+    let moved = MacAddress([2, 0, 0, 0, 0, 0x77]);
+    let change = ["ip", "link", "set", "dev", "b", "address", &moved.to_string()];
+    lab.exec_in_underlay("web2", 10, &change)?.ok()?;
+    lab.wait_for("the address to be told", || Ok(address_of_web2(&lab)?.mac == moved))?;
+    wait_for_legs(&lab, &MIXED)?;
+    // By that leg alone, and for web2 also to its control node.
+    lab.switchctl(&["fabric", "a", "down"])?.ok()?;
+    flow(&lab, &streams, 2 * RATE)?;
+    ensure!(are_attached(&lab)?);
+    lab.switchctl(&["fabric", "a", "up"])?.ok()?;
+    wait_for_legs(&lab, &MIXED)?;
+    expect_nothing_lost(streams)?;
+    lab.stop()
+}
+
 /// A socket on fabric b where a process of the lab runs, of a process that nobody knows.
 fn stranger(lab: &Lab, beside: &str) -> Result<EtherSocket> {
     let path = format!("/proc/{}/ns/net", lab.pid(beside)?);

@@ -28,6 +28,8 @@ use crate::packet::ether_frame::{self as frame, HEADER_LEN, HEADER_LEN_IN_MTU};
 
 /// Octets that arrive while the pump is elsewhere: 1.5 ms at 40 Gbit/s. The kernel gives what `rmem_max` allows.
 const RECEIVE_BUFFER_LEN: usize = 8 << 20;
+/// Octets that are on their way to a device.
+const SEND_BUFFER_LEN: usize = 4 << 20;
 /// Octets of the least room for a frame.
 const ROOM_LEN_MIN: usize = 2048;
 
@@ -137,9 +139,7 @@ impl EtherSocket {
         call::filter(socket, place.port, place.port.is_of_control_node())
             .map_err(option("SO_ATTACH_FILTER"))?;
         call::pass_by_queues(socket).map_err(option("PACKET_QDISC_BYPASS"))?;
-        if sockopt::set_socket_recv_buffer_size_force(socket, RECEIVE_BUFFER_LEN).is_err() {
-            sockopt::set_socket_recv_buffer_size(socket, RECEIVE_BUFFER_LEN).map_err(option("SO_RCVBUF"))?;
-        }
+        enlarge_buffers(socket)?;
         let opened = Self { descriptor, place, device: Cell::new(device), tally: Tally::default() };
         opened.attach(device).map_err(option("binding to the device"))?;
         Ok(opened)
@@ -331,6 +331,17 @@ impl AsFd for EtherSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.descriptor.as_fd()
     }
+}
+
+/// Asks for large buffers: beyond the system's limit where this process may, else up to it.
+fn enlarge_buffers(socket: BorrowedFd<'_>) -> Result<(), OpenError> {
+    if sockopt::set_socket_recv_buffer_size_force(socket, RECEIVE_BUFFER_LEN).is_err() {
+        sockopt::set_socket_recv_buffer_size(socket, RECEIVE_BUFFER_LEN).map_err(option("SO_RCVBUF"))?;
+    }
+    if sockopt::set_socket_send_buffer_size_force(socket, SEND_BUFFER_LEN).is_err() {
+        sockopt::set_socket_send_buffer_size(socket, SEND_BUFFER_LEN).map_err(option("SO_SNDBUF"))?;
+    }
+    Ok(())
 }
 
 fn option(name: &'static str) -> impl FnOnce(Errno) -> OpenError {
