@@ -23,7 +23,8 @@ mod world;
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
-use rvi::host::udp::UDP_PAYLOAD_LEN_MAX;
+use rvi::host::ether::EtherSocket;
+use rvi::host::udp::{UDP_PAYLOAD_LEN_MAX, UdpSocket};
 
 /// Measures frames per second along a path of the fabric.
 ///
@@ -49,13 +50,13 @@ struct Arguments {
     /// two legs perhaps two more, for the second.
     #[arg(long, default_value = "127.0.0.1,127.0.0.1")]
     ends: String,
-    /// With `udp`: packets are authenticated and not encrypted.
+    /// With `udp` and `ether`: packets are authenticated and not encrypted.
     #[arg(long)]
     trusted: bool,
-    /// With `udp`: so many packets of 100 are lost on arrival, both ways.
+    /// With `udp` and `ether`: so many packets of 100 are lost on arrival, both ways.
     #[arg(long, default_value_t = 0, value_name = "PERCENT")]
     loss: u32,
-    /// With `udp`: octets of the longest packet. 1,472 fill an IPv4 packet of 1,500 octets.
+    /// With `udp` and `ether`: octets of the longest packet. 1,472 fill an IPv4 packet of 1,500 octets, 1,488 such a frame.
     #[arg(long, default_value_t = 1472)]
     packet_len: usize,
     /// With `idle`: how many associations each of two processes has.
@@ -76,6 +77,8 @@ enum Mode {
     Relay,
     /// An association alone, over UDP
     Udp,
+    /// An association alone, over Ethernet frames; `--ends` names two devices
+    Ether,
     /// UDP alone, the limit of all that goes by UDP
     UdpRaw,
     /// Handshakes of packet legs, and CONNECTs refused by cookie
@@ -106,12 +109,18 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Mode::Direct => beside_ring("direct", direct::measure, &run, arguments),
         Mode::Relay => beside_ring("relay", relay::measure, &run, arguments),
         Mode::Udp => {
-            let settings = udp_settings(arguments)?;
-            report::print_udp(&run, &settings, &udp::measure(&run, &settings)?, arguments.json)
+            let settings = packet_settings(arguments, "udp")?;
+            let findings = udp::measure::<UdpSocket>(&run, &settings)?;
+            report::print_udp(&run, &settings, &findings, arguments.json)
+        }
+        Mode::Ether => {
+            let settings = packet_settings(arguments, "ether")?;
+            let findings = udp::measure::<EtherSocket>(&run, &settings)?;
+            report::print_udp(&run, &settings, &findings, arguments.json)
         }
         Mode::UdpRaw => {
             let ends = &ends::pairs(&arguments.ends, 1)?[0];
-            report::print_raw("udp-raw", &run, raw_udp::measure(&run, ends)?, arguments.json)
+            report::print_raw("udp-raw", &run, raw_udp::measure::<UdpSocket>(&run, ends)?, arguments.json)
         }
         Mode::Handshake => report::print_handshake(&run, &handshake::measure(&run)?, arguments.json),
         Mode::Idle => {
@@ -136,7 +145,7 @@ fn beside_ring(
     report::print(name, run, measure(run)?, raw, arguments.json)
 }
 
-fn udp_settings(arguments: &Arguments) -> anyhow::Result<udp::Settings> {
+fn packet_settings(arguments: &Arguments, kind: &'static str) -> anyhow::Result<udp::Settings> {
     anyhow::ensure!(arguments.loss <= 50, "--loss must be at most 50");
     anyhow::ensure!(
         (256..=UDP_PAYLOAD_LEN_MAX).contains(&arguments.packet_len),
@@ -144,6 +153,7 @@ fn udp_settings(arguments: &Arguments) -> anyhow::Result<udp::Settings> {
     );
     Ok(udp::Settings {
         ends: ends::pairs(&arguments.ends, arguments.legs.into())?,
+        kind,
         is_trusted: arguments.trusted,
         packet_len_max: arguments.packet_len,
         loss_percent: arguments.loss,

@@ -1,12 +1,12 @@
-//! One end of an association whose legs are UDP sockets: what a node's pump does with them, and no more.
+//! One end of an association whose legs are UDP or Ethernet sockets: what a node's pump does with them, and no more.
 
-use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rvi::host::fault::{Direction, Faults};
-use rvi::host::udp::{FabricSocket, ReceivePool, UDP_PAYLOAD_LEN_MAX, UdpSocket};
+use rvi::host::packets::{FabricSocket, PacketSocket};
+use rvi::host::udp::{ReceivePool, UDP_PAYLOAD_LEN_MAX};
 use rvi::packet::transport::TransmitBuffer;
 use rvi::packet::wire::PacketLeg;
 use rvi::{Association, AssociationConfig, Message, Scratch};
@@ -22,24 +22,24 @@ const POOLS_MAX: usize = 4;
 /// The longest sleep: somebody may want to stop.
 const REST_MAX: Duration = Duration::from_millis(10);
 
-struct Leg {
+struct Leg<S: PacketSocket> {
     number: PacketLeg,
-    socket: FabricSocket,
-    to: SocketAddr,
+    socket: FabricSocket<S>,
+    to: S::Address,
 }
 
 /// An association and its sockets.
-pub struct PacketEnd {
+pub struct PacketEnd<S: PacketSocket> {
     pub association: Association,
-    legs: Vec<Leg>,
+    legs: Vec<Leg<S>>,
     pool: ReceivePool,
     buffer: TransmitBuffer,
     scratch: Scratch,
 }
 
-impl PacketEnd {
+impl<S: PacketSocket> PacketEnd<S> {
     /// Two ends with a leg for each pair of sockets, which know each other's addresses.
-    pub fn pair(now: Instant, terms: &Terms, sockets: Vec<[UdpSocket; 2]>) -> [Self; 2] {
+    pub fn pair(now: Instant, terms: &Terms, sockets: Vec<[S; 2]>) -> [Self; 2] {
         let mut legs = [Vec::new(), Vec::new()];
         for (number, [one, other]) in endpoints::legs(terms.legs).zip(sockets) {
             let addresses = [one.local_address(), other.local_address()];

@@ -129,7 +129,7 @@ pub fn print_udp(run: &Run, settings: &Settings, findings: &Findings, json: bool
     let gigabits = figure.rate() * run.size as f64 * 8.0 / 1e9;
     let raw_gigabits = raw.rate() * settings.packet_len_max as f64 * 8.0 / 1e9;
     let report = UdpReport {
-        mode: "udp",
+        mode: settings.kind,
         size: run.size,
         legs: run.legs,
         trusted: settings.is_trusted,
@@ -159,9 +159,10 @@ pub fn print_udp(run: &Run, settings: &Settings, findings: &Findings, json: bool
 
 fn print_udp_text(report: &UdpReport<'_>) {
     println!(
-        "udp {} octets, {} leg(s), {}, {} % loss, packets of {}, cores {},{}: {:.3} M messages/s, {:.2} Gbit/s; CPU {:.2} + \
+        "{} {} octets, {} leg(s), {}, {} % loss, packets of {}, cores {},{}: {:.3} M messages/s, {:.2} Gbit/s; CPU {:.2} + \
          {:.2} ns an octet; of the sender's packets {} lost, {} sent again unproven ({} of them needlessly), {} without room \
-         in the kernel; {} messages lost; {:.2} of raw UDP ({:.1} Gbit/s)",
+         in the kernel; {} messages lost; {:.2} of the raw stream ({:.1} Gbit/s)",
+        report.mode,
         report.size,
         report.legs,
         if report.trusted { "trusted" } else { "encrypted" },

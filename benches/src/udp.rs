@@ -1,4 +1,4 @@
-//! An association over UDP: sealed packets in runs through real sockets, every message acknowledged and put in order.
+//! An association over UDP or Ethernet frames: sealed packets in runs through real sockets, every message acknowledged and put in order.
 //!
 //! Beside it stands a raw stream of datagrams as long as its packets, measured in the same run. Both processes sleep
 //! when they have nothing to do, so that what they use of their cores says something.
@@ -8,7 +8,7 @@ use rvi::{Message, Part};
 use vlan_core::Instant;
 
 use crate::endpoints::Terms;
-use crate::ends::End;
+use crate::ends::{End, Open};
 use crate::packet_end::{CHANNEL, PacketEnd, clock};
 use crate::process::{self, COUNT, Figure, Meeting, READY, Run, STOP};
 use crate::raw_udp;
@@ -27,6 +27,8 @@ const WRONG: usize = 5;
 pub struct Settings {
     /// The addresses of each leg, the sender's first.
     pub ends: Vec<[End; 2]>,
+    /// `udp` or `ether`.
+    pub kind: &'static str,
     pub is_trusted: bool,
     /// Octets of the longest packet.
     pub packet_len_max: usize,
@@ -49,12 +51,12 @@ pub struct Findings {
 }
 
 /// Measures the raw stream, then the association.
-pub fn measure(run: &Run, settings: &Settings) -> anyhow::Result<Findings> {
+pub fn measure<S: Open>(run: &Run, settings: &Settings) -> anyhow::Result<Findings> {
     let raw_run = Run { size: settings.packet_len_max, ..*run };
-    let raw = raw_udp::measure(&raw_run, &settings.ends[0])?;
+    let raw = raw_udp::measure::<S>(&raw_run, &settings.ends[0])?;
     let terms =
         Terms { legs: run.legs, is_trusted: settings.is_trusted, packet_len_max: settings.packet_len_max };
-    let sockets = settings.ends.iter().map(|[one, other]| Ok([one.open()?, other.open()?]));
+    let sockets = settings.ends.iter().map(|[one, other]| Ok([one.open::<S>(1)?, other.open::<S>(2)?]));
     let [mut sender, mut receiver] =
         PacketEnd::pair(clock(), &terms, sockets.collect::<anyhow::Result<_>>()?);
     let loss = Probability::from_millionths(settings.loss_percent * 10_000);
@@ -80,7 +82,7 @@ pub fn measure(run: &Run, settings: &Settings) -> anyhow::Result<Findings> {
 }
 
 /// The receiving process.
-fn take_all(end: &mut PacketEnd, meeting: &Meeting) {
+fn take_all<S: Open>(end: &mut PacketEnd<S>, meeting: &Meeting) {
     let mut taker = Taker::new();
     meeting.store(READY, 1);
     while meeting.load(STOP) == 0 {
@@ -96,9 +98,9 @@ fn take_all(end: &mut PacketEnd, meeting: &Meeting) {
 }
 
 /// The sending process.
-fn send_all(run: &Run, end: &mut PacketEnd, meeting: &Meeting) -> anyhow::Result<Figure> {
+fn send_all<S: Open>(run: &Run, end: &mut PacketEnd<S>, meeting: &Meeting) -> anyhow::Result<Figure> {
     let mut source = Source { octets: vec![0x5a; run.size], number: 0 };
-    let is_up = |end: &PacketEnd| end.association.packet_legs().count() == usize::from(run.legs);
+    let is_up = |end: &PacketEnd<S>| end.association.packet_legs().count() == usize::from(run.legs);
     idle_until(end, |end| meeting.load(READY) == 1 && is_up(end));
     anyhow::ensure!(is_up(end), "the legs did not come up");
     let figure = process::count(run, meeting, || {
@@ -118,7 +120,7 @@ fn send_all(run: &Run, end: &mut PacketEnd, meeting: &Meeting) -> anyhow::Result
 }
 
 /// Sends nothing more, until `is_done` or patience ends.
-fn idle_until(end: &mut PacketEnd, is_done: impl Fn(&PacketEnd) -> bool) {
+fn idle_until<S: Open>(end: &mut PacketEnd<S>, is_done: impl Fn(&PacketEnd<S>) -> bool) {
     let start = clock();
     loop {
         let now = clock();
@@ -143,7 +145,7 @@ struct Source {
 
 impl Source {
     /// Offers a batch, until a message finds no room; says how many did.
-    fn send(&mut self, now: Instant, end: &mut PacketEnd) -> usize {
+    fn send<S: Open>(&mut self, now: Instant, end: &mut PacketEnd<S>) -> usize {
         for sent in 0..BATCH {
             self.octets[..4].copy_from_slice(&self.number.to_le_bytes());
             let parts = [Part::Private(&self.octets)];

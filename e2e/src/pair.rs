@@ -65,8 +65,17 @@ pub fn wait_for_direct(lab: &Lab) -> Result<()> {
 /// # Errors
 /// When they do not come.
 pub fn wait_for_udp_legs(lab: &Lab) -> Result<()> {
-    let up = ["a", "b"].map(|fabric| [fabric, "udp", "up"].map(str::to_owned));
-    lab.wait_for("both legs between web1 and web2", || Ok(legs(lab)? == up))
+    wait_for_legs(lab, &[["a", "udp"], ["b", "udp"]])
+}
+
+/// Waits until the direct RVI has these legs, fabric and kind of each, and all are up.
+///
+/// # Errors
+/// When they do not come.
+pub fn wait_for_legs(lab: &Lab, legs: &[[&str; 2]]) -> Result<()> {
+    let up: Vec<[String; 3]> =
+        legs.iter().map(|[fabric, kind]| [*fabric, *kind, "up"].map(str::to_owned)).collect();
+    lab.wait_for("the legs between web1 and web2", || Ok(self::legs(lab)? == up))
 }
 
 /// The legs of the direct RVI: fabric, kind and state of each.

@@ -116,7 +116,7 @@ fn a_fault_that_cuts_a_node_off_ends_by_itself() -> Result<()> {
 /// Whether frames of the tenants can be read on fabric a.
 fn is_readable(lab: &Lab) -> Result<bool> {
     // WEFT, as the pattern that ping fills its packets with.
-    let ping = ["ping", "-q", "-i", "0.01", "-c", "400", "-s", "400", "-p", "57454654", "10.1.0.2"];
+    let ping = ["ping", "-q", "-i", "0.01", "-c", "800", "-s", "400", "-p", "57454654", "10.1.0.2"];
     let mut pinging = lab.spawn("web1", 20, &ping)?;
     wait_for_udp_legs(lab)?;
     let capture =

@@ -15,8 +15,8 @@ use vlan_core::wire::control::{
 };
 use vlan_core::wire::{ControlMessage, FrameHeader, FrameKind, Vnet};
 use vlan_core::{
-    CabinetNumber, Channel, ControlNodeSerial, Instant, LanId, LegNumber, MacAddress, NodeNumber, PairEpoch,
-    ProcessId, PublicKey, RviNumber, SecretKey, VifNumber,
+    CabinetNumber, Channel, ControlNodeSerial, EtherAddress, EtherPort, Instant, LanId, LegNumber,
+    MacAddress, NodeNumber, PairEpoch, ProcessId, PublicKey, RviNumber, SecretKey, VifNumber,
 };
 
 use crate::script::{Script, mac};
@@ -483,13 +483,15 @@ fn check_control(node: NodeNumber, message: &ControlMessage) {
 /// An address of a packet leg of `node`, good or bad.
 fn offered(node: u8, choice: u8) -> OfferedLeg {
     let udp = |ip: [u8; 4]| LegAddress::Udp((std::net::Ipv4Addr::from(ip), 7000 + u16::from(node)).into());
+    let port = EtherPort(u32::from(node));
+    let ether = |mac| LegAddress::Ether(EtherAddress { mac, port });
     let address = match choice / 4 {
         0 => udp([192, 0, 2, node]),
         1 => udp([192, 0, 2, node + 100]),
         2 => udp([224, 0, 0, 1]),
         3 => LegAddress::Udp((std::net::Ipv4Addr::LOCALHOST, 0).into()),
-        4 => LegAddress::Ether(mac(node)),
-        _ => LegAddress::Ether(MacAddress::BROADCAST),
+        4 => ether(mac(node)),
+        _ => ether(MacAddress::BROADCAST),
     };
     OfferedLeg { leg: LegNumber(choice % 4), address }
 }

@@ -8,7 +8,8 @@ use vlan_core::wire::control::{
 };
 use vlan_core::wire::tlv::{TLV_HEADER_LEN, TlvHeader};
 use vlan_core::{
-    Channel, LanId, LegNumber, MacAddress, NodeNumber, PairEpoch, ProcessId, RviNumber, VifNumber,
+    Channel, EtherAddress, EtherPort, LanId, LegNumber, MacAddress, NodeNumber, PairEpoch, ProcessId,
+    RviNumber, VifNumber,
 };
 
 use crate::script::Script;
@@ -38,7 +39,8 @@ fn message(script: &mut Script<'_>) -> Option<()> {
 #[must_use]
 pub fn seeds() -> Vec<Vec<u8>> {
     let udp = |text: &str| LegAddress::Udp(text.parse().expect("an address and a port"));
-    let offered: Vec<_> = [udp("192.0.2.1:7401"), udp("[fd00::1]:1"), LegAddress::Ether(MacAddress([2; 6]))]
+    let ether = LegAddress::Ether(EtherAddress { mac: MacAddress([2; 6]), port: EtherPort(1) });
+    let offered: Vec<_> = [udp("192.0.2.1:7401"), udp("[fd00::1]:1"), ether]
         .map(|address| OfferedLeg { leg: LegNumber(1), address })
         .into();
     let register = ControlMessage::Register {

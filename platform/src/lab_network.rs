@@ -4,8 +4,8 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use vlan_core::FabricIndex;
 use vlan_core::wire::control::InterfaceAddress;
+use vlan_core::{EtherPort, FabricIndex};
 
 use crate::model::{Leg, Platform, Subnet};
 
@@ -44,6 +44,31 @@ impl Platform {
         })?;
         let address = address.or_else(|| Some(self.lab_address(process, fabric)?.address))?;
         Some(SocketAddr::new(address, port.unwrap_or(any_port)))
+    }
+
+    /// The device that the ether leg of a process, a control node or node by name, is on: as written, else the one that a
+    /// lab gives the process on this fabric. None when it has no ether leg there.
+    //= spec/platform-file.md#ether-legs-without-a-device
+    //# An ether leg without a device MUST be on the device of the fabric's name, which a lab network gives its process.
+    #[must_use]
+    pub fn ether_device(&self, process: &str, fabric: FabricIndex) -> Option<&str> {
+        let legs = match self.control_node(process) {
+            Some(control_node) => &control_node.legs,
+            None => &self.node(process)?.legs,
+        };
+        let mut legs = legs.get(usize::from(fabric.0))?.iter();
+        let device = legs.find_map(|leg| match leg {
+            Leg::Ether { device } => Some(device.as_deref()),
+            Leg::Unix { .. } | Leg::Udp { .. } => None,
+        })?;
+        device.or_else(|| self.fabrics.get(usize::from(fabric.0)).map(|fabric| fabric.name.as_str()))
+    }
+
+    /// The port of a process, a control node or node by name, on all of its ether legs.
+    #[must_use]
+    pub fn ether_port(&self, process: &str) -> Option<EtherPort> {
+        let control_node = self.control_node(process).map(|entry| EtherPort::of_control_node(entry.serial));
+        control_node.or_else(|| Some(EtherPort::of_node(self.node(process)?.number)))
     }
 
     /// How many processes come before this one in every lab network.
@@ -135,11 +160,11 @@ mod tests {
         [[node]]
         name = "late"
         number = 700
-        legs = { a = "udp", b = "udp" }
+        legs = { a = ["udp", "ether"], b = "udp" }
         [[node]]
         name = "early"
         number = 7
-        legs = { a = "udp:172.31.1.2:80", b = ["unix", "udp"] }
+        legs = { a = ["udp:172.31.1.2:80", "ether:eth1"], b = ["unix", "udp"] }
     "#;
 
     const A: FabricIndex = FabricIndex(0);
@@ -186,6 +211,22 @@ mod tests {
         assert_eq!(at("early", A).unwrap(), "172.31.1.2:80");
         assert_eq!(at("early", B).unwrap(), "[fd31:2::2]:0");
         assert_eq!([at("cn-a", C), at("late", C), at("nobody", A)], [None, None, None]);
+    }
+
+    #[test]
+    fn an_ether_leg_is_on_the_device_it_names_or_on_the_labs() {
+        //= spec/platform-file.md#ether-legs-without-a-device
+        //= type=test
+        //# An ether leg without a device MUST be on the device of the fabric's name, which a lab network gives its process.
+        let platform = platform();
+        assert_eq!(platform.ether_device("late", A), Some("a"));
+        assert_eq!(platform.ether_device("early", A), Some("eth1"));
+        assert_eq!(
+            [("late", B), ("cn-a", A), ("nobody", A)].map(|(n, f)| platform.ether_device(n, f)),
+            [None; 3]
+        );
+        let ports = ["late", "cn-a", "nobody"].map(|name| platform.ether_port(name).map(|port| port.0));
+        assert_eq!(ports, [Some(700), Some(65_537), None]);
     }
 
     #[test]

@@ -209,8 +209,8 @@ pub enum Leg {
     },
     /// Ethernet frames on a device.
     Ether {
-        /// The device's name.
-        device: String,
+        /// The device's name; absent: the fabric's lab network gives it.
+        device: Option<String>,
     },
 }
 

@@ -184,12 +184,12 @@ pub fn socket_address(text: &str) -> Result<SocketAddr, Wrong> {
     }
 }
 
-const LEG_HINT: &str = "a leg is \"unix\", \"unix:PATH\", \"udp:ADDRESS[:PORT]\" or \"ether:DEVICE\"";
+const LEG_HINT: &str = "a leg is \"unix\", \"unix:PATH\", \"udp[:ADDRESS[:PORT]]\" or \"ether[:DEVICE]\"";
 
 /// One leg.
 //= spec/platform-file.md#legs
-//# A leg MUST be written as `unix`, `unix:PATH`, `udp`, `udp:ADDRESS`, `udp:ADDRESS:PORT` or `ether:DEVICE`, an IPv6
-//# address in brackets.
+//# A leg MUST be written as `unix`, `unix:PATH`, `udp`, `udp:ADDRESS`, `udp:ADDRESS:PORT`, `ether` or `ether:DEVICE`,
+//# an IPv6 address in brackets.
 pub fn leg(text: &str) -> Result<Leg, Wrong> {
     let (kind, rest) = match text.split_once(':') {
         Some((kind, rest)) => (kind, Some(rest)),
@@ -200,8 +200,8 @@ pub fn leg(text: &str) -> Result<Leg, Wrong> {
         ("unix", Some(path)) => Ok(Leg::Unix { path: Some(Path::new(socket_path(path)?).to_owned()) }),
         ("udp", None) => Ok(Leg::Udp { address: None, port: None }),
         ("udp", Some(rest)) => udp_leg(text, rest),
-        ("ether", Some(device)) => Ok(Leg::Ether { device: interface_name(device)?.to_owned() }),
-        ("ether", None) => wrong(format!("the leg {text:?} names no device"), "write \"ether:DEVICE\""),
+        ("ether", None) => Ok(Leg::Ether { device: None }),
+        ("ether", Some(device)) => Ok(Leg::Ether { device: Some(interface_name(device)?.to_owned()) }),
         _ => wrong(format!("{text:?} is not a leg"), LEG_HINT),
     }
 }
@@ -330,8 +330,8 @@ mod tests {
     fn every_form_of_a_leg_is_read() {
         //= spec/platform-file.md#legs
         //= type=test
-        //# A leg MUST be written as `unix`, `unix:PATH`, `udp`, `udp:ADDRESS`, `udp:ADDRESS:PORT` or `ether:DEVICE`, an IPv6
-        //# address in brackets.
+        //# A leg MUST be written as `unix`, `unix:PATH`, `udp`, `udp:ADDRESS`, `udp:ADDRESS:PORT`, `ether` or `ether:DEVICE`,
+        //# an IPv6 address in brackets.
         let udp = |address: &str, port| Ok(Leg::Udp { address: Some(address.parse().unwrap()), port });
         assert_eq!(leg("unix"), Ok(Leg::Unix { path: None }));
         assert_eq!(leg("unix:run/a:b"), Ok(Leg::Unix { path: Some("run/a:b".into()) }));
@@ -341,7 +341,8 @@ mod tests {
         assert_eq!(leg("udp:127.0.0.1:7401"), udp("127.0.0.1", Some(7401)));
         assert_eq!(leg("udp:[::1]"), udp("::1", None));
         assert_eq!(leg("udp:[fd00::1]:9"), udp("fd00::1", Some(9)));
-        assert_eq!(leg("ether:eth0"), Ok(Leg::Ether { device: "eth0".into() }));
+        assert_eq!(leg("ether:eth0"), Ok(Leg::Ether { device: Some("eth0".into()) }));
+        assert_eq!(leg("ether"), Ok(Leg::Ether { device: None }));
         for bad in [
             "",
             "unx",
@@ -355,7 +356,6 @@ mod tests {
             "udp:1.2.3.4:+7",
             "udp:0.0.0.0:1",
             "udp:[ff02::1]",
-            "ether",
             "ether:",
             "ether:a-name-that-is-too-long",
             "UNIX",

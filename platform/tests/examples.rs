@@ -117,13 +117,12 @@ fn what_is_not_built_yet_is_named_with_its_place() {
     //# `lab`.
     let platform = load("everything.toml");
     let named: Vec<_> = platform.not_built_yet().iter().map(|n| n.what.as_str()).collect();
-    for what in ["an ether leg", "rate limits", "a role", "an uplink", "a cluster address", "a host outside"]
-    {
+    for what in ["rate limits", "a role", "an uplink", "a cluster address", "a host outside"] {
         assert!(named.contains(&what), "{what}: {named:?}");
     }
-    let ether = platform.not_built_yet().iter().find(|n| n.what == "an ether leg").unwrap();
-    let line = platform.text.lines().nth(ether.position.line as usize - 1).unwrap();
-    assert!(line[ether.position.column as usize - 1..].starts_with("\"ether:"), "{line}");
+    let role = platform.not_built_yet().iter().find(|n| n.what == "a role").unwrap();
+    let line = platform.text.lines().nth(role.position.line as usize - 1).unwrap();
+    assert!(line[role.position.column as usize - 1..].starts_with("\"dhcp-server\""), "{line}");
     let mut sorted = platform.not_built_yet().to_vec();
     sorted.sort();
     assert_eq!(sorted, platform.not_built_yet());
@@ -139,6 +138,17 @@ fn two_hosts_have_udp_legs_whose_addresses_come_from_the_lab_networks() {
             let own = platform.lab_address(process, fabric.index).unwrap();
             assert_eq!(platform.udp_address(process, fabric.index).unwrap().ip(), own.address);
         }
+    }
+}
+
+#[test]
+fn two_hosts_may_have_fabrics_of_two_kinds() {
+    let platform = load("two-hosts-ether.toml");
+    assert_eq!(platform.not_built_yet(), []);
+    let [a, b] = [0, 1].map(|fabric: usize| platform.fabrics[fabric].index);
+    for process in ["cn-a", "web1", "web2", "web3"] {
+        assert!(platform.udp_address(process, a).is_some() && platform.udp_address(process, b).is_none());
+        assert_eq!([a, b].map(|fabric| platform.ether_device(process, fabric)), [None, Some("b")]);
     }
 }
 

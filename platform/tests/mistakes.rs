@@ -389,12 +389,14 @@ fn legs_suit_their_owner() {
     //= spec/platform-file.md#legs-of-control-nodes-and-nodes
     //= type=test
     //# A control node's unix leg MUST have a path and its udp leg with an address MUST have a port; a node's unix leg MUST
-    //# NOT have a path; a udp leg without an address MUST cross a fabric with a lab network.
+    //# NOT have a path; a udp leg without an address and an ether leg without a device MUST cross a fabric with a lab
+    //# network.
     let node = "legs = { a = \"unix\" }";
     one(node, "legs = { a = [\"unix\", §\"tcp:1\"] }", "\"tcp:1\" is not a leg", "a leg is");
     one(node, "legs = { a = [\"unix\", §\"unix\"] }", "second leg of the same kind", "");
     one(node, "legs = { a = \"unix\", b = §\"unix:x\" }", "no path", "\"unix\"");
     one(node, "legs = { a = \"unix\", b = §\"udp\" }", "lab network", "lab-network");
+    one(node, "legs = { a = \"unix\", b = §\"ether\" }", "an ether leg its device", "ether:DEVICE");
     one(node, "legs = { a = \"unix\", b = §\"udp:::1\" }", "brackets", "udp:[::1]");
     one(node, "legs = { a = \"unix\", b = §[] }", "no leg on fabric \"b\"", "");
     one(node, "legs = §{}", "has no legs", "legs = ");

@@ -18,11 +18,13 @@
 
 mod descriptor;
 mod established;
+pub mod ether;
 pub mod fault;
 mod handshake;
 mod keys;
 mod leg_socket;
 mod memfd;
+pub mod packets;
 mod setup;
 mod socket_path;
 pub mod udp;

@@ -5,6 +5,7 @@
 //! what came before, and hands messages on in the order of their lanes. Rules: `spec/packet.md`.
 
 pub mod endpoint;
+pub mod ether_frame;
 pub mod port;
 pub mod probe_budget;
 pub mod receiver;

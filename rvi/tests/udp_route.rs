@@ -15,9 +15,11 @@ use rustix::fs::{Mode, OFlags};
 use rustix::net::sockopt::{self, Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery};
 use rustix::net::{AddressFamily, SendFlags, SocketType, ipproto};
 use rustix::thread::UnshareFlags;
-use rvi::host::udp::{PacketSockets, ReceivePool, SendResult, UdpSocket};
+use rvi::host::packets::{LegPlace, PacketSockets, SendResult};
+use rvi::host::udp::{ReceivePool, UdpSocket};
 use rvi::packet::port::{PacketBatch, PacketMachine};
 use rvi::packet::transport::TransmitBuffer;
+use vlan_core::wire::control::LegAddress;
 use vlan_core::{Instant, LegNumber};
 
 /// Says that the process is inside.
@@ -136,7 +138,7 @@ fn routers_are_not_believed() {
 struct Told(Vec<usize>);
 
 impl PacketMachine for Told {
-    fn handle_packet(&mut self, _: Instant, _: LegNumber, _: SocketAddr, _: &mut [u8]) {}
+    fn handle_packet(&mut self, _: Instant, _: LegNumber, _: LegAddress, _: &mut [u8]) {}
     fn poll_transmit(&mut self, _: Instant, _: &mut TransmitBuffer) -> Option<PacketBatch> {
         None
     }
@@ -151,7 +153,7 @@ fn an_interface_that_takes_more_is_noticed() {
     //= type=test
     //# While packets come, a host MUST ask every 10 s what its routes take, and tell the senders of the legs when that changed.
     let address = SocketAddr::from((Ipv4Addr::new(127, 0, 0, 5), 0));
-    let mut sockets = PacketSockets::open(&[(LegNumber(1), address)]).unwrap().expect("one leg");
+    let mut sockets = PacketSockets::open(&[(LegNumber(1), LegPlace::Udp(address))]).unwrap().expect("one leg");
     let mut machine = Told::default();
     let at = |seconds: u64| Instant::from_nanos(seconds * 1_000_000_000);
     sockets.start(&mut machine);

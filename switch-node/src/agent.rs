@@ -25,10 +25,9 @@ pub mod tap;
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
-use rvi::host::udp::PacketSockets;
+use rvi::host::packets::{LegPlace, PacketSockets};
 use rvi::host::{PrivateKey, random_octets, random_u64};
 use vlan_core::{CabinetNumber, LegNumber, NodeNumber, ProcessId};
 
@@ -43,7 +42,7 @@ use signals::Signals;
 
 pub use legs::ControlNodeTarget;
 pub use ready::Readiness;
-pub use rvi::host::udp::PacketLegError;
+pub use rvi::host::packets::PacketLegError;
 
 /// What the pump does when there is no work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,8 +65,8 @@ pub struct AgentConfig {
     pub key: PrivateKey,
     /// The control nodes, in the order of the platform file.
     pub control_nodes: Vec<ControlNodeTarget>,
-    /// Where its packet legs end: an address of its own for each leg; port 0 takes any.
-    pub packet_legs: Vec<(LegNumber, SocketAddr)>,
+    /// Where its packet legs end.
+    pub packet_legs: Vec<(LegNumber, LegPlace)>,
     /// Where its interfaces go.
     pub namespace: Namespace,
     /// What it does when there is no work.

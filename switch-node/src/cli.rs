@@ -1,7 +1,6 @@
 //! The command line of `switch-node`.
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -9,16 +8,15 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use platform::Platform;
 use platform::failure::{Exit, Failure};
-use platform::model::Fabric;
 use rvi::host::{KeyError, PrivateKey, PublicKey};
 use tracing::info;
 use tracing_subscriber::EnvFilter;
-use vlan_core::wire::control::{GrantedLeg, LegAddress};
 use vlan_core::{FabricIndex, LegNumber};
 
 use crate::agent::namespace::{Namespace, NamespaceError, close_on_exec};
 use crate::agent::signals::Signals;
-use crate::agent::{Agent, AgentConfig, ControlNodeTarget, End, Readiness, WaitPolicy};
+use crate::agent::{Agent, AgentConfig, AgentError, ControlNodeTarget, End, Readiness, WaitPolicy};
+use crate::legs;
 
 /// Serves one node of a Weft platform.
 #[derive(Debug, Parser)]
@@ -128,7 +126,11 @@ impl Run {
         info!(node = self.name, number = %config.number, platform = platform.name, "starting");
         let hint = "look at the line above, and at the limits of this system";
         let mut agent = Agent::new(config).map_err(|error| {
-            Failure::runtime(error).hint("run this as root or with CAP_NET_ADMIN in the namespace")
+            let hint = match &error {
+                AgentError::PacketLeg(error) => error.hint(),
+                _ => "run this as root or with CAP_NET_ADMIN in the namespace",
+            };
+            Failure::runtime(error).hint(hint)
         })?;
         match agent.run().map_err(|error| Failure::runtime(error).hint(hint))? {
             End::Left => Ok(()),
@@ -169,7 +171,7 @@ impl Run {
             cabinet: platform.cabinet,
             key,
             control_nodes,
-            packet_legs: packet_legs(platform, &self.name),
+            packet_legs: legs::places(platform, &self.name),
             namespace: self.namespace()?,
             wait: match self.wait {
                 Wait::Interrupt => WaitPolicy::Interrupt,
@@ -225,9 +227,9 @@ fn target(
     public_key: PublicKey,
     node: &platform::Node,
 ) -> ControlNodeTarget {
-    let legs = unix_legs(platform, control_node, node);
-    let packet_legs = if legs.is_empty() { udp_legs(platform, control_node, node) } else { Vec::new() };
-    ControlNodeTarget { name: control_node.name.clone(), public_key, legs, packet_legs }
+    let unix = unix_legs(platform, control_node, node);
+    let packet_legs = if unix.is_empty() { legs::towards(platform, control_node, node) } else { Vec::new() };
+    ControlNodeTarget { name: control_node.name.clone(), public_key, legs: unix, packet_legs }
 }
 
 /// The legs of shared memory that both ends list, where both are on one host.
@@ -244,31 +246,6 @@ fn unix_legs(
     };
     let leg = |fabric: FabricIndex| Some((LegNumber(fabric.0), shared(fabric)?.to_path_buf()));
     platform.fabrics.iter().filter_map(|fabric| leg(fabric.index)).collect()
-}
-
-/// Where a control node receives by the udp legs that both ends list.
-fn udp_legs(
-    platform: &Platform,
-    control_node: &platform::ControlNode,
-    node: &platform::Node,
-) -> Vec<GrantedLeg> {
-    let leg = |fabric: &Fabric| {
-        let address = platform.udp_address(&control_node.name, fabric.index)?;
-        platform.udp_address(&node.name, fabric.index)?;
-        Some(GrantedLeg {
-            leg: LegNumber(fabric.index.0),
-            address: LegAddress::Udp(address),
-            is_trusted: fabric.trusted,
-            fabric_key: platform.fabric_key(fabric.index),
-        })
-    };
-    platform.fabrics.iter().filter_map(leg).collect()
-}
-
-/// Where this node's udp legs end, by fabric.
-fn packet_legs(platform: &Platform, node: &str) -> Vec<(LegNumber, SocketAddr)> {
-    let address = |fabric: FabricIndex| Some((LegNumber(fabric.0), platform.udp_address(node, fabric)?));
-    platform.fabrics.iter().filter_map(|fabric| address(fabric.index)).collect()
 }
 
 fn refuse_not_built(platform: &Platform) -> Result<(), Failure> {

@@ -12,6 +12,8 @@ extern crate alloc;
 pub mod agent;
 #[cfg(feature = "std")]
 pub mod cli;
+#[cfg(feature = "std")]
+pub mod legs;
 pub mod node;
 
 pub use node::{Accept, Delivery, FrameSink, InterfaceState, Node, NodeConfig, NodeEvent, Output, PeerId};

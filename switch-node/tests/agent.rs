@@ -338,9 +338,19 @@ fn a_missing_namespace_and_a_closed_descriptor_end_it_with_2() {
 #[test]
 fn what_is_not_built_yet_is_refused() {
     let folder = Folder::new("later");
-    let text = PLATFORM.replace(r#"legs = { a = "unix" }"#, r#"legs = { a = ["unix", "ether:eth1"] }"#);
+    let text = PLATFORM.replace("[[lan]]", "[[lan]]\narp = \"suppress\"");
     fs::write(folder.file(), text).unwrap();
     let (code, text) = run(&mut switch_node(&folder.file(), "web1"));
     assert_eq!(code, Some(2), "{text}");
     assert!(text.contains("not built yet"), "{text}");
+}
+
+#[test]
+fn an_ether_leg_without_its_device_ends_it_with_what_to_do() {
+    let folder = Folder::new("device").with_keys();
+    let text = PLATFORM.replace(r#"legs = { a = "unix" }"#, r#"legs = { a = ["unix", "ether:nowhere0"] }"#);
+    fs::write(folder.file(), text).unwrap();
+    let (code, text) = run(&mut switch_node(&folder.file(), "web1"));
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("there is no network device \"nowhere0\"") && text.contains("ip link"), "{text}");
 }

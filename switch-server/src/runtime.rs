@@ -16,11 +16,11 @@ use std::os::fd::{AsFd, RawFd};
 use std::sync::Arc;
 
 use platform::{ControlNode as Entry, Management, Platform};
-use rvi::host::udp::PacketSockets;
+use rvi::host::packets::PacketSockets;
 use rvi::host::{LegListener, random_u64};
 use tokio::io::unix::AsyncFd;
 use tracing::{info, warn};
-use vlan_core::{FabricIndex, LegNumber, ProcessId};
+use vlan_core::{LegNumber, ProcessId};
 
 pub use self::link::{FaultOrder, NodeReport, Order, PumpGone, PumpLink};
 pub use self::pump::WaitPolicy;
@@ -116,14 +116,11 @@ fn listen(platform: &Platform, entry: &Entry) -> Result<Vec<(LegNumber, LegListe
     Ok(listeners)
 }
 
-/// Opens the sockets of the control node's udp legs.
+/// Opens the sockets of the control node's packet legs.
 fn open_packets(platform: &Platform, entry: &Entry) -> Result<Option<PacketSockets>, Failure> {
-    let address =
-        |fabric: FabricIndex| Some((LegNumber(fabric.0), platform.udp_address(&entry.name, fabric)?));
-    let addresses: Vec<_> = platform.fabrics.iter().filter_map(|fabric| address(fabric.index)).collect();
-    PacketSockets::open(&addresses).map_err(|error| {
-        Failure::runtime(error)
-            .hint("give this host the address, or change `legs` if another program has the port")
+    PacketSockets::open(&switch_node::legs::places(platform, &entry.name)).map_err(|error| {
+        let hint = error.hint();
+        Failure::runtime(error).hint(hint)
     })
 }
 

@@ -9,7 +9,7 @@ use rvi::packet::wire::{PacketHeader, PacketKind};
 use switch_node::node::NodeEvent;
 use switch_server::control_node::ControlNodeEvent;
 use vlan_core::{MacAddress, ProcessId};
-use world::{Datagram, FABRICS, World, address, mac};
+use world::{Datagram, FABRICS, World, address, known_address, mac};
 
 fn kind(datagram: &Datagram) -> PacketKind {
     PacketHeader::parse_packet(&datagram.octets).expect("a packet").kind
@@ -49,6 +49,32 @@ fn a_node_attaches_by_packets_alone_and_relays() {
     world.run(5);
     assert_eq!([world.take(1), world.take(2), world.take(3)], [vec![], vec![], vec![8]]);
     go_direct(&mut world);
+}
+
+#[test]
+fn the_group_of_control_nodes_is_asked_until_one_was_heard() {
+    //= spec/leg-ether.md#stations-of-control-nodes
+    //= type=test
+    //# A node MUST send packets to the group of control nodes only until it has opened a packet of its control node by that
+    //# leg in this session, and then to the station that it came from.
+    let ether = FABRICS[1];
+    let mut world = World::attached(2);
+    for _ in 0..2 {
+        let is_asked = |world: &World| world.sent.iter().any(|datagram| datagram.to == known_address(ether));
+        assert!(is_asked(&world));
+        world.sent.clear();
+        world.run(500);
+        assert!(!is_asked(&world));
+        let is_told = |number| {
+            let own = |datagram: &&Datagram| datagram.from == address(number, ether);
+            world.sent.iter().filter(own).any(|datagram| datagram.to == address(0, ether))
+        };
+        assert!(is_told(1) && is_told(2));
+        world.start_control();
+        world.run(3000);
+        assert!(world.are_attached());
+        assert_eq!(world.legs(), [[0, 1]; 2]);
+    }
 }
 
 #[test]
@@ -172,7 +198,7 @@ fn a_control_node_tells_nothing_to_strangers() {
     world.nodes[0].node = world::node(1, 9, 900);
     world.run(50);
     assert!(world.log.iter().any(|event| matches!(event, ControlNodeEvent::UnknownKey { .. })));
-    assert!(world.sent.iter().all(|datagram| datagram.to == address(0, datagram.leg)));
+    assert!(world.sent.iter().all(|datagram| datagram.to == known_address(datagram.leg)));
     assert!(!world.are_attached());
 }
 

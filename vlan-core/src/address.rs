@@ -67,6 +67,36 @@ number! {
     BootTag(u16)
 }
 
+number! {
+    /// One of the processes that share a station's MAC address on ether legs, as a UDP port is one of a host's.
+    EtherPort(u32)
+}
+
+impl EtherPort {
+    /// Ports from here on are control nodes', those below are nodes'.
+    const CONTROL_NODES: u32 = 1 << 16;
+
+    /// The port of a node: its number.
+    //= spec/leg-ether.md#ports
+    //# A node MUST have its number as port and a control node 65,536 and its serial.
+    #[must_use]
+    pub const fn of_node(number: NodeNumber) -> Self {
+        Self(number.0 as u32)
+    }
+
+    /// The port of a control node.
+    #[must_use]
+    pub const fn of_control_node(serial: ControlNodeSerial) -> Self {
+        Self(Self::CONTROL_NODES | serial.0 as u32)
+    }
+
+    /// True for the port of a control node, which nodes find without knowing its MAC address.
+    #[must_use]
+    pub const fn is_of_control_node(self) -> bool {
+        self.0 >= Self::CONTROL_NODES
+    }
+}
+
 impl Channel {
     /// The association's own control channel, also registration and management towards a control node.
     pub const CONTROL: Self = Self(0);
@@ -145,6 +175,32 @@ impl fmt::Debug for MacAddress {
     }
 }
 
+/// Where one end of an ether leg is: a station, and a process there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EtherAddress {
+    /// The station.
+    pub mac: MacAddress,
+    /// The process.
+    pub port: EtherPort,
+}
+
+impl EtherAddress {
+    /// The group that control nodes with ether legs listen to: locally administered, "Weft" in its octets.
+    pub const CONTROL_NODES: MacAddress = MacAddress([0x03, 0x57, 0x65, 0x66, 0x74, 0x01]);
+
+    /// Where a control node hears a node that does not know its MAC address yet.
+    #[must_use]
+    pub const fn of_control_node(serial: ControlNodeSerial) -> Self {
+        Self { mac: Self::CONTROL_NODES, port: EtherPort::of_control_node(serial) }
+    }
+}
+
+impl fmt::Display for EtherAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.mac, self.port)
+    }
+}
+
 /// The text was not a MAC address of the form `02:00:01:00:00:2a`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ParseMacError;
@@ -192,6 +248,19 @@ mod tests {
         assert_eq!(mac.to_string(), "02:01:02:03:04:05");
         assert!(mac.is_station());
         assert_eq!(MacAddress::from_counter(ControlNodeSerial(1), 1 << 24), None);
+    }
+
+    #[test]
+    fn processes_of_one_station_have_ports_of_their_own() {
+        //= spec/leg-ether.md#ports
+        //= type=test
+        //# A node MUST have its number as port and a control node 65,536 and its serial.
+        let node = EtherPort::of_node(NodeNumber(u16::MAX));
+        assert_eq!((node, node.is_of_control_node()), (EtherPort(65_535), false));
+        let first = EtherAddress::of_control_node(ControlNodeSerial(1));
+        assert_eq!((first.port, first.port.is_of_control_node()), (EtherPort(65_537), true));
+        assert_eq!(first.to_string(), "03:57:65:66:74:01/65537");
+        assert!(first.mac.is_group());
     }
 
     #[test]

@@ -25,8 +25,8 @@ pub mod window;
 pub mod wire;
 
 pub use address::{
-    BootTag, CabinetNumber, Channel, ControlNodeSerial, FabricIndex, LanId, LegNumber, MacAddress,
-    NodeNumber, PairEpoch, ProcessId, RviNumber, VifNumber,
+    BootTag, CabinetNumber, Channel, ControlNodeSerial, EtherAddress, EtherPort, FabricIndex, LanId,
+    LegNumber, MacAddress, NodeNumber, PairEpoch, ProcessId, RviNumber, VifNumber,
 };
 pub use drop_reason::DropReason;
 pub use key::{PublicKey, SecretKey};

@@ -68,7 +68,8 @@ pub(super) fn read_legs(
 /// Checks a leg against its owner and its fabric, and joins its path to the file's folder.
 //= spec/platform-file.md#legs-of-control-nodes-and-nodes
 //# A control node's unix leg MUST have a path and its udp leg with an address MUST have a port; a node's unix leg MUST
-//# NOT have a path; a udp leg without an address MUST cross a fabric with a lab network.
+//# NOT have a path; a udp leg without an address and an ether leg without a device MUST cross a fabric with a lab
+//# network.
 fn check_leg(
     reader: &mut Reader<'_>,
     offset: usize,
@@ -108,33 +109,17 @@ fn check_leg(
             format!("fabric {:?} has no lab network that gives a udp leg its address", fabric.name),
             "write \"udp:ADDRESS\", or give the fabric a lab-network",
         ),
+        (Leg::Ether { device: None }, _) if fabric.lab_network.is_none() => value::wrong(
+            format!("fabric {:?} has no lab network that gives an ether leg its device", fabric.name),
+            "write \"ether:DEVICE\", or give the fabric a lab-network",
+        ),
         (Leg::Udp { address: Some(address), port: Some(port) }, _) => {
             reader.claim(Kind::UdpAddress, 0, SocketAddr::new(address, port).to_string(), offset);
             Ok(Leg::Udp { address: Some(address), port: Some(port) })
         }
         (leg, _) => Ok(leg),
     };
-    let leg = reader.accept(offset, checked)?;
-    if !is_built(&leg) {
-        reader.not_built(offset, in_words(&leg));
-    }
-    Some(leg)
-}
-
-/// Whether `run` and `lab` can make a leg of this kind.
-const fn is_built(leg: &Leg) -> bool {
-    match leg {
-        Leg::Unix { .. } | Leg::Udp { .. } => true,
-        Leg::Ether { .. } => false,
-    }
-}
-
-const fn in_words(leg: &Leg) -> &'static str {
-    match leg {
-        Leg::Unix { .. } => "a unix leg",
-        Leg::Udp { .. } => "a udp leg",
-        Leg::Ether { .. } => "an ether leg",
-    }
+    reader.accept(offset, checked)
 }
 
 /// A node that shares no leg with a control node could never register there.

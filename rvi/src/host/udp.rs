@@ -6,11 +6,9 @@
 //! `spec/leg-udp.md`.
 
 mod address;
-mod call;
-mod fabric;
+pub(in crate::host) mod call;
 mod receive;
 mod route;
-mod sockets;
 mod tally;
 
 use core::cell::Cell;
@@ -22,13 +20,13 @@ use rustix::io::Errno;
 use rustix::net::SendFlags;
 use rustix::net::sockopt::{self, Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery};
 
-pub use fabric::FabricSocket;
-pub use receive::{ReceivePool, Taken};
-pub use sockets::{NarrowRoute, PacketLegError, PacketSockets, Transmitted};
+pub use receive::ReceivePool;
 pub use tally::UdpCounters;
 
 use address::RawAddress;
 use tally::Tally;
+
+use crate::host::packets::{PacketSocket, SendResult, Taken};
 
 /// Octets of the longest UDP payload: those of an IPv4 packet less the headers of IP and UDP.
 pub const UDP_PAYLOAD_LEN_MAX: usize = 65_507;
@@ -71,23 +69,6 @@ impl fmt::Display for BindError {
 }
 
 impl core::error::Error for BindError {}
-
-/// What became of a run. What was not sent is lost, as it could be on the way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub enum SendResult {
-    /// The kernel took all of it.
-    Sent,
-    /// The socket's buffer or the device's queue is full; the rest is dropped.
-    WouldBlock,
-    /// Its datagrams are longer than the route takes; they are dropped.
-    TooBig {
-        /// Octets of the longest datagram that the kernel's route to that address takes, if it says so.
-        payload_len_max: Option<usize>,
-    },
-    /// The kernel refused for another reason, such as no route; the rest is dropped.
-    Failed(Errno),
-}
 
 /// A socket for all legs through one fabric.
 #[derive(Debug)]
@@ -285,6 +266,32 @@ impl UdpSocket {
             c.received_damaged += damaged;
         });
         taken
+    }
+}
+
+impl PacketSocket for UdpSocket {
+    type Address = SocketAddr;
+
+    fn local_address(&self) -> SocketAddr {
+        Self::local_address(self)
+    }
+
+    fn segments_max(&self, segment_len: usize) -> usize {
+        Self::segments_max(self, segment_len)
+    }
+
+    fn kernel_drops(&self) -> u32 {
+        Self::kernel_drops(self)
+    }
+
+    #[inline]
+    fn send(&self, to: SocketAddr, run: &[u8], segment_len: usize) -> SendResult {
+        Self::send(self, to, run, segment_len)
+    }
+
+    #[inline]
+    fn for_each_datagram(&self, pool: &mut ReceivePool, f: impl FnMut(SocketAddr, &mut [u8])) -> Taken {
+        Self::for_each_datagram(self, pool, f)
     }
 }
 

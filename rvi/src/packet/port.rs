@@ -6,11 +6,11 @@
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
-use core::net::{IpAddr, SocketAddr};
+use core::net::IpAddr;
 use core::time::Duration;
 
 use vlan_core::limits::MESSAGE_LEN_MAX;
-use vlan_core::wire::control::TLV_VERSION;
+use vlan_core::wire::control::{LegAddress, TLV_VERSION};
 use vlan_core::{Instant, LegNumber, NodeNumber, ProcessId};
 
 use super::endpoint::EndpointConfig;
@@ -39,7 +39,7 @@ pub struct PacketBatch {
     /// The leg they go by: its number is that of its fabric.
     pub leg: LegNumber,
     /// Where they go.
-    pub to: SocketAddr,
+    pub to: LegAddress,
     /// Octets of each packet but the last, which may be shorter.
     pub segment_len: usize,
 }
@@ -47,7 +47,7 @@ pub struct PacketBatch {
 /// A machine with packet legs: a node's or a control node's, as the sockets of its host see it.
 pub trait PacketMachine {
     /// Takes a packet that came by a leg from an address, in place; what is wrong with it is counted where it is found.
-    fn handle_packet(&mut self, now: Instant, leg: LegNumber, from: SocketAddr, packet: &mut [u8]);
+    fn handle_packet(&mut self, now: Instant, leg: LegNumber, from: LegAddress, packet: &mut [u8]);
 
     /// Makes the packets that are to go now, for one address. To be called until it says `None`, once every socket was
     /// drained and what came of it was sent on.
@@ -165,7 +165,7 @@ impl PacketPort {
     /// True when a CONNECT may go on to its association; it is answered here when it must show a cookie first.
     //= spec/packet-security.md#cookies
     //# Under load an end MUST answer a CONNECT without a valid cookie with COOKIE, and MUST keep nothing about it.
-    pub fn admits(&mut self, now: Instant, leg: LegNumber, from: SocketAddr, packet: &[u8]) -> bool {
+    pub fn admits(&mut self, now: Instant, leg: LegNumber, from: LegAddress, packet: &[u8]) -> bool {
         let mut reply = [0; HANDSHAKE_PACKET_LEN_MAX];
         match self.gate.admit(now, &source(from), packet, false, &mut reply) {
             Admission::Admitted => true,
@@ -179,7 +179,7 @@ impl PacketPort {
 
     /// Counts a packet that belongs to no association, and tells its sender so now and then.
     #[cold]
-    pub fn refuse(&mut self, now: Instant, leg: LegNumber, from: SocketAddr, header: &PacketHeader) {
+    pub fn refuse(&mut self, now: Instant, leg: LegNumber, from: LegAddress, header: &PacketHeader) {
         self.strays += 1;
         let mut reset = [0; PACKET_HEADER_LEN + TAG_LEN];
         if let Some(len) = self.gate.write_reset(now, header, &mut reset) {
@@ -188,7 +188,7 @@ impl PacketPort {
     }
 
     /// Queues a packet that no association sends.
-    pub fn answer(&mut self, leg: LegNumber, to: SocketAddr, octets: &[u8]) {
+    pub fn answer(&mut self, leg: LegNumber, to: LegAddress, octets: &[u8]) {
         if self.answers.len() < ANSWERS_MAX {
             let batch = PacketBatch { leg, to, segment_len: octets.len() };
             self.answers.push_back((batch, octets.into()));
@@ -208,14 +208,24 @@ impl PacketPort {
     }
 }
 
-/// The octets of an address, for the gate.
-fn source(from: SocketAddr) -> [u8; 18] {
-    let ip = match from.ip() {
-        IpAddr::V4(ip) => ip.to_ipv6_mapped(),
-        IpAddr::V6(ip) => ip,
-    };
+/// The octets of an address, for the gate: another for each address of whatever kind.
+fn source(from: LegAddress) -> [u8; 18] {
     let mut octets = [0; 18];
-    octets[..16].copy_from_slice(&ip.octets());
-    octets[16..].copy_from_slice(&from.port().to_le_bytes());
+    match from {
+        LegAddress::Udp(from) => {
+            let ip = match from.ip() {
+                IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+                IpAddr::V6(ip) => ip,
+            };
+            octets[..16].copy_from_slice(&ip.octets());
+            octets[16..].copy_from_slice(&from.port().to_le_bytes());
+        }
+        LegAddress::Ether(from) => {
+            // No IP packet comes from a multicast address.
+            octets[0] = 0xff;
+            octets[8..14].copy_from_slice(&from.mac.0);
+            octets[14..].copy_from_slice(&from.port.0.to_le_bytes());
+        }
+    }
     octets
 }

@@ -2,10 +2,10 @@
 //! [`PacketSockets`]: steps 5 and 6 of the walk where a leg leaves the host.
 
 use rvi::host::fault::{Direction, Faults};
-use rvi::host::udp::PacketSockets;
+use rvi::host::packets::PacketSockets;
 use tracing::{info, warn};
 use vlan_core::Instant;
-use vlan_core::wire::control::{Fault, FaultDirection, LegAddress, OfferedLeg};
+use vlan_core::wire::control::{Fault, FaultDirection, OfferedLeg};
 
 use crate::agent::poller::{Poller, Source};
 use crate::node::Node;
@@ -17,15 +17,19 @@ pub(super) fn start(
     node: &mut Node,
     poller: &Poller,
 ) -> std::io::Result<()> {
-    let mut offered = Vec::new();
     for (leg, socket, address) in sockets.legs() {
         poller.add(socket, Source::Packets(leg))?;
-        info!(%leg, %address, "packet leg open");
-        offered.push(OfferedLeg { leg, address: LegAddress::Udp(address) });
+        info!(%leg, kind = %address.kind(), %address, "packet leg open");
     }
     sockets.start(node);
-    node.handle_leg_addresses(now, &offered);
+    offer(sockets, now, node);
     Ok(())
+}
+
+/// Tells the node where its legs end.
+pub(super) fn offer(sockets: &PacketSockets, now: Instant, node: &mut Node) {
+    let offered: Vec<_> = sockets.legs().map(|(leg, _, address)| OfferedLeg { leg, address }).collect();
+    node.handle_leg_addresses(now, &offered);
 }
 
 /// Lays a fault on packets, or takes it off: a drill.

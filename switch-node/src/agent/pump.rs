@@ -4,7 +4,7 @@
 use std::io;
 use std::time::Duration;
 
-use rvi::host::udp::{NarrowRoute, PacketSockets};
+use rvi::host::packets::{NarrowRoute, PacketSockets};
 use tracing::{debug, error, info, warn};
 use vlan_core::Instant;
 
@@ -106,8 +106,9 @@ impl Pump {
         }
         if let Some(packets) = &mut self.packets
             && packets.poll_timeout().is_some_and(|at| at <= now)
+            && packets.handle_timeout(now, &mut self.node)
         {
-            packets.handle_timeout(now, &mut self.node);
+            packets::offer(packets, now, &mut self.node);
         }
     }
 

@@ -5,15 +5,15 @@
 //! together with the memory.
 
 use alloc::vec::Vec;
-use core::net::SocketAddr;
 use core::time::Duration;
 
 use rvi::keys::PublicKey;
 use rvi::packet::port::PacketEnds;
 use rvi::packet::session::SessionKind;
+use rvi::packet::wire::PacketLeg;
 use rvi::{AssociationEvent, SessionTag};
 use vlan_core::limits::RECONNECT_MAX;
-use vlan_core::wire::control::GrantedLeg;
+use vlan_core::wire::control::{GrantedLeg, LegAddress};
 use vlan_core::{Instant, LegNumber, ProcessId};
 
 use crate::node::control::{ControlLink, Relation};
@@ -29,7 +29,9 @@ const SILENCE_MAX: Duration = Duration::from_secs(1);
 pub(super) struct ControlPackets {
     /// Who it is.
     key: PublicKey,
-    /// Where it receives.
+    /// Where it receives, as the platform file says: on ether legs only that it listens to a group.
+    known: Vec<GrantedLeg>,
+    /// The same for the session that is there: on ether legs the station that it was heard from.
     legs: Vec<GrantedLeg>,
     /// The number by which it is to name the association.
     cid: u32,
@@ -46,7 +48,7 @@ impl ControlLink {
     }
 
     /// Where the control node receives packets by a leg.
-    pub fn packet_address(&self, leg: LegNumber) -> Option<SocketAddr> {
+    pub fn packet_address(&self, leg: LegNumber) -> Option<LegAddress> {
         self.packets.as_ref().and_then(|packets| address_of(&packets.legs, leg))
     }
 
@@ -54,6 +56,7 @@ impl ControlLink {
     pub fn end_packets(&mut self, begins_at: Instant) {
         if let Some(packets) = &mut self.packets {
             (packets.begins_at, packets.over_at) = (Some(begins_at), None);
+            packets.legs.clone_from(&packets.known);
         }
     }
 
@@ -63,10 +66,26 @@ impl ControlLink {
         begins_at.into_iter().chain(packets.over_at).min()
     }
 
-    /// Something of the control node was opened.
-    pub fn note_opened(&mut self, now: Instant) {
+    /// Something of the control node was opened, which came from there.
+    pub fn note_opened(&mut self, now: Instant, leg: PacketLeg, from: LegAddress) {
         if let Some(packets) = &mut self.packets {
             packets.over_at = packets.over_at.map(|_| now + SILENCE_MAX);
+            packets.note_station(leg, from);
+        }
+    }
+}
+
+impl ControlPackets {
+    /// The control node was heard from a station: from now on it alone is to get what goes there by that leg.
+    //= spec/leg-ether.md#stations-of-control-nodes
+    //# A node MUST send packets to the group of control nodes only until it has opened a packet of its control node by that
+    //# leg in this session, and then to the station that it came from.
+    fn note_station(&mut self, leg: PacketLeg, from: LegAddress) {
+        let own = self.legs.iter_mut().find(|granted| granted.leg.0 == leg.number());
+        if let (Some(GrantedLeg { address: address @ LegAddress::Ether(_), .. }), LegAddress::Ether(_)) =
+            (own, from)
+        {
+            *address = from;
         }
     }
 }
@@ -77,7 +96,8 @@ impl Node {
     pub fn reach_by_packets(&mut self, control_node: u8, key: PublicKey, legs: Vec<GrantedLeg>) {
         if let Some(link) = self.control.get_mut(usize::from(control_node)) {
             let begins_at = Some(Instant::ZERO);
-            link.packets = Some(ControlPackets { key, legs, cid: 0, begins_at, over_at: None });
+            let known = legs.clone();
+            link.packets = Some(ControlPackets { key, known, legs, cid: 0, begins_at, over_at: None });
         }
     }
 

@@ -6,7 +6,6 @@
 //! received like any message. [`Node::poll_transmit`] asks each association in turn for what is to go.
 
 use alloc::vec::Vec;
-use core::net::SocketAddr;
 
 use rvi::keys::PrivateKey;
 use rvi::packet::port::{PacketBatch, PacketEnds, PacketMachine, PacketPort};
@@ -75,7 +74,7 @@ impl Node {
     }
 
     /// Takes a packet that came by a leg from an address, in place; what is wrong with it is counted where it is found.
-    pub fn handle_packet(&mut self, now: Instant, leg: LegNumber, from: SocketAddr, packet: &mut [u8]) {
+    pub fn handle_packet(&mut self, now: Instant, leg: LegNumber, from: LegAddress, packet: &mut [u8]) {
         let (Some(packet_leg), Some(packets)) = (PacketLeg::new(leg.0), &mut self.packets) else { return };
         let Some(header) = packets.port.parse(packet) else { return };
         let owner = match header.kind {
@@ -90,7 +89,7 @@ impl Node {
                 let link = &mut self.control[index];
                 let handled = link.association.handle_packet(now, packet_leg, packet);
                 if handled.is_ok() && header.kind != PacketKind::Reset {
-                    link.note_opened(now);
+                    link.note_opened(now, packet_leg, from);
                 }
                 self.drain_control_events(now, index);
             }
@@ -132,7 +131,7 @@ impl Node {
     }
 
     /// A handshake goes on only for a pair that a control node granted, and not too often.
-    fn admit(&mut self, now: Instant, leg: LegNumber, from: SocketAddr, packet: &[u8]) -> Option<Owner> {
+    fn admit(&mut self, now: Instant, leg: LegNumber, from: LegAddress, packet: &[u8]) -> Option<Owner> {
         let packets = self.packets.as_mut()?;
         if !packets.port.admits(now, leg, from, packet) {
             return None;
@@ -152,7 +151,7 @@ impl Node {
         link.filter(|link| link.packets.cid == cid).map(|_| Owner::Direct(place))
     }
 
-    fn owner_at(&self, leg: LegNumber, from: SocketAddr) -> Option<Owner> {
+    fn owner_at(&self, leg: LegNumber, from: LegAddress) -> Option<Owner> {
         let is_there = |link: &DirectLink| address_of(link.packet_legs(), leg) == Some(from);
         let direct = self.direct.iter().position(|link| link.as_ref().is_some_and(|link| is_there(link)));
         let control = || self.control.iter().position(|link| link.packet_address(leg) == Some(from));
@@ -189,7 +188,7 @@ impl Node {
         now: Instant,
         turn: usize,
         out: &mut TransmitBuffer,
-    ) -> Option<(Transmit, Option<SocketAddr>)> {
+    ) -> Option<(Transmit, Option<LegAddress>)> {
         let number = |transmit: &Transmit| LegNumber(transmit.leg.number());
         let Some(place) = turn.checked_sub(self.control.len()) else {
             let link = &mut self.control[turn];
@@ -303,26 +302,22 @@ pub(super) fn close_session(
     }
 }
 
-/// The legs through IP networks among those granted, as a handshake offers them.
+/// The legs that were granted, as a handshake offers them.
 pub(super) fn session_legs(granted: &[GrantedLeg]) -> Vec<SessionLeg> {
-    let udp = granted.iter().filter(|leg| matches!(leg.address, LegAddress::Udp(_)));
     let leg = |granted: &GrantedLeg| {
         let leg = PacketLeg::new(granted.leg.0)?;
         Some(SessionLeg { leg, fabric_key: granted.fabric_key, is_trusted: granted.is_trusted })
     };
-    udp.filter_map(leg).collect()
+    granted.iter().filter_map(leg).collect()
 }
 
 /// Where the other end receives packets by a leg.
-pub(super) fn address_of(legs: &[GrantedLeg], leg: LegNumber) -> Option<SocketAddr> {
-    legs.iter().find(|granted| granted.leg == leg).and_then(|granted| match granted.address {
-        LegAddress::Udp(address) => Some(address),
-        LegAddress::Ether(_) => None,
-    })
+pub(super) fn address_of(legs: &[GrantedLeg], leg: LegNumber) -> Option<LegAddress> {
+    legs.iter().find(|granted| granted.leg == leg).map(|granted| granted.address)
 }
 
 impl PacketMachine for Node {
-    fn handle_packet(&mut self, now: Instant, leg: LegNumber, from: SocketAddr, packet: &mut [u8]) {
+    fn handle_packet(&mut self, now: Instant, leg: LegNumber, from: LegAddress, packet: &mut [u8]) {
         Self::handle_packet(self, now, leg, from, packet);
     }
 

@@ -60,6 +60,7 @@ impl Node {
         for (reason, messages) in self.drops.iter() {
             add(format!("node.drop.{reason}"), messages);
         }
+        add("node.strays".into(), self.stray_packets());
         for (index, link) in self.control.iter().enumerate() {
             add_packet_legs(&mut add, &format!("control.{index}"), &link.association);
         }

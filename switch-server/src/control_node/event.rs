@@ -2,7 +2,7 @@
 
 use alloc::string::String;
 use core::fmt;
-use core::net::{IpAddr, SocketAddr};
+use core::net::IpAddr;
 
 use vlan_core::wire::control::{LegAddress, RevokeReason};
 use vlan_core::{LanId, LegNumber, MacAddress, NodeNumber, ProcessId, PublicKey, RviNumber};
@@ -95,7 +95,7 @@ pub enum ControlNodeEvent {
         /// The key.
         key: PublicKey,
         /// Where it came from.
-        from: SocketAddr,
+        from: LegAddress,
     },
     /// A node and this control node both have a packet leg and do not agree about its fabric.
     LegMismatched {

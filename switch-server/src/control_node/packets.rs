@@ -8,7 +8,6 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::net::SocketAddr;
 use core::time::Duration;
 
 use rvi::keys::PrivateKey;
@@ -19,6 +18,7 @@ use rvi::packet::session::{
 use rvi::packet::transport::TransmitBuffer;
 use rvi::packet::wire::{PacketHeader, PacketKind, PacketLeg};
 use rvi::{AssociationEvent, LegEnd, SessionTag};
+use vlan_core::wire::control::LegAddress;
 use vlan_core::{Instant, LegNumber, NodeNumber, ProcessId};
 
 use crate::control_node::session::Session;
@@ -50,9 +50,9 @@ pub(super) struct SessionPackets {
     /// When the session is over unless something of the node is opened.
     over_at: Instant,
     /// By leg, where CONNECT came from last.
-    asked_from: [Option<SocketAddr>; PacketLeg::COUNT],
+    asked_from: [Option<LegAddress>; PacketLeg::COUNT],
     /// By leg, where the last packet came from that was opened with the session's keys.
-    heard_from: [Option<SocketAddr>; PacketLeg::COUNT],
+    heard_from: [Option<LegAddress>; PacketLeg::COUNT],
 }
 
 impl SessionPackets {
@@ -71,7 +71,7 @@ impl SessionPackets {
     }
 
     /// Something of the node was opened, which came from there.
-    fn note_opened(&mut self, now: Instant, leg: PacketLeg, from: SocketAddr) {
+    fn note_opened(&mut self, now: Instant, leg: PacketLeg, from: LegAddress) {
         self.heard_from[leg.index()] = Some(from);
         self.over_at = now + SILENCE_MAX;
     }
@@ -80,7 +80,7 @@ impl SessionPackets {
     //= spec/control-packets.md#addresses-of-nodes
     //# A control node MUST send packets of a session by a leg only to the address from which the last packet came that was
     //# opened with the session's keys by that leg.
-    fn address(&self, leg: PacketLeg, packet: &[u8]) -> Option<SocketAddr> {
+    fn address(&self, leg: PacketLeg, packet: &[u8]) -> Option<LegAddress> {
         let is_accept = PacketHeader::parse(packet).is_ok_and(|header| header.kind == PacketKind::Accept);
         let addresses = if is_accept { &self.asked_from } else { &self.heard_from };
         addresses[leg.index()]
@@ -117,7 +117,7 @@ impl ControlNode {
     }
 
     /// Takes a packet that came by a leg from an address, in place; what is wrong with it is counted where it is found.
-    pub fn handle_packet(&mut self, now: Instant, leg: LegNumber, from: SocketAddr, packet: &mut [u8]) {
+    pub fn handle_packet(&mut self, now: Instant, leg: LegNumber, from: LegAddress, packet: &mut [u8]) {
         let (Some(packet_leg), Some(packets)) = (PacketLeg::new(leg.0), &mut self.packets) else { return };
         let Some(header) = packets.port.parse(packet) else { return };
         match header.kind {
@@ -143,7 +143,7 @@ impl ControlNode {
         now: Instant,
         place: usize,
         leg: PacketLeg,
-        from: SocketAddr,
+        from: LegAddress,
         packet: &mut [u8],
     ) {
         let Some(session) = &mut self.sessions[place] else { return };
@@ -158,7 +158,7 @@ impl ControlNode {
     // --- handshakes -----------------------------------------------------------------------------------------
 
     /// A CONNECT that the gate has let in.
-    fn handle_connect(&mut self, now: Instant, leg: PacketLeg, from: SocketAddr, packet: &mut [u8]) {
+    fn handle_connect(&mut self, now: Instant, leg: PacketLeg, from: LegAddress, packet: &mut [u8]) {
         let Some(hint) = Hint::of(packet).filter(|hint| hint.pattern == Pattern::ControlNode) else { return };
         let has_seen = |session: &Session| session.association.has_seen_connect(&hint);
         let known = self.sessions.iter_mut().flatten().find(|session| has_seen(session));
@@ -181,7 +181,7 @@ impl ControlNode {
         &mut self,
         now: Instant,
         leg: PacketLeg,
-        from: SocketAddr,
+        from: LegAddress,
         introduction: Introduction,
     ) {
         let key = *introduction.key();
@@ -208,7 +208,7 @@ impl ControlNode {
     }
 
     /// Tells a node that it is not who it says.
-    fn refuse(&mut self, leg: PacketLeg, from: SocketAddr, introduction: Introduction) {
+    fn refuse(&mut self, leg: PacketLeg, from: LegAddress, introduction: Introduction) {
         let (node, process) = (introduction.node(), self.config.process);
         let name = self.node_name(node);
         let reason = alloc::format!("its key is not that of node {node}");
@@ -364,7 +364,7 @@ fn session_by_cid(sessions: &[Option<Box<Session>>], cid: u32) -> Option<usize> 
 
 impl Session {
     /// A CONNECT came from there; `is_good` when it is to be answered.
-    fn note_asked(&mut self, leg: PacketLeg, from: SocketAddr, is_good: bool) {
+    fn note_asked(&mut self, leg: PacketLeg, from: LegAddress, is_good: bool) {
         if let (true, Some(packets)) = (is_good, &mut self.packets) {
             packets.asked_from[leg.index()] = Some(from);
         }
@@ -372,7 +372,7 @@ impl Session {
 }
 
 impl PacketMachine for ControlNode {
-    fn handle_packet(&mut self, now: Instant, leg: LegNumber, from: SocketAddr, packet: &mut [u8]) {
+    fn handle_packet(&mut self, now: Instant, leg: LegNumber, from: LegAddress, packet: &mut [u8]) {
         Self::handle_packet(self, now, leg, from, packet);
     }
 

@@ -81,7 +81,7 @@ impl LabPlan {
 ///
 /// # Errors
 ///
-/// When the platform file has been moved away, or a udp leg has an address that it cannot have in a lab.
+/// When the platform file has been moved away, or a leg has an address or a device that it cannot have in a lab.
 pub fn plan_of(platform: &Platform, restart: bool, privilege: Privilege) -> Result<LabPlan, Failure> {
     let file = platform.path.canonicalize().doing(format_args!("cannot find {}", platform.path.display()))?;
     let folder = file.parent().unwrap_or(Path::new("/")).to_owned();
@@ -124,21 +124,39 @@ fn processes(platform: &Platform) -> impl Iterator<Item = &str> {
 }
 
 //= spec/lab.md#written-addresses
-//# A lab with lab networks MUST refuse a udp leg whose written address is not that of its process on the leg's fabric.
+//# A lab with lab networks MUST refuse a udp leg whose written address is not that of its process on the leg's fabric, and
+//# an ether leg whose written device is not the fabric's.
 fn check_written_addresses(platform: &Platform) -> Result<(), Failure> {
     if platform.fabrics.iter().all(|fabric| fabric.lab_network.is_none()) {
         return Ok(());
     }
     for fabric in &platform.fabrics {
         for name in processes(platform) {
-            let Some(written) = platform.udp_address(name, fabric.index) else { continue };
             let own = platform.lab_address(name, fabric.index);
-            if own.is_none_or(|own| own.address != written.ip()) {
+            if let Some(written) = platform.udp_address(name, fabric.index)
+                && own.is_none_or(|own| own.address != written.ip())
+            {
                 return Err(refuse_address(name, fabric, written.ip(), own));
+            }
+            if let Some(device) = platform.ether_device(name, fabric.index)
+                && (own.is_none() || device != fabric.name)
+            {
+                return Err(refuse_device(name, fabric, device));
             }
         }
     }
     Ok(())
+}
+
+fn refuse_device(name: &str, fabric: &Fabric, device: &str) -> Failure {
+    let error = format!("the ether leg of {name} on fabric {:?} finds no {device} in this lab", fabric.name);
+    Failure::usage(error).hint(match fabric.lab_network {
+        Some(_) => "write \"ether\": it then has the lab network's interface",
+        None => {
+            "give the fabric a lab-network, and write \"ether\": each process of this lab has a network \
+                 namespace of its own"
+        }
+    })
 }
 
 fn refuse_address(name: &str, fabric: &Fabric, written: IpAddr, own: Option<InterfaceAddress>) -> Failure {
@@ -210,7 +228,7 @@ mod tests {
         //= spec/lab.md#written-addresses
         //= type=test
         //# A lab with lab networks MUST refuse a udp leg whose written address is not that of its process on the leg's
-        //# fabric.
+        //# fabric, and an ether leg whose written device is not the fabric's.
         let node = "legs = { a = [\"unix\", \"udp\"] }";
         let with =
             |leg: &str| plan(&PLATFORM.replace(node, &format!("legs = {{ a = [\"unix\", \"{leg}\"] }}")));
@@ -218,6 +236,9 @@ mod tests {
         assert!(with("udp:172.31.1.3:80").is_ok());
         let refused = with("udp:127.0.0.1").unwrap_err().to_string();
         assert!(refused.contains("web2") && refused.contains("172.31.1.3"), "{refused}");
+        assert!(with("ether").is_ok() && with("ether:a").is_ok());
+        let refused = with("ether:eth1").unwrap_err().to_string();
+        assert!(refused.contains("web2") && refused.contains("eth1"), "{refused}");
         let elsewhere = node.replace("] }", "], b = \"udp:127.0.0.1\" }");
         let refused = plan(&PLATFORM.replace(node, &elsewhere)).unwrap_err().to_string();
         assert!(refused.contains("\"b\"") && refused.contains("lab-network"), "{refused}");

@@ -11,7 +11,7 @@ use std::time::Duration;
 use crossbeam_channel::TryRecvError;
 use rustix::event::{Timespec, epoll};
 use rustix::time::ClockId;
-use rvi::host::udp::{NarrowRoute, PacketSockets};
+use rvi::host::packets::{NarrowRoute, PacketSockets};
 use rvi::host::{
     ControlNodeLeg, Datagram, EstablishedLeg, LegListener, LegSocket, NodeHello, PeerEnd, PrivateKey,
     PublicKey, SetupProgress, random_octets,
@@ -173,7 +173,15 @@ impl Pump {
     /// How long nothing is due: none when nothing ever is.
     fn sleep_time(&self, at: Instant) -> Option<Duration> {
         let rests = self.listeners.iter().filter_map(|listener| listener.rests_until);
-        let due = self.machine.poll_timeout().into_iter().chain(self.legs.poll_timeout()).chain(rests).min();
+        let packets = self.packets.as_ref().and_then(PacketSockets::poll_timeout);
+        let due = self
+            .machine
+            .poll_timeout()
+            .into_iter()
+            .chain(self.legs.poll_timeout())
+            .chain(packets)
+            .chain(rests)
+            .min();
         due.map(|due| due.since(at))
     }
 
@@ -214,6 +222,12 @@ impl Pump {
         if self.machine.poll_timeout().is_some_and(|due| due <= at) {
             self.machine.handle_timeout(at);
             self.carry_out(at);
+        }
+        if let Some(packets) = &mut self.packets
+            && packets.poll_timeout().is_some_and(|due| due <= at)
+        {
+            // Where its legs end is of no account: nodes find a control node by its group.
+            packets.handle_timeout(at, &mut self.machine);
         }
         if self.legs.poll_timeout().is_some_and(|due| due <= at) {
             let dropped = self.legs.drop_late_pending(at);
@@ -481,9 +495,11 @@ fn watch_packets(packets: &PacketSockets, legs: &Legs) -> io::Result<Vec<LegNumb
     let mut numbers = Vec::new();
     for (leg, socket, address) in packets.legs() {
         legs.watch(socket, Source::Packets(leg))?;
-        info!(%leg, %address, "packet leg open");
+        info!(%leg, kind = %address.kind(), %address, "packet leg open");
         numbers.push(leg);
     }
+    // A fabric may have a leg of each kind.
+    numbers.dedup();
     Ok(numbers)
 }
 

@@ -1,4 +1,4 @@
-//! A control node and nodes of other hosts, joined by two fabrics of datagrams in memory.
+//! A control node and nodes of other hosts, joined by two fabrics in memory, the first of UDP, the second of Ethernet frames.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -14,8 +14,8 @@ use switch_server::control_node::{
 use vlan_core::wire::Vnet;
 use vlan_core::wire::control::{GrantedLeg, LegAddress, LegKind, OfferedLeg};
 use vlan_core::{
-    CabinetNumber, ControlNodeSerial, Instant, LanId, LegNumber, MacAddress, NodeNumber, ProcessId,
-    SecretKey, VifNumber,
+    CabinetNumber, ControlNodeSerial, EtherAddress, EtherPort, Instant, LanId, LegNumber, MacAddress,
+    NodeNumber, ProcessId, SecretKey, VifNumber,
 };
 
 pub const FABRICS: [LegNumber; 2] = [LegNumber(0), LegNumber(1)];
@@ -26,8 +26,8 @@ const STEP: Duration = Duration::from_micros(100);
 #[derive(Clone, Debug)]
 pub struct Datagram {
     pub leg: LegNumber,
-    pub from: SocketAddr,
-    pub to: SocketAddr,
+    pub from: LegAddress,
+    pub to: LegAddress,
     pub octets: Vec<u8>,
 }
 
@@ -75,8 +75,28 @@ pub fn mac(number: u16) -> MacAddress {
 }
 
 /// Where the process of a number receives on a fabric; 0 is the control node.
-pub fn address(number: u16, leg: LegNumber) -> SocketAddr {
-    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2 + leg.0, 1 + number as u8)), 7401)
+pub fn address(number: u16, leg: LegNumber) -> LegAddress {
+    if leg.0 == 1 {
+        let own = EtherAddress { mac: MacAddress([2, 0, 0, 1, 0, number as u8]), port: port(number) };
+        return LegAddress::Ether(own);
+    }
+    let ip = IpAddr::V4(Ipv4Addr::new(192, 0, 2 + leg.0, 1 + number as u8));
+    LegAddress::Udp(SocketAddr::new(ip, 7401))
+}
+
+fn port(number: u16) -> EtherPort {
+    match number {
+        0 => EtherPort::of_control_node(ControlNodeSerial(1)),
+        _ => EtherPort::of_node(NodeNumber(number)),
+    }
+}
+
+/// Where the platform file says that the control node receives on a fabric.
+pub fn known_address(leg: LegNumber) -> LegAddress {
+    match address(0, leg) {
+        LegAddress::Ether(_) => LegAddress::Ether(EtherAddress::of_control_node(ControlNodeSerial(1))),
+        address @ LegAddress::Udp(_) => address,
+    }
 }
 
 fn control_config(nodes: u16, process: ProcessId) -> ControlNodeConfig {
@@ -93,7 +113,7 @@ fn control_config(nodes: u16, process: ProcessId) -> ControlNodeConfig {
         name: format!("n{node}"),
         public_key: key(node).public(),
         host: Some(format!("h{node}")),
-        legs: vec![vec![LegKind::Udp]; 2],
+        legs: vec![vec![LegKind::Udp], vec![LegKind::Ether]],
     };
     ControlNodeConfig {
         serial: ControlNodeSerial(1),
@@ -127,12 +147,12 @@ pub fn node(number: u16, keyed: u16, process: u64) -> Node {
     node.enable_packets(key(keyed), [process as u8; 32]);
     let legs = FABRICS.map(|leg| GrantedLeg {
         leg,
-        address: LegAddress::Udp(address(0, leg)),
+        address: known_address(leg),
         is_trusted: leg.0 == 1,
         fabric_key: [0x11, 0x22][usize::from(leg.0)],
     });
     node.reach_by_packets(0, key(0).public(), legs.to_vec());
-    let offered = FABRICS.map(|leg| OfferedLeg { leg, address: LegAddress::Udp(address(number, leg)) });
+    let offered = FABRICS.map(|leg| OfferedLeg { leg, address: address(number, leg) });
     node.handle_leg_addresses(Instant::ZERO, &offered);
     node
 }
@@ -237,7 +257,9 @@ impl World {
     pub fn deliver(&mut self, datagram: &Datagram) {
         let Datagram { leg, from, to, ref octets } = *datagram;
         let mut octets = octets.clone();
-        if let Some(control) = self.control.as_mut().filter(|_| to == address(0, leg)) {
+        if let Some(control) =
+            self.control.as_mut().filter(|_| [address(0, leg), known_address(leg)].contains(&to))
+        {
             control.handle_packet(self.now, leg, from, &mut octets);
         }
         for (number, hosted) in (1..).zip(&mut self.nodes).filter(|(_, hosted)| !hosted.is_over) {

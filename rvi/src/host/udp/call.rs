@@ -85,13 +85,13 @@ pub(super) struct Arrival {
 }
 
 /// A message header that points at nothing.
-fn no_message() -> libc::msghdr {
+pub(in crate::host) fn no_message() -> libc::msghdr {
     // SAFETY: integers and pointers, for which zeroes are a valid value: no address, no octets, no control data.
     unsafe { core::mem::zeroed() }
 }
 
 /// The kernel's way to say "these octets", which `sendmsg` only reads.
-fn slice_of(octets: &[u8]) -> libc::iovec {
+pub(in crate::host) fn slice_of(octets: &[u8]) -> libc::iovec {
     libc::iovec { iov_base: octets.as_ptr().cast_mut().cast(), iov_len: octets.len() }
 }
 
@@ -209,7 +209,7 @@ fn set_udp_option(socket: BorrowedFd<'_>, option: libc::c_int, value: libc::c_in
 }
 
 /// Datagrams that arrived at the socket and were dropped, because its buffer was full or their sum was wrong.
-pub(super) fn kernel_drops(socket: BorrowedFd<'_>) -> Result<u32, Errno> {
+pub(in crate::host) fn kernel_drops(socket: BorrowedFd<'_>) -> Result<u32, Errno> {
     let mut words = [0_u32; libc::SK_MEMINFO_DROPS as usize + 1];
     let mut len = size_of_val(&words) as libc::socklen_t;
     // SAFETY: the kernel writes at most `len` octets, which is what the array has.
@@ -226,7 +226,7 @@ pub(super) fn kernel_drops(socket: BorrowedFd<'_>) -> Result<u32, Errno> {
 }
 
 /// What a call returned, or the error that it left behind.
-fn count(returned: i64) -> Result<usize, Errno> {
+pub(in crate::host) fn count(returned: i64) -> Result<usize, Errno> {
     usize::try_from(returned).map_err(|_| {
         let raw = io::Error::last_os_error().raw_os_error();
         raw.map_or(Errno::IO, Errno::from_raw_os_error)

@@ -6,12 +6,13 @@ use std::net::SocketAddr;
 use std::vec;
 
 use super::call::{Arrival, RUN_LEN_MAX, RUNS_MAX};
+use crate::host::packets::Taken;
 
 /// Room for what one call takes from a socket. One pool serves any number of sockets, one after the other.
 ///
 /// The kernel fills it from the front, so a socket with little traffic touches little of it.
 pub struct ReceivePool {
-    pub(super) octets: Box<[u8]>,
+    pub(in crate::host) octets: Box<[u8]>,
     pub(super) arrivals: [Arrival; RUNS_MAX],
 }
 
@@ -44,17 +45,6 @@ impl fmt::Debug for ReceivePool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ReceivePool").field("octets", &self.octets.len()).finish_non_exhaustive()
     }
-}
-
-/// What one call took from a socket.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Taken {
-    /// Datagrams that were handed on.
-    pub datagrams: usize,
-    /// Their octets.
-    pub octets: usize,
-    /// True when the socket may have more: every room of the pool was used.
-    pub has_more: bool,
 }
 
 /// Hands each datagram of a run to `f`.

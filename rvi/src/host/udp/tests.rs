@@ -10,6 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use vlan_core::Instant;
 
 use crate::host::fault::{Direction, Faults};
+use crate::host::packets::FabricSocket;
 
 const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
@@ -228,8 +229,8 @@ fn both_families_can_have_one_port() {
 
 /// Two sockets with their fault stages, and what has arrived at the second.
 struct Pair {
-    a: FabricSocket,
-    b: FabricSocket,
+    a: FabricSocket<UdpSocket>,
+    b: FabricSocket<UdpSocket>,
     pool: ReceivePool,
     arrived: VecDeque<Vec<u8>>,
 }

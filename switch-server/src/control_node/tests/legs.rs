@@ -2,6 +2,7 @@
 
 use super::*;
 use vlan_core::wire::control::{Fault, FaultDirection, GrantedAssociation};
+use vlan_core::{EtherAddress, EtherPort};
 
 const A: LegNumber = LegNumber(0);
 const B: LegNumber = LegNumber(1);
@@ -11,7 +12,7 @@ fn udp(node: u16, leg: LegNumber) -> LegAddress {
 }
 
 fn ether(node: u16) -> LegAddress {
-    LegAddress::Ether(mac(node))
+    LegAddress::Ether(EtherAddress { mac: mac(node), port: EtherPort(u32::from(node)) })
 }
 
 fn offer(leg: LegNumber, address: LegAddress) -> OfferedLeg {

@@ -6,7 +6,8 @@ use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::address::{
-    BootTag, Channel, LanId, LegNumber, MacAddress, NodeNumber, PairEpoch, ProcessId, RviNumber, VifNumber,
+    BootTag, Channel, EtherPort, LanId, LegNumber, MacAddress, NodeNumber, PairEpoch, ProcessId, RviNumber,
+    VifNumber,
 };
 use crate::key::{KEY_LEN, PublicKey, SecretKey};
 use crate::location::{LOCATION_LEN, Location};
@@ -120,6 +121,7 @@ macro_rules! named_numbers {
 named_numbers!(
     BootTag(u16),
     Channel(u8),
+    EtherPort(u32),
     LanId(u16),
     LegNumber(u8),
     NodeNumber(u16),

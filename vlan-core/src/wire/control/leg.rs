@@ -4,7 +4,7 @@ use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::fields::{Field, Reader, Writer, record};
-use crate::address::{LegNumber, MacAddress};
+use crate::address::{EtherAddress, EtherPort, LegNumber, MacAddress};
 use crate::wire::tlv::TlvError;
 
 /// How a leg is carried.
@@ -59,8 +59,8 @@ impl Field for LegKind {
 pub enum LegAddress {
     /// An IP address and a UDP port; flow label and scope of an IPv6 address are not carried.
     Udp(SocketAddr),
-    /// A station on the fabric.
-    Ether(MacAddress),
+    /// A station on the fabric, and a process there.
+    Ether(EtherAddress),
 }
 
 impl LegAddress {
@@ -82,7 +82,7 @@ impl LegAddress {
                 let is_broadcast = ip == IpAddr::V4(Ipv4Addr::BROADCAST);
                 address.port() != 0 && !ip.is_unspecified() && !ip.is_multicast() && !is_broadcast
             }
-            Self::Ether(mac) => mac.is_station(),
+            Self::Ether(address) => address.mac.is_station(),
         }
     }
 }
@@ -91,20 +91,22 @@ impl fmt::Display for LegAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Udp(address) => fmt::Display::fmt(address, f),
-            Self::Ether(mac) => fmt::Display::fmt(mac, f),
+            Self::Ether(address) => fmt::Display::fmt(address, f),
         }
     }
 }
 
-/// The kind, then an address and a port, or a MAC.
+record!(EtherAddress { mac: MacAddress, port: EtherPort });
+
+/// The kind, then an address and a port.
 impl Field for LegAddress {
-    const LEN_MIN: usize = 7;
+    const LEN_MIN: usize = 8;
 
     fn emit(&self, w: &mut Writer) {
         w.put(&self.kind());
         match self {
             Self::Udp(address) => w.put(&address.ip()).put(&address.port()),
-            Self::Ether(mac) => w.put(mac),
+            Self::Ether(address) => w.put(address),
         };
     }
 
@@ -167,8 +169,10 @@ mod tests {
         for bad in ["192.0.2.1:0", "0.0.0.0:7", "224.0.0.1:7", "255.255.255.255:7", "[::]:7", "[ff02::1]:7"] {
             assert!(!udp(bad).is_usable(), "{bad}");
         }
-        assert!(LegAddress::Ether(MacAddress([2; 6])).is_usable());
-        assert!(!LegAddress::Ether(MacAddress::BROADCAST).is_usable());
-        assert!(!LegAddress::Ether(MacAddress::NULL).is_usable());
+        let ether = |mac| LegAddress::Ether(EtherAddress { mac, port: EtherPort(1) });
+        assert!(ether(MacAddress([2; 6])).is_usable());
+        for bad in [MacAddress::BROADCAST, MacAddress::NULL, EtherAddress::CONTROL_NODES] {
+            assert!(!ether(bad).is_usable(), "{bad}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Every control message there and back, and nothing that is not one.
 
 use super::*;
-use crate::address::{Channel, LegNumber, PairEpoch};
+use crate::address::{Channel, EtherAddress, EtherPort, LegNumber, PairEpoch};
 use crate::key::{KEY_LEN, PublicKey, SecretKey};
 use alloc::format;
 use alloc::vec;
@@ -110,11 +110,15 @@ fn examples() -> Vec<ControlMessage> {
 
 fn offered() -> Vec<OfferedLeg> {
     let udp = |text: &str| LegAddress::Udp(text.parse().unwrap());
-    [udp("192.0.2.1:7401"), udp("[fd00::1]:65535"), LegAddress::Ether(MacAddress([2; 6]))]
-        .into_iter()
-        .zip(0..)
-        .map(|(address, leg)| OfferedLeg { leg: LegNumber(leg), address })
-        .collect()
+    [
+        udp("192.0.2.1:7401"),
+        udp("[fd00::1]:65535"),
+        LegAddress::Ether(EtherAddress { mac: MacAddress([2; 6]), port: EtherPort(65_537) }),
+    ]
+    .into_iter()
+    .zip(0..)
+    .map(|(address, leg)| OfferedLeg { leg: LegNumber(leg), address })
+    .collect()
 }
 
 fn granted(offered: OfferedLeg) -> GrantedLeg {

@@ -1,31 +1,31 @@
 //! The socket of a fabric with the faults that a drill asks for in front of it, if there are any.
 
 use std::boxed::Box;
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use vlan_core::Instant;
 
-use super::{ReceivePool, SendResult, Taken, UdpSocket};
+use super::{PacketSocket, SendResult, Taken};
 use crate::host::fault::{Direction, FaultCounters, FaultStage, Faults};
+use crate::host::udp::ReceivePool;
 
 /// A socket, and the stage that makes faults while a drill runs.
 #[derive(Debug)]
-pub struct FabricSocket {
-    socket: UdpSocket,
-    stage: Option<Box<FaultStage<SocketAddr>>>,
+pub struct FabricSocket<S: PacketSocket> {
+    socket: S,
+    stage: Option<Box<FaultStage<S::Address>>>,
 }
 
-impl FabricSocket {
+impl<S: PacketSocket> FabricSocket<S> {
     /// A socket without faults.
     #[must_use]
-    pub fn new(socket: UdpSocket) -> Self {
+    pub fn new(socket: S) -> Self {
         Self { socket, stage: None }
     }
 
     /// The socket itself, for its address, limits and counters.
     #[must_use]
-    pub fn socket(&self) -> &UdpSocket {
+    pub fn socket(&self) -> &S {
         &self.socket
     }
 
@@ -47,7 +47,7 @@ impl FabricSocket {
         self.stage.as_ref().map(|stage| (*stage.faults(direction), stage.counters(direction)))
     }
 
-    /// Sends `run` to `to` as datagrams of `segment_len` octets, the last of which may be shorter; never waits.
+    /// Sends `run` to `to` as packets of `segment_len` octets, the last of which may be shorter; never waits.
     ///
     /// With faults, the result is that of what is sent at once.
     ///
@@ -55,21 +55,21 @@ impl FabricSocket {
     ///
     /// When `segment_len` is zero.
     #[inline]
-    pub fn send(&mut self, now: Instant, to: SocketAddr, run: &mut [u8], segment_len: usize) -> SendResult {
+    pub fn send(&mut self, now: Instant, to: S::Address, run: &mut [u8], segment_len: usize) -> SendResult {
         match &mut self.stage {
             None => self.socket.send(to, run, segment_len),
             Some(stage) => send_with_faults(&self.socket, stage, now, to, run, segment_len),
         }
     }
 
-    /// Hands the datagrams that have arrived to `f`, with their source, as many as `pool` has room for; never
+    /// Hands the packets that have arrived to `f`, with their source, as many as `pool` has room for; never
     /// waits.
     #[inline]
     pub fn for_each_datagram(
         &mut self,
         now: Instant,
         pool: &mut ReceivePool,
-        mut f: impl FnMut(SocketAddr, &mut [u8]),
+        mut f: impl FnMut(S::Address, &mut [u8]),
     ) -> Taken {
         match &mut self.stage {
             None => self.socket.for_each_datagram(pool, f),
@@ -86,7 +86,7 @@ impl FabricSocket {
     }
 
     /// Sends what was held on its way out and is due, and hands what was held on its way in to `f`.
-    pub fn handle_timeout(&mut self, now: Instant, mut f: impl FnMut(SocketAddr, &mut [u8])) {
+    pub fn handle_timeout(&mut self, now: Instant, mut f: impl FnMut(S::Address, &mut [u8])) {
         let Some(stage) = &mut self.stage else { return };
         let socket = &self.socket;
         stage.poll_due(now, |direction, address, datagram| match direction {
@@ -105,11 +105,11 @@ impl FabricSocket {
 }
 
 #[cold]
-fn send_with_faults(
-    socket: &UdpSocket,
-    stage: &mut FaultStage<SocketAddr>,
+fn send_with_faults<S: PacketSocket>(
+    socket: &S,
+    stage: &mut FaultStage<S::Address>,
     now: Instant,
-    to: SocketAddr,
+    to: S::Address,
     run: &mut [u8],
     segment_len: usize,
 ) -> SendResult {
@@ -125,7 +125,7 @@ fn send_with_faults(
     result
 }
 
-impl AsFd for FabricSocket {
+impl<S: PacketSocket> AsFd for FabricSocket<S> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }

@@ -1,0 +1,349 @@
+//! Ethernet sockets: the packets of all ether legs through one fabric leave and arrive here, one packet to a frame.
+//!
+//! What happens to a packet here: a run of packets goes to the device as frames, up to 64 with one call; frames that
+//! arrive lose their header and their padding, and what is not for this process is dropped and counted. Nothing here
+//! waits. Rules: `spec/leg-ether.md`.
+
+mod call;
+mod tally;
+
+use core::cell::Cell;
+use core::fmt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::string::String;
+
+use rustix::io::Errno;
+use rustix::net::sockopt;
+use vlan_core::{EtherAddress, EtherPort};
+
+pub use tally::EtherCounters;
+
+use call::{Arrival, Device, FRAMES_MAX};
+use tally::Tally;
+
+use crate::host::packets::{PacketSocket, SendResult, Taken};
+use crate::host::udp::ReceivePool;
+use crate::host::udp::call::kernel_drops;
+use crate::packet::ether_frame::{self as frame, HEADER_LEN, HEADER_LEN_IN_MTU};
+
+/// Octets that arrive while the pump is elsewhere: 1.5 ms at 40 Gbit/s. The kernel gives what `rmem_max` allows.
+const RECEIVE_BUFFER_LEN: usize = 8 << 20;
+/// Octets that are on their way to a device.
+const SEND_BUFFER_LEN: usize = 4 << 20;
+/// Octets of the least room for a frame.
+const ROOM_LEN_MIN: usize = 2048;
+
+/// Where a process has an ether leg.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EtherPlace {
+    /// The device.
+    pub device: String,
+    /// The process's port.
+    pub port: EtherPort,
+}
+
+/// An Ethernet socket could not be opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// This process may not have such sockets.
+    Refused,
+    /// There is no socket to be had.
+    Socket(Errno),
+    /// There is no device of this name.
+    NoDevice(String),
+    /// The device has no Ethernet address.
+    NotEthernet(String),
+    /// The kernel lacks something that a leg needs.
+    Option {
+        /// Its name in the kernel's interface.
+        name: &'static str,
+        /// What the kernel said.
+        errno: Errno,
+    },
+}
+
+impl OpenError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Refused => "run this as root or give it CAP_NET_RAW in its network namespace",
+            Self::NoDevice(_) => {
+                "correct \"ether:DEVICE\" in the platform file, or make the device first: `ip link` lists those of this host"
+            }
+            Self::NotEthernet(_) => {
+                "name a device with a MAC address, such as a network card, a veth or a macvlan: `ip link` lists them"
+            }
+            Self::Socket(_) | Self::Option { .. } => {
+                "look at the limits of this system and the kernel's version"
+            }
+        }
+    }
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused => f.write_str("this process may not send and receive Ethernet frames"),
+            Self::Socket(errno) => write!(f, "making an Ethernet socket: {errno}"),
+            Self::NoDevice(device) => write!(f, "there is no network device {device:?}"),
+            Self::NotEthernet(device) => write!(f, "the network device {device:?} is no Ethernet device"),
+            Self::Option { name, errno } => write!(f, "{name} on an Ethernet socket: {errno}"),
+        }
+    }
+}
+
+impl core::error::Error for OpenError {}
+
+/// What has changed about a socket's device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeviceChange {
+    /// The socket has another address.
+    pub address: bool,
+    /// It takes packets of another length.
+    pub len: bool,
+}
+
+/// A socket for all ether legs through one fabric.
+#[derive(Debug)]
+pub struct EtherSocket {
+    descriptor: OwnedFd,
+    place: EtherPlace,
+    device: Cell<Device>,
+    tally: Tally,
+}
+
+impl EtherSocket {
+    /// Opens a socket on a device. A control node's hears its group too.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such Ethernet device, or the process may not have such a socket.
+    //= spec/leg-ether.md#who-is-heard
+    //# A process MUST take only frames of our type for its device's MAC address and its port, a control node besides those
+    //# for the group of control nodes and its port; it MUST drop others and never send to the broadcast address.
+    pub fn open(place: EtherPlace) -> Result<Self, OpenError> {
+        let descriptor = call::socket().map_err(|errno| match errno {
+            Errno::PERM | Errno::ACCESS => OpenError::Refused,
+            errno => OpenError::Socket(errno),
+        })?;
+        let device = match call::device(&descriptor, &place.device) {
+            Ok(Some(device)) => device,
+            Ok(None) => return Err(OpenError::NotEthernet(place.device)),
+            Err(Errno::NODEV) => return Err(OpenError::NoDevice(place.device)),
+            Err(errno) => return Err(OpenError::Socket(errno)),
+        };
+        let socket = descriptor.as_fd();
+        // Before it hears anything.
+        call::filter(socket, place.port, place.port.is_of_control_node())
+            .map_err(option("SO_ATTACH_FILTER"))?;
+        call::pass_by_queues(socket).map_err(option("PACKET_QDISC_BYPASS"))?;
+        enlarge_buffers(socket)?;
+        let opened = Self { descriptor, place, device: Cell::new(device), tally: Tally::default() };
+        opened.attach(device).map_err(option("binding to the device"))?;
+        Ok(opened)
+    }
+
+    /// Has the socket hear a device, and a control node's that device's part of its group.
+    fn attach(&self, device: Device) -> Result<(), Errno> {
+        call::bind(self.as_fd(), device.index)?;
+        if self.place.port.is_of_control_node() {
+            call::join(self.as_fd(), device.index, EtherAddress::CONTROL_NODES)?;
+        }
+        Ok(())
+    }
+
+    /// The device's name.
+    #[must_use]
+    pub fn device(&self) -> &str {
+        &self.place.device
+    }
+
+    /// Octets of the longest packet that the device takes, as of the last look.
+    //= spec/leg-ether.md#length
+    //# A packet MUST NOT be longer than the device's MTU less 12 octets; the MTU MUST be read again when the device refuses a
+    //# frame as too long, and once a second.
+    #[must_use]
+    pub fn payload_len_max(&self) -> usize {
+        self.device.get().mtu.saturating_sub(HEADER_LEN_IN_MTU).min(usize::from(u16::MAX))
+    }
+
+    /// What the socket has sent, refused and received.
+    #[must_use]
+    pub fn counters(&self) -> EtherCounters {
+        self.tally.read()
+    }
+
+    //= spec/leg-ether.md#devices-that-change
+    //# A socket MUST follow its device's name to another device, MTU or MAC address within a second, and a node MUST then
+    //# offer the address again.
+    /// Looks at the device again: its MTU or its address may be another, or the device itself, of the same name.
+    pub fn look(&self) -> DeviceChange {
+        let before = self.device.get();
+        // One that has gone may come back.
+        let Ok(Some(device)) = call::device(&self.descriptor, &self.place.device) else {
+            return DeviceChange::default();
+        };
+        if device.index != before.index {
+            if self.attach(device).is_err() {
+                // Tried again at the next look.
+                return DeviceChange::default();
+            }
+            // That the earlier device went would be told at the next call.
+            let _ = sockopt::socket_error(self);
+        }
+        self.device.set(device);
+        DeviceChange { address: device.mac != before.mac, len: device.mtu != before.mtu }
+    }
+
+    /// Sends the first packets of `run`; returns their octets.
+    fn send_some(&self, to: EtherAddress, run: &[u8], segment_len: usize) -> Result<usize, Errno> {
+        let last_len = match run.len() % segment_len {
+            0 => segment_len,
+            len => len,
+        };
+        let own = self.local_address();
+        let header = |len: usize| {
+            let len = u16::try_from(len).map_err(|_| Errno::MSGSIZE)?;
+            Ok::<_, Errno>(frame::write_header(to, own, len))
+        };
+        let headers = [header(segment_len.min(run.len()))?, header(last_len)?];
+        let frames = call::send_frames(self.as_fd(), run, segment_len, &headers)?;
+        let octets = run.len().min(frames * segment_len);
+        self.tally.add(|c| {
+            c.sent_calls += 1;
+            c.sent_frames += frames as u64;
+            c.sent_octets += octets as u64;
+        });
+        Ok(octets)
+    }
+
+    //= spec/leg-ether.md#dropped-packets
+    //# A packet that the kernel or the device refuses MUST be counted and dropped; sending MUST NOT wait for room.
+    #[cold]
+    fn drop_rest(&self, packets: u64, errno: Errno) -> SendResult {
+        match errno {
+            Errno::AGAIN | Errno::NOBUFS => {
+                self.tally.add(|c| c.dropped_full += packets);
+                SendResult::WouldBlock
+            }
+            Errno::MSGSIZE => {
+                self.tally.add(|c| c.dropped_too_big += packets);
+                self.look();
+                SendResult::TooBig { payload_len_max: Some(self.payload_len_max()) }
+            }
+            errno => {
+                self.tally.add(|c| c.dropped_failed += packets);
+                SendResult::Failed(errno)
+            }
+        }
+    }
+
+    /// Octets of the room for a frame, so that none that the device hears is cut.
+    fn room_len(&self, pool_len: usize) -> usize {
+        let longest = self.device.get().mtu + HEADER_LEN - HEADER_LEN_IN_MTU;
+        longest.max(ROOM_LEN_MIN).next_power_of_two().min(pool_len)
+    }
+
+    /// Hands the packet of a frame to `f` if it is for this process; says how many octets it has.
+    fn take_frame(&self, octets: &mut [u8], f: &mut impl FnMut(EtherAddress, &mut [u8])) -> Option<usize> {
+        let own = self.local_address();
+        let is_meant = |to: EtherAddress| {
+            let is_group = to.mac == EtherAddress::CONTROL_NODES && own.port.is_of_control_node();
+            to.port == own.port && (to.mac == own.mac || is_group)
+        };
+        match frame::parse(octets) {
+            Ok(frame) if is_meant(frame.to) => {
+                let len = frame.packet.len();
+                f(frame.from, frame.packet);
+                return Some(len);
+            }
+            Ok(_) => self.tally.add(|c| c.received_elsewhere += 1),
+            Err(_) => self.tally.add(|c| c.received_damaged += 1),
+        }
+        None
+    }
+}
+
+impl PacketSocket for EtherSocket {
+    type Address = EtherAddress;
+
+    /// The device's MAC address, as of the last look, and the process's port.
+    fn local_address(&self) -> EtherAddress {
+        EtherAddress { mac: self.device.get().mac, port: self.place.port }
+    }
+
+    fn segments_max(&self, _: usize) -> usize {
+        FRAMES_MAX
+    }
+
+    fn kernel_drops(&self) -> u32 {
+        kernel_drops(self.as_fd()).unwrap_or_default()
+    }
+
+    fn send(&self, to: EtherAddress, run: &[u8], segment_len: usize) -> SendResult {
+        assert!(segment_len > 0, "a packet has at least one octet");
+        let mut rest = run;
+        while !rest.is_empty() {
+            match self.send_some(to, rest, segment_len) {
+                Ok(octets) => rest = &rest[octets..],
+                Err(errno) => return self.drop_rest(rest.len().div_ceil(segment_len) as u64, errno),
+            }
+        }
+        SendResult::Sent
+    }
+
+    /// Level-triggered: what is left makes the socket readable again.
+    //= spec/leg-ether.md#turns
+    //# A host MUST take a bounded number of frames from one socket before the others get their turn.
+    fn for_each_datagram(&self, pool: &mut ReceivePool, mut f: impl FnMut(EtherAddress, &mut [u8])) -> Taken {
+        let mut taken = Taken::default();
+        let mut arrivals = [Arrival::default(); FRAMES_MAX];
+        let room_len = self.room_len(pool.octets.len());
+        let frames = match call::receive_frames(self.as_fd(), &mut pool.octets, room_len, &mut arrivals) {
+            Ok(frames) => frames,
+            Err(Errno::AGAIN | Errno::INTR) => return taken,
+            Err(_) => {
+                self.tally.add(|c| c.receive_failures += 1);
+                return taken;
+            }
+        };
+        for (arrival, room) in arrivals.iter().zip(pool.octets.chunks_exact_mut(room_len)).take(frames) {
+            if arrival.is_cut {
+                self.tally.add(|c| c.received_cut += 1);
+            } else if let Some(len) = self.take_frame(&mut room[..arrival.len.min(room_len)], &mut f) {
+                taken.datagrams += 1;
+                taken.octets += len;
+            }
+        }
+        taken.has_more = frames == FRAMES_MAX.min(pool.octets.len() / room_len);
+        self.tally.add(|c| {
+            c.received_calls += 1;
+            c.received_packets += taken.datagrams as u64;
+            c.received_octets += taken.octets as u64;
+        });
+        taken
+    }
+}
+
+impl AsFd for EtherSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+}
+
+/// Asks for large buffers: beyond the system's limit where this process may, else up to it.
+fn enlarge_buffers(socket: BorrowedFd<'_>) -> Result<(), OpenError> {
+    if sockopt::set_socket_recv_buffer_size_force(socket, RECEIVE_BUFFER_LEN).is_err() {
+        sockopt::set_socket_recv_buffer_size(socket, RECEIVE_BUFFER_LEN).map_err(option("SO_RCVBUF"))?;
+    }
+    if sockopt::set_socket_send_buffer_size_force(socket, SEND_BUFFER_LEN).is_err() {
+        sockopt::set_socket_send_buffer_size(socket, SEND_BUFFER_LEN).map_err(option("SO_SNDBUF"))?;
+    }
+    Ok(())
+}
+
+fn option(name: &'static str) -> impl FnOnce(Errno) -> OpenError {
+    move |errno| OpenError::Option { name, errno }
+}
