@@ -153,7 +153,8 @@ fn an_interface_that_takes_more_is_noticed() {
     //= type=test
     //# While packets come, a host MUST ask every 10 s what its routes take, and tell the senders of the legs when that changed.
     let address = SocketAddr::from((Ipv4Addr::new(127, 0, 0, 5), 0));
-    let mut sockets = PacketSockets::open(&[(LegNumber(1), LegPlace::Udp(address))]).unwrap().expect("one leg");
+    let mut sockets =
+        PacketSockets::open(&[(LegNumber(1), LegPlace::Udp(address))]).unwrap().expect("one leg");
     let mut machine = Told::default();
     let at = |seconds: u64| Instant::from_nanos(seconds * 1_000_000_000);
     sockets.start(&mut machine);

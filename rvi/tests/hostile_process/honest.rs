@@ -15,6 +15,11 @@ pub struct Seen {
 }
 
 impl Seen {
+    /// It has seen messages, and memory found impossible.
+    pub fn has_everything(&self) -> bool {
+        self.messages > 0 && self.faults.iter().sum::<u64>() > 0
+    }
+
     pub fn count(&mut self, event: &AssociationEvent) {
         if let AssociationEvent::LegDown(_, LegDownReason::Protocol(fault)) = event {
             use rvi::RingFault as F;
