@@ -6,7 +6,7 @@ use rvi::packet::sender::PACKET_LEN_BASE;
 use vlan_core::Instant;
 use vlan_core::random::Random;
 
-use super::chance::Ppm;
+use super::chance::{Ppm, corrupt};
 use super::link::{Arrival, Conditions, Link, Overlay, OverlayId};
 use super::side::Side;
 
@@ -102,20 +102,9 @@ impl Network {
         for Arrival { at, is_corrupt } in [first, copy].into_iter().flatten() {
             let mut packet = packet.to_vec();
             if is_corrupt {
-                self.corrupt(&mut packet);
+                corrupt(&mut self.random, &mut packet);
             }
             arrives(Delivery { at, leg, packet });
-        }
-    }
-
-    /// Turns one to eight bits over, anywhere; one time in four cuts the packet short.
-    fn corrupt(&mut self, packet: &mut Vec<u8>) {
-        for _ in 0..=self.random.below(8) {
-            let bit = self.random.below(packet.len() as u64 * 8) as usize;
-            packet[bit / 8] ^= 1 << (bit % 8);
-        }
-        if self.random.below(4) == 0 {
-            packet.truncate(self.random.below(packet.len() as u64) as usize);
         }
     }
 

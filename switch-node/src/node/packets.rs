@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 
 use rvi::keys::PrivateKey;
 use rvi::packet::port::{PacketBatch, PacketEnds, PacketMachine, PacketPort};
+use rvi::packet::sender::PacketLegStatus;
 use rvi::packet::session::{
     HANDSHAKE_PACKET_LEN_MAX, Hint, PairKey, Pattern, SECRET_LEN, SessionKind, SessionLeg,
 };
@@ -16,7 +17,7 @@ use rvi::packet::transport::{Transmit, TransmitBuffer};
 use rvi::packet::wire::{PacketKind, PacketLeg};
 use rvi::{Association, AssociationEvent};
 use vlan_core::wire::control::{ControlMessage, GrantedLeg, LegAddress};
-use vlan_core::{Instant, LegNumber, NodeNumber};
+use vlan_core::{Instant, LegNumber, NodeNumber, ProcessId};
 
 use crate::node::direct::DirectLink;
 use crate::node::event::NodeEvent;
@@ -60,6 +61,12 @@ impl Node {
     #[must_use]
     pub fn stray_packets(&self) -> u64 {
         self.packets.as_ref().map_or(0, |packets| packets.port.strays())
+    }
+
+    /// What each packet leg to another node is good for, and what it did; nothing without a direct association by packets.
+    pub fn packet_legs_to(&self, node: NodeNumber) -> impl Iterator<Item = PacketLegStatus> + '_ {
+        let link = self.direct_to(node).and_then(|place| self.direct[place].as_ref());
+        link.into_iter().flat_map(|link| link.association.packet_legs())
     }
 
     /// Octets of the longest packet that goes by a leg, all headers below the packet's own left out: what the host's
@@ -236,6 +243,17 @@ impl Node {
             for rvi in rvis {
                 self.start_barrier(now, rvi.vif, rvi.slot);
             }
+        }
+    }
+
+    /// `process` serves a node now. Sockets say when another has died that had it before, packets do not.
+    //= spec/driver.md#former-processes
+    //# A node MUST end a direct association with packet legs when a control node says that another process serves the peer.
+    pub(super) fn end_former(&mut self, now: Instant, node: NodeNumber, process: ProcessId) {
+        let Some(place) = self.direct_to(node) else { return };
+        let is_former = |link: &DirectLink| link.process != process && link.association.has_packets();
+        if self.direct[place].as_ref().is_some_and(|link| is_former(link)) {
+            self.end_direct(now, place, true);
         }
     }
 

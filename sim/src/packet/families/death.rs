@@ -12,6 +12,7 @@ use crate::packet::metrics::Health;
 use crate::packet::plan::{PacketPlan, Wait};
 use crate::packet::side::Side;
 use crate::packet::world::PacketWorld;
+use crate::simulation::Simulation;
 use rvi::packet::sender::PacketScheduler;
 
 pub(super) const FAMILIES: &[Family] = &[
