@@ -19,11 +19,11 @@ mod sink;
 mod traffic;
 mod underlay;
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use rvi::packet::transport::TransmitBuffer;
 use vlan_core::random::Random;
+use vlan_core::wire::control::LegAddress;
 use vlan_core::{Instant, LegNumber, NodeNumber};
 
 use crate::checker::{Checker, StationIndex, Violation};
@@ -54,7 +54,7 @@ enum Event {
     /// An end of a connection is told that the other has hung up.
     HangUp { connection: ConnectionIndex, side: Side },
     /// A packet reaches the socket of a process.
-    Arrive { to: Party, leg: LegNumber, from: SocketAddr, octets: Vec<u8> },
+    Arrive { to: Party, leg: LegNumber, from: LegAddress, octets: Vec<u8> },
     /// A fault of the fabrics ends.
     Lift { id: OverlayId },
     /// A traffic source sends.

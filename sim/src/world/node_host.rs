@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use switch_node::node::{Accept, Node, NodeConfig, Output};
-use vlan_core::wire::control::{GrantedLeg, InterfaceConfig, LegAddress, OfferedLeg};
+use vlan_core::wire::control::{GrantedLeg, InterfaceConfig, OfferedLeg};
 use vlan_core::{CabinetNumber, Instant, LegNumber, ProcessId, VifNumber};
 
 use super::connections::{Party, party_of};
@@ -90,7 +90,7 @@ impl World {
             for control in 0..self.plan.control_nodes {
                 let granted = legs.iter().map(|&leg| GrantedLeg {
                     leg,
-                    address: LegAddress::Udp(address(Party::Control(control), leg)),
+                    address: address(Party::Control(control), leg),
                     is_trusted: Plan::is_trusted(leg.0),
                     fabric_key: Plan::fabric_key(leg.0),
                 });
@@ -103,7 +103,7 @@ impl World {
         }
         let offered = legs.iter().map(|&leg| {
             let own = address(Party::Node(node), leg);
-            OfferedLeg { leg, address: LegAddress::Udp(own) }
+            OfferedLeg { leg, address: own }
         });
         machine.handle_leg_addresses(now, &offered.collect::<Vec<_>>());
     }

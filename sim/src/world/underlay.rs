@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use vlan_core::random::Random;
+use vlan_core::wire::control::LegAddress;
 use vlan_core::{Instant, LegNumber};
 
 use super::connections::Party;
@@ -26,18 +27,18 @@ const PORT: u16 = 7401;
 const FIRST_CONTROL: u8 = 200;
 
 /// Where a process receives on a fabric. Another life of it receives there too.
-pub(super) fn address(party: Party, leg: LegNumber) -> SocketAddr {
+pub(super) fn address(party: Party, leg: LegNumber) -> LegAddress {
     let last = match party {
         Party::Node(node) => node as u8 + 1,
         Party::Control(control) => FIRST_CONTROL + control as u8,
     };
-    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2 + leg.0, last)), PORT)
+    LegAddress::Udp(SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2 + leg.0, last)), PORT))
 }
 
 /// Who receives at an address.
-fn party_at(address: SocketAddr) -> Option<Party> {
-    let IpAddr::V4(ip) = address.ip() else { return None };
-    match ip.octets()[3] {
+fn party_at(address: LegAddress) -> Option<Party> {
+    let LegAddress::Udp(SocketAddr::V4(address)) = address else { return None };
+    match address.ip().octets()[3] {
         0 => None,
         node if node < FIRST_CONTROL => Some(Party::Node(usize::from(node) - 1)),
         control => Some(Party::Control(usize::from(control - FIRST_CONTROL))),
@@ -48,7 +49,7 @@ fn party_at(address: SocketAddr) -> Option<Party> {
 #[derive(Debug)]
 pub(super) struct Datagram {
     leg: LegNumber,
-    from: SocketAddr,
+    from: LegAddress,
     octets: Vec<u8>,
 }
 
@@ -178,7 +179,7 @@ impl World {
     }
 
     /// A packet reaches the socket of a process, which wakes if it lives.
-    pub(super) fn packet_arrives(&mut self, to: Party, leg: LegNumber, from: SocketAddr, octets: Vec<u8>) {
+    pub(super) fn packet_arrives(&mut self, to: Party, leg: LegNumber, from: LegAddress, octets: Vec<u8>) {
         if self.is_running(to) {
             self.sockets(to).arrive(Datagram { leg, from, octets });
             self.wake(to);
@@ -191,7 +192,7 @@ impl World {
         &mut self,
         now: Instant,
         party: Party,
-    ) -> Vec<(LegNumber, SocketAddr, Vec<u8>)> {
+    ) -> Vec<(LegNumber, LegAddress, Vec<u8>)> {
         let sockets = self.sockets(party);
         let taken: Vec<_> = std::iter::from_fn(|| sockets.take()).take(PACKETS_MAX).collect();
         let name = self.place_of(party);
@@ -211,7 +212,7 @@ impl World {
         &mut self,
         now: Instant,
         party: Party,
-        (leg, to, segment_len): (LegNumber, SocketAddr, usize),
+        (leg, to, segment_len): (LegNumber, LegAddress, usize),
         octets: &[u8],
     ) {
         let Some(receiver) = party_at(to) else { return };

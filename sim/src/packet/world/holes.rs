@@ -10,6 +10,7 @@ use vlan_core::Instant;
 
 use super::super::side::Side;
 use super::PacketWorld;
+use crate::simulation::Simulation;
 
 /// An end that goes on losing packets for so long has not seen why.
 const HOLE_TIME_MAX: Duration = Duration::from_millis(250);
