@@ -14,12 +14,14 @@ pub const PAIRS: [(&str, &str, &str, &str); 2] =
 /// Datagrams a second of each stream in the tests: far below what the slowest test machine carries.
 pub const RATE: u64 = 5_000;
 
-/// Starts a stream of 200 octets each way, at `rate` datagrams a second.
+/// Starts a stream of 200 octets each way, at `rate` datagrams a second, between stacks that know each other's addresses:
+/// while one asks for its neighbour's, what it sends then may overtake what waits for the answer.
 ///
 /// # Errors
-/// When a socket cannot be opened.
+/// When a socket cannot be had in a namespace, or nobody answers there.
 pub fn streams(lab: &Lab, rate: u64) -> Result<Vec<Stream>> {
     let stream = |(from, source, to, target): &(&str, &str, &str, &str)| -> Result<Stream> {
+        lab.exec(from, 10, &["ping", "-q", "-c", "2", "-i", "0.2", "-I", source, target])?.ok()?;
         let (source, target): (IpAddr, IpAddr) = (source.parse()?, target.parse()?);
         Stream::start((&lab.namespace(from), source), (&lab.namespace(to), target), rate, 200)
     };
