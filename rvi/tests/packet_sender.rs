@@ -460,3 +460,33 @@ fn lost_control_behind_lost_data_goes_in_short_packets_too() {
     }
     assert!(seen >= 3, "{seen}");
 }
+
+//= spec/packet-sender.md#silent-black-holes
+//= type=test
+//# A leg that goes down or falls silent MUST go on with the base length.
+#[test]
+fn a_silent_leg_goes_on_with_short_packets() {
+    let mut bench = searched(8968);
+    bench.send(at(100), DATA, 0, 8800);
+    assert!(bench.flush(at(100)).iter().any(|packet| packet.len > 8800));
+    let is_stalled = |bench: &mut Bench| {
+        let mut events = std::iter::from_fn(|| bench.transport.poll_event());
+        events.any(|event| event == TransportEvent::Stalled)
+    };
+    for round in 0.. {
+        let now = bench.timeout();
+        if is_stalled(&mut bench) {
+            break;
+        }
+        bench.flush(now);
+        assert!(round < 50, "nothing answers");
+    }
+    let mut again = 0;
+    for _ in 0..50 {
+        let now = bench.timeout();
+        let packets = bench.flush(now);
+        assert!(packets.iter().all(|packet| packet.len <= 1200), "{packets:?}");
+        again += packets.iter().flat_map(Sent::data).filter(|record| record.is_resent).count();
+    }
+    assert!(again >= 8, "8,800 octets are cut anew: {again} pieces");
+}

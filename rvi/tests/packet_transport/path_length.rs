@@ -86,9 +86,6 @@ fn mixture(world: &mut World, lens: &[usize], gap: Duration, time: Duration) {
     }
 }
 
-//= spec/packet-sender.md#silent-black-holes
-//= type=test
-//# A leg that goes down or falls silent MUST go on with the base length.
 #[test]
 fn a_path_that_shrinks_under_load_is_searched_again_and_nothing_is_lost() {
     // Whole packets alone, super-frames, long among short, long among nearly as long; often, and seldom.
@@ -117,6 +114,19 @@ fn a_path_that_shrinks_under_load_is_searched_again_and_nothing_is_lost() {
             assert_eq!(world.ends[0].state(0), PacketLegState::Good);
             world.run_to_the_end(millis(20));
         }
+    }
+}
+
+#[test]
+fn a_leg_that_is_given_long_packets_alone_does_not_stay_silent() {
+    for seed in 0..4 {
+        let mut world = with_routes(PacketScheduler::Failover, seed, 8968, &[0]);
+        world.stream(&[0], micros(100), 8800, millis(20));
+        world.links[0][0].len_most = 1400;
+        // Every answer, too, has what waits behind it.
+        world.stream(&[0], micros(100), 8800, millis(100));
+        assert!(sizes(&world, 0)[0] <= 1400, "{:?}", world.ends[0].status(0));
+        world.run_to_the_end(millis(50));
     }
 }
 
