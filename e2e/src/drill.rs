@@ -190,8 +190,8 @@ impl Hosts {
                 ends.contains(&Some("web1")) && ends.contains(&Some("web2"))
             };
             let legs = rvis.as_array().and_then(|rvis| rvis.iter().find(of_pair)?["legs"].as_array());
-            let is_up = |leg: &Value| leg["kind"] == "udp" && leg["state"] == "up";
-            Ok(legs.is_some_and(|legs| legs.len() == 2 && legs.iter().all(is_up)))
+            let is_up = |leg: &&Value| leg["kind"] == "udp" && leg["state"] == "up";
+            Ok(legs.is_some_and(|legs| legs.iter().filter(is_up).count() == 2))
         })
     }
 

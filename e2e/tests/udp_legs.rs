@@ -35,7 +35,7 @@ fn flow(lab: &Lab, streams: &[Stream], more: u64) -> Result<()> {
     })
 }
 
-/// The legs of the RVI between web1 and web2: fabric, kind and state of each.
+/// The legs through fabrics of the RVI between web1 and web2: fabric, kind and state of each.
 fn legs(lab: &Lab) -> Result<Vec<[String; 3]>> {
     let rvis = lab.json(&["rvis"])?;
     let of_pair = |rvi: &&Value| {
@@ -45,7 +45,8 @@ fn legs(lab: &Lab) -> Result<Vec<[String; 3]>> {
     let rvi = rvis.as_array().context("no list")?.iter().find(of_pair);
     let legs = rvi.and_then(|rvi| rvi["legs"].as_array()).into_iter().flatten();
     let word = |leg: &Value, key: &str| leg[key].as_str().unwrap_or_default().to_owned();
-    Ok(legs.map(|leg| ["fabric", "kind", "state"].map(|key| word(leg, key))).collect())
+    let direct = legs.filter(|leg| leg["kind"] != "relay");
+    Ok(direct.map(|leg| ["fabric", "kind", "state"].map(|key| word(leg, key))).collect())
 }
 
 fn wait_for_legs(lab: &Lab) -> Result<()> {

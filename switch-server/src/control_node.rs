@@ -34,6 +34,7 @@ use vlan_core::{
 };
 
 pub use event::ControlNodeEvent;
+pub use pairs::RelayCounters;
 pub use status::{
     BindingStatus, LanStatus, MemberStatus, NodeStatus, RviLegStatus, RviState, RviStatus, Status,
 };
@@ -247,6 +248,7 @@ pub struct ControlNode {
     scratch: Scratch,
     /// Messages that were for none of the LANs.
     drops: DropCounters,
+    relay: RelayCounters,
 }
 
 impl ControlNode {
@@ -268,6 +270,7 @@ impl ControlNode {
             outputs: VecDeque::new(),
             scratch: Scratch::default(),
             drops: DropCounters::default(),
+            relay: RelayCounters::default(),
         }
     }
 

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
-use vlan_core::limits::MESSAGE_LEN_MAX;
+use vlan_core::limits::{FABRICS_MAX, MESSAGE_LEN_MAX, RELAYED_PACKET_LEN_MAX};
 use vlan_core::wire::control::TLV_VERSION;
 use vlan_core::{Instant, LegNumber, NodeNumber, ProcessId};
 
@@ -96,11 +96,13 @@ impl PacketPort {
     #[must_use]
     pub fn new(key: PrivateKey, seed: [u8; SECRET_LEN]) -> Self {
         let mut entropy = EntropyPool::new(seed);
+        let mut packet_len_max = [PACKET_LEN_DEFAULT; PacketLeg::COUNT];
+        packet_len_max[FABRICS_MAX..].fill(RELAYED_PACKET_LEN_MAX);
         Self {
             gate: Gate::new(&key.public(), entropy.draw()),
             key,
             entropy,
-            packet_len_max: [PACKET_LEN_DEFAULT; PacketLeg::COUNT],
+            packet_len_max,
             answers: VecDeque::new(),
             probes: ProbeBudget::default(),
             strays: 0,

@@ -8,6 +8,7 @@ mod adoption;
 mod drills;
 mod ending;
 mod legs;
+mod relay_legs;
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -20,6 +21,7 @@ use crate::control_node::ControlNode;
 use crate::control_node::session::Session;
 
 pub(super) use adoption::Held;
+pub use relay_legs::RelayCounters;
 #[cfg(test)]
 pub(super) use ending::END_WAIT;
 
