@@ -48,7 +48,7 @@ fn part(lab: &Lab) -> Result<()> {
     for (node, [a, b]) in [("web1", ADDRESSES[1]), ("web2", ADDRESSES[0])] {
         let rules = format!(
             "table inet apart {{ chain in {{ type filter hook input priority 0; \
-             ip saddr {a} meta l4proto udp drop; ip6 saddr {b} meta l4proto udp drop; }} }}"
+             ip saddr {a} meta l4proto udp drop; ip6 saddr {b} meta l4proto udp drop; }}; }}"
         );
         lab.exec_in_underlay(node, 10, &["nft", &rules])?.ok()?;
     }

@@ -62,7 +62,8 @@ impl Node {
         }
         add("relayed.tx.packets".into(), self.relayed.sent);
         add("relayed.rx.packets".into(), self.relayed.received);
-        for (reason, packets) in [("relay-full", self.relayed.full), ("relay-refused", self.relayed.refused)] {
+        for (reason, packets) in [("relay-full", self.relayed.full), ("relay-refused", self.relayed.refused)]
+        {
             if packets > 0 {
                 add(format!("node.drop.{reason}"), packets);
             }

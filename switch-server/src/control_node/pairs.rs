@@ -21,9 +21,9 @@ use crate::control_node::ControlNode;
 use crate::control_node::session::Session;
 
 pub(super) use adoption::Held;
-pub use relay_legs::RelayCounters;
 #[cfg(test)]
 pub(super) use ending::END_WAIT;
+pub use relay_legs::RelayCounters;
 
 /// Direct associations of one node at most: each costs it some 5 MiB of rings with two legs (spec/timers.md).
 const PAIRS_PER_NODE_MAX: usize = 128;

@@ -283,7 +283,10 @@ pub fn counters(status: &control_node::Status, reports: &Reports) -> Vec<Counter
     let relay = [("relay.packets", status.relay.packets), ("relay.octets", status.relay.octets)];
     let relay = relay.into_iter().map(|(name, n)| counter(name.to_owned(), n));
     let relay_drops = status.relay.drops().map(|(reason, n)| counter(format!("drop.{reason}"), n));
-    let own = unplaced.chain(relay).chain(relay_drops).chain(status.lans.iter().flat_map(|lan| lan_counters(status, lan)));
+    let own = unplaced
+        .chain(relay)
+        .chain(relay_drops)
+        .chain(status.lans.iter().flat_map(|lan| lan_counters(status, lan)));
     let of_nodes = reports.iter().flat_map(|(&node, items)| {
         let name = node_name(status, node);
         items.iter().map(move |item| counter(format!("node.{name}.{}", item.name), item.value))

@@ -53,12 +53,7 @@ enum Refusal {
 
 impl ControlNode {
     /// Passes a packet on to the other end of its pair. `session` is the sender's, out of its place.
-    pub(in crate::control_node) fn carry(
-        &mut self,
-        now: Instant,
-        session: &Session,
-        message: &Message<'_>,
-    ) {
+    pub(in crate::control_node) fn carry(&mut self, now: Instant, session: &Session, message: &Message<'_>) {
         let carried = self.try_to_carry(now, session, message);
         let counters = &mut self.relay;
         match carried {
