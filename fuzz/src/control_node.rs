@@ -13,9 +13,7 @@ use vlan_core::wire::control::{
     Fault, FaultDirection, Grant, HeldAssociation, HeldDirect, HeldLeg, InterfaceAddress, LegAddress,
     LegKind, OfferedLeg, ReportItem, TLV_VERSION,
 };
-use vlan_core::wire::{
-    ControlMessage, FrameHeader, FrameKind, RELAYED_HEADER_LEN, RelayedPacket, Vnet,
-};
+use vlan_core::wire::{ControlMessage, FrameHeader, FrameKind, RELAYED_HEADER_LEN, RelayedPacket, Vnet};
 use vlan_core::{
     CabinetNumber, Channel, ControlNodeSerial, Instant, LanId, LegNumber, MacAddress, NodeNumber, PairEpoch,
     ProcessId, PublicKey, RviNumber, SecretKey, VifNumber,
