@@ -80,7 +80,7 @@ pub fn wait_for_legs(lab: &Lab, legs: &[[&str; 2]]) -> Result<()> {
     lab.wait_for("the legs between web1 and web2", || Ok(self::legs(lab)? == up))
 }
 
-/// The legs of the direct RVI: fabric, kind and state of each.
+/// The legs of the direct RVI through fabrics: fabric, kind and state of each.
 ///
 /// # Errors
 /// When the control node does not say.
@@ -88,7 +88,8 @@ pub fn legs(lab: &Lab) -> Result<Vec<[String; 3]>> {
     let rvi = direct_rvi(lab)?;
     let legs = rvi.as_ref().and_then(|rvi| rvi["legs"].as_array()).into_iter().flatten();
     let word = |leg: &Value, key: &str| leg[key].as_str().unwrap_or_default().to_owned();
-    Ok(legs.map(|leg| ["fabric", "kind", "state"].map(|key| word(leg, key))).collect())
+    let direct = legs.filter(|leg| leg["kind"] != "relay");
+    Ok(direct.map(|leg| ["fabric", "kind", "state"].map(|key| word(leg, key))).collect())
 }
 
 fn direct_rvi(lab: &Lab) -> Result<Option<Value>> {

@@ -13,7 +13,7 @@ use vlan_core::wire::control::{
     Fault, FaultDirection, Grant, HeldAssociation, HeldDirect, HeldLeg, InterfaceAddress, LegAddress,
     LegKind, OfferedLeg, ReportItem, TLV_VERSION,
 };
-use vlan_core::wire::{ControlMessage, FrameHeader, FrameKind, Vnet};
+use vlan_core::wire::{ControlMessage, FrameHeader, FrameKind, RELAYED_HEADER_LEN, RelayedPacket, Vnet};
 use vlan_core::{
     CabinetNumber, Channel, ControlNodeSerial, EtherAddress, EtherPort, Instant, LanId, LegNumber,
     MacAddress, NodeNumber, PairEpoch, ProcessId, PublicKey, RviNumber, SecretKey, VifNumber,
@@ -39,6 +39,8 @@ struct Player {
     /// Its number of the session, and the control node's from the first leg on.
     session: (u32, Option<u32>),
     bseq: u32,
+    /// Of the grant that it was given last.
+    epoch: PairEpoch,
 }
 
 struct Run {
@@ -132,6 +134,7 @@ impl Player {
             association: control_association(),
             session: (1, None),
             bseq: 0,
+            epoch: PairEpoch(0),
         };
         player.restart(u64::from(number.0));
         player
@@ -160,12 +163,13 @@ fn control_association() -> Association {
         AssociationConfig { scheduler: Scheduler::Failover, seed: 4, ..AssociationConfig::default() };
     let mut association = Association::new(&config);
     (1..=4).for_each(|channel| association.open_channel(Channel(channel)));
+    association.open_channel(Channel::RELAYED_PACKETS);
     association
 }
 
 impl Run {
     fn step(&mut self, script: &mut Script<'_>) -> Option<()> {
-        let operation = script.below(20)?;
+        let operation = script.below(21)?;
         let player = usize::from(script.below(NODES)?);
         match operation {
             0 => self.leg_up(player, LegNumber(script.below(LEGS)?)),
@@ -193,6 +197,7 @@ impl Run {
                 let _ = self.players[player].association.send(self.now, channel, 0, 0, &part);
             }
             14 => self.barrier(script, player)?,
+            20 => self.relay(script, player)?,
             15 => self.command(script)?,
             16 => {
                 script.advance(&mut self.now)?;
@@ -401,6 +406,21 @@ impl Run {
         Some(())
     }
 
+    /// A packet for another node, which says whose it is; right but for what the script changes.
+    fn relay(&mut self, script: &mut Script<'_>, player: usize) -> Option<()> {
+        let who = &mut self.players[player];
+        let node = NodeNumber(script.below(NODES + 1)?.into());
+        let epoch = PairEpoch(who.epoch.0.wrapping_add(script.below(2)?.into()));
+        let packet = vec![who.number.0 as u8; usize::from(script.octet()?) * 5];
+        let mut octets = RelayedPacket { node, epoch }.emit(packet.len());
+        if let Some(octet) = octets.get_mut(usize::from(script.octet()?)) {
+            *octet ^= script.octet()?;
+        }
+        let parts = [Part::Private(octets.as_slice()), Part::Private(&packet)];
+        who.association.offer(self.now, Channel::RELAYED_PACKETS, 0, &parts);
+        Some(())
+    }
+
     /// Takes all that a node was sent, and checks it.
     fn take(&mut self, player: usize) {
         let who = &mut self.players[player];
@@ -410,7 +430,15 @@ impl Run {
             octets.resize(message.len, 0);
             message.rest.copy_to(&mut octets[message.head.len()..]);
             if message.channel == Channel::CONTROL {
-                check_control(who.number, &ControlMessage::parse(&octets).expect("a control message"));
+                let message = ControlMessage::parse(&octets).expect("a control message");
+                check_control(who.number, &message);
+                if let ControlMessage::Grant(grant) = message {
+                    who.epoch = grant.association.epoch;
+                }
+            } else if message.channel == Channel::RELAYED_PACKETS {
+                let header = RelayedPacket::parse(&octets, octets.len()).expect("a relayed packet");
+                let is_true = octets[RELAYED_HEADER_LEN..].iter().all(|o| u16::from(*o) == header.node.0);
+                assert!(is_true && header.node != who.number, "a packet of somebody else");
             } else if let Ok(header) = FrameHeader::parse(&octets, octets.len()) {
                 let vif = message.channel.0.div_ceil(2);
                 assert_eq!(header.lan, interface(who.number, vif).0, "a frame of another LAN");
@@ -600,6 +628,9 @@ pub fn seeds() -> Vec<Vec<u8>> {
         [11, node - 1, 1, 1, peer, 0, 10, 1, 1, 1, 1, 1, node, 1, 1, 1, 0, 1, 1, 1, 0, 19, node - 1]
     };
     let up: &[u8] = &[0, 0, 0, 0, 2, 0];
+    // To node, epoch, length, no change; also in another epoch and to a node without a grant.
+    let relays: &[u8] = &[20, 0, 3, 0, 20, 99, 20, 0, 3, 1, 20, 99, 20, 0, 2, 0, 20, 99, 20, 0, 3, 0, 1, 99];
+    let relayed = [&[2][..], to_3, pump, later, to_3, pump, take, relays, &[19, 0], pump, take];
     let claims = [&[0][..], up, &claim(1, 3), pump, &claim(3, 1), pump, take, pump];
     vec![
         talk.concat(),
@@ -609,5 +640,6 @@ pub fn seeds() -> Vec<Vec<u8>> {
         cut.concat(),
         packets.concat(),
         claims.concat(),
+        relayed.concat(),
     ]
 }

@@ -1,14 +1,18 @@
 //! Whole messages into the parsers of the TLV layer: what parses must survive being written and read again.
 
+use vlan_core::limits::RELAYED_PACKET_LEN_MAX;
 use vlan_core::location::{LOCATION_LEN, Location};
 use vlan_core::wire::control::InterfaceAddress;
 use vlan_core::wire::frame::{ARP_HEADER_LEN, FRAME_HEADER_LEN};
-use vlan_core::wire::{ControlMessage, FrameHeader, FrameKind, TlvHeader, Vnet};
-use vlan_core::{BootTag, LanId, MacAddress, NodeNumber, VifNumber};
+use vlan_core::wire::{
+    ControlMessage, FrameHeader, FrameKind, RELAYED_HEADER_LEN, RelayedPacket, TlvHeader, Vnet,
+};
+use vlan_core::{BootTag, LanId, MacAddress, NodeNumber, PairEpoch, VifNumber};
 
-/// Reads `data` as a frame header, a control message and a location record.
+/// Reads `data` as a frame header, a relayed packet, a control message and a location record.
 pub fn run(data: &[u8]) {
     frame(data);
+    relayed(data);
     control(data);
     if let Some(record) = data.first_chunk::<LOCATION_LEN>() {
         let location = Location::parse(record);
@@ -37,6 +41,14 @@ fn frame(data: &[u8]) {
     } else {
         assert_eq!(header.emit(frame_len), head[..FRAME_HEADER_LEN]);
     }
+}
+
+fn relayed(data: &[u8]) {
+    let head = &data[..data.len().min(256)];
+    let Ok(header) = RelayedPacket::parse(head, data.len()) else { return };
+    let packet_len = data.len() - RELAYED_HEADER_LEN;
+    assert!((48..=RELAYED_PACKET_LEN_MAX).contains(&packet_len), "a packet of {packet_len} octets");
+    assert_eq!(header.emit(packet_len), head[..RELAYED_HEADER_LEN]);
 }
 
 /// Reads `data` as a control message.
@@ -70,6 +82,8 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let arp = header(FrameKind::Arp).emit_arp(&location, &location, frame.len());
     seeds.push([&arp[..], &frame].concat());
     let address = InterfaceAddress { address: [10, 1, 0, 1].into(), prefix: 24 };
+    let relayed = RelayedPacket { node: NodeNumber(2), epoch: PairEpoch(5) };
+    seeds.push([&relayed.emit(frame.len())[..], &frame].concat());
     seeds.extend([
         ControlMessage::Heartbeat { number: 1 }.emit(),
         ControlMessage::Bind { vif: VifNumber(1), address }.emit(),

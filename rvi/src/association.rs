@@ -203,6 +203,28 @@ impl Association {
         self.send_or_park(channel, lane, charge, len, parts)
     }
 
+    /// Sends one message as [`Association::send`] does if there is room at once, and behind nothing that waits. False: it was
+    /// not accepted.
+    //= spec/leg-relay.md#no-room
+    //# A relayed packet for which there is no room at once MUST be dropped and counted: it MUST NOT wait, and it MUST NOT go
+    //# before what waits.
+    pub fn offer(&mut self, now: Instant, channel: Channel, flow: u32, parts: &[Part<'_>]) -> bool {
+        self.now = now;
+        let len = parts.iter().map(Part::len).sum();
+        if len > MESSAGE_LEN_MAX || channel == Channel::CONTROL || !self.is_open(channel) {
+            return false;
+        }
+        let lane = ((flow ^ self.lane_seed) & (LANES - 1)) as u16;
+        if !self.direct {
+            self.flush();
+        }
+        if !self.route.has_leg() || !(self.direct || self.may_pass(lane)) {
+            return false;
+        }
+        // The first try may have found no number because nobody had looked how many are settled.
+        self.push_data(channel, lane, len, parts) || self.push_data(channel, lane, len, parts)
+    }
+
     /// The way of a message when something waits, or its ring is full.
     #[cold]
     fn send_or_park(
@@ -452,10 +474,13 @@ impl Association {
             && self.packets.as_ref().is_none_or(|packets| packets.is_drained())
     }
 
-    /// True when messages are pending and no leg's peer has taken any for 10 ms.
+    /// True when messages are pending and no leg's peer has taken any for 10 ms, or no packet leg answers.
     #[must_use]
     pub fn is_stalled(&self) -> bool {
         let mut legs = self.legs.iter().flatten().filter(|leg| leg.state != LegState::Leaving).peekable();
-        legs.peek().is_some() && legs.all(|leg| leg.stuck)
+        match legs.peek() {
+            Some(_) => legs.all(|leg| leg.stuck),
+            None => self.packets.as_ref().is_some_and(|packets| packets.is_stalled()),
+        }
     }
 }

@@ -15,6 +15,7 @@ mod interface;
 mod leaving;
 mod packets;
 mod registration;
+mod relay_legs;
 mod report;
 
 use alloc::boxed::Box;
@@ -37,6 +38,7 @@ use leaving::Leaving;
 
 pub use event::NodeEvent;
 pub use interface::InterfaceState;
+pub use relay_legs::RelayedCounters;
 pub use rvi::packet::port::PacketBatch;
 
 use packets::Packets;
@@ -165,6 +167,7 @@ pub struct Node {
     scratch: Scratch,
     /// Messages that were for none of the interfaces.
     drops: DropCounters,
+    relayed: RelayedCounters,
     /// Set when this node ends in order.
     leaving: Option<Leaving>,
     /// It was asked to spoil its packets, and not to stop since.
@@ -199,6 +202,7 @@ impl Node {
             outputs: VecDeque::new(),
             scratch: Scratch::default(),
             drops: DropCounters::default(),
+            relayed: RelayedCounters::default(),
             leaving: None,
             is_spoiled: false,
         }

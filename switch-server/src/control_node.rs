@@ -35,6 +35,7 @@ use vlan_core::{
 };
 
 pub use event::ControlNodeEvent;
+pub use pairs::RelayCounters;
 pub use status::{
     BindingStatus, LanStatus, MemberStatus, NodeStatus, RviLegStatus, RviState, RviStatus, Status,
 };
@@ -248,6 +249,7 @@ pub struct ControlNode {
     scratch: Scratch,
     /// Messages that were for none of the LANs.
     drops: DropCounters,
+    relay: RelayCounters,
 }
 
 impl ControlNode {
@@ -269,6 +271,7 @@ impl ControlNode {
             outputs: VecDeque::new(),
             scratch: Scratch::default(),
             drops: DropCounters::default(),
+            relay: RelayCounters::default(),
         }
     }
 

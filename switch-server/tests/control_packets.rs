@@ -288,3 +288,94 @@ fn packets_go_to_where_the_last_genuine_one_came_from() {
     assert!(answers.clone().any(|datagram| datagram.to == elsewhere));
     assert!(answers.clone().all(|datagram| datagram.to != address(1, FABRICS[0])));
 }
+
+/// Both ends send frames of these numbers, one in half a millisecond.
+fn both_ways(world: &mut World, numbers: std::ops::Range<u8>) {
+    for number in numbers {
+        world.send(1, mac(2), number);
+        world.send(2, mac(1), number);
+        for _ in 0..5 {
+            world.step();
+        }
+    }
+}
+
+fn relayed(world: &World) -> u64 {
+    world.control.as_ref().expect("a control node").status().relay.packets
+}
+
+#[test]
+fn a_control_node_carries_packets_of_two_nodes_that_no_fabric_joins() {
+    let mut world = World::attached(3);
+    go_direct(&mut world);
+    both_ways(&mut world, 0..100);
+    world.run(20);
+    assert_eq!([world.take(1), world.take(2)], [0, 1].map(|_| (0..100).collect::<Vec<u8>>()));
+    let joining = relayed(&world);
+    assert!((1..50).contains(&joining), "{joining} packets to join");
+    let frames = |world: &World| {
+        let status = world.control.as_ref().expect("a control node").status();
+        status.lans[0].ledger.ingress
+    };
+    let by_relay = frames(&world);
+    for _ in 0..3 {
+        world.are_nodes_apart = true;
+        both_ways(&mut world, 0..250);
+        world.run(50);
+        let all: Vec<u8> = (0..250).collect();
+        assert_eq!([world.take(1), world.take(2)], [all.clone(), all]);
+        world.are_nodes_apart = false;
+        world.run(300);
+    }
+    let carried = relayed(&world);
+    assert!(carried > joining + 500, "{carried} packets");
+    both_ways(&mut world, 0..250);
+    world.run(20);
+    assert!(relayed(&world) < carried + 10, "the direct legs serve again");
+    assert_eq!(world.take(1).len() + world.take(2).len(), 500);
+    assert_eq!(frames(&world), by_relay, "a frame went as a bare one");
+    let status = world.control.as_ref().expect("a control node").status();
+    assert_eq!(status.relay.drops().count(), 0, "{:?}", status.relay);
+    assert_eq!(status.rvis.len(), 1);
+}
+
+#[test]
+fn two_nodes_that_nothing_joins_count_what_expires_and_find_each_other_again() {
+    let mut world = World::attached(2);
+    go_direct(&mut world);
+    world.are_nodes_apart = true;
+    both_ways(&mut world, 0..50);
+    world.control = None;
+    for number in 50..200 {
+        // The stack may wait: what it still holds is nobody's yet.
+        world.send(1, mac(2), number);
+        for _ in 0..5 {
+            world.step();
+        }
+    }
+    world.run(200);
+    let drops = |world: &World| -> u64 {
+        world.nodes[0].node.interfaces().map(|interface| interface.counters.drops.total()).sum()
+    };
+    let expired = drops(&world);
+    assert!((50..150).contains(&expired), "{expired} expired");
+    assert!(!world.nodes[0].log.iter().any(|event| matches!(event, NodeEvent::DirectEnded { .. })));
+    // The control node comes back, and carries what was kept and what comes.
+    world.start_control();
+    world.run(700);
+    assert!(world.are_attached());
+    both_ways(&mut world, 200..250);
+    world.run(100);
+    let got = world.take(2);
+    assert_eq!(got.len() as u64, 250 - expired, "{got:?}");
+    assert!(got.windows(2).all(|pair| pair[0] < pair[1]), "{got:?}");
+    assert!(got.ends_with(&(200..250).collect::<Vec<u8>>()), "{got:?}");
+    assert!(relayed(&world) > 50);
+    world.are_nodes_apart = false;
+    world.run(300);
+    let carried = relayed(&world);
+    both_ways(&mut world, 0..100);
+    world.run(20);
+    assert_eq!(world.take(2).len(), 100);
+    assert!(relayed(&world) < carried + 10);
+}

@@ -12,6 +12,9 @@ pub const FRAME_LEN_MAX: usize = 65_535 + ETHERNET_HEADER_LEN + 4;
 pub const MESSAGE_LEN_MAX: usize = FRAME_LEN_MAX + 256;
 /// The largest control message, header included (`spec/tlv.md`, Control messages).
 pub const CONTROL_MESSAGE_LEN_MAX: usize = 16 * 1024;
+/// The longest packet of a relay leg: with all that stands in front of it, it fits into one packet of any IPv6 path, of
+/// 1,232 octets, beside the acks of two legs.
+pub const RELAYED_PACKET_LEN_MAX: usize = 1024;
 /// Virtual interfaces of one node: each takes two channels to a control node out of 255 (amendments, Words).
 pub const VIFS_PER_NODE_MAX: usize = 127;
 /// Octets of a message that a consumer copies to private memory before it looks at them (amendment 8).

@@ -122,6 +122,15 @@ impl Association {
         lowest.is_none_or(|lowest| (lowest.wrapping_sub(number) as i32) > 0)
     }
 
+    /// Says whether a control node carries packets of a relay leg now.
+    pub fn set_relay(&mut self, now: Instant, leg: PacketLeg, is_carried: bool) {
+        self.now = now;
+        if let Some(packets) = &mut self.packets {
+            packets.set_relay(now, leg, is_carried);
+            self.drain_packet_events();
+        }
+    }
+
     /// Ends the session behind the packet legs; the peer is told by the next [`Association::poll_transmit`].
     pub fn close_packets(&mut self, now: Instant) {
         self.now = now;

@@ -84,6 +84,8 @@ pub struct PacketEndpoint {
     transport: PacketTransport,
     /// Legs of the transport.
     up: LegSet,
+    /// Relay legs that a control node carries now.
+    relays: LegSet,
     /// What an earlier session had not proven, until the present one has room for it.
     carried: VecDeque<Carried>,
     entropy: EntropyPool,
@@ -112,6 +114,7 @@ impl PacketEndpoint {
             transport_config: transport,
             packet_len_max,
             up: LegSet::default(),
+            relays: LegSet::default(),
             carried: VecDeque::new(),
             entropy: EntropyPool::new(seed),
             begins_at,
@@ -223,8 +226,25 @@ impl PacketEndpoint {
         self.carry_on(now);
     }
 
+    /// Says whether a control node carries packets of a relay leg now. One that it does not carry is down; it comes back with
+    /// the packet numbers that it had, in the session that it joined.
+    //= spec/leg-relay.md#carried-legs
+    //# A relay leg MUST be used only while its control node has accepted the node, and the end of a control session MUST NOT end
+    //# an association between nodes.
+    pub fn set_relay(&mut self, now: Instant, leg: PacketLeg, is_carried: bool) {
+        if is_carried {
+            self.relays.insert(leg);
+            if self.session.joined_legs().contains(leg) {
+                self.leg_up(now, leg);
+            }
+        } else if self.relays.remove(leg) && self.up.remove(leg) {
+            self.transport.leg_down(now, leg);
+            self.drain_transport();
+        }
+    }
+
     fn leg_up(&mut self, now: Instant, leg: PacketLeg) {
-        if self.up.insert(leg) {
+        if can_send_by(self.relays, leg) && self.up.insert(leg) {
             let packet_len_max = self.packet_len_max[leg.index()];
             self.transport.leg_up(now, PacketLegConfig { leg, packet_len_max });
             self.events.push_back(EndpointEvent::LegUp(leg));
@@ -335,7 +355,9 @@ impl PacketEndpoint {
         let legs = (0..PacketLeg::COUNT).filter_map(PacketLeg::at);
         for leg in legs {
             let room = out.room(0, HANDSHAKE_PACKET_LEN_MAX)?;
-            if let Some(len) = self.session.poll_handshake_packet(now, leg, room) {
+            let len = self.session.poll_handshake_packet(now, leg, room);
+            // By a relay leg that nobody carries it is lost, as on a leg that is dead.
+            if let Some(len) = len.filter(|_| can_send_by(self.relays, leg)) {
                 out.set_len(len);
                 return Some(Transmit { leg, segment_len: len, count: 1, len });
             }
@@ -382,6 +404,12 @@ impl PacketEndpoint {
         carried.or_else(|| self.transport.lowest_unacked(channel))
     }
 
+    /// True while no leg answers.
+    #[must_use]
+    pub fn is_stalled(&self) -> bool {
+        self.transport.is_stalled()
+    }
+
     /// True when the peer has acknowledged every message.
     #[must_use]
     pub fn is_drained(&self) -> bool {
@@ -411,6 +439,11 @@ impl PacketEndpoint {
         }
         self.transport.drain_unsent(f);
     }
+}
+
+/// True for a leg through a fabric, and for a relay leg among those that are carried.
+fn can_send_by(carried: LegSet, leg: PacketLeg) -> bool {
+    !leg.is_relay() || carried.contains(leg)
 }
 
 /// The payload of a packet whose header was parsed with its length.

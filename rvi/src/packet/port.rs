@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 use core::time::Duration;
 
-use vlan_core::limits::MESSAGE_LEN_MAX;
+use vlan_core::limits::{FABRICS_MAX, MESSAGE_LEN_MAX, RELAYED_PACKET_LEN_MAX};
 use vlan_core::wire::control::{LegAddress, TLV_VERSION};
 use vlan_core::{Instant, LegNumber, NodeNumber, ProcessId};
 
@@ -95,12 +95,14 @@ impl PacketPort {
     #[must_use]
     pub fn new(key: PrivateKey, seed: [u8; SECRET_LEN]) -> Self {
         let mut entropy = EntropyPool::new(seed);
+        // Until the host has said what its routes take.
+        let mut packet_len_max = [PACKET_LEN_BASE; PacketLeg::COUNT];
+        packet_len_max[FABRICS_MAX..].fill(RELAYED_PACKET_LEN_MAX);
         Self {
             gate: Gate::new(&key.public(), entropy.draw()),
             key,
             entropy,
-            // Until the host has said what its routes take.
-            packet_len_max: [PACKET_LEN_BASE; PacketLeg::COUNT],
+            packet_len_max,
             answers: VecDeque::new(),
             probes: ProbeBudget::default(),
             strays: 0,

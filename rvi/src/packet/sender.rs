@@ -140,6 +140,9 @@ impl Sender {
         let leg = Leg::new(now, config, wait, window, first);
         self.legs[index] = Some(Box::new(leg));
         self.spread(now);
+        if config.leg.is_relay() && self.direct_silence.is_silent() {
+            self.ask_relays(now);
+        }
     }
 
     /// A leg is gone. What was sent by it and is not proven goes by another.
@@ -153,6 +156,9 @@ impl Sender {
         self.orphans.extend(leg.fresh.drain(..));
         if !self.legs.iter().flatten().any(|other| other.leg.is_relay() == leg.leg.is_relay()) {
             self.silence_of(leg.leg).clear();
+            if leg.leg.is_relay() && self.direct_silence.is_silent() {
+                self.stall();
+            }
         }
         self.spread(now);
     }
@@ -348,6 +354,11 @@ impl Sender {
     /// The lowest number of `channel` that is not acknowledged.
     pub(super) fn lowest_unacked(&self, channel: Channel) -> Option<u32> {
         self.channels.get(usize::from(channel.0)).and_then(Outbound::lowest)
+    }
+
+    /// True while no leg answers.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.is_stalled
     }
 
     /// True when the peer has acknowledged everything.

@@ -261,6 +261,12 @@ impl PacketTransport {
         self.sender.lowest_unacked(channel)
     }
 
+    /// True while no leg answers: nothing is accepted.
+    #[must_use]
+    pub fn is_stalled(&self) -> bool {
+        self.sender.is_stalled()
+    }
+
     /// True when the peer has acknowledged every message.
     #[must_use]
     pub fn is_drained(&self) -> bool {

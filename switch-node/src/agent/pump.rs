@@ -69,16 +69,8 @@ impl Pump {
             let received = packets + self.node.receive(now, RECEIVE_BUDGET, &mut self.ports);
             self.handle_timeouts(now);
             self.node.publish(now);
-            while let Some((peer, process, leg)) = self.node.poll_doorbell() {
-                self.legs.ring(peer, process, leg);
-            }
-            if let Some(packets) = &mut self.packets {
-                let transmitted = packets.transmit(now, &mut self.node);
-                self.state.is_unsettled |= !transmitted.is_all;
-                if let Some(NarrowRoute { leg, to, octets }) = transmitted.narrow {
-                    warn!(%leg, %to, octets, "the route takes shorter packets");
-                }
-            }
+            self.ring_doorbells();
+            self.transmit(now);
             while let Some(output) = self.node.poll_output() {
                 self.state.is_unsettled = true;
                 if let Some(end) = self.handle_output(now, output) {
@@ -92,6 +84,23 @@ impl Pump {
                 return Ok(End::Left);
             }
         }
+    }
+
+    fn ring_doorbells(&mut self) {
+        while let Some((peer, process, leg)) = self.node.poll_doorbell() {
+            self.legs.ring(peer, process, leg);
+        }
+    }
+
+    /// Sends what goes by packets; packets of relay legs may go to a control node on this host.
+    fn transmit(&mut self, now: Instant) {
+        let Some(packets) = &mut self.packets else { return };
+        let transmitted = packets.transmit(now, &mut self.node);
+        self.state.is_unsettled |= !transmitted.is_all;
+        if let Some(NarrowRoute { leg, to, octets }) = transmitted.narrow {
+            warn!(%leg, %to, octets, "the route takes shorter packets");
+        }
+        self.ring_doorbells();
     }
 
     fn handle_timeouts(&mut self, now: Instant) {

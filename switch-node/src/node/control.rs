@@ -334,6 +334,7 @@ impl Node {
         let link = &mut self.control[place];
         if link.stage == Stage::Down {
             link.stage = Stage::Registering;
+            link.association.open_channel(Channel::RELAYED_PACKETS);
             link.register_until = Some(now + REGISTER_WAIT);
             link.heartbeat.start(now);
             let register = self.register_message();
@@ -403,6 +404,7 @@ impl Node {
         if was_attached {
             self.log(NodeEvent::Detached { control_node: place as u8 });
             self.end_faults();
+            self.set_relay(now, place, false);
             self.tell_peers_relay_drained(now);
         }
     }
@@ -529,6 +531,7 @@ impl Node {
         }
         self.control[index].stage = Stage::Attached;
         self.control[index].register_until = None;
+        self.set_relay(now, index, true);
         let mut binds = Vec::new();
         for interface in self.interfaces.iter().flatten() {
             let vif = interface.driver.vif();

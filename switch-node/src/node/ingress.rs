@@ -71,6 +71,10 @@ impl Node {
                 self.handle_control(now, index, message);
                 continue;
             }
+            if message.channel == Channel::RELAYED_PACKETS {
+                self.take_relayed(now, index, &message);
+                continue;
+            }
             let Some(vif) = self.control[index].vif_of(message.channel) else {
                 self.drops.add(DropReason::NoChannel);
                 continue;
@@ -221,8 +225,8 @@ impl Node {
     }
 }
 
-/// A whole private copy of a control message.
-fn whole(message: &Message<'_>) -> alloc::vec::Vec<u8> {
+/// A whole private copy of a message.
+pub(super) fn whole(message: &Message<'_>) -> alloc::vec::Vec<u8> {
     let mut octets = alloc::vec![0; message.head.len() + message.rest.len()];
     octets[..message.head.len()].copy_from_slice(message.head);
     message.rest.copy_to(&mut octets[message.head.len()..]);

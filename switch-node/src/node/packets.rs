@@ -21,6 +21,7 @@ use vlan_core::{Instant, LegNumber, NodeNumber, ProcessId};
 
 use crate::node::direct::DirectLink;
 use crate::node::event::NodeEvent;
+use crate::node::relay_legs::relay_legs;
 use crate::node::{Node, PeerId};
 
 /// What a link to another node knows of its packet legs.
@@ -174,15 +175,25 @@ impl Node {
         }
         let links = self.control.len() + self.direct.len();
         let first = packets.next;
-        for turn in (first..first + links).map(|turn| turn % links) {
-            // Packets of a leg that is no longer granted have no address: lost, as on a leg that is dead.
-            while let Some((transmit, to)) = self.transmit_of(now, turn, out) {
-                if let Some(packets) = &mut self.packets {
-                    packets.next = turn;
-                }
-                let leg = LegNumber(transmit.leg.number());
-                if let Some(to) = to {
-                    return Some(PacketBatch { leg, to, segment_len: transmit.segment_len });
+        let mut gained = true;
+        while core::mem::take(&mut gained) {
+            for turn in (first..first + links).map(|turn| turn % links) {
+                // Packets of a leg that is no longer granted have no address: lost, as on a leg that is dead.
+                while let Some((transmit, to)) = self.transmit_of(now, turn, out) {
+                    if let Some(packets) = &mut self.packets {
+                        packets.next = turn;
+                    }
+                    if let (true, Some(place)) =
+                        (transmit.leg.is_relay(), turn.checked_sub(self.control.len()))
+                    {
+                        // The association with a control node has more to send now; its turn may have been before.
+                        self.send_relayed(now, place, &transmit, out);
+                        gained = true;
+                    }
+                    let leg = LegNumber(transmit.leg.number());
+                    if let Some(to) = to {
+                        return Some(PacketBatch { leg, to, segment_len: transmit.segment_len });
+                    }
                 }
             }
         }
@@ -211,10 +222,11 @@ impl Node {
     pub(super) fn set_packet_legs(&mut self, now: Instant, place: usize) {
         let (own, node) = (self.config.process, self.config.number);
         let (Some(packets), Some(link)) = (&mut self.packets, &mut self.direct[place]) else { return };
-        let legs = session_legs(link.packet_legs());
+        let mut legs = session_legs(link.packet_legs());
         if legs.is_empty() || link.association.has_packets() {
             return;
         }
+        legs.extend(relay_legs(self.control.len()));
         link.packets.cid = place as u32 & 0x00ff_ffff | (self.random.next_u64() as u32) << 24;
         let ends = PacketEnds {
             kind: SessionKind::Pair(PairKey::from_octets(*link.granted().pair_key.octets())),
@@ -227,6 +239,7 @@ impl Node {
         };
         let config = packets.port.endpoint(ends, self.random.next_u64());
         link.association.set_packets(now, config);
+        self.start_relays(now, place);
     }
 
     /// A packet leg came up: with the first leg of all, the pair's interfaces change over from the relay.

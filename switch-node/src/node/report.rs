@@ -61,6 +61,14 @@ impl Node {
             add(format!("node.drop.{reason}"), messages);
         }
         add("node.strays".into(), self.stray_packets());
+        add("relayed.tx.packets".into(), self.relayed.sent);
+        add("relayed.rx.packets".into(), self.relayed.received);
+        for (reason, packets) in [("relay-full", self.relayed.full), ("relay-refused", self.relayed.refused)]
+        {
+            if packets > 0 {
+                add(format!("node.drop.{reason}"), packets);
+            }
+        }
         for (index, link) in self.control.iter().enumerate() {
             add_packet_legs(&mut add, &format!("control.{index}"), &link.association);
         }

@@ -139,6 +139,18 @@ impl Far {
         taken
     }
 
+    /// Takes everything and gives the messages with relayed packets among it.
+    fn relayed(&mut self) -> Vec<Vec<u8>> {
+        let (mut relayed, mut scratch) = (Vec::new(), Scratch::default());
+        while let Some(message) = self.0.receive(&mut scratch) {
+            if message.channel == Channel::RELAYED_PACKETS {
+                relayed.push(ingress::whole(&message));
+            }
+        }
+        self.0.release();
+        relayed
+    }
+
     /// Takes everything and gives the control messages among it.
     fn told(&mut self) -> Vec<ControlMessage> {
         let (mut told, mut scratch) = (Vec::new(), Scratch::default());
@@ -625,3 +637,4 @@ fn faults_end_with_the_control_session() {
 }
 
 mod packets;
+mod relay_legs;

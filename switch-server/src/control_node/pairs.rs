@@ -8,6 +8,7 @@ mod adoption;
 mod drills;
 mod ending;
 mod legs;
+mod relay_legs;
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -22,6 +23,7 @@ use crate::control_node::session::Session;
 pub(super) use adoption::Held;
 #[cfg(test)]
 pub(super) use ending::END_WAIT;
+pub use relay_legs::RelayCounters;
 
 /// Direct associations of one node at most: each costs it some 5 MiB of rings with two legs (spec/timers.md).
 const PAIRS_PER_NODE_MAX: usize = 128;

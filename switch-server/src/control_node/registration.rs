@@ -106,6 +106,7 @@ impl ControlNode {
         self.fence_others(now, session.node);
         self.pairs_of_replaced(now, session);
         session.stage = Stage::Registered;
+        session.association.open_channel(Channel::RELAYED_PACKETS);
         session.send_control(now, &ControlMessage::Registered { epoch: self.config.epoch });
         for lan in 0..self.lans.len() {
             for slot in 0..self.lans[lan].routes.len() {

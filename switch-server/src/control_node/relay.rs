@@ -85,6 +85,10 @@ impl ControlNode {
             }
             return;
         }
+        if message.channel == Channel::RELAYED_PACKETS {
+            self.carry(now, session, message);
+            return;
+        }
         let channel = session.by_channel[usize::from(message.channel.0)];
         let Some(lan) = channel.lan() else {
             self.drops.add(DropReason::NoChannel);

@@ -11,7 +11,7 @@ use vlan_core::wire::control::{LegAddress, LegKind};
 use vlan_core::{Channel, LanId, LegNumber, MacAddress, NodeNumber, ProcessId, RviNumber, VifNumber};
 
 use crate::control_node::ControlNode;
-use crate::control_node::pairs::{PairLeg, PairState};
+use crate::control_node::pairs::{PairLeg, PairState, RelayCounters};
 
 /// A node of the platform.
 #[derive(Clone, Debug)]
@@ -138,6 +138,8 @@ pub struct Status {
     pub rvis: Vec<RviStatus>,
     /// Messages dropped that were for none of the LANs, by reason.
     pub drops: DropCounters,
+    /// What was done for relay legs.
+    pub relay: RelayCounters,
 }
 
 impl ControlNode {
@@ -151,6 +153,7 @@ impl ControlNode {
             bindings: self.binding_statuses(),
             rvis: self.rvi_statuses(),
             drops: self.drops.clone(),
+            relay: self.relay,
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod adoption;
 mod legs;
+mod relay_legs;
 
 use super::*;
 use alloc::vec;

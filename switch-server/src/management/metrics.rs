@@ -23,6 +23,13 @@ pub fn render(status: &Status, uptime_s: u64) -> String {
     text.family("weft_bindings", "gauge", "IP addresses bound to a MAC.");
     text.sample("weft_bindings", &[], status.bindings.len() as u64);
     frames(&mut text, status);
+    let help = "Packets of relay legs passed on between two nodes.";
+    text.family("weft_relay_packets_total", "counter", help);
+    text.sample("weft_relay_packets_total", &[], status.relay.packets);
+    text.family("weft_relay_drops_total", "counter", "Packets of relay legs dropped, by reason.");
+    for (reason, packets) in status.relay.drops() {
+        text.sample("weft_relay_drops_total", &[("reason", reason)], packets);
+    }
     text.family("weft_drops_total", "counter", "Frames dropped by a LAN's server, or for no LAN, by reason.");
     for (reason, frames) in status.drops.iter() {
         text.sample("weft_drops_total", &[("lan", ""), ("reason", reason.name())], frames);
@@ -109,9 +116,10 @@ mod tests {
     #[test]
     fn an_empty_control_node_renders_every_family_once() {
         let drops = DropCounters::default();
-        let status = Status { epoch: 2, nodes: vec![], lans: vec![], bindings: vec![], rvis: vec![], drops };
+        let (nodes, lans, bindings, rvis, relay) = Default::default();
+        let status = Status { epoch: 2, nodes, lans, bindings, rvis, drops, relay };
         let text = render(&status, 5);
         assert!(text.contains("weft_configuration_epoch 2\n"));
-        assert_eq!(text.matches("# TYPE").count(), 8);
+        assert_eq!(text.matches("# TYPE").count(), 10);
     }
 }

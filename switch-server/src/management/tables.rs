@@ -104,6 +104,9 @@ fn lan_name(status: &control_node::Status, lan: LanId) -> String {
     found.map_or_else(String::new, |entry| entry.name.clone())
 }
 
+/// The numbers of the legs that go by control nodes.
+const RELAY_LEGS: [u8; 2] = [14, 15];
+
 // --- direct RVIs --------------------------------------------------------------------------------------------
 
 /// How many direct RVIs a pair has.
@@ -117,8 +120,9 @@ pub fn rvis_of_pair(status: &control_node::Status, a: NodeNumber, b: NodeNumber)
 /// Every direct RVI; `fabrics` are the names of the fabrics by leg number.
 pub fn rvis(status: &control_node::Status, reports: &Reports, fabrics: &[String]) -> Vec<Rvi> {
     let rvi = |rvi: &RviStatus| {
-        let legs: Vec<RviLeg> =
+        let mut legs: Vec<RviLeg> =
             (0_u8..).zip(fabrics).map(|(leg, name)| rvi_leg(rvi, reports, leg, name)).collect();
+        legs.extend(RELAY_LEGS.iter().filter_map(|&leg| relay_leg(rvi, reports, leg)));
         let is_up = legs.iter().any(|leg| leg.state == "up");
         Rvi {
             rvi: rvi.rvi.0,
@@ -136,6 +140,15 @@ pub fn rvis(status: &control_node::Status, reports: &Reports, fabrics: &[String]
         }
     };
     status.rvis.iter().map(rvi).collect()
+}
+
+/// A leg by a control node, if an end has it.
+fn relay_leg(rvi: &RviStatus, reports: &Reports, leg: u8) -> Option<RviLeg> {
+    let has_leg =
+        |node: NodeNumber, peer: NodeNumber| leg_item(reports, node, peer, leg, "tx.packets").is_some();
+    let is_there = has_leg(rvi.a, rvi.b) || has_leg(rvi.b, rvi.a);
+    let name = format!("control node {}", leg - RELAY_LEGS[0]);
+    is_there.then(|| RviLeg { kind: "relay".to_owned(), ..rvi_leg(rvi, reports, leg, &name) })
 }
 
 fn rvi_leg(rvi: &RviStatus, reports: &Reports, leg: u8, fabric: &str) -> RviLeg {
@@ -239,10 +252,15 @@ pub fn drops(control_node: &str, status: &control_node::Status, reports: &Report
         reason: reason.name().to_owned(),
         frames,
     });
+    let relayed = status.relay.drops().map(|(reason, frames)| Drop {
+        place: control_node.to_owned(),
+        reason: reason.to_owned(),
+        frames,
+    });
     let of_nodes = reports
         .iter()
         .flat_map(|(&node, items)| items.iter().filter_map(move |item| drop_of_node(status, node, item)));
-    own.chain(of_nodes).collect()
+    own.chain(relayed).chain(of_nodes).collect()
 }
 
 /// Reads an item of the form `vif.V.drop.REASON` or `node.drop.REASON`.
@@ -263,7 +281,13 @@ fn drop_of_node(status: &control_node::Status, node: NodeNumber, item: &ReportIt
 /// Every counter of this control node, then those of the nodes.
 pub fn counters(status: &control_node::Status, reports: &Reports) -> Vec<Counter> {
     let unplaced = status.drops.iter().map(|(reason, n)| counter(format!("drop.{reason}"), n));
-    let own = unplaced.chain(status.lans.iter().flat_map(|lan| lan_counters(status, lan)));
+    let relay = [("relay.packets", status.relay.packets), ("relay.octets", status.relay.octets)];
+    let relay = relay.into_iter().map(|(name, n)| counter(name.to_owned(), n));
+    let relay_drops = status.relay.drops().map(|(reason, n)| counter(format!("drop.{reason}"), n));
+    let own = unplaced
+        .chain(relay)
+        .chain(relay_drops)
+        .chain(status.lans.iter().flat_map(|lan| lan_counters(status, lan)));
     let of_nodes = reports.iter().flat_map(|(&node, items)| {
         let name = node_name(status, node);
         items.iter().map(move |item| counter(format!("node.{name}.{}", item.name), item.value))
@@ -298,7 +322,7 @@ fn counter(name: String, value: u64) -> Counter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control_node::{MemberStatus, RviLegStatus};
+    use crate::control_node::{MemberStatus, RelayCounters, RviLegStatus};
     use vlan_core::counters::DropCounters;
     use vlan_core::wire::control::{LegAddress, LegKind};
     use vlan_core::{Channel, DropReason, LegNumber, MacAddress, ProcessId, RviNumber, VifNumber};
@@ -367,6 +391,7 @@ mod tests {
                 legs_cut: vec![LegNumber(1)],
             }],
             drops: DropCounters::default(),
+            relay: RelayCounters::default(),
         }
     }
 
@@ -423,6 +448,25 @@ mod tests {
     }
 
     #[test]
+    fn a_leg_by_a_control_node_is_shown_where_an_end_has_it() {
+        let mut reports = Reports::new();
+        let of_packets = |peer: u16, state: u64| {
+            let name = |what: &str| format!("node.{peer}.leg.14.{what}");
+            let item = |what: &str, value| ReportItem { name: name(what), value };
+            vec![item("state", state), item("tx.packets", 7)]
+        };
+        reports.insert(NodeNumber(1), of_packets(2, PacketLegState::Good as u64));
+        let legs = |reports: &Reports| rvis(&machine(), reports, &["a".to_owned()]).remove(0).legs;
+        let shown = |legs: &[RviLeg]| legs[1..].iter().map(|l| (l.kind.clone(), l.state.clone())).collect();
+        let half: Vec<_> = shown(&legs(&reports));
+        assert_eq!(half, [("relay".to_owned(), "down".to_owned())]);
+        reports.insert(NodeNumber(2), of_packets(1, PacketLegState::Good as u64));
+        let whole: Vec<_> = shown(&legs(&reports));
+        assert_eq!(whole, [("relay".to_owned(), "up".to_owned())]);
+        assert_eq!(legs(&reports)[1].b.tx_packets, 7);
+    }
+
+    #[test]
     fn drops_say_where_they_happened() {
         let mut reports = Reports::new();
         let items =
@@ -430,11 +474,13 @@ mod tests {
         reports.insert(NodeNumber(2), report(&items));
         let mut status = machine();
         status.drops.add(DropReason::NoChannel);
+        status.relay.full = 3;
         let drops = drops("cn-a", &status, &reports);
         let told: Vec<_> = drops.iter().map(|d| (d.place.as_str(), d.reason.as_str(), d.frames)).collect();
         let expected = [
             ("cn-a", "expired", 1),
             ("cn-a", "no-channel", 1),
+            ("cn-a", "relay-full", 3),
             ("web2/red", "device-full", 4),
             ("web2", "no-channel", 2),
         ];

@@ -59,6 +59,8 @@ pub struct World {
     pub log: Vec<ControlNodeEvent>,
     /// Fabrics that carry nothing.
     pub down: [bool; 2],
+    /// No fabric carries anything between nodes.
+    pub are_nodes_apart: bool,
     /// Every datagram that was sent.
     pub sent: Vec<Datagram>,
     air: Vec<Datagram>,
@@ -170,6 +172,7 @@ impl World {
             nodes: (1..=count).map(|number| hosted(node(number, number, 100 + u64::from(number)))).collect(),
             log: Vec::new(),
             down: [false; 2],
+            are_nodes_apart: false,
             sent: Vec::new(),
             air: Vec::new(),
             buffer: TransmitBuffer::new(16, 65_000),
@@ -243,7 +246,8 @@ impl World {
     pub fn step(&mut self) {
         self.now = self.now + STEP;
         for datagram in core::mem::take(&mut self.air) {
-            if !self.down[usize::from(datagram.leg.0)] {
+            let is_of_control = [datagram.from, datagram.to].contains(&address(0, datagram.leg));
+            if !self.down[usize::from(datagram.leg.0)] && (is_of_control || !self.are_nodes_apart) {
                 self.deliver(&datagram);
             }
         }

@@ -191,13 +191,18 @@ impl Sender {
             }
         }
         self.relay_silence.begin();
+        self.stall();
+    }
+
+    /// No leg is left that could answer.
+    pub(super) fn stall(&mut self) {
         if !core::mem::replace(&mut self.is_stalled, true) {
             self.tell(TransportEvent::Stalled);
         }
     }
 
     /// Puts the oldest pieces of the direct legs on each relay leg.
-    fn ask_relays(&mut self, now: Instant) {
+    pub(super) fn ask_relays(&mut self, now: Instant) {
         for leg in self.legs.iter_mut().flatten().filter(|leg| !leg.leg.is_relay()) {
             let rescue = leg.flight.rescue(RESCUE_PACKETS, now, &mut self.scratch);
             leg.counters.rescued += rescue.packets as u64;

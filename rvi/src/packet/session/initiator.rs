@@ -143,8 +143,9 @@ impl<A: Aead> PacketSession<A> {
         }
     }
 
+    /// The legs by which CONNECT goes. Who is there must be proven without the help of a control node.
     fn own_legs(&self) -> LegSet {
-        self.terms.legs.iter().flatten().map(|leg| leg.leg).collect()
+        self.terms.legs.iter().flatten().map(|leg| leg.leg).filter(|leg| !leg.is_relay()).collect()
     }
 
     /// Sends CONNECT again. What the peer's own handshake made of it meanwhile goes: only one of the two may be completed.

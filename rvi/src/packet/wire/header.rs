@@ -50,6 +50,18 @@ impl PacketLeg {
         }
     }
 
+    /// The leg by the control node at this place of the platform file.
+    #[must_use]
+    pub const fn relay(control_node: usize) -> Option<Self> {
+        if control_node < Self::COUNT - FABRICS_MAX { Self::at(FABRICS_MAX + control_node) } else { None }
+    }
+
+    /// The place of the control node that a relay leg goes by; none for other legs.
+    #[must_use]
+    pub const fn control_node(self) -> Option<usize> {
+        self.index().checked_sub(FABRICS_MAX)
+    }
+
     /// The number on the wire.
     #[inline]
     #[must_use]

@@ -9,6 +9,7 @@ use crate::checker::Violation;
 use crate::packet::chance::Ppm;
 use crate::packet::link::{Conditions, Overlay};
 use crate::packet::metrics::Health;
+use crate::packet::network::RELAY_LEG;
 use crate::packet::plan::{PacketPlan, Wait};
 use crate::packet::side::Side;
 use crate::packet::world::PacketWorld;
@@ -27,6 +28,7 @@ pub(super) const FAMILIES: &[Family] = &[
     Family { name: "a_grey_leg_is_found", plan: busy, script: grey_leg },
     Family { name: "a_dead_leg_that_comes_back_is_used_again", plan: busy, script: comes_back },
     Family { name: "both_legs_die_and_the_relay_carries_on", plan: busy, script: relay_carries },
+    Family { name: "the_relay_goes_and_comes_while_it_carries", plan: busy, script: relay_comes_back },
     Family { name: "all_is_silent_and_no_leg_is_blamed", plan: busy, script: partition },
     Family { name: "flapping_legs_lose_nothing", plan: busy, script: flapping },
     Family { name: "crossed_fabrics_carry_nothing_and_the_relay_does", plan: busy, script: crossed },
@@ -215,6 +217,36 @@ fn relay_carries(world: &mut PacketWorld) -> Result<(), Violation> {
     let dead_for = ms(20 + world.draw(150));
     world.run_for(dead_for)?;
     nothing_took_longer(world, before(died, ms(1)), ms(12))?;
+    for id in ids {
+        world.lift(id);
+    }
+    world.run_for(ms(400))
+}
+
+/// The control node dies while it carries, and another one takes its place: both ends stall at once, keep what they accepted,
+/// and ask the relay leg as soon as it is there again.
+fn relay_comes_back(world: &mut PacketWorld) -> Result<(), Violation> {
+    warm_up(world)?;
+    let ids = [world.lay(0, None, Overlay::Dead), world.lay(1, None, Overlay::Dead)];
+    let carries_for = ms(20 + world.draw(50));
+    world.run_for(carries_for)?;
+    let away_for = ms(5 + world.draw(60));
+    Side::BOTH.into_iter().for_each(|side| world.remove_leg(side, RELAY_LEG, away_for));
+    world.run_for(ms(4))?;
+    if let Some(side) = Side::BOTH.into_iter().find(|side| !world.end(*side).is_stalled) {
+        let detail = format!("{side:?} does not say that nothing answers without its control node");
+        return Err(world.violation("amendment 25", detail));
+    }
+    world.run_for(away_for)?;
+    let back = world.now();
+    world.run_for(ms(30))?;
+    for side in Side::BOTH {
+        let waiting = world.ledgers[side.index()].oldest_undelivered(Channel(1)).map(|(_, r)| r.accepted);
+        if world.end(side).is_stalled || waiting.is_some_and(|accepted| accepted < back) {
+            let detail = format!("{side:?} does not go on although its relay leg is there again");
+            return Err(world.violation("I-8 progress", detail));
+        }
+    }
     for id in ids {
         world.lift(id);
     }

@@ -7,24 +7,34 @@ use rvi::packet::session::{PairKey, SessionConfig, SessionKind, SessionLeg, Sess
 use rvi::packet::transport::{TransmitBuffer, TransportConfig};
 use rvi::packet::wire::{PACKET_HEADER_LEN, PacketLeg};
 use vlan_core::SecretKey;
+use vlan_core::limits::RELAYED_PACKET_LEN_MAX;
+use vlan_core::wire::{RELAYED_HEADER_LEN, RelayedPacket};
 
 const KEYS: [[u8; 32]; 2] = [[1; 32], [2; 32]];
 const PAIR_KEY: [u8; 32] = [7; 32];
 const MILLI: u64 = 1_000_000;
 
 /// The association at the other end, and the clock of both.
-struct FarPackets {
-    association: Association,
+pub(super) struct FarPackets {
+    pub association: Association,
     buffer: TransmitBuffer,
-    now: u64,
-    received: Vec<(Channel, Vec<u8>)>,
+    pub now: u64,
+    pub received: Vec<(Channel, Vec<u8>)>,
     /// The longest packet that arrives.
     path_len: usize,
+    /// The direct leg carries nothing.
+    pub is_cut: bool,
+    /// A control node that carries packets of leg 14.
+    pub relay: Option<Far>,
+    /// Every packet that the node has sent, by the direct leg and by way of the control node.
+    pub sent: Vec<Vec<u8>>,
+    /// How many of them by way of the control node.
+    pub carried: usize,
 }
 
 impl FarPackets {
     /// Grants node 1 an association with packet leg 0, and brings it up.
-    fn connect(node: &mut Node, control: &mut Far) -> Self {
+    pub fn connect(node: &mut Node, control: &mut Far) -> Self {
         let keys = KEYS.map(PrivateKey::from_octets);
         node.enable_packets(keys[0].clone(), [3; 32]);
         let ControlMessage::Grant(mut granted) = grant(&[0]) else { panic!("a grant") };
@@ -40,7 +50,7 @@ impl FarPackets {
             peer: Some(ProcessId(11)),
             node: NodeNumber(2),
             own_cid: 9,
-            legs: vec![SessionLeg { leg: leg(0), fabric_key: 1, is_trusted: false }],
+            legs: [(0, 1), (14, 0)].map(|(l, fabric_key)| session_leg(l, fabric_key)).to_vec(),
             offer: SessionOffer {
                 message_len_max: 66_000,
                 credit_messages: 64,
@@ -49,11 +59,22 @@ impl FarPackets {
             },
         };
         let transport = TransportConfig::default();
-        let config =
-            EndpointConfig { session, transport, packet_len_max: [1400; PacketLeg::COUNT], seed: [4; 32] };
+        let mut packet_len_max = [1400; PacketLeg::COUNT];
+        packet_len_max[leg(14).index()] = RELAYED_PACKET_LEN_MAX;
+        let config = EndpointConfig { session, transport, packet_len_max, seed: [4; 32] };
         association.set_packets(NOW, config);
         let buffer = TransmitBuffer::new(16, 65_000);
-        let mut far = Self { association, buffer, now: NOW.as_nanos(), received: Vec::new(), path_len: 1400 };
+        let mut far = Self {
+            association,
+            buffer,
+            now: NOW.as_nanos(),
+            received: Vec::new(),
+            path_len: 1400,
+            is_cut: false,
+            relay: None,
+            sent: Vec::new(),
+            carried: 0,
+        };
         control.tell(node, &ControlMessage::Grant(granted));
         far.run(node, 5);
         let id = control.take(10).iter().find_map(|(_, octets)| match ControlMessage::parse(octets) {
@@ -65,11 +86,11 @@ impl FarPackets {
         far
     }
 
-    fn at(&self) -> Instant {
+    pub fn at(&self) -> Instant {
         Instant::from_nanos(self.now)
     }
 
-    fn send(&mut self, octets: &[u8], channel: Channel) {
+    pub fn send(&mut self, octets: &[u8], channel: Channel) {
         let now = self.at();
         if channel == Channel::CONTROL {
             self.association.send_control(now, octets).expect("room");
@@ -79,19 +100,21 @@ impl FarPackets {
     }
 
     /// Lets both ends run for so many milliseconds.
-    fn run(&mut self, node: &mut Node, millis: u64) {
+    pub fn run(&mut self, node: &mut Node, millis: u64) {
         let until = self.now + millis * MILLI;
         while self.now < until {
             self.now += MILLI / 10;
             let now = self.at();
-            while node.poll_transmit(now, &mut self.buffer).is_some_and(|batch| {
+            while let Some(batch) = node.poll_transmit(now, &mut self.buffer) {
                 let octets = self.buffer.octets().to_vec();
-                for packet in octets.chunks(batch.segment_len).filter(|packet| packet.len() <= self.path_len)
-                {
-                    let _ = self.association.handle_packet(now, leg(0), &mut packet.to_vec());
+                for packet in octets.chunks(batch.segment_len) {
+                    self.sent.push(packet.to_vec());
+                    if packet.len() <= self.path_len && !self.is_cut {
+                        let _ = self.association.handle_packet(now, leg(0), &mut packet.to_vec());
+                    }
                 }
-                true
-            }) {}
+            }
+            self.take_carried(now);
             let mut scratch = Scratch::default();
             while let Some(message) = self.association.receive(&mut scratch) {
                 let mut octets = message.head.to_vec();
@@ -104,7 +127,11 @@ impl FarPackets {
             self.association.publish();
             while let Some(batch) = self.association.poll_transmit(now, &mut self.buffer) {
                 for packet in self.buffer.octets().to_vec().chunks(batch.segment_len) {
-                    node.handle_packet(now, LEG, udp(0), &mut packet.to_vec());
+                    if batch.leg == leg(14) {
+                        self.carry(packet);
+                    } else if !self.is_cut {
+                        node.handle_packet(now, LEG, udp(0), &mut packet.to_vec());
+                    }
                 }
             }
             node.receive(now, 1000, &mut Sink::default());
@@ -115,16 +142,40 @@ impl FarPackets {
         }
     }
 
-    fn frames(&self) -> usize {
+    /// The control node brings a packet of node 2.
+    fn carry(&mut self, packet: &[u8]) {
+        let header = RelayedPacket { node: NodeNumber(2), epoch: EPOCH }.emit(packet.len());
+        if let Some(control) = &mut self.relay {
+            control.send(Channel::RELAYED_PACKETS, &[&header[..], packet].concat());
+        }
+    }
+
+    /// Takes what the node has given to the control node.
+    fn take_carried(&mut self, now: Instant) {
+        for octets in self.relay.iter_mut().flat_map(Far::relayed) {
+            let header = RelayedPacket::parse(&octets, octets.len()).expect("a relayed packet");
+            assert_eq!(header, RelayedPacket { node: NodeNumber(2), epoch: EPOCH });
+            let packet = &octets[RELAYED_HEADER_LEN..];
+            self.sent.push(packet.to_vec());
+            self.carried += 1;
+            let _ = self.association.handle_packet(now, leg(14), &mut packet.to_vec());
+        }
+    }
+
+    pub fn frames(&self) -> usize {
         self.received.iter().filter(|(channel, _)| *channel == DIRECT).count()
     }
 }
 
-fn leg(number: u8) -> PacketLeg {
+fn session_leg(number: u8, fabric_key: u16) -> SessionLeg {
+    SessionLeg { leg: leg(number), fabric_key, is_trusted: false }
+}
+
+pub(super) fn leg(number: u8) -> PacketLeg {
     PacketLeg::new(number).expect("a packet leg")
 }
 
-fn has_link(node: &Node) -> bool {
+pub(super) fn has_link(node: &Node) -> bool {
     node.direct_to(NodeNumber(2)).is_some()
 }
 

@@ -19,8 +19,13 @@ fn offer(leg: LegNumber, address: LegAddress) -> OfferedLeg {
     OfferedLeg { leg, address }
 }
 
+/// Where a node's leg on the first fabric ends.
+pub(super) fn udp_offer(node: u16) -> OfferedLeg {
+    offer(A, udp(node, A))
+}
+
 /// Nodes of different hosts that have udp legs on both fabrics.
-fn two_hosts() -> ControlNodeConfig {
+pub(super) fn two_hosts() -> ControlNodeConfig {
     let mut config = config();
     for entry in &mut config.nodes {
         entry.host = Some(alloc::format!("h{}", entry.number));
@@ -29,14 +34,14 @@ fn two_hosts() -> ControlNodeConfig {
     config
 }
 
-fn join(control: &mut ControlNode, node: u16, legs: &[OfferedLeg]) -> End {
+pub(super) fn join(control: &mut ControlNode, node: u16, legs: &[OfferedLeg]) -> End {
     let mut end = End::connect(control, node, process(node), &ShmConfig::default());
     end.tell(control, &register_with(node, process(node), vec![], vec![], legs.to_vec()));
     end
 }
 
 /// Nodes 1 and 2 with udp on both fabrics, and what each was granted.
-fn udp_pair(config: ControlNodeConfig) -> (ControlNode, [End; 2], [Grant; 2]) {
+pub(super) fn udp_pair(config: ControlNodeConfig) -> (ControlNode, [End; 2], [Grant; 2]) {
     let mut control = ControlNode::new(config);
     let mut ends =
         [1, 2].map(|node| join(&mut control, node, &[offer(A, udp(node, A)), offer(B, udp(node, B))]));

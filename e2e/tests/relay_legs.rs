@@ -1,0 +1,152 @@
+//! Two nodes that no fabric joins, and a control node on a third host that both still reach.
+
+use std::fs;
+use std::net::IpAddr;
+
+use anyhow::{Context, Result, ensure};
+use e2e::Lab;
+use e2e::lab::examples;
+use e2e::traffic::Stream;
+use serde_json::Value;
+
+/// Both ways over IPv4 and over IPv6.
+const PAIRS: [(&str, &str, &str, &str); 4] = [
+    ("web1", "10.1.0.1", "web2", "10.1.0.2"),
+    ("web2", "10.1.0.2", "web1", "10.1.0.1"),
+    ("web1", "fd00:1::1", "web2", "fd00:1::2"),
+    ("web2", "fd00:1::2", "web1", "fd00:1::1"),
+];
+/// Datagrams a second of each stream: 5,000 each way.
+const RATE: u64 = 2_500;
+/// Where web1 and web2 receive: on fabric a, and on fabric b.
+const ADDRESSES: [[&str; 2]; 2] = [["172.31.1.2", "fd31:2::2"], ["172.31.1.3", "fd31:2::3"]];
+
+/// The example of two hosts, with its control node on a third.
+fn lab(name: &str) -> Result<Lab> {
+    let text = fs::read_to_string(examples().join("two-hosts.toml"))?;
+    Lab::start_text(&text.replacen("host = \"h1\"", "host = \"h3\"", 1), name)
+}
+
+fn streams(lab: &Lab) -> Result<Vec<Stream>> {
+    let stream = |(from, source, to, target): &(&str, &str, &str, &str)| -> Result<Stream> {
+        let (source, target): (IpAddr, IpAddr) = (source.parse()?, target.parse()?);
+        Stream::start((&lab.namespace(from), source), (&lab.namespace(to), target), RATE, 200)
+    };
+    PAIRS.iter().map(stream).collect()
+}
+
+/// Waits until each stream has received `more` datagrams more than now.
+fn flow(lab: &Lab, streams: &[Stream], more: u64) -> Result<()> {
+    let before: Vec<u64> = streams.iter().map(Stream::received).collect();
+    lab.wait_for("datagrams to arrive", || {
+        Ok(streams.iter().zip(&before).all(|(stream, before)| stream.received() >= before + more))
+    })
+}
+
+/// Has each of the two hosts drop all datagrams of the other, on both fabrics.
+fn part(lab: &Lab) -> Result<()> {
+    for (node, [a, b]) in [("web1", ADDRESSES[1]), ("web2", ADDRESSES[0])] {
+        let rules = format!(
+            "table inet apart {{ chain in {{ type filter hook input priority 0; \
+             ip saddr {a} meta l4proto udp drop; ip6 saddr {b} meta l4proto udp drop; }}; }}"
+        );
+        lab.exec_in_underlay(node, 10, &["nft", &rules])?.ok()?;
+    }
+    Ok(())
+}
+
+fn join(lab: &Lab) -> Result<()> {
+    for node in ["web1", "web2"] {
+        lab.exec_in_underlay(node, 10, &["nft", "delete table inet apart"])?.ok()?;
+    }
+    Ok(())
+}
+
+/// The legs of the RVI between web1 and web2.
+fn legs(lab: &Lab) -> Result<Vec<Value>> {
+    let rvis = lab.json(&["rvis"])?;
+    let of_pair = |rvi: &&Value| {
+        let ends = [rvi["a"]["node"].as_str(), rvi["b"]["node"].as_str()];
+        ends.contains(&Some("web1")) && ends.contains(&Some("web2"))
+    };
+    let rvi = rvis.as_array().context("no list")?.iter().find(of_pair);
+    Ok(rvi.and_then(|rvi| rvi["legs"].as_array()).cloned().unwrap_or_default())
+}
+
+fn wait_for_legs(lab: &Lab, kind: &str, state: &str, count: usize) -> Result<()> {
+    lab.wait_for(&format!("{count} {kind} legs that are {state}"), || {
+        let is_it = |leg: &&Value| leg["kind"] == kind && leg["state"] == state;
+        Ok(legs(lab)?.iter().filter(is_it).count() == count)
+    })
+}
+
+fn carried(lab: &Lab) -> Result<u64> {
+    lab.counter(|name| name == "relay.packets")
+}
+
+#[test]
+fn a_control_node_carries_the_packets_of_two_hosts_that_no_fabric_joins() -> Result<()> {
+    let lab = lab("e2erelay")?;
+    let streams = streams(&lab)?;
+    flow(&lab, &streams, 500)?;
+    wait_for_legs(&lab, "udp", "up", 2)?;
+    for _ in 0..2 {
+        let before = carried(&lab)?;
+        part(&lab)?;
+        flow(&lab, &streams, 2 * RATE)?;
+        wait_for_legs(&lab, "udp", "down", 2)?;
+        wait_for_legs(&lab, "relay", "up", 1)?;
+        let during = carried(&lab)?;
+        ensure!(during > before + RATE, "{} packets carried", during - before);
+        join(&lab)?;
+        wait_for_legs(&lab, "udp", "up", 2)?;
+        let after = carried(&lab)?;
+        flow(&lab, &streams, RATE)?;
+        let more = carried(&lab)? - after;
+        ensure!(more < 50, "{more} packets are still carried");
+    }
+    for stream in streams {
+        let tally = stream.finish()?;
+        ensure!(tally.lost() == 0 && tally.reordered == 0, "{tally:?}");
+        ensure!(tally.sent > 1000, "hardly anything was sent: {tally:?}");
+    }
+    lab.stop()
+}
+
+/// True when each node is attached.
+fn are_attached(lab: &Lab) -> Result<bool> {
+    let nodes = lab.json(&["nodes"])?;
+    let nodes = nodes.as_array().context("no list")?;
+    Ok(nodes.len() == 3 && nodes.iter().all(|node| node["attached"] == true))
+}
+
+#[test]
+fn when_the_control_node_that_carries_is_killed_what_is_lost_is_counted() -> Result<()> {
+    let lab = lab("e2ecarry")?;
+    let streams = streams(&lab)?;
+    flow(&lab, &streams, 500)?;
+    wait_for_legs(&lab, "udp", "up", 2)?;
+    part(&lab)?;
+    flow(&lab, &streams, RATE)?;
+    let killed = lab.pid("cn-a")?;
+    lab.kill("cn-a")?;
+    lab.wait_for("all nodes to be attached again", || {
+        Ok(lab.pid("cn-a").is_ok_and(|pid| pid != killed) && are_attached(&lab).unwrap_or(false))
+    })?;
+    flow(&lab, &streams, RATE)?;
+    wait_for_legs(&lab, "relay", "up", 1)?;
+    join(&lab)?;
+    wait_for_legs(&lab, "udp", "up", 2)?;
+    flow(&lab, &streams, RATE)?;
+    let (mut lost, mut reordered) = (0, 0);
+    for stream in streams {
+        let tally = stream.finish()?;
+        lost += tally.lost();
+        reordered += tally.reordered;
+    }
+    let dropped =
+        lab.counter(|name| name.ends_with(".drop.expired") || name.ends_with(".drop.egress-full"))?;
+    ensure!(reordered == 0 && lost <= dropped, "{lost} lost, {dropped} counted, {reordered} reordered");
+    ensure!(lost > 0, "the control node was not needed");
+    lab.stop()
+}
