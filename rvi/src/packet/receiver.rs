@@ -152,11 +152,14 @@ impl Receiver {
     fn turn_of(&mut self, message: WholeMessage, windows: &dyn ChannelWindows) -> Option<WholeMessage> {
         let key = message.meta.key;
         if message.meta.is_after_all && windows.window(key.channel).0 != key.mseq {
+            self.give_up_pieces(key);
             self.waiting.wait_for_all(message);
             return None;
         }
         match message.meta.predecessor() {
             Some(one) if !windows.is_delivered(one.channel, one.mseq) => {
+                // Pieces that another leg brought behind the whole would be held as long as it waits.
+                self.give_up_pieces(key);
                 self.waiting.wait_for(one, message);
                 None
             }
