@@ -165,11 +165,14 @@ impl Receiver {
             return None;
         }
         if message.meta.is_after_all && windows.window(key.channel).0 != key.mseq {
+            self.give_up_pieces(key);
             self.waiting.wait_for_all(message);
             return None;
         }
         match message.meta.predecessor() {
             Some(one) if !windows.is_delivered(one.channel, one.mseq) => {
+                // Pieces that another leg brought behind the whole would be held as long as it waits.
+                self.give_up_pieces(key);
                 self.waiting.wait_for(one, message);
                 None
             }
