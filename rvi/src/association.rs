@@ -7,6 +7,7 @@
 
 mod channel;
 mod flush;
+mod holds;
 mod leg;
 mod moving;
 mod packets;
@@ -17,6 +18,7 @@ mod sleep;
 mod timers;
 mod types;
 
+pub use holds::Hold;
 pub use types::{
     AssociationConfig, AssociationEvent, LegDownReason, LegEnd, LegState, LegStatus, Scheduler, SendError,
     Sent, SessionTag, Unsent, Waiting,
@@ -35,6 +37,7 @@ use crate::ring::slot::LANES;
 use crate::ring::{PushError, SlotMeta};
 
 use channel::ChannelState;
+use holds::Holds;
 use leg::Leg;
 use moving::Source;
 use park::ParkQueue;
@@ -80,7 +83,7 @@ pub struct Association {
     /// Data messages refused because their channel is not open, since the host asked last.
     refused_messages: u64,
     turn: Turn,
-    holds: u32,
+    holds: Holds,
     /// A bit for each leg whose doorbell is to be rung.
     doorbells: u8,
     /// A message was refused for want of room since the last sleep.
@@ -118,7 +121,7 @@ impl Association {
             stalls: 0,
             refused_messages: 0,
             turn: Turn::default(),
-            holds: 0,
+            holds: Holds::default(),
             doorbells: 0,
             refused: false,
             events: VecDeque::with_capacity(EVENTS_KEPT),
@@ -150,6 +153,7 @@ impl Association {
             self.channels.push(ChannelState::new());
         }
         self.channels[index].open = true;
+        self.channels[index].was_open = true;
     }
 
     /// Refuses messages of `channel` from now on, in and out. The control channel stays open.
@@ -253,6 +257,12 @@ impl Association {
         self.parked.push(self.now, channel, lane, charge, parts);
         self.direct = false;
         Ok(Sent::Parked)
+    }
+
+    /// The number of the message of `channel` that was sent last.
+    #[must_use]
+    pub fn last_number(&self, channel: Channel) -> u32 {
+        self.channels.get(usize::from(channel.0)).map_or(0, |state| state.next).wrapping_sub(1)
     }
 
     /// Puts a message into the ring of its lane. False when it does not go in now.

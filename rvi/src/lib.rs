@@ -26,8 +26,8 @@ pub mod ring;
 pub mod shm_leg;
 
 pub use association::{
-    Association, AssociationConfig, AssociationEvent, LegDownReason, LegEnd, LegState, LegStatus, Scheduler,
-    SendError, Sent, SessionTag, Unsent, Waiting,
+    Association, AssociationConfig, AssociationEvent, Hold, LegDownReason, LegEnd, LegState, LegStatus,
+    Scheduler, SendError, Sent, SessionTag, Unsent, Waiting,
 };
 pub use message::{Message, Part, Scratch, SharedOctets};
 pub use region::Region;

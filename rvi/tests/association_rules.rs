@@ -163,13 +163,13 @@ fn nothing_is_settled_while_it_is_held() {
     let mut pair = Pair::new(1, &failover());
     pair.send(0, 0, 1).expect("room");
     pair.ends[0].publish();
-    pair.ends[1].hold();
+    let hold = pair.ends[1].hold();
     assert_eq!(pair.receive(), [1]);
     assert_eq!(pair.word(0, 1, DATA_HEAD), 0, "not released");
     pair.ends[1].release();
     assert_eq!((pair.word(0, 1, DATA_HEAD), pair.word(0, 1, DATA_HEAD + 4)), (1, 0));
     assert!(!pair.ends[0].is_drained());
-    pair.ends[1].unhold();
+    pair.ends[1].unhold(Instant::ZERO, hold);
     assert_eq!(pair.word(0, 1, DATA_HEAD + 4), 1);
     assert!(pair.ends[0].is_drained());
 }
@@ -193,7 +193,8 @@ fn a_message_without_room_waits_in_order_and_beyond_the_bounds_is_refused() {
     pair.ends[0].publish();
     assert_eq!(pair.receive(), [16, 17]);
     let sent = pair.events(0);
-    assert!(sent.ends_with(&[16, 17].map(|charge| AssociationEvent::ParkedSent { charge })));
+    let parked = |charge| AssociationEvent::ParkedSent { charge, channel: CHANNEL, number: charge };
+    assert!(sent.ends_with(&[16, 17].map(parked)), "{sent:?}");
     assert_eq!(pair.send(0, 0, 21), Ok(Sent::Ring));
 }
 

@@ -45,7 +45,7 @@ struct World {
     ends: [Association; 2],
     /// Direction i: from end i.
     models: [Model; 2],
-    held: [bool; 2],
+    held: [Option<rvi::Hold>; 2],
     next_id: u32,
     config: ShmConfig,
     /// For each leg number, which ends still have it.
@@ -73,7 +73,7 @@ impl World {
             now: Instant::from_nanos(1),
             ends,
             models: Default::default(),
-            held: [false; 2],
+            held: [None; 2],
             next_id: 1,
             config,
             legs: vec![[false; 2]; legs],
@@ -171,11 +171,9 @@ impl World {
     }
 
     fn toggle_hold(&mut self, end: usize) {
-        self.held[end] = !self.held[end];
-        if !self.held[end] {
-            self.ends[end].unhold();
-        } else {
-            self.ends[end].hold();
+        match self.held[end].take() {
+            Some(hold) => self.ends[end].unhold(self.now, hold),
+            None => self.held[end] = Some(self.ends[end].hold()),
         }
     }
 
@@ -249,7 +247,7 @@ impl World {
                 self.receive(end, u64::MAX);
                 self.ends[end].publish();
                 self.ends[end].release();
-                if self.held[end] {
+                if self.held[end].is_some() {
                     self.toggle_hold(end);
                 }
                 self.drain_events(end);

@@ -41,11 +41,29 @@ pub enum Fault {
     Hostile,
     /// A node's process is asked to end, and leaves in order.
     Leave,
+    /// Packets of a host are lost, independently of each other.
+    Loss,
+    /// Packets of a host are lost in bursts.
+    Bursts,
+    /// Bits of packets are turned over.
+    Corruption,
+    /// Packets come twice.
+    Duplication,
+    /// Packets are overtaken.
+    Reordering,
+    /// Packets take up to 10 ms longer.
+    DelaySpike,
+    /// One direction of a host's way to a fabric is dead.
+    OneWayDeath,
+    /// A host's way to a fabric is dead.
+    PortDeath,
+    /// A host is on no fabric.
+    Isolation,
 }
 
 impl Fault {
-    /// Every fault, in the order of the table.
-    pub const ALL: [Self; 18] = [
+    /// What can be done to processes and memory, in the order of the table.
+    pub const ON_ONE_HOST: [Self; 18] = [
         Self::NodeCrash,
         Self::ControlCrash,
         Self::ControlCrashInBatch,
@@ -65,6 +83,30 @@ impl Fault {
         Self::Hostile,
         Self::Leave,
     ];
+
+    /// What can be done to fabrics between hosts, in the order of the table.
+    pub const OF_FABRICS: [Self; 9] = [
+        Self::Loss,
+        Self::Bursts,
+        Self::Corruption,
+        Self::Duplication,
+        Self::Reordering,
+        Self::DelaySpike,
+        Self::OneWayDeath,
+        Self::PortDeath,
+        Self::Isolation,
+    ];
+
+    /// Every fault, in the order of the table.
+    pub fn all() -> impl Iterator<Item = Self> + Clone {
+        Self::ON_ONE_HOST.into_iter().chain(Self::OF_FABRICS)
+    }
+
+    /// True when it concerns only those whose legs are packets.
+    #[must_use]
+    pub fn is_of_fabrics(self) -> bool {
+        Self::OF_FABRICS.contains(&self)
+    }
 
     /// The name in the table.
     #[must_use]
@@ -88,6 +130,15 @@ impl Fault {
             Self::Starved => "starved rings",
             Self::Hostile => "hostile node",
             Self::Leave => "orderly end",
+            Self::Loss => "loss",
+            Self::Bursts => "bursts",
+            Self::Corruption => "corruption",
+            Self::Duplication => "duplication",
+            Self::Reordering => "reordering",
+            Self::DelaySpike => "delay spike",
+            Self::OneWayDeath => "one-way death",
+            Self::PortDeath => "port death",
+            Self::Isolation => "isolation",
         }
     }
 }
@@ -154,7 +205,58 @@ impl ControlState {
     }
 }
 
-const CELLS: usize = Fault::ALL.len() * PairState::ALL.len() * ControlState::ALL.len();
+/// What the legs of a pair of nodes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Way {
+    /// Shared memory: both are on the host of the control nodes.
+    Memory,
+    /// Packets: one at least is on a host of its own.
+    Packets,
+}
+
+impl Way {
+    /// Both, in the order of the tables.
+    pub const ALL: [Self; 2] = [Self::Memory, Self::Packets];
+
+    /// The title of its table.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "pairs of one host",
+            Self::Packets => "pairs of two hosts",
+        }
+    }
+}
+
+/// The states of a pair and of the control node when a fault came, and what the pair's legs are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Met {
+    /// What the pair's legs are.
+    pub way: Way,
+    /// The pair.
+    pub pair: PairState,
+    /// The control node.
+    pub control: ControlState,
+}
+
+impl Met {
+    /// Every one, in the order of the tables.
+    fn all() -> impl Iterator<Item = Self> {
+        let pairs = |way| PairState::ALL.into_iter().map(move |pair| (way, pair));
+        let pairs = Way::ALL.into_iter().flat_map(pairs);
+        pairs.flat_map(|(way, pair)| {
+            ControlState::ALL.into_iter().map(move |control| Self { way, pair, control })
+        })
+    }
+
+    const fn place(self) -> usize {
+        (self.way as usize * PairState::ALL.len() + self.pair as usize) * ControlState::ALL.len()
+            + self.control as usize
+    }
+}
+
+const STATES: usize = Way::ALL.len() * PairState::ALL.len() * ControlState::ALL.len();
+const CELLS: usize = (Fault::ON_ONE_HOST.len() + Fault::OF_FABRICS.len()) * STATES;
 
 /// Counts of fault, pair state and control node state met together.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -168,14 +270,14 @@ impl Default for Coverage {
 
 impl Coverage {
     /// Counts one meeting.
-    pub fn count(&mut self, fault: Fault, pair: PairState, control: ControlState) {
-        self.0[Self::cell(fault, pair, control)] += 1;
+    pub fn count(&mut self, fault: Fault, met: Met) {
+        self.0[Self::cell(fault, met)] += 1;
     }
 
     /// How often these met.
     #[must_use]
-    pub fn of(&self, fault: Fault, pair: PairState, control: ControlState) -> u64 {
-        self.0[Self::cell(fault, pair, control)]
+    pub fn of(&self, fault: Fault, met: Met) -> u64 {
+        self.0[Self::cell(fault, met)]
     }
 
     /// Adds the counts of another run.
@@ -187,59 +289,78 @@ impl Coverage {
 
     /// Why a fault cannot meet these states; none when it can.
     #[must_use]
-    pub const fn impossible(fault: Fault, pair: PairState, control: ControlState) -> Option<&'static str> {
-        match (fault, pair, control) {
-            (Fault::ControlCrash | Fault::ControlCrashInBatch, _, ControlState::Down) => {
+    pub fn impossible(fault: Fault, met: Met) -> Option<&'static str> {
+        match (fault, met.way, met.pair, met.control) {
+            (fault, Way::Memory, ..) if fault.is_of_fabrics() => Some("no fabric is between them"),
+            (Fault::PairHangUp | Fault::LateIntroduction, Way::Packets, ..) => {
+                Some("packet legs have no sockets")
+            }
+            (Fault::ControlCrash | Fault::ControlCrashInBatch, _, _, ControlState::Down) => {
                 Some("a dead process does not die")
             }
-            (Fault::ControlHangUp, _, ControlState::Down) => Some("a dead control node has no legs"),
-            (Fault::LateIntroduction, _, ControlState::Down) => Some("a dead control node introduces nobody"),
-            (Fault::PairHangUp, PairState::Dead, _) => Some("a dead node has no legs"),
-            (Fault::PairHangUp, PairState::Leaving, _) => Some("every leg of a leaving pair has been left"),
+            (Fault::ControlHangUp, _, _, ControlState::Down) => Some("a dead control node has no legs"),
+            (Fault::LateIntroduction, _, _, ControlState::Down) => {
+                Some("a dead control node introduces nobody")
+            }
+            (Fault::PairHangUp, _, PairState::Dead, _) => Some("a dead node has no legs"),
+            (Fault::PairHangUp, _, PairState::Leaving, _) => {
+                Some("every leg of a leaving pair has been left")
+            }
             _ => None,
         }
     }
 
     /// The meetings that never happened and could have.
-    pub fn gaps(&self) -> impl Iterator<Item = (Fault, PairState, ControlState)> + '_ {
-        Fault::ALL
-            .into_iter()
-            .flat_map(|f| PairState::ALL.into_iter().map(move |p| (f, p)))
-            .flat_map(|(f, p)| ControlState::ALL.into_iter().map(move |c| (f, p, c)))
-            .filter(|&(f, p, c)| self.of(f, p, c) == 0 && Self::impossible(f, p, c).is_none())
+    pub fn gaps(&self) -> impl Iterator<Item = (Fault, Met)> + '_ {
+        Fault::all()
+            .flat_map(|fault| Met::all().map(move |met| (fault, met)))
+            .filter(|&(fault, met)| self.of(fault, met) == 0 && Self::impossible(fault, met).is_none())
     }
 
     /// The count, or a dash where there can be none.
-    fn cell_text(&self, fault: Fault, pair: PairState, control: ControlState) -> String {
-        match (self.of(fault, pair, control), Self::impossible(fault, pair, control)) {
+    fn cell_text(&self, fault: Fault, met: Met) -> String {
+        match (self.of(fault, met), Self::impossible(fault, met)) {
             (0, Some(_)) => "-".to_string(),
             (count, _) => count.to_string(),
         }
     }
 
-    fn cell(fault: Fault, pair: PairState, control: ControlState) -> usize {
-        (fault as usize * PairState::ALL.len() + pair as usize) * ControlState::ALL.len() + control as usize
+    fn cell(fault: Fault, met: Met) -> usize {
+        fault as usize * STATES + met.place()
+    }
+
+    fn write_table(&self, f: &mut fmt::Formatter<'_>, way: Way) -> fmt::Result {
+        write!(f, "{:23}", way.name())?;
+        for pair in PairState::ALL {
+            write!(f, "| {:^20} ", pair.name())?;
+        }
+        write!(f, "\n{:23}", "fault \\ pair, control")?;
+        for _ in PairState::ALL {
+            write!(f, "| {:>6} {:>6} {:>6} ", "up", "down", "rest.")?;
+        }
+        for fault in Fault::all().filter(|fault| way == Way::Packets || !fault.is_of_fabrics()) {
+            write!(f, "\n{:23}", fault.name())?;
+            for pair in PairState::ALL {
+                let text = |control| self.cell_text(fault, Met { way, pair, control });
+                let [up, down, restarting] = ControlState::ALL.map(text);
+                write!(f, "| {up:>6} {down:>6} {restarting:>6} ")?;
+            }
+        }
+        Ok(())
     }
 }
 
 impl fmt::Display for Coverage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:23}", "fault \\ pair, control")?;
-        for pair in PairState::ALL {
-            write!(f, "| {:^20} ", pair.name())?;
-        }
-        write!(f, "\n{:23}", "")?;
-        for _ in PairState::ALL {
-            write!(f, "| {:>6} {:>6} {:>6} ", "up", "down", "rest.")?;
-        }
-        for fault in Fault::ALL {
-            write!(f, "\n{:23}", fault.name())?;
-            for pair in PairState::ALL {
-                let [up, down, restarting] = ControlState::ALL.map(|c| self.cell_text(fault, pair, c));
-                write!(f, "| {up:>6} {down:>6} {restarting:>6} ")?;
-            }
-        }
-        Ok(())
+        self.write_table(f, Way::Memory)?;
+        f.write_str("\n\n")?;
+        self.write_table(f, Way::Packets)
+    }
+}
+
+impl fmt::Display for Met {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} / {} / {}", self.way.name(), self.pair.name(), self.control.name())
     }
 }
 
@@ -250,14 +371,19 @@ mod tests {
     #[test]
     fn a_meeting_is_counted_in_its_own_cell_and_the_rest_are_gaps() {
         let mut coverage = Coverage::default();
-        coverage.count(Fault::Hostile, PairState::Dead, ControlState::Restarting);
+        let met = Met { way: Way::Packets, pair: PairState::Dead, control: ControlState::Restarting };
+        coverage.count(Fault::Hostile, met);
+        let all = coverage.gaps().count();
+        assert!(!coverage.gaps().any(|gap| gap == (Fault::Hostile, met)));
         // Six pair states of four faults without a control node, and the legs of the dead and of those who leave.
-        let impossible = 6 * 4 + 2 * 3;
-        assert_eq!(coverage.gaps().count(), CELLS - impossible - 1);
+        let of_memory = 6 * 4 + 2 * 3 + 9 * 18;
+        // Six pair states of three faults without a control node, and two faults of sockets.
+        let of_packets = 6 * 3 + 2 * 18;
+        assert_eq!(all, CELLS - of_memory - of_packets - 1);
         assert!(coverage.to_string().contains(" - "));
         let mut sum = coverage.clone();
         sum.add(&coverage);
-        assert_eq!(sum.of(Fault::Hostile, PairState::Dead, ControlState::Restarting), 2);
-        assert_eq!(sum.to_string().lines().count(), 2 + Fault::ALL.len());
+        assert_eq!(sum.of(Fault::Hostile, met), 2);
+        assert_eq!(sum.to_string().lines().count(), 3 + 2 + 18 + 2 + 27);
     }
 }

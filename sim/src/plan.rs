@@ -4,11 +4,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use rvi::ShmConfig;
+use rvi::keys::PrivateKey;
 use vlan_core::random::Random;
 use vlan_core::wire::control::InterfaceAddress;
 use vlan_core::{ControlNodeSerial, LanId, MacAddress, NodeNumber, VifNumber};
 
 use crate::coverage::Fault;
+use crate::packet::link::Conditions;
 use crate::stack::StackTimes;
 
 /// A LAN of the platform.
@@ -74,6 +76,12 @@ pub struct Plan {
     /// The node that writes what it likes into its legs, if any. It is a member of no LAN with others' traffic
     /// expectations: nothing sent by it or to it is judged.
     pub hostile: Option<usize>,
+    /// Nodes on hosts of their own: everybody reaches them by packet legs alone.
+    pub elsewhere: Vec<usize>,
+    /// What the fabrics between hosts are like.
+    pub way: Conditions,
+    /// Octets of the longest packet that they carry.
+    pub packet_len_max: usize,
     /// Rings of legs to control nodes.
     pub control_rings: ShmConfig,
     /// Rings of legs between nodes.
@@ -104,6 +112,9 @@ impl Plan {
             control_nodes: 1,
             lans: vec![lan],
             hostile: None,
+            elsewhere: Vec::new(),
+            way: Conditions::calm(Duration::from_micros(20)).with_jitter(Duration::from_micros(5)),
+            packet_len_max: 1472,
             control_rings: ShmConfig { slots_log2: 10, arena_len: 1 << 18 },
             pair_rings: ShmConfig { slots_log2: 10, arena_len: 1 << 18 },
             stack_times: StackTimes {
@@ -158,10 +169,38 @@ impl Plan {
         plan.traffic.burst_max = 1 + random.below(16);
         plan.traffic.large_percent = [0, 2, 20][random.below(3) as usize];
         plan.traffic.group_flows = random.below(3) as usize;
-        plan.fault_menu = Fault::ALL.into_iter().filter(|_| random.below(3) > 0).collect();
+        plan.fault_menu = Fault::ON_ONE_HOST.into_iter().filter(|_| random.below(3) > 0).collect();
         plan.faults = faults;
         plan.duration = Duration::from_millis(150 + random.below(350));
         plan
+    }
+
+    /// The same with nodes on a calm platform that are on other hosts than the control nodes.
+    #[must_use]
+    pub fn with_elsewhere(mut self, nodes: &[usize]) -> Self {
+        self.elsewhere = nodes.to_vec();
+        self
+    }
+
+    /// The plan of `seed` with some or all of its nodes on hosts of their own, and everything that networks do in the menu.
+    #[must_use]
+    pub fn of_hosts(seed: u64, faults: usize) -> Self {
+        let mut plan = Self::of_seed(seed, faults);
+        let mut random = Random::new(seed ^ 0x686f_7374_732d_7369);
+        let first = random.below(plan.nodes as u64) as usize;
+        let is_all = random.below(3) == 0;
+        plan.elsewhere = (0..plan.nodes).filter(|n| *n == first || is_all || random.below(2) == 0).collect();
+        let delay = Duration::from_micros([5, 10, 20, 60, 300][random.below(5) as usize]);
+        plan.way = Conditions::calm(delay).with_jitter(delay * random.below(3) as u32 / 4);
+        plan.packet_len_max = [1232, 1472, 8972][random.below(3) as usize];
+        plan.fault_menu.extend(Fault::OF_FABRICS.into_iter().filter(|_| random.below(3) > 0));
+        plan
+    }
+
+    /// True when this node and that one have no memory in common.
+    #[must_use]
+    pub fn are_apart(&self, a: usize, b: usize) -> bool {
+        self.elsewhere.contains(&a) || self.elsewhere.contains(&b)
     }
 
     /// The stations, LAN by LAN and member by member.
@@ -185,6 +224,30 @@ impl Plan {
             }
         }
         stations
+    }
+
+    /// The key by which the node at a place proves itself.
+    #[must_use]
+    pub fn key(node: usize) -> PrivateKey {
+        PrivateKey::from_octets([node as u8 + 1; 32])
+    }
+
+    /// The same of a control node.
+    #[must_use]
+    pub fn control_key(control: usize) -> PrivateKey {
+        PrivateKey::from_octets([0x80 + control as u8; 32])
+    }
+
+    /// What a fabric's packets carry, so that a swapped cable would be noticed.
+    #[must_use]
+    pub const fn fabric_key(leg: u8) -> u16 {
+        leg as u16 + 1
+    }
+
+    /// Packets of this fabric are authenticated and not encrypted.
+    #[must_use]
+    pub const fn is_trusted(leg: u8) -> bool {
+        leg == 1
     }
 
     /// The number of the node at a place.

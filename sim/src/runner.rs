@@ -1,4 +1,4 @@
-//! Runs seeds and scenarios, and says precisely what failed.
+//! Runs seeds, scenarios and families, and says precisely what failed.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -8,20 +8,49 @@ use std::sync::Once;
 use crate::checker::Violation;
 use crate::plan::Plan;
 use crate::scenarios::{self, Scenario};
+use crate::simulation::Simulation;
 use crate::world::{Outcome, World};
 
 /// Faults of a seed's run unless told otherwise.
 pub const FAULTS: usize = 24;
 
+/// Where the nodes of a seed's run are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hosts {
+    /// All on the host of the control nodes.
+    One,
+    /// Some or all of them on hosts of their own.
+    Several,
+}
+
+impl Hosts {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::One, Self::Several];
+
+    /// How the command line says it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::One => "one",
+            Self::Several => "several",
+        }
+    }
+}
+
+/// What is run: how a failure names it, and the words that replay it.
+#[derive(Clone, Debug)]
+pub struct Name {
+    /// For people.
+    pub title: String,
+    /// Behind `weft-sim`.
+    pub replay: String,
+}
+
 /// A run that broke an invariant, or in which a machine panicked.
 #[derive(Clone, Debug)]
 pub struct Failure {
-    /// The scenario; none for a seed's own plan.
-    pub scenario: Option<&'static str>,
-    /// The seed.
-    pub seed: u64,
-    /// Faults asked for.
-    pub faults: usize,
+    /// Which run.
+    pub name: Name,
     /// What went wrong.
     pub what: String,
     /// The last lines of the journal.
@@ -33,14 +62,8 @@ impl fmt::Display for Failure {
         for line in &self.last_lines {
             writeln!(f, "  {line}")?;
         }
-        writeln!(f, "seed {}: {}", self.seed, self.what)?;
-        write!(f, "replay: weft-sim replay {}", self.seed)?;
-        if let Some(scenario) = self.scenario {
-            write!(f, " --scenario {scenario}")?;
-        } else if self.faults != FAULTS {
-            write!(f, " --steps {}", self.faults)?;
-        }
-        f.write_str(" --trace")
+        writeln!(f, "{}: {}", self.name.title, self.what)?;
+        write!(f, "replay: weft-sim {} --trace", self.name.replay)
     }
 }
 
@@ -48,10 +71,20 @@ impl fmt::Display for Failure {
 ///
 /// # Errors
 /// When an invariant breaks or a machine panics.
-pub fn run_seed(seed: u64, faults: usize, trace: bool) -> Result<Outcome, Box<Failure>> {
-    let world = World::new(Plan::of_seed(seed, faults), trace);
-    run(world, scenarios::random_faults)
-        .map_err(|(what, last_lines)| Box::new(Failure { scenario: None, seed, faults, what, last_lines }))
+pub fn run_seed(seed: u64, faults: usize, hosts: Hosts, trace: bool) -> Result<Outcome, Box<Failure>> {
+    let plan = match hosts {
+        Hosts::One => Plan::of_seed(seed, faults),
+        Hosts::Several => Plan::of_hosts(seed, faults),
+    };
+    run(name_of(seed, faults, hosts), World::new(plan, trace), scenarios::random_faults)
+}
+
+fn name_of(seed: u64, faults: usize, hosts: Hosts) -> Name {
+    let mut replay = format!("replay {seed} --hosts {}", hosts.name());
+    if faults != FAULTS {
+        replay += &format!(" --steps {faults}");
+    }
+    Name { title: format!("seed {seed}, hosts: {}", hosts.name()), replay }
 }
 
 /// Runs a named scenario with `seed`.
@@ -59,10 +92,18 @@ pub fn run_seed(seed: u64, faults: usize, trace: bool) -> Result<Outcome, Box<Fa
 /// # Errors
 /// When an invariant breaks or a machine panics.
 pub fn run_scenario(scenario: &Scenario, seed: u64, trace: bool) -> Result<Outcome, Box<Failure>> {
-    let world = World::new((scenario.plan)(seed), trace);
-    run(world, scenario.script).map_err(|(what, last_lines)| {
-        Box::new(Failure { scenario: Some(scenario.name), seed, faults: FAULTS, what, last_lines })
-    })
+    let replay = format!("replay {seed} --scenario {}", scenario.name);
+    let name = Name { title: format!("{} seed {seed}", scenario.name), replay };
+    run(name, World::new((scenario.plan)(seed), trace), scenario.script)
+}
+
+/// Runs `seed` twice and compares the journals (I-10).
+///
+/// # Errors
+/// When a run fails, or the two differ.
+pub fn run_seed_twice(seed: u64, faults: usize, hosts: Hosts) -> Result<Outcome, Box<Failure>> {
+    let once = || run_seed(seed, faults, hosts, false);
+    run_twice(name_of(seed, faults, hosts), once, |outcome| outcome.digest)
 }
 
 thread_local! {
@@ -87,7 +128,7 @@ fn remember_panics() {
 }
 
 /// Runs `simulation`; a panic in it is returned as what it said and where.
-pub(crate) fn catch<T>(simulation: impl FnOnce() -> T) -> Result<T, String> {
+fn catch<T>(simulation: impl FnOnce() -> T) -> Result<T, String> {
     remember_panics();
     RUNNING.set(true);
     let result = catch_unwind(AssertUnwindSafe(simulation));
@@ -95,10 +136,15 @@ pub(crate) fn catch<T>(simulation: impl FnOnce() -> T) -> Result<T, String> {
     result.map_err(|_| PANIC.take())
 }
 
-fn run(
-    mut world: World,
-    script: fn(&mut World) -> Result<(), Violation>,
-) -> Result<Outcome, (String, Vec<String>)> {
+/// Runs a script in a world, then heals, converges and judges.
+///
+/// # Errors
+/// When an invariant breaks or a machine panics.
+pub(crate) fn run<S: Simulation>(
+    name: Name,
+    mut world: S,
+    script: fn(&mut S) -> Result<(), Violation>,
+) -> Result<S::Outcome, Box<Failure>> {
     let outcome = catch(|| {
         script(&mut world)?;
         world.converge()
@@ -108,45 +154,59 @@ fn run(
         Ok(Err(violation)) => violation.to_string(),
         Err(panic) => format!("at {}: {panic}", world.now()),
     };
-    if world.journal.is_tracing() {
-        for line in world.describe_machines() {
-            eprintln!("{line}");
-        }
+    if world.journal().is_tracing() {
+        world.describe().iter().for_each(|line| eprintln!("{line}"));
     }
-    Err((what, world.journal.last_lines().map(str::to_string).collect()))
+    let last_lines = world.journal().last_lines().map(str::to_string).collect();
+    Err(Box::new(Failure { name, what, last_lines }))
 }
 
-/// Runs `seed` twice and compares the journals (I-10).
+/// Runs the same twice and compares the journals (I-10).
 ///
 /// # Errors
 /// When a run fails, or the two differ.
-pub fn run_twice(seed: u64, faults: usize) -> Result<Outcome, Box<Failure>> {
-    let first = run_seed(seed, faults, false)?;
-    let second = run_seed(seed, faults, false)?;
-    if first.digest == second.digest {
+pub(crate) fn run_twice<T>(
+    name: Name,
+    once: impl Fn() -> Result<T, Box<Failure>>,
+    digest: impl Fn(&T) -> (u64, u64),
+) -> Result<T, Box<Failure>> {
+    let (first, second) = (once()?, once()?);
+    if digest(&first) == digest(&second) {
         return Ok(first);
     }
-    let what = format!("I-10 determinism broken: {:x?} and then {:x?}", first.digest, second.digest);
-    Err(Box::new(Failure { scenario: None, seed, faults, what, last_lines: Vec::new() }))
+    let what = format!("I-10 determinism broken: {:x?} and then {:x?}", digest(&first), digest(&second));
+    Err(Box::new(Failure { name, what, last_lines: Vec::new() }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn twenty_seeds_keep_every_invariant() {
-        for seed in 0..20 {
-            if let Err(failure) = run_seed(seed, FAULTS, false) {
+    fn ten_seeds_from(first: u64, hosts: Hosts) {
+        for seed in first..first + 10 {
+            if let Err(failure) = run_seed(seed, FAULTS, hosts, false) {
                 panic!("{failure}");
             }
         }
     }
 
     #[test]
+    fn twenty_seeds_of_one_host_keep_every_invariant() {
+        ten_seeds_from(0, Hosts::One);
+        ten_seeds_from(10, Hosts::One);
+    }
+
+    #[test]
+    fn ten_seeds_of_several_hosts_keep_every_invariant() {
+        ten_seeds_from(0, Hosts::Several);
+    }
+
+    #[test]
     fn a_seed_replays_exactly() {
-        if let Err(failure) = run_twice(7, FAULTS) {
-            panic!("{failure}");
+        for hosts in Hosts::ALL {
+            if let Err(failure) = run_seed_twice(7, FAULTS, hosts) {
+                panic!("{failure}");
+            }
         }
     }
 }

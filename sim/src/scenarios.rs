@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use crate::checker::Violation;
 use crate::plan::Plan;
+use crate::simulation::Simulation;
 use crate::world::World;
 
 mod control_loss;
 mod direct;
+mod hosts;
 mod meetings;
 mod pressure;
 
@@ -25,7 +27,8 @@ pub struct Scenario {
 /// Every scenario.
 #[must_use]
 pub fn all() -> Vec<Scenario> {
-    [control_loss::SCENARIOS, direct::SCENARIOS, meetings::SCENARIOS, pressure::SCENARIOS].concat()
+    [control_loss::SCENARIOS, direct::SCENARIOS, hosts::SCENARIOS, meetings::SCENARIOS, pressure::SCENARIOS]
+        .concat()
 }
 
 /// What a seed's run does: the platform comes up, then traffic and faults for the plan's duration.

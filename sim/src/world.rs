@@ -7,17 +7,22 @@
 mod connections;
 mod control_host;
 mod converge;
+mod fabric_faults;
 mod faults;
 mod hostile;
 mod inspect;
+mod meetings;
 mod node_host;
 mod process;
 mod script;
 mod sink;
 mod traffic;
+mod underlay;
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use rvi::packet::transport::TransmitBuffer;
 use vlan_core::random::Random;
 use vlan_core::{Instant, LegNumber, NodeNumber};
 
@@ -25,7 +30,9 @@ use crate::checker::{Checker, StationIndex, Violation};
 use crate::coverage::Coverage;
 use crate::event::EventQueue;
 use crate::journal::Journal;
+use crate::packet::link::OverlayId;
 use crate::plan::{Plan, StationPlan};
+use crate::simulation::Simulation;
 
 pub use converge::Outcome;
 
@@ -33,6 +40,7 @@ use connections::{Connection, ConnectionIndex, Party, Side};
 use control_host::ControlHost;
 use node_host::NodeHost;
 use traffic::Source;
+use underlay::Underlay;
 
 /// Something that happens at a moment.
 #[derive(Debug)]
@@ -45,6 +53,10 @@ enum Event {
     LegUp { connection: ConnectionIndex, side: Side },
     /// An end of a connection is told that the other has hung up.
     HangUp { connection: ConnectionIndex, side: Side },
+    /// A packet reaches the socket of a process.
+    Arrive { to: Party, leg: LegNumber, from: SocketAddr, octets: Vec<u8> },
+    /// A fault of the fabrics ends.
+    Lift { id: OverlayId },
     /// A traffic source sends.
     Traffic { source: usize },
     /// A stack's timers.
@@ -74,6 +86,11 @@ struct Weather {
     introduction_gap: Duration,
 }
 
+/// Packets of one transmission: what one call into a kernel takes.
+const SEGMENTS_MAX: usize = 64;
+/// Octets of one: the longest UDP payload.
+const TRANSMIT_OCTETS_MAX: usize = 65_507;
+
 /// See the module.
 pub struct World {
     /// What the run consists of.
@@ -90,6 +107,8 @@ pub struct World {
     nodes: Vec<NodeHost>,
     controls: Vec<ControlHost>,
     connections: Vec<Connection>,
+    underlay: Underlay,
+    buffer: TransmitBuffer,
     sources: Vec<Source>,
     weather: Weather,
     /// Timers of processes that start come up to this much late.
@@ -105,6 +124,39 @@ pub struct World {
     dead: inspect::Losses,
 }
 
+impl Simulation for World {
+    type Outcome = Outcome;
+
+    fn now(&self) -> Instant {
+        self.queue.now()
+    }
+
+    fn step(&mut self, until: Instant) -> bool {
+        let event = self.queue.take_next(until);
+        let is_one = event.is_some();
+        if let Some(event) = event {
+            self.handle(event);
+        }
+        is_one
+    }
+
+    fn take_violation(&mut self) -> Option<Violation> {
+        self.violation.take()
+    }
+
+    fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    fn describe(&self) -> Vec<String> {
+        self.describe_machines()
+    }
+
+    fn converge(&mut self) -> Result<Outcome, Violation> {
+        self.heal_and_judge()
+    }
+}
+
 impl World {
     /// Builds the platform of `plan`; every process starts within the first milliseconds.
     #[must_use]
@@ -118,6 +170,9 @@ impl World {
             }
         }
         let random = Random::new(plan.seed);
+        let parties: Vec<Party> =
+            (0..plan.control_nodes).map(Party::Control).chain((0..plan.nodes).map(Party::Node)).collect();
+        let fabrics = vec![plan.way; if plan.elsewhere.is_empty() { 0 } else { usize::from(plan.fabrics) }];
         let mut world = Self {
             journal: Journal::new(trace),
             checker,
@@ -127,6 +182,8 @@ impl World {
             nodes: (0..plan.nodes).map(|_| NodeHost::default()).collect(),
             controls: (0..plan.control_nodes).map(|_| ControlHost::default()).collect(),
             connections: Vec::new(),
+            underlay: Underlay::new(&fabrics, &parties, plan.seed),
+            buffer: TransmitBuffer::new(SEGMENTS_MAX, TRANSMIT_OCTETS_MAX),
             sources: Vec::new(),
             weather: Weather::default(),
             timers_late: Duration::ZERO,
@@ -139,9 +196,7 @@ impl World {
             stations,
             plan,
         };
-        let parties =
-            (0..world.controls.len()).map(Party::Control).chain((0..world.nodes.len()).map(Party::Node));
-        for party in parties.collect::<Vec<_>>() {
+        for party in parties {
             let at = world.soon(Duration::from_millis(3));
             world.queue.schedule(at, Event::Start { party });
         }
@@ -150,34 +205,6 @@ impl World {
             world.queue.schedule(Instant::from_nanos(5_000_000), Event::Hostile);
         }
         world
-    }
-
-    /// The simulated time.
-    #[must_use]
-    pub fn now(&self) -> Instant {
-        self.queue.now()
-    }
-
-    /// Runs until `until`.
-    ///
-    /// # Errors
-    /// When an invariant breaks.
-    pub fn run_until(&mut self, until: Instant) -> Result<(), Violation> {
-        while let Some(event) = self.queue.take_next(until) {
-            self.handle(event);
-            if let Some(violation) = self.violation.take() {
-                return Err(violation);
-            }
-        }
-        Ok(())
-    }
-
-    /// Runs for `duration`.
-    ///
-    /// # Errors
-    /// When an invariant breaks.
-    pub fn run_for(&mut self, duration: Duration) -> Result<(), Violation> {
-        self.run_until(self.now() + duration)
     }
 
     fn handle(&mut self, event: Event) {
@@ -189,6 +216,8 @@ impl World {
             }
             Event::LegUp { connection, side } => self.leg_up(now, connection, side),
             Event::HangUp { connection, side } => self.hang_up_noticed(now, connection, side),
+            Event::Arrive { to, leg, from, octets } => self.packet_arrives(to, leg, from, octets),
+            Event::Lift { id } => self.underlay.lift(id),
             Event::Traffic { source } => self.source_sends(now, source),
             Event::Stack { node, life } => self.stack_timers(now, node, life),
             Event::Start { party } => self.start(now, party),

@@ -13,6 +13,7 @@ mod registration;
 mod relay;
 mod session;
 mod status;
+mod waits;
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -435,6 +436,13 @@ impl ControlNode {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let sessions = self.sessions.iter().flatten().filter_map(|session| session.poll_timeout());
         sessions.chain(self.pairs.poll_timeout()).min()
+    }
+
+    /// Frames that are lost if this control node dies now: their senders were let go, and their receivers, which have not
+    /// answered for 50 ms, have not acknowledged them.
+    #[must_use]
+    pub fn at_risk(&self) -> usize {
+        self.sessions.iter().flatten().map(|session| session.waits.at_risk()).sum()
     }
 
     /// The next thing for the host to do.

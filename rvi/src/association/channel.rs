@@ -14,6 +14,8 @@ const MARK_INTERVAL: u32 = 1024;
 #[derive(Debug)]
 pub(super) struct ChannelState {
     pub(super) open: bool,
+    /// It has been open in this session.
+    pub(super) was_open: bool,
     /// The number of the next message.
     pub(super) next: u32,
     /// Every message before this one is settled.
@@ -24,12 +26,26 @@ pub(super) struct ChannelState {
     seen: Window,
     /// Every message before this one has come; kept up only where packets bring some.
     lowest: u32,
+    /// Every message before this one had come when what is held was marked, and before that one is settled.
+    marked: u32,
+    settled: u32,
 }
 
 impl ChannelState {
     pub(super) fn new() -> Self {
         let seen = Window::new(MESSAGE_WINDOW, 0);
-        Self { open: false, next: 0, oldest: 0, mark: 0, mark_pushed: [0; LEGS], seen, lowest: 0 }
+        Self {
+            open: false,
+            was_open: false,
+            next: 0,
+            oldest: 0,
+            mark: 0,
+            mark_pushed: [0; LEGS],
+            seen,
+            lowest: 0,
+            marked: 0,
+            settled: 0,
+        }
     }
 
     /// True when one more number may be given out.
@@ -93,6 +109,31 @@ impl ChannelState {
     /// Brings the lowest missing number up to date, after messages have come.
     pub(super) fn find_lowest(&mut self) {
         self.lowest = self.seen.first_missing(self.lowest);
+    }
+
+    /// What came so far is what the holds of now hold.
+    pub(super) fn mark_received(&mut self) {
+        self.marked = self.lowest;
+    }
+
+    /// Settles what came before the mark, or all that did. True when that is news.
+    pub(super) fn settle(&mut self, all: bool) -> bool {
+        let settled = if all { self.lowest } else { self.marked };
+        let is_news = settled.wrapping_sub(self.settled) as i32 > 0;
+        if is_news {
+            self.settled = settled;
+        }
+        is_news
+    }
+
+    /// What came so far is settled: nothing is held.
+    pub(super) fn settle_received(&mut self) {
+        self.settled = self.lowest;
+    }
+
+    /// Every message before this one is settled.
+    pub(super) fn settled(&self) -> u32 {
+        self.settled
     }
 
     /// The lowest number that has not come, and one past the highest that has.

@@ -85,7 +85,9 @@ impl Association {
                 return;
             }
             if parked.charge != 0 {
-                self.events.push_back(AssociationEvent::ParkedSent { charge: parked.charge });
+                let (charge, channel) = (parked.charge, parked.channel);
+                let number = self.last_number(channel);
+                self.events.push_back(AssociationEvent::ParkedSent { charge, channel, number });
             }
             self.parked.recycle(parked.octets);
         }

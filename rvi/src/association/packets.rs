@@ -32,6 +32,10 @@ impl ChannelWindows for Windows<'_> {
         self.of(channel).is_some_and(|state| state.open)
     }
 
+    fn was_open(&self, channel: Channel) -> bool {
+        self.of(channel).is_some_and(|state| state.was_open)
+    }
+
     fn is_delivered(&self, channel: Channel, mseq: u32) -> bool {
         self.of(channel).is_some_and(|state| state.has_seen(mseq))
     }
@@ -42,6 +46,31 @@ impl ChannelWindows for Windows<'_> {
 
     fn window(&self, channel: Channel) -> (u32, u32) {
         self.of(channel).map_or((0, 0), ChannelState::window)
+    }
+}
+
+/// The same as far as it is settled: what the peer is told while something is held. Control is never held.
+struct SettledWindows<'a>(&'a [ChannelState]);
+
+impl ChannelWindows for SettledWindows<'_> {
+    fn is_open(&self, channel: Channel) -> bool {
+        Windows(self.0).is_open(channel)
+    }
+
+    fn is_delivered(&self, channel: Channel, mseq: u32) -> bool {
+        (self.window(channel).0.wrapping_sub(mseq) as i32) > 0
+    }
+
+    fn delivered_from(&self, channel: Channel, first: u32) -> u64 {
+        if channel == Channel::CONTROL { Windows(self.0).delivered_from(channel, first) } else { 0 }
+    }
+
+    fn window(&self, channel: Channel) -> (u32, u32) {
+        if channel == Channel::CONTROL {
+            return Windows(self.0).window(channel);
+        }
+        let settled = self.0.get(usize::from(channel.0)).map_or(0, ChannelState::settled);
+        (settled, settled)
     }
 }
 
@@ -93,6 +122,13 @@ impl Association {
             packets.set_relay(now, leg, is_carried);
             self.drain_packet_events();
         }
+    }
+
+    /// True when the peer has acknowledged message `number` of `channel`, which was sent by packets: it is done with it.
+    #[must_use]
+    pub fn is_acknowledged(&self, channel: Channel, number: u32) -> bool {
+        let lowest = self.packets.as_ref().and_then(|packets| packets.lowest_unacked(channel));
+        lowest.is_none_or(|lowest| (lowest.wrapping_sub(number) as i32) > 0)
     }
 
     /// Ends the session behind the packet legs; the peer is told by the next [`Association::poll_transmit`].
@@ -149,8 +185,11 @@ impl Association {
     /// Makes the packets that are to go now, for one leg. To be called until it says `None`, once every socket was
     /// drained and what came of it was sent.
     pub fn poll_transmit(&mut self, now: Instant, out: &mut TransmitBuffer) -> Option<Transmit> {
-        let settle = self.holds == 0;
-        self.packets.as_mut()?.poll_transmit(now, &Windows(&self.channels), settle, out)
+        let packets = self.packets.as_mut()?;
+        if self.holds.is_any() {
+            return packets.poll_transmit(now, &SettledWindows(&self.channels), true, out);
+        }
+        packets.poll_transmit(now, &Windows(&self.channels), true, out)
     }
 
     fn drain_packet_events(&mut self) {

@@ -23,7 +23,7 @@ pub(super) struct Turn {
     count: u8,
     at: u8,
     /// Messages left in the burst; 0 = look at control first.
-    left: u8,
+    pub(super) left: u8,
 }
 
 /// What one look at a ring gave.
@@ -167,51 +167,12 @@ impl Association {
         self.turn = turn;
     }
 
-    /// Tells the peers that everything received so far is taken, and, unless held, done with: they may reuse its
-    /// room. Call once per batch, after what came of the batch is published.
     #[inline]
-    pub fn release(&mut self) {
-        let hold = self.holds > 0;
-        self.turn.left = 0;
-        for index in 0..LEGS {
-            let Some(leg) = &mut self.legs[index] else { continue };
-            let data = leg.shm.data_rx.release(hold);
-            if leg.shm.control_rx.release(false) || data {
-                self.ring_for_room(index);
-            }
-        }
-    }
-
-    #[inline]
-    fn ring_for_room(&mut self, index: usize) {
+    pub(super) fn ring_for_room(&mut self, index: usize) {
         let Some(leg) = &mut self.legs[index] else { return };
         leg.shm.bell.fence();
         if leg.shm.bell.must_ring_for_room() {
             self.doorbells |= 1 << index;
-        }
-    }
-
-    /// Keeps what is received from being settled, until `unhold` was called as often: the outputs that it went to
-    /// are not published yet.
-    pub fn hold(&mut self) {
-        self.holds += 1;
-    }
-
-    /// Takes one `hold` back; with the last one, what was released meanwhile is settled.
-    ///
-    /// # Panics
-    /// When nothing is held.
-    pub fn unhold(&mut self) {
-        assert!(self.holds > 0, "unhold without hold");
-        self.holds -= 1;
-        if self.holds > 0 {
-            return;
-        }
-        for index in 0..LEGS {
-            let Some(leg) = &mut self.legs[index] else { continue };
-            if leg.shm.data_rx.settle() {
-                self.ring_for_room(index);
-            }
         }
     }
 }

@@ -140,6 +140,10 @@ pub enum AssociationEvent {
     ParkedSent {
         /// The charge given to `send`.
         charge: u32,
+        /// Its channel.
+        channel: Channel,
+        /// The number that it got.
+        number: u32,
     },
     /// A message waited for 50 ms in vain, and is dropped: to be counted as `expired`.
     ParkedExpired {

@@ -37,6 +37,12 @@ use types::{Key, WholeMessage};
 
 /// Room that only the lowest undelivered message of a channel may take.
 const RESERVE: usize = MESSAGE_LEN_MAX + OVERHEAD;
+/// True for a channel that was open and is not any more: what still comes for it is for nobody.
+#[inline]
+fn is_closed(channel: Channel, windows: &dyn ChannelWindows) -> bool {
+    !windows.is_open(channel) && windows.was_open(channel)
+}
+
 /// Numbers of refused messages that are remembered for the association.
 const REFUSED_MAX: usize = 256;
 
@@ -128,9 +134,10 @@ impl Receiver {
         if let Some(latest) = self.latest.take() {
             self.handle_delivered(latest.channel, latest.mseq, windows);
         }
+        self.waiting.release_opened(windows, &mut self.ready);
         while let Some(message) = self.ready.pop_front() {
             let key = message.meta.key;
-            if !windows.is_open(key.channel) {
+            if is_closed(key.channel, windows) {
                 self.refuse(key, message.octets.len());
                 self.drop_octets(message.octets);
             } else if windows.is_delivered(key.channel, key.mseq) || self.waiting.contains(key) {
@@ -148,9 +155,15 @@ impl Receiver {
     //# A message MUST NOT be delivered before the message that it names as the previous one of its lane.
     //= spec/packet.md#after-all
     //# A message that is marked AFTER_ALL MUST NOT be delivered before every message of its channel with a lower number.
+    //= spec/packet.md#channels-yet-to-open
+    //# A receiver MUST hold a message of a channel that has not been open in the association until it is.
     #[inline]
     fn turn_of(&mut self, message: WholeMessage, windows: &dyn ChannelWindows) -> Option<WholeMessage> {
         let key = message.meta.key;
+        if !windows.is_open(key.channel) {
+            self.waiting.wait_for_channel(message);
+            return None;
+        }
         if message.meta.is_after_all && windows.window(key.channel).0 != key.mseq {
             self.waiting.wait_for_all(message);
             return None;

@@ -46,12 +46,14 @@ pub struct Consumer<M> {
     released: u32,
     /// What `settled` says.
     settled: u32,
+    /// What was released when the mark was set.
+    marked: u32,
 }
 
 impl<M: RingMemory> Consumer<M> {
     /// Makes the end of a ring that nothing was taken from yet; `ring` is the layout of the peer's region.
     pub fn new(own: M, peer: M, ring: RingLayout) -> Self {
-        Self { own, peer, ring, next: 0, released: 0, settled: 0 }
+        Self { own, peer, ring, next: 0, released: 0, settled: 0, marked: 0 }
     }
 
     /// Takes the next message; its slot and head go to `private`.
@@ -122,12 +124,19 @@ impl<M: RingMemory> Consumer<M> {
         moved
     }
 
-    /// Settles what was released while it was held. True when that is news.
-    pub fn settle(&mut self) -> bool {
-        if self.settled == self.released {
+    /// What was released so far is settled by the next [`Self::settle`].
+    pub fn mark(&mut self) {
+        self.marked = self.released;
+    }
+
+    /// Settles what was released before the mark, or all that was. True when that is news.
+    pub fn settle(&mut self, all: bool) -> bool {
+        let settled = if all { self.released } else { self.marked };
+        // What was released without a hold may be settled beyond an old mark.
+        if settled.wrapping_sub(self.settled) as i32 <= 0 {
             return false;
         }
-        self.settled = self.released;
+        self.settled = settled;
         self.own.store_release(self.ring.head + 4, self.settled);
         true
     }

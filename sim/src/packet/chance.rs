@@ -31,6 +31,17 @@ impl Ppm {
     }
 }
 
+/// Turns one to eight bits of a packet over, anywhere; one time in four cuts it short.
+pub fn corrupt(random: &mut Random, packet: &mut Vec<u8>) {
+    for _ in 0..=random.below(8) {
+        let bit = random.below(packet.len() as u64 * 8) as usize;
+        packet[bit / 8] ^= 1 << (bit % 8);
+    }
+    if random.below(4) == 0 {
+        packet.truncate(random.below(packet.len() as u64) as usize);
+    }
+}
+
 /// A duration drawn from the exponential distribution of the given mean.
 pub fn exponential(random: &mut Random, mean: Duration) -> Duration {
     // u is uniform in (0, 1] with 53 bits; -ln u = (53 - log2 of the integer) * ln 2.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::plan::PacketPlan;
 use super::world::PacketWorld;
 use crate::checker::Violation;
+use crate::simulation::Simulation;
 
 mod chaos;
 mod death;

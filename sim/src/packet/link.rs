@@ -160,6 +160,19 @@ pub struct LinkCounts {
     pub reordered: u64,
 }
 
+impl LinkCounts {
+    /// Adds what happened on another link.
+    pub fn add(&mut self, other: &Self) {
+        self.sent += other.sent;
+        self.lost += other.lost;
+        self.overflow += other.overflow;
+        self.too_long += other.too_long;
+        self.corrupted += other.corrupted;
+        self.duplicated += other.duplicated;
+        self.reordered += other.reordered;
+    }
+}
+
 /// When a packet arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrival {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use vlan_core::Instant;
 use vlan_core::random::Random;
 
-use super::chance::Ppm;
+use super::chance::{Ppm, corrupt};
 use super::link::{Arrival, Conditions, Link, Overlay, OverlayId};
 use super::side::Side;
 
@@ -101,20 +101,9 @@ impl Network {
         for Arrival { at, is_corrupt } in [first, copy].into_iter().flatten() {
             let mut packet = packet.to_vec();
             if is_corrupt {
-                self.corrupt(&mut packet);
+                corrupt(&mut self.random, &mut packet);
             }
             arrives(Delivery { at, leg, packet });
-        }
-    }
-
-    /// Turns one to eight bits over, anywhere; one time in four cuts the packet short.
-    fn corrupt(&mut self, packet: &mut Vec<u8>) {
-        for _ in 0..=self.random.below(8) {
-            let bit = self.random.below(packet.len() as u64 * 8) as usize;
-            packet[bit / 8] ^= 1 << (bit % 8);
-        }
-        if self.random.below(4) == 0 {
-            packet.truncate(self.random.below(packet.len() as u64) as usize);
         }
     }
 

@@ -21,6 +21,7 @@ use vlan_core::{Channel, Instant};
 use crate::checker::Violation;
 use crate::event::EventQueue;
 use crate::journal::Journal;
+use crate::simulation::Simulation;
 
 use super::coverage::Coverage;
 use super::end::{End, Offer};
@@ -105,6 +106,39 @@ pub struct PacketWorld {
     violation: Option<Violation>,
 }
 
+impl Simulation for PacketWorld {
+    type Outcome = Outcome;
+
+    fn now(&self) -> Instant {
+        self.queue.now()
+    }
+
+    fn step(&mut self, until: Instant) -> bool {
+        let event = self.queue.take_next(until);
+        let is_one = event.is_some();
+        if let Some(event) = event {
+            self.handle(event);
+        }
+        is_one
+    }
+
+    fn take_violation(&mut self) -> Option<Violation> {
+        self.violation.take()
+    }
+
+    fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    fn describe(&self) -> Vec<String> {
+        self.describe_machines()
+    }
+
+    fn converge(&mut self) -> Result<Outcome, Violation> {
+        self.heal_and_judge()
+    }
+}
+
 impl PacketWorld {
     /// Builds the world of `plan`; the session is up at once.
     #[must_use]
@@ -135,34 +169,6 @@ impl PacketWorld {
         world.begin_session();
         world.queue.schedule(Instant::ZERO + WATCH_INTERVAL, Event::Watch);
         world
-    }
-
-    /// The true time.
-    #[must_use]
-    pub fn now(&self) -> Instant {
-        self.queue.now()
-    }
-
-    /// Runs until `until`.
-    ///
-    /// # Errors
-    /// When an invariant breaks.
-    pub fn run_until(&mut self, until: Instant) -> Result<(), Violation> {
-        while let Some(event) = self.queue.take_next(until) {
-            self.handle(event);
-            if let Some(violation) = self.violation.take() {
-                return Err(violation);
-            }
-        }
-        Ok(())
-    }
-
-    /// Runs for `duration`.
-    ///
-    /// # Errors
-    /// When an invariant breaks.
-    pub fn run_for(&mut self, duration: Duration) -> Result<(), Violation> {
-        self.run_until(self.now() + duration)
     }
 
     fn handle(&mut self, event: Event) {

@@ -8,6 +8,7 @@ use super::{Scenario, boot, boot_to_direct, ms};
 use crate::checker::Violation;
 use crate::coverage::PairState;
 use crate::plan::Plan;
+use crate::simulation::Simulation;
 use crate::world::World;
 
 pub(super) const SCENARIOS: &[Scenario] = &[

@@ -8,6 +8,7 @@ use super::{Scenario, boot, ms};
 use crate::checker::Violation;
 use crate::coverage::{Fault, PairState};
 use crate::plan::Plan;
+use crate::simulation::Simulation;
 use crate::world::World;
 
 pub(super) const SCENARIOS: &[Scenario] = &[

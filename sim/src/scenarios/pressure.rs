@@ -9,6 +9,7 @@ use super::{Scenario, boot, boot_to_direct, ms};
 use crate::checker::Violation;
 use crate::coverage::Fault;
 use crate::plan::{LanPlan, Plan};
+use crate::simulation::Simulation;
 use crate::world::World;
 
 pub(super) const SCENARIOS: &[Scenario] = &[

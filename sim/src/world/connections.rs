@@ -14,6 +14,7 @@ use vlan_core::{Instant, LegNumber, NodeNumber, ProcessId};
 use super::{Event, World};
 use crate::checker::Violation;
 use crate::plan::Plan;
+use crate::simulation::Simulation;
 
 /// A process by its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -10,8 +10,10 @@ use vlan_core::{CabinetNumber, Instant, LegNumber, NodeNumber, ProcessId, Public
 use super::World;
 use super::connections::Party;
 use super::process::Schedule;
+use super::underlay::Sockets;
 use crate::checker::StationIndex;
 use crate::plan::{Plan, SERIAL};
+use crate::simulation::Simulation;
 
 /// See the module.
 #[derive(Default)]
@@ -21,6 +23,8 @@ pub(super) struct ControlHost {
     pub machine: Option<ControlNode>,
     /// It dies in its next batch that takes something, with these of its writes undone.
     pub undo_at_death: Option<super::faults::Undo>,
+    /// What has arrived by the fabrics.
+    pub sockets: Sockets,
 }
 
 impl World {
@@ -33,7 +37,17 @@ impl World {
         host.schedule.reborn(process);
         host.schedule.timers_late = self.timers_late;
         host.undo_at_death = None;
-        host.machine = Some(ControlNode::new(config));
+        host.sockets = Sockets::default();
+        let mut machine = ControlNode::new(config);
+        if !self.plan.elsewhere.is_empty() {
+            let seed = std::array::from_fn(|_| self.random.next_u64() as u8);
+            let legs: Vec<LegNumber> = (0..self.plan.fabrics).map(LegNumber).collect();
+            machine.enable_packets(Plan::control_key(control), seed, &legs);
+            for leg in legs {
+                machine.set_packet_len_max(leg, self.plan.packet_len_max);
+            }
+        }
+        self.controls[control].machine = Some(machine);
         self.journal.line(now, format_args!("control node {control} starts as {process}"));
         self.run_at(Party::Control(control), now);
         // What the administrator cut stays cut: the management tool asks again.
@@ -62,12 +76,16 @@ impl World {
             }
         });
         let fabrics = usize::from(self.plan.fabrics);
+        let has_packets = !self.plan.elsewhere.is_empty();
         let nodes = (0..self.plan.nodes).map(|n| NodeEntry {
             number: Plan::number(n),
             name: format!("node{n}"),
-            public_key: PublicKey([n as u8; 32]),
-            host: None,
-            legs: vec![vec![LegKind::Unix]; fabrics],
+            public_key: if has_packets { Plan::key(n).public() } else { PublicKey([n as u8; 32]) },
+            host: self.plan.elsewhere.contains(&n).then(|| format!("host{n}")),
+            legs: vec![
+                if has_packets { vec![LegKind::Unix, LegKind::Udp] } else { vec![LegKind::Unix] };
+                fabrics
+            ],
         });
         ControlNodeConfig {
             serial: SERIAL,
@@ -76,7 +94,9 @@ impl World {
             epoch: 1,
             seed,
             grant_key: SecretKey::new([7; 32]),
-            fabrics: (1..=fabrics as u16).map(|key| FabricEntry { is_trusted: false, key }).collect(),
+            fabrics: (0..self.plan.fabrics)
+                .map(|leg| FabricEntry { is_trusted: Plan::is_trusted(leg), key: Plan::fabric_key(leg) })
+                .collect(),
             nodes: nodes.collect(),
             lans: lans.collect(),
         }
@@ -106,6 +126,11 @@ impl World {
         machine: &mut ControlNode,
     ) -> Option<(usize, bool)> {
         machine.wake();
+        let packets = self.take_packets(now, Party::Control(control));
+        let arrived = packets.len();
+        for (leg, from, mut octets) in packets {
+            machine.handle_packet(now, leg, from, &mut octets);
+        }
         if machine.poll_timeout().is_some_and(|at| at <= now)
             && self.controls[control].schedule.timer_fired(now)
         {
@@ -116,7 +141,7 @@ impl World {
         let before = self.memory_before_death(control);
         let taken = machine.pump(now, budget);
         if let Some(before) = before
-            && taken > 0
+            && taken + arrived > 0
         {
             self.undo_writes(control, &before);
             return None;
@@ -127,14 +152,38 @@ impl World {
             self.ring(Party::Control(control), peer, process, leg);
         }
         self.control_step(control)?;
+        let sent = self.transmit_of_control(now, control, machine)?;
         while let Some(output) = machine.poll_output() {
             self.control_output(now, control, output);
             self.control_step(control)?;
         }
-        if taken == budget {
-            return Some((taken, true));
+        let handled = taken + arrived + sent;
+        if taken == budget || self.has_packets(Party::Control(control)) {
+            return Some((handled, true));
         }
-        Some((taken, !machine.prepare_sleep()))
+        Some((handled, !machine.prepare_sleep()))
+    }
+
+    /// Sends the packets that are to go; returns how many transmissions. The process may die between any two.
+    fn transmit_of_control(
+        &mut self,
+        now: Instant,
+        control: usize,
+        machine: &mut ControlNode,
+    ) -> Option<usize> {
+        let mut count = 0;
+        while let Some(batch) = machine.poll_transmit(now, &mut self.buffer) {
+            let octets = self.buffer.octets().to_vec();
+            self.send_packets(
+                now,
+                Party::Control(control),
+                (batch.leg, batch.to, batch.segment_len),
+                &octets,
+            );
+            count += 1;
+            self.control_step(control)?;
+        }
+        Some(count)
     }
 
     fn control_step(&mut self, control: usize) -> Option<()> {

@@ -9,6 +9,8 @@ use super::connections::Party;
 use super::inspect::PERMITTED;
 use crate::checker::{Audit, Receivers, StationIndex, Violation};
 use crate::coverage::Coverage;
+use crate::packet::link::LinkCounts;
+use crate::simulation::Simulation;
 
 /// All member nodes are attached, with their addresses, this long after the last fault: the longest pause
 /// between two attempts to connect is 625 ms, and a leg left by a node that went silent is given up after 1 s.
@@ -21,6 +23,8 @@ const DRAIN: Duration = Duration::from_millis(300);
 const IDLE: Duration = Duration::from_millis(200);
 /// Batches that an idle process may run in that time: heartbeats and neighbour probes.
 const IDLE_BATCHES_MAX: u64 = 150;
+/// The same for the probes of packet legs: two rounds by two legs to the control node and to each node, with their answers.
+const IDLE_PROBES_MAX: u64 = 40;
 
 /// What a run came to.
 #[derive(Clone, Debug)]
@@ -31,6 +35,8 @@ pub struct Outcome {
     pub drops: vlan_core::counters::DropCounters,
     /// Which faults met which states.
     pub coverage: Coverage,
+    /// What became of the packets between hosts.
+    pub underlay: LinkCounts,
     /// Hash of the journal and its length.
     pub digest: (u64, u64),
     /// Simulated time at the end.
@@ -42,7 +48,7 @@ impl World {
     ///
     /// # Errors
     /// The first invariant that breaks.
-    pub fn converge(&mut self) -> Result<Outcome, Violation> {
+    pub(super) fn heal_and_judge(&mut self) -> Result<Outcome, Violation> {
         self.heal_everything();
         let attach_until = self.now() + ATTACH_MAX;
         while !self.everybody_is_attached() {
@@ -73,6 +79,7 @@ impl World {
         self.stop_traffic();
         self.faults_left = 0;
         self.timers_late = Duration::ZERO;
+        self.underlay.heal();
         self.plan.fault_menu.clear();
         self.journal.line(now, format_args!("everything is healed"));
         let controls = (0..self.controls.len()).map(Party::Control);
@@ -160,7 +167,9 @@ impl World {
         self.run_for(IDLE)?;
         let ran: Vec<u64> = batches(self).iter().zip(&before).map(|(after, before)| after - before).collect();
         // Every neighbour may be probed: three probes and three answers, each a batch or two.
-        let most = IDLE_BATCHES_MAX + 24 * self.stations.len() as u64;
+        let probed =
+            if self.plan.elsewhere.is_empty() { 0 } else { IDLE_PROBES_MAX * self.nodes.len() as u64 };
+        let most = IDLE_BATCHES_MAX + 24 * self.stations.len() as u64 + probed;
         match ran.iter().find(|&&ran| ran > most) {
             Some(_) => {
                 let detail = format!("batches of idle processes in {IDLE:?}: {ran:?}");
@@ -192,7 +201,8 @@ impl World {
             return Err(Violation { invariant: "I-4 every frame ends once", at: self.now(), detail });
         }
         let coverage = self.coverage.clone();
-        Ok(Outcome { audit, drops, coverage, digest: self.journal.digest(), ended: self.now() })
+        let underlay = self.underlay.counts();
+        Ok(Outcome { audit, drops, coverage, underlay, digest: self.journal.digest(), ended: self.now() })
     }
 
     pub(super) fn stuck(&self, detail: String) -> Violation {

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use rvi::Region;
 use rvi::ring::layout;
-use vlan_core::driver::Path;
 use vlan_core::{Instant, LegNumber, NodeNumber};
 
 use super::connections::{Party, Side};
 use super::{Event, World};
-use crate::coverage::{ControlState, Fault, PairState};
+use crate::coverage::Fault;
 use crate::plan::Plan;
+use crate::simulation::Simulation;
 
 /// `head` and `settled` of both rings: what a consumer writes into its own region.
 const CONSUMER_WORDS: [usize; 2] = [layout::DATA_HEAD, layout::CONTROL_HEAD];
@@ -31,89 +31,6 @@ pub(super) struct MemoryBefore {
 }
 
 impl World {
-    // --- which fault met which state --------------------------------------------------------------------------
-
-    /// Counts a fault of a process with the state of each pair that it is part of.
-    pub(super) fn count_fault_of(&mut self, fault: Fault, party: Party) {
-        if let Some(waiting) = &mut self.in_batch {
-            waiting.push((fault, party));
-            return;
-        }
-        let control = self.control_state();
-        for (a, b) in self.pairs() {
-            let concerned = match party {
-                Party::Node(node) => a == node || b == node,
-                Party::Control(_) => true,
-            };
-            if concerned {
-                let pair = self.pair_state(a, b);
-                self.coverage.count(fault, pair, control);
-            }
-        }
-    }
-
-    /// A machine is back in its place after a batch.
-    pub(super) fn count_faults_of_batch(&mut self) {
-        for (fault, party) in self.in_batch.take().unwrap_or_default() {
-            self.count_fault_of(fault, party);
-        }
-    }
-
-    fn count_fault_between(&mut self, fault: Fault, a: usize, b: usize) {
-        let (pair, control) = (self.pair_state(a, b), self.control_state());
-        self.coverage.count(fault, pair, control);
-    }
-
-    /// Pairs of nodes that share a LAN.
-    fn pairs(&self) -> Vec<(usize, usize)> {
-        let mut pairs = Vec::new();
-        for a in 0..self.nodes.len() {
-            for b in a + 1..self.nodes.len() {
-                if self.plan.lans.iter().any(|lan| lan.members.contains(&a) && lan.members.contains(&b)) {
-                    pairs.push((a, b));
-                }
-            }
-        }
-        pairs
-    }
-
-    /// The state of a pair, as its first node sees it.
-    pub(super) fn pair_state(&self, a: usize, b: usize) -> PairState {
-        let (Some(machine), Some(_)) = (&self.nodes[a].machine, &self.nodes[b].machine) else {
-            return PairState::Dead;
-        };
-        let number = Plan::number(b);
-        let path = machine
-            .interfaces()
-            .flat_map(|interface| interface.peers.iter())
-            .filter(|peer| peer.node == number)
-            .map(|peer| peer.path)
-            .max_by_key(|path| !matches!(path, Path::Relay));
-        match path {
-            Some(Path::Barrier { .. }) => PairState::Barrier,
-            Some(Path::Closing) => PairState::Leaving,
-            Some(Path::Direct) if self.legs_between(a, b) > 1 => PairState::DirectTwoLegs,
-            Some(Path::Direct) => PairState::DirectOneLeg,
-            Some(Path::Relay) | None => PairState::Relay,
-        }
-    }
-
-    pub(super) fn legs_between(&self, a: usize, b: usize) -> usize {
-        let ends = (Party::Node(a), Party::Node(b));
-        let between = |c: &super::Connection| {
-            (c.first.party, c.second.party) == ends || (c.second.party, c.first.party) == ends
-        };
-        self.open_connections().filter(|(_, c)| c.is_whole() && between(c)).count()
-    }
-
-    pub(super) fn control_state(&self) -> ControlState {
-        if self.controls.iter().all(|c| c.machine.is_none()) {
-            return ControlState::Down;
-        }
-        let attached = |n: &super::NodeHost| n.machine.as_ref().is_none_or(|m| m.is_attached());
-        if self.nodes.iter().all(attached) { ControlState::Up } else { ControlState::Restarting }
-    }
-
     // --- injecting ------------------------------------------------------------------------------------------
 
     /// Spreads `faults` faults of the plan's menu over its duration.
@@ -187,6 +104,15 @@ impl World {
             }
             // These come with the plan: its rings, and its hostile node.
             Fault::Starved | Fault::Hostile => {}
+            Fault::Loss
+            | Fault::Bursts
+            | Fault::Corruption
+            | Fault::Duplication
+            | Fault::Reordering
+            | Fault::DelaySpike
+            | Fault::OneWayDeath
+            | Fault::PortDeath
+            | Fault::Isolation => self.inject_into_fabrics(now, fault),
         }
     }
 

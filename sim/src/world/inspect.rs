@@ -6,9 +6,11 @@ use switch_node::node::Node;
 use switch_server::control_node::ControlNode;
 use vlan_core::DropReason;
 use vlan_core::counters::DropCounters;
+use vlan_core::limits::MESSAGE_WINDOW;
 
 use super::World;
 use crate::checker::Violation;
+use crate::simulation::Simulation;
 
 /// Frames that an interface holds of its stack's, and their octets (spec/timers.md).
 const HELD_FRAMES_MAX: usize = 256;
@@ -19,6 +21,8 @@ const PARK_OCTETS_MAX: usize = 1 << 20;
 /// The same of control messages.
 const CONTROL_QUEUE_MAX: usize = 1024;
 const CONTROL_QUEUE_OCTETS_MAX: usize = 4 << 20;
+/// Octets of messages that a transport keeps (spec/packet-sender.md), where none has come to an end yet.
+const SEND_OCTETS_MAX: usize = 4 << 20;
 /// The losses that an accepted frame may suffer (DESIGN.md, section 1).
 pub(super) const PERMITTED: [DropReason; 4] =
     [DropReason::Expired, DropReason::EgressFull, DropReason::DeviceFull, DropReason::PeerGone];
@@ -65,6 +69,8 @@ impl World {
     pub(super) fn bury_control(&mut self, control: usize) {
         if let Some(machine) = &self.controls[control].machine {
             self.dead.add_control(machine);
+            // Nobody is left to count these.
+            self.dead.drops.add_many(DropReason::PeerGone, machine.at_risk() as u64);
         }
     }
 
@@ -81,8 +87,7 @@ impl World {
     }
 
     /// What every machine knows, for a failure's report.
-    #[must_use]
-    pub fn describe_machines(&self) -> Vec<String> {
+    pub(super) fn describe_machines(&self) -> Vec<String> {
         let mut lines = Vec::new();
         for (place, host) in self.nodes.iter().enumerate() {
             let Some(machine) = &host.machine else { continue };
@@ -119,20 +124,27 @@ impl World {
     }
 
     /// What a node may hold besides its rings: frames and octets. Frames that come back from direct RVIs and from lost
-    /// control nodes were in rings before; each is there once.
-    fn held_max(&self, interfaces: usize) -> (usize, usize) {
+    /// control nodes were in rings or transports before; each is there once.
+    fn held_max(&self, node: usize, interfaces: usize) -> (usize, usize) {
         let legs = usize::from(self.plan.fabrics);
         let slots = |rings: &ShmConfig| legs << rings.slots_log2;
         let octets = |rings: &ShmConfig| legs * (rings.arena_len as usize + (SLOT_LEN << rings.slots_log2));
-        let peers = self.plan.nodes - 1;
+        let apart =
+            (0..self.plan.nodes).filter(|peer| *peer != node && self.plan.are_apart(node, *peer)).count();
+        let peers = self.plan.nodes - 1 - apart;
         (
-            interfaces * HELD_FRAMES_MAX + peers * slots(&self.plan.pair_rings),
-            interfaces * HELD_OCTETS_MAX + peers * octets(&self.plan.pair_rings),
+            interfaces * HELD_FRAMES_MAX
+                + peers * slots(&self.plan.pair_rings)
+                + apart * interfaces * MESSAGE_WINDOW as usize,
+            interfaces * HELD_OCTETS_MAX + peers * octets(&self.plan.pair_rings) + apart * SEND_OCTETS_MAX,
         )
     }
 
     /// The same for what a lost control node had not settled.
-    fn unsettled_max(&self) -> (usize, usize) {
+    fn unsettled_max(&self, node: usize, interfaces: usize) -> (usize, usize) {
+        if self.plan.elsewhere.contains(&node) {
+            return (2 * interfaces * MESSAGE_WINDOW as usize, SEND_OCTETS_MAX);
+        }
         let (legs, rings) = (usize::from(self.plan.fabrics), &self.plan.control_rings);
         let octets = rings.arena_len as usize + (SLOT_LEN << rings.slots_log2);
         (legs << rings.slots_log2, legs * octets)
@@ -159,7 +171,7 @@ impl World {
             interfaces += 1;
         }
         let (held_max, unsettled, unsettled_max) =
-            (self.held_max(interfaces), machine.unsettled(), self.unsettled_max());
+            (self.held_max(node, interfaces), machine.unsettled(), self.unsettled_max(node, interfaces));
         let fault = if held > held_max.0 || held_octets > held_max.1 {
             Some(("I-7 bounds", format!("{held} frames of {held_octets} octets held, at most {held_max:?}")))
         } else if unsettled.0 > unsettled_max.0 || unsettled.1 > unsettled_max.1 {

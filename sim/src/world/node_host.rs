@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use switch_node::node::{Accept, Node, NodeConfig, Output};
-use vlan_core::wire::control::InterfaceConfig;
+use vlan_core::wire::control::{GrantedLeg, InterfaceConfig, LegAddress, OfferedLeg};
 use vlan_core::{CabinetNumber, Instant, LegNumber, ProcessId, VifNumber};
 
 use super::connections::{Party, party_of};
 use super::process::Schedule;
 use super::sink::Devices;
+use super::underlay::{Sockets, address};
 use super::{Event, World};
 use crate::checker::{FlowIndex, StationIndex};
 use crate::coverage::Fault;
@@ -42,6 +43,8 @@ pub(super) struct NodeHost {
     pub is_started_again: bool,
     /// It has left all its legs and ends with this batch.
     has_left: bool,
+    /// What has arrived by the fabrics.
+    pub sockets: Sockets,
 }
 
 impl World {
@@ -57,15 +60,52 @@ impl World {
         (host.refused, host.delivered, host.taken) = (0, 0, 0);
         host.stack_timer = None;
         (host.is_asked_to_end, host.is_started_again, host.has_left) = (false, false, false);
-        host.machine = Some(Node::new(NodeConfig {
+        host.sockets = Sockets::default();
+        let is_elsewhere = self.plan.elsewhere.contains(&node);
+        let control_legs = if is_elsewhere { Vec::new() } else { legs };
+        let mut machine = Node::new(NodeConfig {
             number: Plan::number(node),
             process,
             cabinet: CabinetNumber(1),
-            control_node_legs: vec![legs; self.plan.control_nodes],
+            control_node_legs: vec![control_legs; self.plan.control_nodes],
             seed,
-        }));
+        });
+        if !self.plan.elsewhere.is_empty() {
+            self.give_packets(now, node, &mut machine);
+        }
+        self.nodes[node].machine = Some(machine);
         self.journal.line(now, format_args!("node {node} starts as {process}"));
         self.run_at(Party::Node(node), now);
+    }
+
+    /// What the agent tells its machine of sockets and platform file before the first batch.
+    fn give_packets(&mut self, now: Instant, node: usize, machine: &mut Node) {
+        let seed = std::array::from_fn(|_| self.random.next_u64() as u8);
+        machine.enable_packets(Plan::key(node), seed);
+        let legs: Vec<LegNumber> = (0..self.plan.fabrics).map(LegNumber).collect();
+        for &leg in &legs {
+            machine.set_packet_len_max(leg, self.plan.packet_len_max);
+        }
+        if self.plan.elsewhere.contains(&node) {
+            for control in 0..self.plan.control_nodes {
+                let granted = legs.iter().map(|&leg| GrantedLeg {
+                    leg,
+                    address: LegAddress::Udp(address(Party::Control(control), leg)),
+                    is_trusted: Plan::is_trusted(leg.0),
+                    fabric_key: Plan::fabric_key(leg.0),
+                });
+                machine.reach_by_packets(
+                    control as u8,
+                    Plan::control_key(control).public(),
+                    granted.collect(),
+                );
+            }
+        }
+        let offered = legs.iter().map(|&leg| {
+            let own = address(Party::Node(node), leg);
+            OfferedLeg { leg, address: LegAddress::Udp(own) }
+        });
+        machine.handle_leg_addresses(now, &offered.collect::<Vec<_>>());
     }
 
     /// One batch of a node, as the agent does it. Between any two calls into the machine the process may die.
@@ -109,6 +149,11 @@ impl World {
         if self.nodes[node].is_asked_to_end {
             machine.leave(now);
         }
+        let packets = self.take_packets(now, Party::Node(node));
+        let arrived = packets.len();
+        for (leg, from, mut octets) in packets {
+            machine.handle_packet(now, leg, from, &mut octets);
+        }
         if machine.poll_timeout().is_some_and(|at| at <= now) && self.nodes[node].schedule.timer_fired(now) {
             machine.handle_timeout(now);
         }
@@ -123,13 +168,14 @@ impl World {
             self.ring(Party::Node(node), party_of(peer), process, leg);
         }
         self.step(node)?;
+        let sent_packets = self.transmit_of_node(now, node, machine)?;
         while let Some(output) = machine.poll_output() {
             self.node_output(now, node, machine, output);
             self.step(node)?;
         }
-        let full = received == budget || sent == budget;
-        if full {
-            return Some((received + sent, true));
+        let handled = received + sent + arrived + sent_packets;
+        if received == budget || sent == budget || self.has_packets(Party::Node(node)) {
+            return Some((handled, true));
         }
         let quiet = machine.prepare_sleep();
         // One that is on its way out takes nothing more from its stacks.
@@ -139,7 +185,19 @@ impl World {
             self.nodes[node].schedule.busy_until = now;
             self.run_at(Party::Node(node), at);
         }
-        Some((received + sent, !quiet))
+        Some((handled, !quiet))
+    }
+
+    /// Sends the packets that are to go; returns how many transmissions. The process may die between any two.
+    fn transmit_of_node(&mut self, now: Instant, node: usize, machine: &mut Node) -> Option<usize> {
+        let mut count = 0;
+        while let Some(batch) = machine.poll_transmit(now, &mut self.buffer) {
+            let octets = self.buffer.octets().to_vec();
+            self.send_packets(now, Party::Node(node), (batch.leg, batch.to, batch.segment_len), &octets);
+            count += 1;
+            self.step(node)?;
+        }
+        Some(count)
     }
 
     fn step(&mut self, node: usize) -> Option<()> {

@@ -7,6 +7,7 @@ use vlan_core::{Instant, ProcessId};
 use super::Event;
 use super::World;
 use super::connections::Party;
+use crate::simulation::Simulation;
 
 /// What a batch costs besides its messages: a wake-up and the system calls around it.
 const BATCH_COST: Duration = Duration::from_micros(3);

@@ -9,6 +9,7 @@ use super::connections::Party;
 use super::faults::Undo;
 use crate::checker::Violation;
 use crate::coverage::{Fault, PairState};
+use crate::simulation::Simulation;
 
 impl World {
     /// The control node dies now.

@@ -10,6 +10,7 @@ use core::net::SocketAddr;
 
 use rvi::keys::PrivateKey;
 use rvi::packet::port::{PacketBatch, PacketEnds, PacketMachine, PacketPort};
+use rvi::packet::sender::PacketLegStatus;
 use rvi::packet::session::{
     HANDSHAKE_PACKET_LEN_MAX, Hint, PairKey, Pattern, SECRET_LEN, SessionKind, SessionLeg,
 };
@@ -62,6 +63,12 @@ impl Node {
     #[must_use]
     pub fn stray_packets(&self) -> u64 {
         self.packets.as_ref().map_or(0, |packets| packets.port.strays())
+    }
+
+    /// What each packet leg to another node is good for, and what it did; nothing without a direct association by packets.
+    pub fn packet_legs_to(&self, node: NodeNumber) -> impl Iterator<Item = PacketLegStatus> + '_ {
+        let link = self.direct_to(node).and_then(|place| self.direct[place].as_ref());
+        link.into_iter().flat_map(|link| link.association.packet_legs())
     }
 
     /// Octets of the longest packet that goes by a leg, all headers below the packet's own left out: what the host's

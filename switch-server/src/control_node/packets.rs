@@ -153,6 +153,7 @@ impl ControlNode {
             packets.note_opened(now, leg, from);
         }
         self.drain_session_events(now, place);
+        self.collect_acknowledged(now, place);
     }
 
     // --- handshakes -----------------------------------------------------------------------------------------

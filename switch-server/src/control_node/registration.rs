@@ -303,6 +303,9 @@ impl ControlNode {
         self.outputs.extend(legs.map(|leg| Output::CloseLeg { node, process, leg: leg.number }));
         self.drops.add_many(DropReason::NoChannel, session.association.take_refused());
         self.return_unsent(&mut session, end);
+        for held in session.waits.drain() {
+            self.unhold(now, held);
+        }
         if session.is_registered() {
             let name = self.node_name(session.node);
             self.log(ControlNodeEvent::Detached { node: session.node, name });
@@ -315,34 +318,24 @@ impl ControlNode {
     //# A control node MUST count what a node that left in order had not taken as not-attached; only what a dead process
     //# had not taken is peer-gone.
     fn return_unsent(&mut self, session: &mut Session, end: LegEnd) {
-        let mut charges = Vec::new();
         let mut lost = Vec::new();
         let untaken = match end {
             LegEnd::Closed => DropReason::NotAttached,
             LegEnd::Died => DropReason::PeerGone,
         };
         let by_channel = session.by_channel;
-        // What its association has still to tell goes with it, but the accounts must not.
+        // What its association has still to tell goes with it, but the losses must not.
         while let Some(event) = session.association.poll_event() {
-            match event {
-                rvi::AssociationEvent::ParkedSent { charge } => charges.push(charge),
-                rvi::AssociationEvent::ParkedExpired { charge, channel, .. } => {
-                    charges.push(charge);
-                    lost.extend(
-                        by_channel[usize::from(channel.0)].lan().map(|lan| (lan, DropReason::Expired)),
-                    );
-                }
-                _ => {}
+            if let rvi::AssociationEvent::ParkedExpired { channel, .. } = event {
+                let lan = by_channel[usize::from(channel.0)].lan();
+                lost.extend(lan.map(|lan| (lan, DropReason::Expired)));
             }
         }
         session.association.drain_unsent(&mut |channel, octets, unsent| {
             let reason = match unsent {
                 rvi::Unsent::Ring { maybe_taken: true } => DropReason::PeerGone,
                 rvi::Unsent::Ring { maybe_taken: false } => untaken,
-                rvi::Unsent::Parked { charge } => {
-                    charges.push(charge);
-                    untaken
-                }
+                rvi::Unsent::Parked { .. } => untaken,
             };
             let frame = vlan_core::wire::FrameHeader::parse(octets, octets.len()).is_ok();
             if let (true, Some(lan)) = (frame, by_channel[usize::from(channel.0)].lan()) {
@@ -352,14 +345,12 @@ impl ControlNode {
         for (lan, reason) in lost {
             self.lans[lan].server.lost_after_delivery(reason, 1);
         }
-        for charge in charges {
-            self.unhold(charge);
-        }
     }
 
     pub(super) fn session_timeouts(&mut self, now: Instant) {
         for place in 0..self.sessions.len() {
             self.packet_timeouts(now, place);
+            self.collect_acknowledged(now, place);
             let Some(session) = &mut self.sessions[place] else { continue };
             if session.check_silence(now) {
                 let node = session.node;

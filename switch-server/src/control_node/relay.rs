@@ -14,6 +14,7 @@ use vlan_core::wire::tlv::TlvError;
 use vlan_core::{Channel, DropReason, Instant, Location, NodeNumber, VifNumber};
 
 use crate::control_node::session::{Session, Stage};
+use crate::control_node::waits::Held;
 use crate::control_node::{ControlNode, ControlNodeEvent, MESSAGE_OCTETS_MIN, Output, TURN_OCTETS};
 
 /// A frame on its way in.
@@ -175,8 +176,8 @@ impl ControlNode {
         self.send(now, session, (inbound.lan, to), route.relay, frame_len, &parts);
     }
 
-    /// Puts a message into the ring of a member of a LAN. While it waits there for room, its sender's slot is
-    /// not settled (amendment 22).
+    /// Puts a message into the ring of a member of a LAN. While it waits there for room, or for the acknowledgement of
+    /// packets, its sender's slot is not settled (amendment 22).
     #[inline]
     fn send(
         &mut self,
@@ -188,7 +189,8 @@ impl ControlNode {
         parts: &[Part<'_>],
     ) {
         let charge = session.charge();
-        let sent = match self.lans[lan].routes[usize::from(to.0)].session {
+        let place = self.lans[lan].routes[usize::from(to.0)].session;
+        let sent = match place {
             None => Err(SendError::NoLeg),
             Some(place) => match &mut self.sessions[place] {
                 Some(other) => other.association.send(now, channel, 0, charge, parts),
@@ -198,10 +200,11 @@ impl ControlNode {
         };
         let server = &mut self.lans[lan].server;
         match sent {
-            Ok(Sent::Ring) => server.delivered(to, frame_len),
-            Ok(Sent::Parked) => {
+            Ok(sent) => {
                 server.delivered(to, frame_len);
-                session.association.hold();
+                if let Some(place) = place {
+                    self.hold_for(now, session, place, channel, sent);
+                }
             }
             //= spec/server.md#full-outputs
             //# When a receiver's queue is full the server MUST drop the frame as egress-full and go on.
@@ -214,6 +217,29 @@ impl ControlNode {
             Err(_) => {
                 server.drop(DropReason::NotAttached);
             }
+        }
+    }
+
+    /// The sender keeps what it sent until the receiver, the session at `place`, has it for good.
+    #[inline]
+    fn hold_for(&mut self, now: Instant, session: &mut Session, place: usize, channel: Channel, sent: Sent) {
+        let has_packets = match &self.sessions[place] {
+            Some(other) => other.packets.is_some(),
+            None => session.packets.is_some(),
+        };
+        if sent == Sent::Ring && !has_packets {
+            return;
+        }
+        let held = Held { place: session.place, charge: session.charge(), hold: session.association.hold() };
+        let receiver = match &mut self.sessions[place] {
+            Some(other) => other,
+            None => session,
+        };
+        if sent == Sent::Parked {
+            receiver.waits.park(held);
+        } else {
+            let number = receiver.association.last_number(channel);
+            receiver.waits.send(now, channel, number, held);
         }
     }
 
@@ -346,8 +372,8 @@ impl ControlNode {
             None => return,
         };
         // A barrier that finds no room is lost, and tried again by its sender.
-        if let Ok(Sent::Parked) = sent {
-            session.association.hold();
+        if let (Ok(sent), Some(place)) = (sent, route.session) {
+            self.hold_for(now, session, place, route.relay, sent);
         }
     }
 
@@ -368,10 +394,19 @@ impl ControlNode {
         {
             let (node, process) = (session.node, session.process);
             match event {
-                AssociationEvent::ParkedSent { charge } => self.unhold(charge),
+                AssociationEvent::ParkedSent { charge, channel, number } => {
+                    let held = session.waits.unpark(charge);
+                    match held {
+                        Some(held) if session.packets.is_some() => {
+                            session.waits.send(now, channel, number, held);
+                        }
+                        held => held.into_iter().for_each(|held| self.unhold(now, held)),
+                    }
+                }
                 AssociationEvent::ParkedExpired { charge, channel, .. } => {
+                    let held = session.waits.unpark(charge);
                     self.parked_expired(place, channel);
-                    self.unhold(charge);
+                    held.into_iter().for_each(|held| self.unhold(now, held));
                 }
                 AssociationEvent::LegDown(leg, rvi::LegDownReason::Protocol(error)) => {
                     self.log(ControlNodeEvent::LegBroken { node, leg, error });
@@ -390,11 +425,19 @@ impl ControlNode {
         }
     }
 
-    /// A frame that waited on the account of a session has gone or expired.
-    pub(super) fn unhold(&mut self, charge: u32) {
-        let owner = self.sessions.iter_mut().flatten().find(|session| session.charge() == charge);
+    /// Lets the senders go whose frames a node has acknowledged.
+    pub(super) fn collect_acknowledged(&mut self, now: Instant, place: usize) {
+        let Some(session) = &mut self.sessions[place] else { return };
+        for held in session.waits.collect(now, &session.association) {
+            self.unhold(now, held);
+        }
+    }
+
+    /// A frame of a session is its receiver's, or lost and counted.
+    pub(super) fn unhold(&mut self, now: Instant, held: Held) {
+        let owner = self.sessions[held.place].as_mut().filter(|session| session.charge() == held.charge);
         if let Some(owner) = owner {
-            owner.association.unhold();
+            owner.association.unhold(now, held.hold);
         }
     }
 }

@@ -9,6 +9,7 @@ use vlan_core::wire::control::{ControlMessage, LegAddress, LegKind, OfferedLeg, 
 use vlan_core::{Channel, Instant, LegNumber, NodeNumber, ProcessId};
 
 use crate::control_node::packets::SessionPackets;
+use crate::control_node::waits::Waits;
 
 /// Quiet intervals after which a node counts as silent: its own heartbeats come once in each.
 const SILENT_INTERVALS: u32 = 3;
@@ -72,6 +73,8 @@ pub(super) struct Session {
     pub memberships: Vec<(usize, MemberSlot)>,
     /// The packet legs that the node is ready for: one of each kind on each fabric at most.
     pub offered: Vec<OfferedLeg>,
+    /// Frames for the node whose senders keep them.
+    pub waits: Waits,
     /// Set when the node is reached by packets.
     pub packets: Option<SessionPackets>,
 }
@@ -106,6 +109,7 @@ impl Session {
             report: Vec::new(),
             memberships: Vec::new(),
             offered: Vec::new(),
+            waits: Waits::default(),
             packets: None,
         }
     }
@@ -182,6 +186,7 @@ impl Session {
             return Some(Instant::ZERO);
         }
         let packets = self.packets.as_ref().map(SessionPackets::poll_timeout);
-        self.association.poll_timeout().into_iter().chain(packets).chain([self.next_check]).min()
+        let waits = self.waits.poll_timeout();
+        self.association.poll_timeout().into_iter().chain(packets).chain(waits).chain([self.next_check]).min()
     }
 }

@@ -9,7 +9,7 @@ use vlan_core::{Channel, Instant};
 use super::arrivals::{Arrivals, NumberVerdict};
 use super::assembly::Piece;
 use super::types::{Arrival, ChannelWindows, Key, MessageMeta, WholeMessage};
-use super::{OVERHEAD, RESERVE, Receiver};
+use super::{OVERHEAD, RESERVE, Receiver, is_closed};
 use crate::packet::wire::{PacketError, PacketHeader, PacketKind, PacketLeg, Payload, Record, RecordKind};
 
 /// Whether a record's message is held.
@@ -107,7 +107,7 @@ impl Receiver {
     ) -> Result<Room, PacketError> {
         let header = &record.header;
         let key = Key { channel: header.channel, mseq: header.mseq };
-        if !windows.is_open(key.channel) {
+        if is_closed(key.channel, windows) {
             self.refuse(key, header.msg_len as usize);
             return Ok(Room::Held);
         }

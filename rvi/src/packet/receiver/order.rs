@@ -1,22 +1,25 @@
-//! Whole messages whose turn it is not yet, found again when what they wait for is delivered.
+//! Whole messages whose turn it is not yet, found again when what they wait for is delivered or their channel is open.
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use vlan_core::Channel;
 
-use super::types::{Key, WholeMessage};
+use super::types::{ChannelWindows, Key, WholeMessage};
 
 /// The lowest and highest keys there are.
 const FIRST: Key = Key { channel: Channel(0), mseq: 0 };
 const LAST: Key = Key { channel: Channel(u8::MAX), mseq: u32::MAX };
 
-/// Messages that wait: for one message before them in their lane, or for all before them in their channel.
+/// Messages that wait: for one message before them in their lane, for all before them in their channel, or for the channel
+/// itself.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
     held: BTreeMap<Key, WholeMessage>,
     /// (what is waited for, who waits).
     after_one: BTreeSet<(Key, Key)>,
     after_all: BTreeSet<Key>,
+    /// Messages of channels that are yet to open.
+    unopened: BTreeSet<Key>,
 }
 
 impl Waiting {
@@ -44,6 +47,26 @@ impl Waiting {
         self.held.insert(message.meta.key, message);
     }
 
+    /// Lets a message wait until its channel is open.
+    pub fn wait_for_channel(&mut self, message: WholeMessage) {
+        self.unopened.insert(message.meta.key);
+        self.held.insert(message.meta.key, message);
+    }
+
+    /// Moves what waited for channels that are open now to the front of `ready`, in the order of its numbers.
+    #[inline]
+    pub fn release_opened(&mut self, windows: &dyn ChannelWindows, ready: &mut VecDeque<WholeMessage>) {
+        if self.unopened.is_empty() {
+            return;
+        }
+        let (opened, rest) = self.unopened.iter().partition(|key| windows.is_open(key.channel));
+        self.unopened = rest;
+        let opened: BTreeSet<Key> = opened;
+        for message in opened.iter().rev().filter_map(|key| self.held.remove(key)) {
+            ready.push_front(message);
+        }
+    }
+
     /// `delivered` is delivered, and `lowest` is the lowest of its channel that is not: moves what waited for that to
     /// the front of `ready`.
     pub fn release(&mut self, delivered: Key, lowest: u32, ready: &mut VecDeque<WholeMessage>) {
@@ -69,6 +92,7 @@ impl Waiting {
             self.after_one.remove(&(predecessor, key));
         }
         self.after_all.remove(&key);
+        self.unopened.remove(&key);
         Some(message)
     }
 }

@@ -16,6 +16,8 @@ use crate::packet::wire::{
 #[derive(Clone, Debug, Default)]
 struct Windows {
     closed: BTreeSet<u8>,
+    /// Of the closed ones, those that have not been open yet.
+    unopened: BTreeSet<u8>,
     delivered: BTreeMap<u8, BTreeSet<u32>>,
     /// Lowest undelivered number of each channel.
     lowest: BTreeMap<u8, u32>,
@@ -35,6 +37,10 @@ impl Windows {
 impl ChannelWindows for Windows {
     fn is_open(&self, channel: Channel) -> bool {
         !self.closed.contains(&channel.0)
+    }
+
+    fn was_open(&self, channel: Channel) -> bool {
+        !self.unopened.contains(&channel.0)
     }
 
     fn is_delivered(&self, channel: Channel, mseq: u32) -> bool {
@@ -590,6 +596,30 @@ fn a_closed_channel_takes_nothing_and_keeps_nothing() {
     assert_eq!(bench.receiver.counters().refused, 4);
     // The two that were handed out were not given back.
     assert_eq!(bench.receiver.octets_held(), 2 * (9 + OVERHEAD));
+}
+
+#[test]
+fn a_channel_that_is_yet_to_open_keeps_what_comes_for_it() {
+    //= spec/packet.md#channels-yet-to-open
+    //= type=test
+    //# A receiver MUST hold a message of a channel that has not been open in the association until it is.
+    let mut bench = Bench::new();
+    bench.windows.closed.insert(1);
+    bench.windows.unopened.insert(1);
+    let records = [message(1, 1, 9), message(0, 0, 9), piece(message(2, 1, 100), 0, 64)];
+    assert_eq!(bench.arrive(header(LEG, 0), &records), Ok(Arrival::Taken));
+    assert!(bench.receiver.poll_message(&bench.windows).is_none());
+    // A copy is none again, and the rest of a message finds its place.
+    bench.arrive(header(LEG, 1), &[message(0, 0, 9), piece(message(2, 1, 100), 64, 36)]).expect("good");
+    assert!(bench.receiver.poll_message(&bench.windows).is_none());
+    assert_eq!(bench.receiver.counters().refused, 0);
+    bench.windows.closed.clear();
+    bench.windows.unopened.clear();
+    for expected in 0..3 {
+        assert_eq!(bench.receiver.poll_message(&bench.windows).map(|m| m.mseq), Some(expected));
+        bench.windows.deliver(Channel(1), expected);
+    }
+    assert!(bench.receiver.poll_message(&bench.windows).is_none());
 }
 
 #[test]

@@ -12,6 +12,13 @@ pub trait ChannelWindows {
     /// True when messages of `channel` pass.
     fn is_open(&self, channel: Channel) -> bool;
 
+    /// True when messages of `channel` have passed before, so that the end knows what it closed. One that it does not know
+    /// yet may be on its way to be opened.
+    fn was_open(&self, channel: Channel) -> bool {
+        let _ = channel;
+        true
+    }
+
     /// True when message `mseq` of `channel` was delivered, or lies so far back that it must have been.
     fn is_delivered(&self, channel: Channel, mseq: u32) -> bool;
 

@@ -13,6 +13,7 @@ use crate::packet::network::RELAY_LEG;
 use crate::packet::plan::{PacketPlan, Wait};
 use crate::packet::side::Side;
 use crate::packet::world::PacketWorld;
+use crate::simulation::Simulation;
 use rvi::packet::sender::PacketScheduler;
 
 pub(super) const FAMILIES: &[Family] = &[

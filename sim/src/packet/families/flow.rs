@@ -8,6 +8,7 @@ use crate::packet::link::Conditions;
 use crate::packet::plan::{PacketPlan, Sizes, SourcePlan};
 use crate::packet::side::Side;
 use crate::packet::world::PacketWorld;
+use crate::simulation::Simulation;
 
 pub(super) const FAMILIES: &[Family] = &[
     Family { name: "a_slow_consumer_stops_data_and_not_control", plan: heavy, script: slow_consumer },

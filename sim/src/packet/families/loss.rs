@@ -7,6 +7,7 @@ use crate::packet::link::{Bursts, Conditions, Overlay};
 use crate::packet::plan::{PacketPlan, Sizes, SourcePlan, Wait};
 use crate::packet::side::Side;
 use crate::packet::world::PacketWorld;
+use crate::simulation::Simulation;
 use rvi::packet::sender::PacketScheduler;
 
 pub(super) const FAMILIES: &[Family] = &[

@@ -8,6 +8,7 @@ use crate::packet::link::Conditions;
 use crate::packet::plan::PacketPlan;
 use crate::packet::side::Side;
 use crate::packet::world::PacketWorld;
+use crate::simulation::Simulation;
 
 pub(super) const FAMILIES: &[Family] = &[
     Family { name: "a_stopped_process_brings_no_leg_down", plan: PacketPlan::calm, script: pauses },

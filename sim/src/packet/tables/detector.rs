@@ -12,6 +12,7 @@ use crate::packet::metrics::{Health, per_mille};
 use crate::packet::plan::PacketPlan;
 use crate::packet::side::Side;
 use crate::packet::world::PacketWorld;
+use crate::simulation::Simulation;
 use rvi::packet::sender::PacketScheduler;
 
 /// Packets a second on the leg, runs at each loss that is to be found, and simulated seconds at each that is not.

@@ -12,6 +12,7 @@ use crate::packet::metrics::per_mille;
 use crate::packet::plan::{PacketPlan, SourcePlan};
 use crate::packet::side::Side;
 use crate::packet::world::PacketWorld;
+use crate::simulation::Simulation;
 use rvi::packet::sender::PacketScheduler;
 
 const TIME: Duration = Duration::from_millis(500);

@@ -11,6 +11,7 @@ use crate::packet::metrics::{Health, per_mille};
 use crate::packet::plan::PacketPlan;
 use crate::packet::side::Side;
 use crate::packet::world::PacketWorld;
+use crate::simulation::Simulation;
 
 /// Runs of a row.
 const SEEDS: u64 = 40;

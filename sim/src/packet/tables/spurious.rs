@@ -10,6 +10,7 @@ use crate::packet::link::Conditions;
 use crate::packet::plan::{PacketPlan, Wait};
 use crate::packet::side::Side;
 use crate::packet::world::PacketWorld;
+use crate::simulation::Simulation;
 use rvi::packet::sender::PacketScheduler;
 
 const ACK_EVERY: [u32; 4] = [4, 8, 16, 32];

@@ -16,6 +16,7 @@ use super::super::seal::{is_genuine, seal};
 use super::super::side::Side;
 use super::{Event, PacketWorld, SEGMENTS_MAX};
 use crate::checker::Violation;
+use crate::simulation::Simulation;
 
 /// What a batch costs, and each packet in it.
 const BATCH_COST: Duration = Duration::from_nanos(300);

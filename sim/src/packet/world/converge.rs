@@ -12,6 +12,7 @@ use super::super::metrics::Metrics;
 use super::super::side::Side;
 use super::PacketWorld;
 use crate::checker::Violation;
+use crate::simulation::Simulation;
 
 /// Everything arrives within this time after the last fault is gone: a hold-down's probes and the queues.
 const CONVERGE_TIME: Duration = Duration::from_secs(3);
@@ -45,7 +46,7 @@ impl PacketWorld {
     ///
     /// # Errors
     /// When an invariant breaks.
-    pub fn converge(&mut self) -> Result<Outcome, Violation> {
+    pub(super) fn heal_and_judge(&mut self) -> Result<Outcome, Violation> {
         self.stop_sources();
         self.faults_left = 0;
         self.heal_everything();

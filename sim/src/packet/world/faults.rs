@@ -11,6 +11,7 @@ use super::super::link::{Bursts, Overlay, OverlayId};
 use super::super::network::RELAY_LEG;
 use super::super::side::Side;
 use super::{Event, PacketWorld};
+use crate::simulation::Simulation;
 
 /// A lasting fault that ends.
 #[derive(Clone, Copy, Debug)]

@@ -50,8 +50,7 @@ impl PacketWorld {
     }
 
     /// Everything of interest about the ends, for the report of a failure.
-    #[must_use]
-    pub fn describe(&self) -> Vec<String> {
+    pub(super) fn describe_machines(&self) -> Vec<String> {
         let plan = &self.plan;
         let mut lines = vec![format!(
             "{:?}, {:?}, ack every {}, hold {}, send {}, window {}",

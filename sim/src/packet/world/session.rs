@@ -10,6 +10,7 @@ use super::super::seal::SealKey;
 use super::super::side::Side;
 use super::{Event, PacketWorld};
 use crate::checker::Violation;
+use crate::simulation::Simulation;
 
 /// The present session.
 #[derive(Clone, Copy, Debug, Default)]

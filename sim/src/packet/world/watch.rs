@@ -14,6 +14,7 @@ use super::super::metrics::Health;
 use super::super::side::Side;
 use super::{Event, PacketWorld, WATCH_INTERVAL};
 use crate::checker::Violation;
+use crate::simulation::Simulation;
 
 /// A verdict may come so long after the last packet, and two round trips more: bins of evidence, and the wait for the
 /// batch.

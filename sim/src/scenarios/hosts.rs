@@ -1,0 +1,253 @@
+//! Nodes on hosts of their own: control RVIs and direct RVIs by packets, over fabrics that lose and delay them.
+
+use std::time::Duration;
+
+use super::{Scenario, boot, boot_to_direct, ms};
+use crate::checker::Violation;
+use crate::packet::chance::Ppm;
+use crate::packet::link::Overlay;
+use crate::plan::Plan;
+use crate::simulation::Simulation;
+use crate::world::World;
+
+pub(super) const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "a_control_node_that_dies_with_frames_nobody_acknowledged_loses_none",
+        plan: relay_only,
+        script: dies_with_unacknowledged_frames,
+    },
+    Scenario {
+        name: "what_opens_a_channel_is_overtaken_and_nothing_is_refused",
+        plan: broadcasts,
+        script: overtaken_configuration,
+    },
+    Scenario {
+        name: "one_fabric_dies_between_hosts_and_nothing_is_lost",
+        plan: apart,
+        script: one_fabric_dies,
+    },
+    Scenario { name: "a_host_that_was_on_no_fabric_comes_back", plan: mixed, script: isolated_and_back },
+    Scenario {
+        name: "hosts_find_a_control_node_that_was_started_again_through_loss",
+        plan: mixed,
+        script: restarts_under_loss,
+    },
+    Scenario {
+        name: "hosts_go_on_directly_while_the_control_node_is_dead",
+        plan: apart,
+        script: direct_without_control_node,
+    },
+    Scenario {
+        name: "a_cut_and_a_heal_between_hosts_lose_nothing_under_loss",
+        plan: apart,
+        script: cut_and_heal_under_loss,
+    },
+    Scenario {
+        name: "a_node_of_another_host_that_is_asked_to_end_costs_nobody_anything",
+        plan: mixed,
+        script: leaves_under_loss,
+    },
+];
+
+/// Three nodes, each on a host of its own.
+fn apart(seed: u64) -> Plan {
+    Plan::calm(seed, 3).with_elsewhere(&[0, 1, 2])
+}
+
+/// Two nodes on the host of the control node, two elsewhere.
+fn mixed(seed: u64) -> Plan {
+    Plan::calm(seed, 4).with_elsewhere(&[1, 3])
+}
+
+/// Mostly group traffic.
+fn relay_only(seed: u64) -> Plan {
+    let mut plan = mixed(seed);
+    plan.traffic.group_flows = 2;
+    plan
+}
+
+fn broadcasts(seed: u64) -> Plan {
+    let mut plan = mixed(seed);
+    plan.traffic.group_flows = 2;
+    plan.traffic.interval = Duration::from_micros(300);
+    plan
+}
+
+fn cut_all(world: &mut World) {
+    for a in 0..world.plan.nodes {
+        for b in a + 1..world.plan.nodes {
+            world.cut(Plan::number(a), Plan::number(b), None);
+        }
+    }
+}
+
+/// Nothing gets to one node for a while that is shorter than frames live; then the control node dies with all that it had
+/// for that node.
+fn dies_with_unacknowledged_frames(world: &mut World) -> Result<(), Violation> {
+    boot(world)?;
+    cut_all(world);
+    world.start_traffic();
+    for _ in 0..5 {
+        world.run_for(ms(30))?;
+        world.lay_towards(1, Overlay::Dead, ms(25));
+        world.run_for(ms(15))?;
+        world.kill_control();
+        world.run_for(ms(20))?;
+        world.start_control_again();
+        world.run_for(ms(300))?;
+    }
+    Ok(())
+}
+
+/// Nodes come and go while everybody broadcasts, and packets overtake each other: frames reach a node before its
+/// configuration does.
+fn overtaken_configuration(world: &mut World) -> Result<(), Violation> {
+    boot(world)?;
+    cut_all(world);
+    world.start_traffic();
+    world.lay_everywhere(Overlay::Loss(Ppm::percent(10)));
+    world.lay_everywhere(Overlay::Reordering(Ppm::percent(30), Duration::from_micros(500)));
+    for round in 0..12 {
+        let node = 1 + 2 * (round % 2);
+        world.kill_node_at(node);
+        world.run_for(ms(5))?;
+        world.start_node_again(node);
+        world.run_for(ms(40))?;
+    }
+    Ok(())
+}
+
+fn one_fabric_dies(world: &mut World) -> Result<(), Violation> {
+    boot_to_direct(world)?;
+    for leg in [0, 1, 0] {
+        let leg = vlan_core::LegNumber(leg);
+        for node in 0..3 {
+            world.isolate(node, Some(leg), ms(60));
+        }
+        world.isolate_control(Some(leg), ms(60));
+        world.run_for(ms(40))?;
+        world.expect_direct(0, 1)?;
+        world.run_for(ms(500))?;
+    }
+    world.expect_nothing_lost()
+}
+
+fn isolated_and_back(world: &mut World) -> Result<(), Violation> {
+    boot_to_direct(world)?;
+    for lasts in [30, 300, 1400] {
+        world.isolate(1, None, ms(lasts));
+        world.run_for(ms(lasts + 100))?;
+        world.isolate_control(None, ms(lasts));
+        world.run_for(ms(lasts + 600))?;
+    }
+    Ok(())
+}
+
+fn restarts_under_loss(world: &mut World) -> Result<(), Violation> {
+    world.lay_everywhere(Overlay::Loss(Ppm::percent(20)));
+    boot(world)?;
+    world.start_traffic();
+    for calls in 0..12 {
+        world.run_for(ms(60))?;
+        world.kill_control_after_calls(3 * calls);
+        world.run_for(ms(10))?;
+        world.start_control_again();
+    }
+    world.run_for(ms(300))
+}
+
+fn direct_without_control_node(world: &mut World) -> Result<(), Violation> {
+    world.lay_everywhere(Overlay::Loss(Ppm::percent(3)));
+    boot_to_direct(world)?;
+    world.expect_both_legs(0, 1)?;
+    world.kill_control();
+    // Long enough for the session to be over: the direct RVIs must not be.
+    world.run_for(ms(1500))?;
+    for (a, b) in [(0, 1), (1, 2), (0, 2)] {
+        world.expect_direct(a, b)?;
+    }
+    world.start_control_again();
+    world.run_for(ms(900))?;
+    world.expect_direct(0, 1)
+}
+
+fn cut_and_heal_under_loss(world: &mut World) -> Result<(), Violation> {
+    world.lay_everywhere(Overlay::Loss(Ppm::percent(10)));
+    boot_to_direct(world)?;
+    for _ in 0..5 {
+        world.cut(Plan::number(0), Plan::number(1), None);
+        world.run_for(ms(40))?;
+        world.heal(Plan::number(0), Plan::number(1));
+        world.run_for(ms(80))?;
+    }
+    world.expect_nothing_lost()
+}
+
+fn leaves_under_loss(world: &mut World) -> Result<(), Violation> {
+    world.lay_everywhere(Overlay::Loss(Ppm::percent(10)));
+    boot_to_direct(world)?;
+    for round in 0..4 {
+        let node = 1 + 2 * (round % 2);
+        world.stop_node_at(node);
+        world.run_for(ms(1100))?;
+        if world.is_alive(node) {
+            return Err(world.still_there(node));
+        }
+        world.expect_all_arrived_from(node)?;
+        world.start_node_again(node);
+        world.run_for(ms(200))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use vlan_core::DropReason;
+
+    use crate::scenarios::testing::passes;
+
+    #[test]
+    fn a_control_node_that_dies_with_frames_nobody_acknowledged_loses_none() {
+        //= spec/server.md#acknowledged-frames
+        //= type=test
+        //# A control node MUST NOT settle a frame that it relays in packets with its sender before the receiver has acknowledged
+        //# it, or has not done so for 50 ms.
+        passes("a_control_node_that_dies_with_frames_nobody_acknowledged_loses_none");
+    }
+
+    #[test]
+    fn what_opens_a_channel_is_overtaken_and_nothing_is_refused() {
+        let outcome = passes("what_opens_a_channel_is_overtaken_and_nothing_is_refused");
+        assert_eq!(outcome.drops.of(DropReason::NoChannel), 0, "{:?}", outcome.drops);
+    }
+
+    #[test]
+    fn one_fabric_dies_between_hosts_and_nothing_is_lost() {
+        passes("one_fabric_dies_between_hosts_and_nothing_is_lost");
+    }
+
+    #[test]
+    fn a_host_that_was_on_no_fabric_comes_back() {
+        passes("a_host_that_was_on_no_fabric_comes_back");
+    }
+
+    #[test]
+    fn hosts_find_a_control_node_that_was_started_again_through_loss() {
+        passes("hosts_find_a_control_node_that_was_started_again_through_loss");
+    }
+
+    #[test]
+    fn hosts_go_on_directly_while_the_control_node_is_dead() {
+        passes("hosts_go_on_directly_while_the_control_node_is_dead");
+    }
+
+    #[test]
+    fn a_cut_and_a_heal_between_hosts_lose_nothing_under_loss() {
+        passes("a_cut_and_a_heal_between_hosts_lose_nothing_under_loss");
+    }
+
+    #[test]
+    fn a_node_of_another_host_that_is_asked_to_end_costs_nobody_anything() {
+        passes("a_node_of_another_host_that_is_asked_to_end_costs_nobody_anything");
+    }
+}
