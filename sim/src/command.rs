@@ -1,8 +1,13 @@
 //! What the command lines of both simulators have in common: options, replays, and the sums of many runs.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread;
 use std::time::Instant;
 
 use crate::runner::{Failure, Hosts};
@@ -89,6 +94,37 @@ pub fn replayed<T>(result: Result<T, Box<Failure>>, print: impl FnOnce(&T)) -> E
     }
 }
 
+/// Runs independent jobs on all processors, and takes what comes of them in the order of the jobs.
+pub fn in_parallel<J: Copy + Sync, T: Send>(
+    jobs: &[J],
+    run: impl Fn(J) -> T + Sync,
+    mut take: impl FnMut(T),
+) {
+    let next = AtomicUsize::new(0);
+    let (results, done) = mpsc::channel();
+    thread::scope(|scope| {
+        let workers = thread::available_parallelism().map_or(1, NonZero::get).min(jobs.len());
+        for results in vec![results; workers] {
+            let (run, next) = (&run, &next);
+            scope.spawn(move || {
+                loop {
+                    let place = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(job) = jobs.get(place) else { return };
+                    let _ = results.send((place, run(*job)));
+                }
+            });
+        }
+        let mut early = BTreeMap::new();
+        for place in 0..jobs.len() {
+            while !early.contains_key(&place) {
+                let Ok((place, result)) = done.recv() else { return };
+                early.insert(place, result);
+            }
+            early.remove(&place).into_iter().for_each(&mut take);
+        }
+    });
+}
+
 /// The sums of many runs.
 #[derive(Debug)]
 pub struct Tally {
@@ -145,5 +181,19 @@ impl Tally {
             self.started.elapsed().as_secs_f64()
         );
         ExitCode::from(u8::from(self.failures > 0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_come_in_the_order_of_the_jobs() {
+        let jobs: Vec<u64> = (0..100).collect();
+        let mut taken = Vec::new();
+        in_parallel(&jobs, |job| job * 2, |result| taken.push(result));
+        assert_eq!(taken, (0..100).map(|job| job * 2).collect::<Vec<_>>());
+        in_parallel(&[], |job: u64| job, |_| panic!("there is none"));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use sim::command::{Request, Tally, replayed, usage};
+use sim::command::{Request, Tally, in_parallel, replayed, usage};
 use sim::coverage::Coverage;
 use sim::runner::{self, FAULTS, Failure, Hosts};
 use sim::scenarios::{self, Scenario};
@@ -93,30 +93,41 @@ impl Sums {
     }
 }
 
-fn run(request: &Request) -> ExitCode {
-    let mut sums = Sums::default();
-    let faults = request.faults.unwrap_or(FAULTS);
-    for hosts in Hosts::ALL.into_iter().filter(|hosts| request.hosts.is_none_or(|only| only == *hosts)) {
-        for seed in request.seeds(200) {
-            sums.count(match seed % 16 {
-                0 => runner::run_seed_twice(seed, faults, hosts),
-                _ => runner::run_seed(seed, faults, hosts, false),
-            });
+/// One run of many.
+#[derive(Clone, Copy)]
+enum Job {
+    Seed(u64, usize, Hosts),
+    Scenario(Scenario, u64),
+}
+
+impl Job {
+    fn run(self) -> Result<Outcome, Box<Failure>> {
+        match self {
+            Self::Seed(seed, faults, hosts) if seed % 16 == 0 => runner::run_seed_twice(seed, faults, hosts),
+            Self::Seed(seed, faults, hosts) => runner::run_seed(seed, faults, hosts, false),
+            Self::Scenario(scenario, seed) => runner::run_scenario(&scenario, seed, false),
         }
     }
-    // Scenarios bring about what random faults hardly ever meet.
-    for scenario in scenarios::all() {
-        sums.count(runner::run_scenario(&scenario, request.first_seed, false));
-    }
+}
+
+fn run_all(jobs: &[Job]) -> ExitCode {
+    let mut sums = Sums::default();
+    in_parallel(jobs, |job| job.run(), |result| sums.count(result));
     sums.finish()
 }
 
+fn run(request: &Request) -> ExitCode {
+    let faults = request.faults.unwrap_or(FAULTS);
+    let hosts = Hosts::ALL.into_iter().filter(|hosts| request.hosts.is_none_or(|only| only == *hosts));
+    let seeds = hosts.flat_map(|hosts| request.seeds(200).map(move |seed| Job::Seed(seed, faults, hosts)));
+    // Scenarios bring about what random faults hardly ever meet.
+    let named = scenarios::all().into_iter().map(|scenario| Job::Scenario(scenario, request.first_seed));
+    run_all(&seeds.chain(named).collect::<Vec<_>>())
+}
+
 fn run_scenario(request: &Request, scenario: &Scenario) -> ExitCode {
-    let mut sums = Sums::default();
-    for seed in request.seeds(200) {
-        sums.count(runner::run_scenario(scenario, seed, false));
-    }
-    sums.finish()
+    let jobs: Vec<_> = request.seeds(200).map(|seed| Job::Scenario(*scenario, seed)).collect();
+    run_all(&jobs)
 }
 
 fn drops(outcome: &Outcome) -> String {

@@ -321,7 +321,7 @@ impl LanServer {
         }
         //= spec/server.md#numbered-frames
         //# The server MUST take each numbered frame of an origin at most once.
-        let window = member.window.get_or_insert_with(|| Window::new(BSEQ_WINDOW, header.bseq));
+        let window = member.window.get_or_insert_with(|| Window::around(BSEQ_WINDOW, header.bseq));
         match window.insert(header.bseq) {
             WindowVerdict::New => {
                 member.ingress.add(frame_len);
@@ -513,6 +513,9 @@ mod tests {
         let good = frame(mac(2), mac(1));
         assert!(matches!(verdict(&mut server, &header(7), &good), Verdict::Unicast { .. }));
         assert_eq!(verdict(&mut server, &header(7), &good), Verdict::Drop(DropReason::Duplicate));
+        // The first to come had overtaken another.
+        assert!(matches!(verdict(&mut server, &header(6), &good), Verdict::Unicast { .. }));
+        assert_eq!(verdict(&mut server, &header(6), &good), Verdict::Drop(DropReason::Duplicate));
         server.attach(MemberSlot(0), ProcessId(200));
         let header = FrameHeader { boot: BootTag(200), ..header(7) };
         assert!(matches!(verdict(&mut server, &header, &good), Verdict::Unicast { .. }));

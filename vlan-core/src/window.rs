@@ -40,6 +40,15 @@ impl Window {
         Self { words: Box::default(), bits, next: first }
     }
 
+    /// Makes a window for numbers of which `number` is the first to come: those before it may have been overtaken.
+    ///
+    /// # Panics
+    /// As [`Window::new`].
+    #[must_use]
+    pub fn around(bits: u32, number: u32) -> Self {
+        Self::new(bits, number.wrapping_sub(bits - 1))
+    }
+
     /// Takes `number` if it is new. Numbers before the window's start count as seen.
     #[inline]
     pub fn insert(&mut self, number: u32) -> WindowVerdict {

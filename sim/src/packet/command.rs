@@ -9,7 +9,7 @@ use super::families::{self, Family};
 use super::ledger::Audit;
 use super::runner::{run_family, run_twice};
 use super::tables;
-use crate::command::{Request, Tally, replayed, usage};
+use crate::command::{Request, Tally, in_parallel, replayed, usage};
 
 /// How it is used.
 pub const USAGE: &str = "\
@@ -87,15 +87,17 @@ fn run_families(request: &Request, family: Option<Family>) -> ExitCode {
         let (failed_before, mut worst, begun) = (tally.failures, Duration::ZERO, Instant::now());
         let seeds = request.seeds(20);
         let count = (seeds.end - seeds.start) * if family.name == "chaos" { 10 } else { 1 };
-        for seed in seeds.start..seeds.start + count {
-            let result =
-                if seed % 16 == 0 { run_twice(&family, seed) } else { run_family(&family, seed, false) };
+        let jobs: Vec<u64> = (seeds.start..seeds.start + count).collect();
+        let run = |seed| {
+            if seed % 16 == 0 { run_twice(&family, seed) } else { run_family(&family, seed, false) }
+        };
+        in_parallel(&jobs, run, |result| {
             if let Some(outcome) = tally.count(result, |outcome| outcome.ended) {
                 coverage.add(&outcome.coverage);
                 audit.add(&outcome.audit);
                 worst = worst.max(outcome.metrics.promised_worst);
             }
-        }
+        });
         println!(
             "{:60} {count:>5} seeds {:>3} failed {:>8.2} ms at worst {:>6.1} s",
             family.name,

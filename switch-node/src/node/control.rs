@@ -450,6 +450,9 @@ impl Node {
                         interface.driver.handle_member(&notice);
                     }
                 }
+                if notice.attached {
+                    self.end_former(now, notice.node, notice.process);
+                }
             }
             ControlMessage::Binding { mac, location } => {
                 for interface in self.interfaces.iter_mut().flatten() {

@@ -86,7 +86,19 @@ impl DirectLink {
         self.rvis.get(usize::from(self.by_channel[usize::from(channel.0)])).copied()
     }
 
-    /// The packet legs that the control node has granted.
+    /// Takes what the control node grants in place of what it granted before.
+    //= spec/driver.md#packet-legs-behind-shared-memory
+    //# A node MUST go on sending by a packet leg in whose place its association was granted shared memory.
+    fn take_granted(&mut self, association: &GrantedAssociation) {
+        let mut former = core::mem::replace(&mut self.granted, association.clone());
+        if former.epoch == association.epoch {
+            let is_named = |leg: &GrantedLeg| association.legs.iter().any(|named| named.leg == leg.leg);
+            former.legs.retain(|leg| !is_named(leg));
+            self.granted.legs.append(&mut former.legs);
+        }
+    }
+
+    /// The packet legs that the control node has granted and not cut.
     pub fn packet_legs(&self) -> &[GrantedLeg] {
         &self.granted.legs
     }
@@ -155,7 +167,7 @@ impl Node {
         // First: an association with an earlier process ends here, and its grants with it.
         let place = self.direct_for(now, grant.peer, grant.peer_process);
         let Some(link) = &mut self.direct[place] else { return };
-        link.granted = grant.association.clone();
+        link.take_granted(&grant.association);
         if link.rvi_of(grant.channel).is_some_and(|rvi| rvi.number == grant.rvi) {
             // Granted before: its legs have changed, its way has not.
             return;

@@ -18,7 +18,7 @@ use rvi::packet::transport::{Transmit, TransmitBuffer};
 use rvi::packet::wire::{PacketKind, PacketLeg};
 use rvi::{Association, AssociationEvent};
 use vlan_core::wire::control::{ControlMessage, GrantedLeg, LegAddress};
-use vlan_core::{Instant, LegNumber, NodeNumber};
+use vlan_core::{Instant, LegNumber, NodeNumber, ProcessId};
 
 use crate::node::direct::DirectLink;
 use crate::node::event::NodeEvent;
@@ -257,6 +257,17 @@ impl Node {
             for rvi in rvis {
                 self.start_barrier(now, rvi.vif, rvi.slot);
             }
+        }
+    }
+
+    /// `process` serves a node now. Sockets say when another has died that had it before, packets do not.
+    //= spec/driver.md#former-processes
+    //# A node MUST end a direct association with packet legs when a control node says that another process serves the peer.
+    pub(super) fn end_former(&mut self, now: Instant, node: NodeNumber, process: ProcessId) {
+        let Some(place) = self.direct_to(node) else { return };
+        let is_former = |link: &DirectLink| link.process != process && link.association.has_packets();
+        if self.direct[place].as_ref().is_some_and(|link| is_former(link)) {
+            self.end_direct(now, place, true);
         }
     }
 

@@ -3,10 +3,10 @@
 
 use alloc::vec::Vec;
 
-use vlan_core::Instant;
 use vlan_core::wire::control::{
     ControlMessage, HeldAssociation, HeldDirect, HeldInterface, HeldLeg, LegKind, OfferedLeg, TLV_VERSION,
 };
+use vlan_core::{Instant, LegNumber};
 
 use crate::node::Node;
 use crate::node::direct::DirectLink;
@@ -59,7 +59,10 @@ impl Node {
 
 fn held(link: &DirectLink) -> HeldAssociation {
     let shared = link.association.legs().map(|leg| HeldLeg { leg: leg.number, kind: LegKind::Unix });
-    let packet = link.packet_legs().iter().map(|leg| HeldLeg { leg: leg.leg, kind: leg.address.kind() });
+    // Shared memory has the place of a packet leg of its number.
+    let is_shared = |leg: LegNumber| link.association.legs().any(|shared| shared.number == leg);
+    let packet = link.packet_legs().iter().filter(|leg| !is_shared(leg.leg));
+    let packet = packet.map(|leg| HeldLeg { leg: leg.leg, kind: leg.address.kind() });
     HeldAssociation {
         peer: link.node,
         process: link.process,

@@ -532,6 +532,9 @@ fn a_leg_is_not_hung_up_for_an_earlier_one_of_its_name() {
 
 #[test]
 fn an_rvi_that_is_granted_again_has_other_legs_and_keeps_its_way() {
+    //= spec/driver.md#packet-legs-behind-shared-memory
+    //= type=test
+    //# A node MUST go on sending by a packet leg in whose place its association was granted shared memory.
     let mut node = node();
     let mut control = Far::control(&mut node, 1);
     let mut peer = direct(&mut node, &mut control);
@@ -544,7 +547,10 @@ fn an_rvi_that_is_granted_again_has_other_legs_and_keeps_its_way() {
     assert!(control.take(10).is_empty(), "a barrier, or a frame by relay");
     control.tell(&mut node, &ControlMessage::LegCut { peer: NodeNumber(2), leg: 2 });
     assert_eq!(packet_legs(&node), [0]);
+    // The place of the other is shared memory's now: what it has still goes by it.
     control.tell(&mut node, &grant(&[]));
+    assert_eq!(packet_legs(&node), [0]);
+    control.tell(&mut node, &ControlMessage::LegCut { peer: NodeNumber(2), leg: 0 });
     assert!(packet_legs(&node).is_empty());
 }
 

@@ -110,7 +110,7 @@ impl Peer {
     pub(super) fn take_numbered(&mut self, header: &FrameHeader) -> WindowVerdict {
         let (boot, bseq) = (header.boot, header.bseq);
         if self.window.as_ref().is_none_or(|(known, _)| *known != boot) {
-            self.window = Some((boot, Window::new(BSEQ_WINDOW, bseq)));
+            self.window = Some((boot, Window::around(BSEQ_WINDOW, bseq)));
             self.newest = [None; 2];
         }
         let newest = match header.kind {

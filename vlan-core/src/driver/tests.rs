@@ -222,6 +222,10 @@ fn a_numbered_frame_is_delivered_once_whichever_way_it_comes() {
     assert!(matches!(driver.admit_relayed(&header, &incoming, 60), Ingress::Deliver(_)));
     assert_eq!(driver.admit_relayed(&header, &incoming, 60), Ingress::Drop(DropReason::Duplicate));
     assert_eq!(driver.admit_direct(SLOT, &header, &incoming, 60), Ingress::Drop(DropReason::Duplicate));
+    // It was the first of its origin to come, which another has overtaken.
+    let overtaken = FrameHeader { bseq: 39, ..header };
+    assert!(matches!(driver.admit_relayed(&overtaken, &incoming, 60), Ingress::Deliver(_)));
+    assert_eq!(driver.admit_relayed(&overtaken, &incoming, 60), Ingress::Drop(DropReason::Duplicate));
     let next_life = FrameHeader { boot: BootTag(10), ..header };
     assert!(matches!(driver.admit_relayed(&next_life, &incoming, 60), Ingress::Deliver(_)));
     let stranger = FrameHeader { origin: NodeNumber(99), ..header };

@@ -196,7 +196,8 @@ impl Health {
 
     /// No leg answers, or one does again.
     pub(super) fn set_silent(&mut self, now: Instant, is_silent: bool) {
-        if is_silent && !self.is_silent && self.state == PacketLegState::Good {
+        let is_alive = matches!(self.state, PacketLegState::Good | PacketLegState::Suspect);
+        if is_silent && !self.is_silent && is_alive {
             (self.fast_from, self.probe_gap, self.probe_at) = (now, DOWN_PROBE, now);
         }
         if !is_silent && self.is_silent && self.state == PacketLegState::Good {
@@ -214,6 +215,8 @@ impl Health {
     //= spec/packet-sender.md#probes
     //# An end MUST probe a direct leg that is idle once a second, a node's leg to a control node every 100 ms, each with a
     //# quarter of jitter, and a leg that is down every 2 ms for 20 ms, then at intervals that double up to 250 ms.
+    //= spec/packet-sender.md#probes-into-silence
+    //# While no leg answers, an end MUST probe every leg as one that is down.
     pub(super) fn probe_deadline(&self) -> Option<Instant> {
         if self.is_urgent() {
             Some(self.probe_at)
@@ -232,8 +235,8 @@ impl Health {
                 self.adapt_idle_gap(is_sent);
                 self.draw_idle_gap(random);
             }
-            PacketLegState::Suspect => self.probe_at = now + SUSPECT_PROBE,
-            PacketLegState::Starting | PacketLegState::Good | PacketLegState::Down => {
+            PacketLegState::Suspect if !self.is_silent => self.probe_at = now + SUSPECT_PROBE,
+            _ => {
                 self.probe_at = now + self.probe_gap;
                 if now.since(self.fast_from) >= DOWN_PROBE_FAST {
                     self.probe_gap = (self.probe_gap * 2).min(DOWN_PROBE_SLOWEST);
@@ -373,6 +376,26 @@ mod tests {
         }
         assert!(gaps[..10].iter().all(|gap| *gap == 2), "{gaps:?}");
         assert_eq!(gaps[14..], [32, 64, 128, 250, 250, 250, 250, 250][..], "{gaps:?}");
+    }
+
+    //= spec/packet-sender.md#probes-into-silence
+    //= type=test
+    //# While no leg answers, an end MUST probe every leg as one that is down.
+    #[test]
+    fn a_suspect_leg_is_probed_less_and_less_while_nothing_answers() {
+        let (mut random, mut health) = (Random::new(3), good());
+        let begun = 1_000 + feed(&mut health, 1_000, 0, 1);
+        assert_eq!(health.state(), PacketLegState::Suspect);
+        health.set_silent(at(begun), true);
+        let mut probe = health.probe_deadline().expect("suspect legs are probed");
+        for _ in 0..22 {
+            health.next_probe(probe, true, &mut random);
+            probe = health.probe_deadline().expect("suspect legs are probed");
+        }
+        assert!(probe > at(begun + 1_000_000), "{probe}");
+        health.set_silent(probe, false);
+        health.next_probe(probe, true, &mut random);
+        assert_eq!(health.probe_deadline(), Some(probe + SUSPECT_PROBE));
     }
 
     //= spec/packet-sender.md#crowded-budget

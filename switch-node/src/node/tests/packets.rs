@@ -264,3 +264,28 @@ fn packets_of_nobody_are_counted_and_change_nothing() {
     far.run(&mut node, 5);
     assert_eq!(far.frames(), 1);
 }
+
+#[test]
+fn an_association_by_packets_ends_when_another_process_serves_the_peer() {
+    //= spec/driver.md#former-processes
+    //= type=test
+    //# A node MUST end a direct association with packet legs when a control node says that another process serves the peer.
+    let mut node = node();
+    let mut control = Far::control(&mut node, 1);
+    let mut far = FarPackets::connect(&mut node, &mut control);
+    let notice = |process| {
+        ControlMessage::Member(MemberNotice {
+            lan: LanId(10),
+            node: NodeNumber(2),
+            vif: VIF,
+            mac: PEER,
+            process: ProcessId(process),
+            attached: true,
+        })
+    };
+    control.tell(&mut node, &notice(22));
+    far.run(&mut node, 5);
+    assert!(has_link(&node));
+    control.tell(&mut node, &notice(23));
+    assert!(!has_link(&node));
+}
