@@ -112,7 +112,7 @@ fn come_to(world: &mut World, state: PairState) -> Result<(), Violation> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::coverage::ControlState;
+    use crate::coverage::{ControlState, Met, Way};
     use crate::scenarios::testing::passes;
 
     /// Faults that end something; both states outlast them.
@@ -120,7 +120,8 @@ mod tests {
 
     fn check(name: &str, state: PairState, expected: &[Fault]) {
         let coverage = passes(name).coverage;
-        let met = |fault: &&Fault| coverage.of(**fault, state, ControlState::Down) > 0;
+        let down = Met { way: Way::Memory, pair: state, control: ControlState::Down };
+        let met = |fault: &&Fault| coverage.of(**fault, down) > 0;
         let missed: Vec<_> = expected.iter().filter(|fault| !met(fault)).collect();
         assert!(missed.is_empty(), "{missed:?} did not meet {state:?}");
     }
