@@ -169,7 +169,7 @@ fn control_association() -> Association {
 
 impl Run {
     fn step(&mut self, script: &mut Script<'_>) -> Option<()> {
-        let operation = script.below(21)?;
+        let operation = script.below(20)?;
         let player = usize::from(script.below(NODES)?);
         match operation {
             0 => self.leg_up(player, LegNumber(script.below(LEGS)?)),
@@ -194,10 +194,16 @@ impl Run {
                 let channel = Channel(script.below(5)?);
                 let octets = script.block()?;
                 let part = [Part::Private(octets)];
-                let _ = self.players[player].association.send(self.now, channel, 0, 0, &part);
+                let association = &mut self.players[player].association;
+                if channel != Channel::CONTROL {
+                    let _ = association.send(self.now, channel, 0, 0, &part);
+                } else if self.relay(&mut Script::new(octets), player).is_none() {
+                    // Too short to say what packet it is to be: it is one itself.
+                    let association = &mut self.players[player].association;
+                    association.offer(self.now, Channel::RELAYED_PACKETS, 0, &part);
+                }
             }
             14 => self.barrier(script, player)?,
-            20 => self.relay(script, player)?,
             15 => self.command(script)?,
             16 => {
                 script.advance(&mut self.now)?;
@@ -628,9 +634,11 @@ pub fn seeds() -> Vec<Vec<u8>> {
         [11, node - 1, 1, 1, peer, 0, 10, 1, 1, 1, 1, 1, node, 1, 1, 1, 0, 1, 1, 1, 0, 19, node - 1]
     };
     let up: &[u8] = &[0, 0, 0, 0, 2, 0];
-    // To node, epoch, length, no change; also in another epoch and to a node without a grant.
-    let relays: &[u8] = &[20, 0, 3, 0, 20, 99, 20, 0, 3, 1, 20, 99, 20, 0, 2, 0, 20, 99, 20, 0, 3, 0, 1, 99];
-    let relayed = [&[2][..], to_3, pump, later, to_3, pump, take, relays, &[19, 0], pump, take];
+    // Octets, to node, epoch, length, no change; also in another epoch, to a node without a grant, and one with a change.
+    let to = |octets: &[u8]| [&[13, 0, 0, octets.len() as u8][..], octets].concat();
+    let relays =
+        [to(&[3, 0, 20, 99]), to(&[3, 1, 20, 99]), to(&[2, 0, 20, 99]), to(&[3, 0, 20, 0, 1])].concat();
+    let relayed = [&[2][..], to_3, pump, later, to_3, pump, take, &relays, &[19, 0], pump, take];
     let claims = [&[0][..], up, &claim(1, 3), pump, &claim(3, 1), pump, take, pump];
     vec![
         talk.concat(),

@@ -12,6 +12,7 @@ mod direct;
 mod hosts;
 mod meetings;
 mod pressure;
+mod relayed;
 
 /// A named situation.
 #[derive(Clone, Copy, Debug)]
@@ -27,8 +28,15 @@ pub struct Scenario {
 /// Every scenario.
 #[must_use]
 pub fn all() -> Vec<Scenario> {
-    [control_loss::SCENARIOS, direct::SCENARIOS, hosts::SCENARIOS, meetings::SCENARIOS, pressure::SCENARIOS]
-        .concat()
+    [
+        control_loss::SCENARIOS,
+        direct::SCENARIOS,
+        hosts::SCENARIOS,
+        meetings::SCENARIOS,
+        pressure::SCENARIOS,
+        relayed::SCENARIOS,
+    ]
+    .concat()
 }
 
 /// What a seed's run does: the platform comes up, then traffic and faults for the plan's duration.

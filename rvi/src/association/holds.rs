@@ -115,7 +115,7 @@ impl Association {
             }
         }
         let Some(packets) = &mut self.packets else { return };
-        for (channel, state) in (0..).map(Channel).zip(&mut self.channels) {
+        for (channel, state) in (0..=u8::MAX).map(Channel).zip(&mut self.channels) {
             if state.settle(is_all) {
                 packets.transport_mut().receiver_mut().resend_message_acks(self.now, channel);
             }

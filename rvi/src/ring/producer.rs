@@ -51,7 +51,7 @@ pub struct Producer<M> {
 }
 
 /// Slots that there are notes for at first: more than a conversation has unsettled at a time.
-const NOTES_MIN: u32 = 64;
+const NOTES_MIN: u32 = 32;
 
 /// Notes of our own on each slot between `settled` and `tail`, by position. There are as many as are needed at a time,
 /// a power of two: few slots of a large ring are in use unless its peer is slow.

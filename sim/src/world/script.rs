@@ -73,6 +73,36 @@ impl World {
         Err(Violation { invariant: "I-4 every frame ends once", at: self.now(), detail })
     }
 
+    /// Packets of relay legs that the control node has passed on.
+    #[must_use]
+    pub fn relayed(&self) -> u64 {
+        self.controls[0].machine.as_ref().map_or(0, |machine| machine.status().relay.packets)
+    }
+
+    /// The control node must have passed on at least so many packets of relay legs.
+    ///
+    /// # Errors
+    /// When it has not.
+    pub fn expect_relayed(&self, least: u64) -> Result<(), Violation> {
+        if self.relayed() >= least {
+            return Ok(());
+        }
+        let detail = format!("{} packets were carried, {least} are expected", self.relayed());
+        Err(Violation { invariant: "amendment 25 relay legs serve", at: self.now(), detail })
+    }
+
+    /// The control node must have passed on no more than so many.
+    ///
+    /// # Errors
+    /// When it has.
+    pub fn expect_not_relayed(&self, most: u64) -> Result<(), Violation> {
+        if self.relayed() <= most {
+            return Ok(());
+        }
+        let detail = format!("{} packets were carried, {most} are enough", self.relayed());
+        Err(Violation { invariant: "amendment 21 relay legs rest", at: self.now(), detail })
+    }
+
     /// A node is started again, unless it lives.
     pub fn start_node_again(&mut self, node: usize) {
         let now = self.now();

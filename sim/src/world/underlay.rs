@@ -260,6 +260,13 @@ impl World {
         self.lay_until(&[out, out.back()], Overlay::Dead, until);
     }
 
+    /// Nothing passes between two nodes, by one fabric or by all, for `lasts`; what they have to others does.
+    pub fn part(&mut self, a: usize, b: usize, leg: Option<LegNumber>, lasts: Duration) {
+        let place = Place { leg, from: Some(Party::Node(a)), to: Some(Party::Node(b)) };
+        let until = self.now() + lasts;
+        self.lay_until(&[place, place.back()], Overlay::Dead, until);
+    }
+
     /// A fault lies over all fabrics everywhere until everything is healed.
     pub fn lay_everywhere(&mut self, overlay: Overlay) {
         let _ = self.underlay.lay(&[Place::default()], overlay);
