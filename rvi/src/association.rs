@@ -36,7 +36,7 @@ use crate::packet::endpoint::PacketEndpoint;
 use crate::ring::slot::LANES;
 use crate::ring::{PushError, SlotMeta};
 
-use channel::ChannelState;
+use channel::Channels;
 use holds::Holds;
 use leg::Leg;
 use moving::Source;
@@ -68,7 +68,7 @@ pub struct Association {
     route: Route,
     /// Nothing waits: a message can go straight into its ring.
     direct: bool,
-    channels: Vec<ChannelState>,
+    channels: Channels,
     parked: ParkQueue,
     control_queue: VecDeque<Vec<u8>>,
     control_octets: usize,
@@ -111,7 +111,7 @@ impl Association {
             legs: [const { None }; LEGS],
             route: Route::new(),
             direct: false,
-            channels: Vec::new(),
+            channels: Channels::default(),
             parked: ParkQueue::new(config.park_messages_max, config.park_octets_max),
             control_queue: VecDeque::new(),
             control_octets: 0,
@@ -148,12 +148,9 @@ impl Association {
 
     /// Lets messages of `channel` in and out. Its numbers go on where they were in this session.
     pub fn open_channel(&mut self, channel: Channel) {
-        let index = usize::from(channel.0);
-        while self.channels.len() <= index {
-            self.channels.push(ChannelState::new());
-        }
-        self.channels[index].open = true;
-        self.channels[index].was_open = true;
+        let state = self.channels.make(channel);
+        state.open = true;
+        state.was_open = true;
     }
 
     /// Refuses messages of `channel` from now on, in and out. The control channel stays open.
@@ -161,7 +158,7 @@ impl Association {
         if channel == Channel::CONTROL {
             return;
         }
-        if let Some(state) = self.channels.get_mut(usize::from(channel.0)) {
+        if let Some(state) = self.channels.get_mut(channel) {
             state.open = false;
         }
     }
@@ -169,7 +166,7 @@ impl Association {
     /// True when messages of `channel` pass.
     #[must_use]
     pub fn is_open(&self, channel: Channel) -> bool {
-        self.channels.get(usize::from(channel.0)).is_some_and(|state| state.open)
+        self.channels.get(channel).is_some_and(|state| state.open)
     }
 
     /// Sends one message, the concatenation of `parts`, on a data channel. The flow hash `flow` says in which
@@ -262,7 +259,7 @@ impl Association {
     /// The number of the message of `channel` that was sent last.
     #[must_use]
     pub fn last_number(&self, channel: Channel) -> u32 {
-        self.channels.get(usize::from(channel.0)).map_or(0, |state| state.next).wrapping_sub(1)
+        self.channels.get(channel).map_or(0, |state| state.next).wrapping_sub(1)
     }
 
     /// Puts a message into the ring of its lane. False when it does not go in now.
@@ -272,7 +269,7 @@ impl Association {
         let Some(Some(leg)) = self.legs.get_mut(index) else {
             return self.push_packet(index, channel, lane, parts);
         };
-        let Some(state) = self.channels.get_mut(usize::from(channel.0)) else { return false };
+        let Some(state) = self.channels.get_mut(channel) else { return false };
         if !state.has_number() {
             self.mark(channel);
             return false;
@@ -333,7 +330,7 @@ impl Association {
         let Some(Some(leg)) = self.legs.get_mut(index) else {
             return self.push_packet(index, Channel::CONTROL, 0, &[Part::Private(message)]);
         };
-        let state = &mut self.channels[usize::from(Channel::CONTROL.0)];
+        let Some(state) = self.channels.get_mut(Channel::CONTROL) else { return false };
         if !state.has_number() {
             self.mark(Channel::CONTROL);
             return false;
@@ -372,7 +369,7 @@ impl Association {
             return;
         }
         let (settled, pushed) = self.progress(channel == Channel::CONTROL);
-        if let Some(state) = self.channels.get_mut(usize::from(channel.0)) {
+        if let Some(state) = self.channels.get_mut(channel) {
             state.mark(&settled, &pushed);
         }
     }

@@ -73,6 +73,8 @@ fn end(regions: &[[Region; 2]], own: usize, channels: u8) -> Association {
     };
     let mut end = Association::new(&config);
     (1..=channels).for_each(|channel| end.open_channel(Channel(channel)));
+    // As every control RVI has it.
+    end.open_channel(Channel::RELAYED_PACKETS);
     for (leg, pair) in (0..).zip(regions) {
         let shm = ShmLeg::new(pair[own].clone(), pair[1 - own].clone()).expect("formatted");
         end.handle_leg_up(at(0), LegNumber(leg), shm);

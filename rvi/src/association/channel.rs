@@ -1,5 +1,8 @@
 //! Numbers of a channel: those given out, and those seen.
 
+use alloc::vec::Vec;
+
+use vlan_core::Channel;
 use vlan_core::limits::MESSAGE_WINDOW;
 use vlan_core::window::{Window, WindowVerdict};
 
@@ -7,6 +10,55 @@ use super::LEGS;
 
 /// How often the oldest number that may be unsettled is worked out again, in messages.
 const MARK_INTERVAL: u32 = 1024;
+
+/// The channels of an association that have been opened, and those with lower numbers.
+///
+/// The highest number, which every control RVI has ([`Channel::RELAYED_PACKETS`]), stands before the lowest: a table up to the
+/// channel in use with the highest number but that is short.
+#[derive(Debug, Default)]
+pub(super) struct Channels(Vec<ChannelState>);
+
+impl Channels {
+    #[inline]
+    fn place(channel: Channel) -> usize {
+        channel.0.wrapping_add(1).into()
+    }
+
+    #[inline]
+    pub(super) fn get(&self, channel: Channel) -> Option<&ChannelState> {
+        self.0.get(Self::place(channel))
+    }
+
+    #[inline]
+    pub(super) fn get_mut(&mut self, channel: Channel) -> Option<&mut ChannelState> {
+        self.0.get_mut(Self::place(channel))
+    }
+
+    /// The state of `channel`, made if it was not there.
+    pub(super) fn make(&mut self, channel: Channel) -> &mut ChannelState {
+        let place = Self::place(channel);
+        if place >= self.0.len() {
+            self.0.resize_with(place + 1, ChannelState::new);
+        }
+        &mut self.0[place]
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (Channel, &mut ChannelState)> {
+        (0_u8..=u8::MAX).map(|place| Channel(place.wrapping_sub(1))).zip(&mut self.0)
+    }
+
+    /// True once there was a channel between the control channel and the highest number.
+    #[inline]
+    pub(super) fn has_data(&self) -> bool {
+        self.0.len() > Self::place(Channel::CONTROL) + 1
+    }
+
+    /// Gives back what idle channels do not need.
+    pub(super) fn trim(&mut self) {
+        self.0.iter_mut().for_each(ChannelState::trim);
+        self.0.shrink_to_fit();
+    }
+}
 
 /// One channel of the association, in both directions.
 ///

@@ -179,8 +179,8 @@ impl Association {
     fn remark(&mut self) {
         let (_, data) = self.progress(false);
         let (_, control) = self.progress(true);
-        for (channel, state) in self.channels.iter_mut().enumerate() {
-            let pushed = if channel == usize::from(Channel::CONTROL.0) { &control } else { &data };
+        for (channel, state) in self.channels.iter_mut() {
+            let pushed = if channel == Channel::CONTROL { &control } else { &data };
             state.remark(pushed);
         }
     }

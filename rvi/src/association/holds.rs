@@ -4,10 +4,9 @@
 //! are taken back, whatever was held since: with one count an output that always waits for something would keep
 //! everything from being settled for ever.
 
-use vlan_core::{Channel, Instant};
+use vlan_core::Instant;
 
 use super::{Association, LEGS};
-use crate::association::channel::ChannelState;
 
 /// Names the generation of a hold; [`Association::unhold`] wants it back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +87,7 @@ impl Association {
             }
         }
         if !hold && self.packets.is_some() {
-            self.channels.iter_mut().for_each(ChannelState::settle_received);
+            self.channels.iter_mut().for_each(|(_, state)| state.settle_received());
         } else if hold && self.holds.turn() {
             self.mark_received();
         }
@@ -100,7 +99,7 @@ impl Association {
         for leg in self.legs.iter_mut().flatten() {
             leg.shm.data_rx.mark();
         }
-        for state in &mut self.channels {
+        for (_, state) in self.channels.iter_mut() {
             state.mark_received();
         }
     }
@@ -115,7 +114,7 @@ impl Association {
             }
         }
         let Some(packets) = &mut self.packets else { return };
-        for (channel, state) in (0..=u8::MAX).map(Channel).zip(&mut self.channels) {
+        for (channel, state) in self.channels.iter_mut() {
             if state.settle(is_all) {
                 packets.transport_mut().receiver_mut().resend_message_acks(self.now, channel);
             }

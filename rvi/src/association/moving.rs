@@ -102,7 +102,7 @@ impl Association {
         }
         let index = self.legs.iter().position(Option::is_none).expect("an association has at most four legs");
         self.legs[index] = Some(Box::new(Leg::new(leg, shm)));
-        for state in &mut self.channels {
+        for (_, state) in self.channels.iter_mut() {
             state.leg_up(index);
         }
         self.events.push_back(AssociationEvent::LegUp(leg));

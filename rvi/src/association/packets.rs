@@ -6,7 +6,7 @@ use vlan_core::limits::PRIVATE_HEAD_LEN;
 use vlan_core::{Channel, Instant, LegNumber};
 
 use super::Association;
-use crate::association::channel::ChannelState;
+use crate::association::channel::{ChannelState, Channels};
 use crate::association::route::PACKETS;
 use crate::association::types::{AssociationEvent, Unsent};
 use crate::message::{Message, Part, Scratch};
@@ -19,11 +19,11 @@ use crate::packet::wire::PacketLeg;
 use crate::ring::{PushError, SlotMeta};
 
 /// What has come of each channel, by whatever leg.
-struct Windows<'a>(&'a [ChannelState]);
+struct Windows<'a>(&'a Channels);
 
 impl Windows<'_> {
     fn of(&self, channel: Channel) -> Option<&ChannelState> {
-        self.0.get(usize::from(channel.0))
+        self.0.get(channel)
     }
 }
 
@@ -50,7 +50,7 @@ impl ChannelWindows for Windows<'_> {
 }
 
 /// The same as far as it is settled: what the peer is told while something is held. Control is never held.
-struct SettledWindows<'a>(&'a [ChannelState]);
+struct SettledWindows<'a>(&'a Channels);
 
 impl ChannelWindows for SettledWindows<'_> {
     fn is_open(&self, channel: Channel) -> bool {
@@ -69,7 +69,7 @@ impl ChannelWindows for SettledWindows<'_> {
         if channel == Channel::CONTROL {
             return Windows(self.0).window(channel);
         }
-        let settled = self.0.get(usize::from(channel.0)).map_or(0, ChannelState::settled);
+        let settled = self.0.get(channel).map_or(0, ChannelState::settled);
         (settled, settled)
     }
 }
@@ -80,7 +80,7 @@ impl Association {
     pub fn set_packets(&mut self, now: Instant, config: EndpointConfig) {
         self.now = now;
         self.packets = Some(Box::new(PacketEndpoint::new(now, config)));
-        for state in &mut self.channels {
+        for (_, state) in self.channels.iter_mut() {
             state.find_lowest();
         }
     }
@@ -232,12 +232,12 @@ impl Association {
         let message = packets.poll_message(&Windows(&self.channels))?;
         let refused = core::iter::from_fn(|| packets.transport_mut().receiver_mut().poll_refused());
         for (channel, mseq) in refused {
-            if let Some(state) = self.channels.get_mut(usize::from(channel.0)) {
+            if let Some(state) = self.channels.get_mut(channel) {
                 state.is_new(mseq);
                 state.find_lowest();
             }
         }
-        let state = self.channels.get_mut(usize::from(message.channel.0))?;
+        let state = self.channels.get_mut(message.channel)?;
         let is_new = state.is_new(message.mseq);
         debug_assert!(is_new, "the receiver hands out what its windows do not have");
         state.find_lowest();
@@ -252,7 +252,7 @@ impl Association {
     /// A shared-memory leg brought a message: what came in packets may have waited for it.
     #[cold]
     pub(super) fn note_delivered(&mut self, channel: Channel, mseq: u32) {
-        if let Some(state) = self.channels.get_mut(usize::from(channel.0)) {
+        if let Some(state) = self.channels.get_mut(channel) {
             state.find_lowest();
         }
         if let Some(packets) = &mut self.packets {
@@ -270,7 +270,7 @@ impl Association {
         parts: &[Part<'_>],
     ) -> bool {
         let Some(packets) = self.packets.as_mut().filter(|_| index == PACKETS) else { return false };
-        let Some(state) = self.channels.get_mut(usize::from(channel.0)) else { return false };
+        let Some(state) = self.channels.get_mut(channel) else { return false };
         let (mseq, is_resent, is_after_all) = (state.next, false, false);
         let message = Outgoing { channel, lane, mseq, is_resent, is_after_all, parts };
         if packets.send(self.now, message).is_err() {

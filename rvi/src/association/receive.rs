@@ -81,10 +81,10 @@ impl Association {
     /// True once there is somebody to take data for. A peer that has not seen yet that an earlier session ended here goes
     /// on with it by a leg of this one: what lies in that leg's ring when it is left goes another way.
     //= spec/rvi.md#before-the-first-channel
-    //# An end MUST NOT take data from a leg before a channel other than 0 has been open in the session.
+    //# An end MUST NOT take data from a leg before a channel of an interface has been open in the session.
     #[inline]
     pub(super) fn takes_data(&self) -> bool {
-        self.channels.len() > 1
+        self.channels.has_data()
     }
 
     #[inline]
@@ -143,7 +143,7 @@ impl Association {
         let Some(leg) = &mut self.legs[index] else { return Taken::Empty };
         leg.rx_messages += 1;
         leg.rx_octets += u64::from(received.fields.len);
-        let Some(state) = self.channels.get_mut(usize::from(meta.channel.0)) else {
+        let Some(state) = self.channels.get_mut(meta.channel) else {
             leg.refused += 1;
             self.refused_messages += 1;
             return Taken::Dropped;

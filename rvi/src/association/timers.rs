@@ -5,7 +5,6 @@ use alloc::vec::Vec;
 use vlan_core::Instant;
 
 use super::{Association, EVENTS_KEPT, LEGS};
-use crate::association::channel::ChannelState;
 use crate::association::leg::Progress;
 use crate::association::types::{AssociationEvent, LegState};
 
@@ -77,8 +76,7 @@ impl Association {
         if let Some(packets) = &mut self.packets {
             packets.rest();
         }
-        self.channels.iter_mut().for_each(ChannelState::trim);
-        self.channels.shrink_to_fit();
+        self.channels.trim();
         self.parked.trim();
         self.spare = Vec::new();
         self.control_queue.shrink_to_fit();

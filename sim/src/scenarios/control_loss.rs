@@ -279,7 +279,7 @@ mod tests {
     fn a_leg_that_outlives_its_grant_takes_nothing() {
         //= spec/rvi.md#before-the-first-channel
         //= type=test
-        //# An end MUST NOT take data from a leg before a channel other than 0 has been open in the session.
+        //# An end MUST NOT take data from a leg before a channel of an interface has been open in the session.
         let outcome = passes("a_leg_that_outlives_its_grant_takes_nothing");
         assert_eq!(outcome.drops.of(vlan_core::DropReason::NoChannel), 0, "{:?}", outcome.drops);
     }
