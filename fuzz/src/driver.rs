@@ -284,7 +284,10 @@ fn receive_direct(script: &mut Script<'_>, driver: &mut Driver, model: &mut Mode
     let ingress = driver.admit_direct(slot, &header, &head, frame_len);
     let is_plain = header.kind == FrameKind::Unicast && header.flags == 0;
     if let Some(quick) = quick {
-        assert_eq!(quick.map(Ingress::Deliver), Some(ingress).filter(|i| is_plain && matches!(i, Ingress::Deliver(_))));
+        assert_eq!(
+            quick.map(Ingress::Deliver),
+            Some(ingress).filter(|i| is_plain && matches!(i, Ingress::Deliver(_)))
+        );
     }
     if let Ingress::Deliver(vnet) = ingress {
         let peer = driver.peer(slot).expect("a frame was delivered from a peer that is not known");

@@ -158,7 +158,7 @@ impl Association {
         if channel == Channel::CONTROL {
             return;
         }
-        if let Some(state) = self.channels.get_mut(channel) {
+        if let Some(state) = self.channels.of_mut(channel) {
             state.open = false;
         }
     }
@@ -166,7 +166,7 @@ impl Association {
     /// True when messages of `channel` pass.
     #[must_use]
     pub fn is_open(&self, channel: Channel) -> bool {
-        self.channels.get(channel).is_some_and(|state| state.open)
+        self.channels.of(channel).is_some_and(|state| state.open)
     }
 
     /// Sends one message, the concatenation of `parts`, on a data channel. The flow hash `flow` says in which
@@ -259,7 +259,7 @@ impl Association {
     /// The number of the message of `channel` that was sent last.
     #[must_use]
     pub fn last_number(&self, channel: Channel) -> u32 {
-        self.channels.get(channel).map_or(0, |state| state.next).wrapping_sub(1)
+        self.channels.of(channel).map_or(0, |state| state.next).wrapping_sub(1)
     }
 
     /// Puts a message into the ring of its lane. False when it does not go in now.
@@ -269,7 +269,7 @@ impl Association {
         let Some(Some(leg)) = self.legs.get_mut(index) else {
             return self.push_packet(index, channel, lane, parts);
         };
-        let Some(state) = self.channels.get_mut(channel) else { return false };
+        let Some(state) = self.channels.of_mut(channel) else { return false };
         if !state.has_number() {
             self.mark(channel);
             return false;
@@ -330,7 +330,7 @@ impl Association {
         let Some(Some(leg)) = self.legs.get_mut(index) else {
             return self.push_packet(index, Channel::CONTROL, 0, &[Part::Private(message)]);
         };
-        let Some(state) = self.channels.get_mut(Channel::CONTROL) else { return false };
+        let Some(state) = self.channels.of_mut(Channel::CONTROL) else { return false };
         if !state.has_number() {
             self.mark(Channel::CONTROL);
             return false;
@@ -369,7 +369,7 @@ impl Association {
             return;
         }
         let (settled, pushed) = self.progress(channel == Channel::CONTROL);
-        if let Some(state) = self.channels.get_mut(channel) {
+        if let Some(state) = self.channels.of_mut(channel) {
             state.mark(&settled, &pushed);
         }
     }

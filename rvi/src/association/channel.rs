@@ -25,12 +25,12 @@ impl Channels {
     }
 
     #[inline]
-    pub(super) fn get(&self, channel: Channel) -> Option<&ChannelState> {
+    pub(super) fn of(&self, channel: Channel) -> Option<&ChannelState> {
         self.0.get(Self::place(channel))
     }
 
     #[inline]
-    pub(super) fn get_mut(&mut self, channel: Channel) -> Option<&mut ChannelState> {
+    pub(super) fn of_mut(&mut self, channel: Channel) -> Option<&mut ChannelState> {
         self.0.get_mut(Self::place(channel))
     }
 

@@ -23,7 +23,7 @@ struct Windows<'a>(&'a Channels);
 
 impl Windows<'_> {
     fn of(&self, channel: Channel) -> Option<&ChannelState> {
-        self.0.get(channel)
+        self.0.of(channel)
     }
 }
 
@@ -69,7 +69,7 @@ impl ChannelWindows for SettledWindows<'_> {
         if channel == Channel::CONTROL {
             return Windows(self.0).window(channel);
         }
-        let settled = self.0.get(channel).map_or(0, ChannelState::settled);
+        let settled = self.0.of(channel).map_or(0, ChannelState::settled);
         (settled, settled)
     }
 }
@@ -232,12 +232,12 @@ impl Association {
         let message = packets.poll_message(&Windows(&self.channels))?;
         let refused = core::iter::from_fn(|| packets.transport_mut().receiver_mut().poll_refused());
         for (channel, mseq) in refused {
-            if let Some(state) = self.channels.get_mut(channel) {
+            if let Some(state) = self.channels.of_mut(channel) {
                 state.is_new(mseq);
                 state.find_lowest();
             }
         }
-        let state = self.channels.get_mut(message.channel)?;
+        let state = self.channels.of_mut(message.channel)?;
         let is_new = state.is_new(message.mseq);
         debug_assert!(is_new, "the receiver hands out what its windows do not have");
         state.find_lowest();
@@ -252,7 +252,7 @@ impl Association {
     /// A shared-memory leg brought a message: what came in packets may have waited for it.
     #[cold]
     pub(super) fn note_delivered(&mut self, channel: Channel, mseq: u32) {
-        if let Some(state) = self.channels.get_mut(channel) {
+        if let Some(state) = self.channels.of_mut(channel) {
             state.find_lowest();
         }
         if let Some(packets) = &mut self.packets {
@@ -270,7 +270,7 @@ impl Association {
         parts: &[Part<'_>],
     ) -> bool {
         let Some(packets) = self.packets.as_mut().filter(|_| index == PACKETS) else { return false };
-        let Some(state) = self.channels.get_mut(channel) else { return false };
+        let Some(state) = self.channels.of_mut(channel) else { return false };
         let (mseq, is_resent, is_after_all) = (state.next, false, false);
         let message = Outgoing { channel, lane, mseq, is_resent, is_after_all, parts };
         if packets.send(self.now, message).is_err() {

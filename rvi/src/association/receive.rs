@@ -143,7 +143,7 @@ impl Association {
         let Some(leg) = &mut self.legs[index] else { return Taken::Empty };
         leg.rx_messages += 1;
         leg.rx_octets += u64::from(received.fields.len);
-        let Some(state) = self.channels.get_mut(meta.channel) else {
+        let Some(state) = self.channels.of_mut(meta.channel) else {
             leg.refused += 1;
             self.refused_messages += 1;
             return Taken::Dropped;
