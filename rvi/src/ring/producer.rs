@@ -441,14 +441,15 @@ unsafe fn copy_small(from: *const u8, out: &mut [u8]) {
         // SAFETY: the caller's word; `out` is private.
         return unsafe { core::ptr::copy_nonoverlapping(from, out.as_mut_ptr(), out.len()) };
     };
+    let to = out.as_mut_ptr();
     let mut at = 0;
     while at < last {
         // SAFETY: as above; `at` lies before the last chunk.
-        unsafe { core::ptr::copy_nonoverlapping(from.add(at), out.as_mut_ptr().add(at), CHUNK) }
+        unsafe { core::ptr::copy_nonoverlapping(from.wrapping_add(at), to.wrapping_add(at), CHUNK) }
         at += CHUNK;
     }
     // SAFETY: as above. The last chunk may overlap the one before it, with the same octets.
-    unsafe { core::ptr::copy_nonoverlapping(from.add(last), out.as_mut_ptr().add(last), CHUNK) }
+    unsafe { core::ptr::copy_nonoverlapping(from.wrapping_add(last), to.wrapping_add(last), CHUNK) }
 }
 
 /// Copies parts one behind the other, however the targets are cut.
