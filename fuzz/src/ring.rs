@@ -182,9 +182,9 @@ impl Run {
             14 => self.leave(script)?,
             _ => {
                 if script.flag()? {
-                    self.own.hold();
+                    let hold = self.own.hold();
                     self.receive();
-                    self.own.unhold();
+                    self.own.unhold(self.now, hold);
                 }
                 if self.own.prepare_sleep() {
                     self.own.wake();
