@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::thread;
+use std::time::Instant;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hyper::Method;
@@ -15,6 +17,7 @@ use serde::de::DeserializeOwned;
 
 use crate::client;
 use crate::lab;
+use crate::rates;
 use crate::show::{self, Show};
 
 const LONG_ABOUT: &str = "\
@@ -90,7 +93,11 @@ enum Command {
     /// Virtual LANs and their members
     Lans,
     /// Direct RVIs between nodes, their legs and counters
-    Rvis,
+    Rvis {
+        /// Show what each leg carries a second instead: asks twice, a second apart
+        #[arg(long)]
+        rates: bool,
+    },
     /// IP addresses, the MAC that each is bound to, and where it is
     Bindings,
     /// Frames dropped, by place and reason
@@ -225,7 +232,8 @@ pub fn run() -> Result<(), Failure> {
         Command::Status => target.show::<Status>("/v1/status"),
         Command::Nodes => target.show::<Vec<Node>>("/v1/nodes"),
         Command::Lans => target.show::<Vec<Lan>>("/v1/lans"),
-        Command::Rvis => target.show::<Vec<Rvi>>("/v1/rvis"),
+        Command::Rvis { rates: false } => target.show::<Vec<Rvi>>("/v1/rvis"),
+        Command::Rvis { rates: true } => target.rates(),
         Command::Bindings => target.show::<Vec<Binding>>("/v1/bindings"),
         Command::Drops => target.show::<Vec<Drop>>("/v1/drops"),
         Command::Counters => target.show::<Vec<Counter>>("/v1/counters"),
@@ -245,6 +253,22 @@ impl Target {
             return print_json(&body);
         }
         print(&read::<T>(&body)?.show())
+    }
+
+    fn rates(&self) -> Result<(), Failure> {
+        let sockets = self.sockets()?;
+        let ask = || -> Result<(Instant, Vec<Rvi>), Failure> {
+            let answer = read(&client::ask(&sockets, &Method::GET, "/v1/rvis", None)?)?;
+            Ok((Instant::now(), answer))
+        };
+        let (first, before) = ask()?;
+        thread::sleep(rates::APART);
+        let (second, after) = ask()?;
+        let rates = rates::rates(&before, &after, second - first);
+        if self.json {
+            return print_json(&serde_json::to_vec(&rates).map_err(|error| unreadable(&error))?);
+        }
+        print(&rates.show())
     }
 
     fn drill(&self, path: &str, verb: &str, pair: Pair) -> Result<(), Failure> {

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `cli.rs` | the command line and what each command does |
 //! | `client.rs` | one HTTP request over the management socket of a control node |
+//! | `rates.rs` | how fast legs go: two answers, a second apart |
 //! | `lab.rs` | `exec`, `restart` and `fabric`: a running lab, without any control node |
 //! | `show.rs`, `table.rs` | answers as text for people |
 
@@ -12,6 +13,7 @@
 mod cli;
 mod client;
 mod lab;
+mod rates;
 mod show;
 mod table;
 

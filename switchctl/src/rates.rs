@@ -1,0 +1,146 @@
+//! How fast each leg goes: two answers of the control node, some time apart.
+
+use std::time::Duration;
+
+use platform::management::{LegEnd, Rvi};
+use serde::Serialize;
+
+use crate::show::Show;
+use crate::table::Table;
+
+/// Between the two answers.
+pub const APART: Duration = Duration::from_secs(1);
+
+/// What one end of a leg of a direct RVI carries a second.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct LegRate {
+    /// Number of the RVI.
+    rvi: u32,
+    /// Name of the fabric, or of what else the leg goes through.
+    fabric: String,
+    /// `unix`, `udp`, `ether` or `relay`.
+    kind: String,
+    /// Name of the node at this end.
+    node: String,
+    /// Packets sent a second; messages, by shared memory.
+    tx_packets: u64,
+    /// Bits sent a second.
+    tx_bits: u64,
+    /// Packets received a second.
+    rx_packets: u64,
+    /// Bits received a second.
+    rx_bits: u64,
+    /// Packets sent and proven lost a second.
+    lost: u64,
+    /// Pieces of messages sent again a second.
+    resends: u64,
+}
+
+/// The rates of every leg that is in both answers.
+pub fn rates(before: &[Rvi], after: &[Rvi], elapsed: Duration) -> Vec<LegRate> {
+    let mut rates = Vec::new();
+    for rvi in after {
+        let Some(earlier) = before.iter().find(|earlier| earlier.rvi == rvi.rvi) else { continue };
+        for leg in rvi.legs.iter().filter(|leg| !leg.kind.is_empty()) {
+            let Some(was) = earlier.legs.iter().find(|was| was.fabric == leg.fabric && was.kind == leg.kind)
+            else {
+                continue;
+            };
+            for (node, was, is) in [(&rvi.a.node, &was.a, &leg.a), (&rvi.b.node, &was.b, &leg.b)] {
+                let (fabric, kind, node) = (leg.fabric.clone(), leg.kind.clone(), node.clone());
+                rates.push(LegRate { rvi: rvi.rvi, fabric, kind, node, ..rate(was, is, elapsed) });
+            }
+        }
+    }
+    rates
+}
+
+fn rate(was: &LegEnd, is: &LegEnd, elapsed: Duration) -> LegRate {
+    // A counter that went back belongs to another session.
+    let per_second = |was: u64, is: u64| {
+        let more = u128::from(is.saturating_sub(was)) * 1_000_000;
+        u64::try_from(more / elapsed.as_micros().max(1)).unwrap_or(u64::MAX)
+    };
+    LegRate {
+        tx_packets: per_second(was.tx_packets, is.tx_packets),
+        tx_bits: per_second(was.tx_octets, is.tx_octets).saturating_mul(8),
+        rx_packets: per_second(was.rx_packets, is.rx_packets),
+        rx_bits: per_second(was.rx_octets, is.rx_octets).saturating_mul(8),
+        lost: per_second(was.lost, is.lost),
+        resends: per_second(was.resends, is.resends),
+        ..LegRate::default()
+    }
+}
+
+impl Show for Vec<LegRate> {
+    fn show(&self) -> String {
+        if self.is_empty() {
+            return "no legs of direct RVIs\n".to_owned();
+        }
+        let titles = [
+            ">RVI",
+            "LEG",
+            "KIND",
+            "END",
+            ">TX PACKETS/s",
+            ">TX Mbit/s",
+            ">RX PACKETS/s",
+            ">RX Mbit/s",
+            ">LOST/s",
+            ">RESENDS/s",
+        ];
+        let mut table = Table::new(&titles);
+        for rate in self {
+            table.row([
+                rate.rvi.to_string(),
+                rate.fabric.clone(),
+                rate.kind.clone(),
+                rate.node.clone(),
+                rate.tx_packets.to_string(),
+                mbit(rate.tx_bits),
+                rate.rx_packets.to_string(),
+                mbit(rate.rx_bits),
+                rate.lost.to_string(),
+                rate.resends.to_string(),
+            ]);
+        }
+        table.text()
+    }
+}
+
+fn mbit(bits: u64) -> String {
+    format!("{}.{}", bits / 1_000_000, bits % 1_000_000 / 100_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use platform::management::{RviEnd, RviLeg};
+
+    fn rvi(tx_packets: u64, tx_octets: u64) -> Rvi {
+        let end = |node: &str| RviEnd { node: node.into(), ..RviEnd::default() };
+        let a = LegEnd { tx_packets, tx_octets, ..LegEnd::default() };
+        let leg = RviLeg { fabric: "a".into(), kind: "udp".into(), a, ..RviLeg::default() };
+        let given_none = RviLeg { fabric: "b".into(), ..RviLeg::default() };
+        Rvi { rvi: 7, a: end("web1"), b: end("web2"), legs: vec![leg, given_none], ..Rvi::default() }
+    }
+
+    #[test]
+    fn a_rate_is_what_came_to_a_counter_by_the_time_between() {
+        let rates = rates(&[rvi(100, 1_000)], &[rvi(600, 251_000)], Duration::from_millis(500));
+        let expected = "\
+RVI  LEG  KIND  END   TX PACKETS/s  TX Mbit/s  RX PACKETS/s  RX Mbit/s  LOST/s  RESENDS/s
+  7  a    udp   web1          1000        4.0             0        0.0       0          0
+  7  a    udp   web2             0        0.0             0        0.0       0          0
+";
+        assert_eq!(rates.show(), expected);
+    }
+
+    #[test]
+    fn a_counter_that_went_back_and_a_leg_that_was_not_there_give_no_rate() {
+        let again = rates(&[rvi(600, 9_000)], &[rvi(5, 500)], Duration::from_secs(1));
+        assert!(again.iter().all(|rate| rate.tx_packets == 0 && rate.tx_bits == 0));
+        assert_eq!(rates(&[], &[rvi(5, 500)], Duration::from_secs(1)), []);
+        assert_eq!(Vec::<LegRate>::new().show(), "no legs of direct RVIs\n");
+    }
+}
