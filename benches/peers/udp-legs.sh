@@ -78,7 +78,7 @@ wireguard() {
     ip -n "$b" link set $other mtu 1420 up
 }
 
-# platform OCTET TRUSTED HOST-OF-A HOST-OF-B
+# platform OCTET TRUSTED: a shares its host with the control node, b has one of its own.
 platform() {
     cat <<END
 [platform]
@@ -97,13 +97,13 @@ legs = { a = ["unix:run/cn-a.sock", "udp:10.78.0.1:740$1"], b = ["unix:run/cn-b.
 [[node]]
 name = "a"
 number = 1
-host = "$3"
+host = "h1"
 legs = { a = ["unix", "udp:10.78.0.1"], b = ["unix", "udp:10.78.1.1"] }
 [[node]]
 name = "b"
 number = 2
-host = "$4"
-legs = { a = ["unix", "udp:10.78.0.2"], b = ["unix", "udp:10.78.1.2"] }
+host = "h2"
+legs = { a = "udp:10.78.0.2", b = "udp:10.78.1.2" }
 [[lan]]
 name = "red"
 id = 10
@@ -116,22 +116,20 @@ address = "10.79.$1.2/24"
 END
 }
 
-# weft NAME OCTET TRUSTED: two nodes of two hosts with a UDP leg on each fabric. Control RVIs go by unix sockets, so each
-# node reads a file that has it on the control node's host; what the control node says of hosts counts between the nodes.
+# weft NAME OCTET TRUSTED: two nodes of two hosts with a UDP leg on each fabric.
 weft() {
     local folder=$work/$1
     mkdir -p "$folder/run"
-    platform "$2" "$3" h1 h2 >"$folder/a.toml"
-    platform "$2" "$3" h2 h1 >"$folder/b.toml"
-    "$release/switch-server" keys "$folder/a.toml" >>"$work/log"
+    platform "$2" "$3" >"$folder/peers.toml"
+    "$release/switch-server" keys "$folder/peers.toml" >>"$work/log"
     namespace "$1-a$$" "$1-b$$"
-    background "$release/switch-server" run "$folder/a.toml" --name cn
+    background ip netns exec "$a" "$release/switch-server" run "$folder/peers.toml" --name cn
     for end in a b; do
         local underlay=$a
         if [ $end = b ]; then underlay=$b; fi
         # The same program plays a node under this name.
         background ip netns exec "$underlay" bash -c 'exec -a switch-node "$@"' _ \
-            "$release/switch-server" run "$folder/$end.toml" --name $end --netns "$1-$end$$"
+            "$release/switch-server" run "$folder/peers.toml" --name $end --netns "$1-$end$$"
     done
 }
 
