@@ -24,7 +24,7 @@ cleanup() {
     for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null || true; done
     umount "$work/huge" 2>/dev/null || true
     echo "$huge_before" >/proc/sys/vm/nr_hugepages
-    [ -n "${KEEP:-}" ] || rm -rf "$work"
+    rm -rf "$work"
 }
 trap cleanup EXIT
 
@@ -34,12 +34,12 @@ huge_pages() {
     mount -t hugetlbfs none "$work/huge"
 }
 
-# testpmd PREFIX CORE DEVICE... reads its commands from standard input.
+# testpmd PREFIX CORE OPTION... reads its commands from standard input.
 testpmd() {
     local prefix=$1 core=$2
     shift 2
-    timeout -k 3 60 dpdk-testpmd --huge-dir "$work/huge" -m 256 --file-prefix="$prefix" --single-file-segments \
-        --no-pci --lcores "(0)@$core,(1)@$core" "${@/#/--vdev=}" -- -i --nb-cores=1 --total-num-mbufs=32768 2>&1
+    timeout -k 3 60 dpdk-testpmd --huge-dir "$work/huge" -m 256 --file-prefix="$prefix" --no-pci \
+        --lcores "(0)@$core,(1)@$core" "$@" -- -i --nb-cores=1 --total-num-mbufs=32768 2>&1
 }
 
 # What the generator counts as it comes back, in millions of frames a second: the sum of both ports.
@@ -58,7 +58,7 @@ generator() {
         echo 'show port stats all'
         sleep "$seconds"
         printf 'show port stats all\nstop\nquit\n'
-    } | testpmd weftgen 0 "$@" | tee "$work/generator.log" | received
+    } | testpmd weftgen 0 --single-file-segments "${@/#/--vdev=}" | tee "$work/generator.log" | received
 }
 
 # --- the ways --------------------------------------------------------------------------------------------------
@@ -69,9 +69,9 @@ memif() {
         "net_memif1,role=server,id=1,socket=$work/m1,socket-abstract=no")
     rm -f "$work/m0" "$work/m1"
     { printf 'set fwd io\nstart\n'; sleep $((seconds + 6)); printf 'stop\nquit\n'; } |
-        testpmd weftfwd 1 "${ports[@]}" >"$work/forwarder.log" &
+        testpmd weftfwd 1 "${ports[@]/#/--vdev=}" >"$work/forwarder.log" &
     forwarder=$!
-    until [ -S "$work/m1" ]; do sleep 0.1; done
+    until grep -q 'Start automatic\|testpmd> ' "$work/forwarder.log" && [ -S "$work/m1" ]; do sleep 0.1; done
     generator flowgen "$size" 1 start "${ports[@]/server/client}"
     wait $forwarder || true
 }
