@@ -92,6 +92,16 @@ pub fn legs(lab: &Lab) -> Result<Vec<[String; 3]>> {
     Ok(direct.map(|leg| ["fabric", "kind", "state"].map(|key| word(leg, key))).collect())
 }
 
+/// True when the three nodes of the example platforms are attached, those of another host by packets alone.
+///
+/// # Errors
+/// When the control node does not say.
+pub fn are_attached(lab: &Lab) -> Result<bool> {
+    let nodes = lab.json(&["nodes"])?;
+    let nodes = nodes.as_array().context("no list")?;
+    Ok(nodes.len() == 3 && nodes.iter().all(|node| node["attached"] == true))
+}
+
 fn direct_rvi(lab: &Lab) -> Result<Option<Value>> {
     let rvis = lab.json(&["rvis"])?;
     let of_pair = |rvi: &&Value| {

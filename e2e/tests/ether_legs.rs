@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use anyhow::{Context, Result, ensure};
 use e2e::Lab;
 use e2e::lab::examples;
-use e2e::pair::{RATE, expect_nothing_lost, flow, streams, wait_for_legs};
+use e2e::pair::{RATE, are_attached, expect_nothing_lost, flow, streams, wait_for_legs};
 use rvi::host::ether::{EtherPlace, EtherSocket};
 use rvi::host::packets::{PacketSocket, SendResult};
 use serde_json::Value;
@@ -39,12 +39,6 @@ fn a_fabric_of_either_kind_goes_down_and_comes_up_under_load_and_nothing_is_lost
     }
     expect_nothing_lost(streams)?;
     lab.stop()
-}
-
-fn are_attached(lab: &Lab) -> Result<bool> {
-    let nodes = lab.json(&["nodes"])?;
-    let nodes = nodes.as_array().context("no list")?;
-    Ok(nodes.len() == 3 && nodes.iter().all(|node| node["attached"] == true))
 }
 
 #[test]

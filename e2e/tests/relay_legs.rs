@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use anyhow::{Context, Result, ensure};
 use e2e::Lab;
 use e2e::lab::examples;
+use e2e::pair::{are_attached, expect_nothing_lost, flow};
 use e2e::traffic::Stream;
 use serde_json::Value;
 
@@ -33,14 +34,6 @@ fn streams(lab: &Lab) -> Result<Vec<Stream>> {
         Stream::start((&lab.namespace(from), source), (&lab.namespace(to), target), RATE, 200)
     };
     PAIRS.iter().map(stream).collect()
-}
-
-/// Waits until each stream has received `more` datagrams more than now.
-fn flow(lab: &Lab, streams: &[Stream], more: u64) -> Result<()> {
-    let before: Vec<u64> = streams.iter().map(Stream::received).collect();
-    lab.wait_for("datagrams to arrive", || {
-        Ok(streams.iter().zip(&before).all(|(stream, before)| stream.received() >= before + more))
-    })
 }
 
 /// Has each of the two hosts drop all datagrams of the other, on both fabrics.
@@ -105,19 +98,8 @@ fn a_control_node_carries_the_packets_of_two_hosts_that_no_fabric_joins() -> Res
         let more = carried(&lab)? - after;
         ensure!(more < 50, "{more} packets are still carried");
     }
-    for stream in streams {
-        let tally = stream.finish()?;
-        ensure!(tally.lost() == 0 && tally.reordered == 0, "{tally:?}");
-        ensure!(tally.sent > 1000, "hardly anything was sent: {tally:?}");
-    }
+    expect_nothing_lost(streams)?;
     lab.stop()
-}
-
-/// True when each node is attached.
-fn are_attached(lab: &Lab) -> Result<bool> {
-    let nodes = lab.json(&["nodes"])?;
-    let nodes = nodes.as_array().context("no list")?;
-    Ok(nodes.len() == 3 && nodes.iter().all(|node| node["attached"] == true))
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use e2e::Lab;
 use e2e::lab::examples;
-use e2e::pair::{RATE, expect_nothing_lost, flow, streams, wait_for_udp_legs};
+use e2e::pair::{RATE, are_attached, expect_nothing_lost, flow, streams, wait_for_udp_legs};
 
 fn lab(name: &str, edit: impl Fn(String) -> String) -> Result<Lab> {
     Lab::start_text(&edit(fs::read_to_string(examples().join("two-hosts.toml"))?), name)
@@ -27,13 +27,6 @@ fn fabrics_go_down_and_come_up_under_load_and_nothing_is_lost() -> Result<()> {
     }
     expect_nothing_lost(streams)?;
     lab.stop()
-}
-
-/// True when each node is attached, those of the other host by packets alone.
-fn are_attached(lab: &Lab) -> Result<bool> {
-    let nodes = lab.json(&["nodes"])?;
-    let nodes = nodes.as_array().context("no list")?;
-    Ok(nodes.len() == 3 && nodes.iter().all(|node| node["attached"] == true))
 }
 
 #[test]
