@@ -10,6 +10,7 @@
 extern crate alloc;
 
 pub mod address;
+pub mod capture;
 pub mod counters;
 pub mod driver;
 pub mod drop_reason;

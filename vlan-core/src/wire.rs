@@ -1,13 +1,15 @@
 //! The TLV layer: what every message of the fabric starts with (`spec/tlv.md`).
 //!
-//! A frame travels behind a [`frame::FrameHeader`], a packet of a relay leg behind a [`relay::RelayedPacket`]; everything
-//! else is a [`control::ControlMessage`].
+//! A frame travels behind a [`frame::FrameHeader`], a packet of a relay leg behind a [`relay::RelayedPacket`], captured
+//! copies behind a [`captured::CapturedHeader`]; everything else is a [`control::ControlMessage`].
 
+pub mod captured;
 pub mod control;
 pub mod frame;
 pub mod relay;
 pub mod tlv;
 
+pub use captured::{CAPTURED_HEADER_LEN, CapturedHeader, CapturedRecord};
 pub use control::ControlMessage;
 pub use frame::{FrameHeader, FrameKind, Vnet};
 pub use relay::{RELAYED_HEADER_LEN, RelayedPacket};

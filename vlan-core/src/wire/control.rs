@@ -3,6 +3,7 @@
 //! Each is a base header and a value of fields in the stated order, little-endian; lists are a count u16 and
 //! the items. They are small and rare, so they are read into plain values.
 
+mod capture;
 mod fault;
 mod fields;
 mod grant;
@@ -22,6 +23,7 @@ use crate::wire::tlv::{TLV_HEADER_LEN, TlvError, TlvHeader};
 
 use fields::{Reader, Writer};
 
+pub use capture::{CaptureDirections, CaptureOrder, CapturePoint};
 pub use fault::{FAULT_OFF, Fault, FaultDirection};
 pub use grant::{Grant, GrantedAssociation, RevokeReason};
 pub use interface::{InterfaceAddress, InterfaceConfig, MemberNotice};
@@ -140,6 +142,20 @@ pub enum ControlMessage {
     },
     /// Control node to node: put this fault on packet legs, or take it off (a drill).
     Fault(Fault),
+    /// Control node to node: copy what passes there, until told to end or the session ends.
+    Capture(CaptureOrder),
+    /// Control node to node: so many octets of copies have been taken; as many more may come.
+    CaptureCredit {
+        /// Number of the capture.
+        id: u32,
+        /// The octets.
+        octets: u32,
+    },
+    /// Control node to node: end the capture; what is copied already is still wanted.
+    CaptureEnd {
+        /// Number of the capture.
+        id: u32,
+    },
     /// Node to control node: this direct RVI has carried nothing for 60 s.
     DirectIdle {
         /// The RVI.
@@ -209,6 +225,7 @@ kinds! {
     REVOKE = 0xc065, REVOKED = 0xc066, LEG_CUT = 0xc067, DIRECT_IDLE = 0xc068, DIRECT_LOST = 0xc069,
     BARRIER = 0x806a, BARRIER_ECHO = 0x806b, RELAY_DRAINED = 0x806c, FAULT = 0xc06d,
     DIRECT_DONE = 0xc0a0,
+    CAPTURE = 0xc070, CAPTURE_CREDIT = 0xc071, CAPTURE_END = 0xc072,
     REPORT_REQUEST = 0x006e, REPORT = 0x006f,
 }
 
@@ -257,6 +274,9 @@ messages! {
     REVOKED => Revoked { rvi },
     LEG_CUT => LegCut { peer, leg },
     FAULT => Fault(fault: Fault),
+    CAPTURE => Capture(order: CaptureOrder),
+    CAPTURE_CREDIT => CaptureCredit { id, octets },
+    CAPTURE_END => CaptureEnd { id },
     DIRECT_IDLE => DirectIdle { rvi },
     DIRECT_LOST => DirectLost { peer, process },
     BARRIER => Barrier { lan, origin, origin_vif, destination, destination_vif, boot, id },
@@ -301,6 +321,28 @@ impl ControlMessage {
             return Err(TlvError::LengthMismatch { needed: message.len() - r.0.len(), len: message.len() });
         }
         Ok(parsed)
+    }
+
+    /// True for the messages that steer captures.
+    #[must_use]
+    pub const fn is_about_captures(kind: u16) -> bool {
+        matches!(kind, CAPTURE | CAPTURE_CREDIT | CAPTURE_END)
+    }
+
+    /// Overwrites the secret key in a copy of a message of which `octets` are the first; true when it can hold one.
+    //= spec/capture.md#keys
+    //# A capture MUST NOT hold a key of a pair: a node overwrites it with zeros in the copy of a GRANT.
+    pub fn conceal_keys(octets: &mut [u8]) -> bool {
+        let Some(header) = octets.first_chunk::<TLV_HEADER_LEN>().copied() else { return false };
+        if u16::from_le_bytes([header[0], header[1]]) != GRANT {
+            return false;
+        }
+        let key_at = usize::from(header[3]) * 8 + grant::PAIR_KEY_AT;
+        let end = octets.len().min(key_at + crate::key::KEY_LEN);
+        if let Some(key) = octets.get_mut(key_at..end) {
+            key.fill(0);
+        }
+        true
     }
 
     /// True for the messages that travel in order with the frames of their channel rather than on channel 0.

@@ -8,6 +8,10 @@ use crate::address::{Channel, LanId, MacAddress, NodeNumber, PairEpoch, ProcessI
 use crate::key::{PublicKey, SecretKey};
 use crate::wire::tlv::TlvError;
 
+/// Where the key of the pair stands in the value of a GRANT: behind RVI, LAN, peer and its process, channel, both
+/// interfaces, the peer's MAC and the epoch.
+pub(super) const PAIR_KEY_AT: usize = 4 + 2 + 2 + 8 + 1 + 2 + 2 + 6 + 4;
+
 /// One end's part of a granted direct RVI.
 ///
 /// The same RVI granted again in the same epoch says that the legs of its association have changed.

@@ -86,6 +86,11 @@ fn examples() -> Vec<ControlMessage> {
         fault(None, FaultDirection::Both, "off"),
         fault(Some(LegNumber(1)), FaultDirection::In, "loss=5%,delay=2ms"),
         fault(Some(LegNumber(0)), FaultDirection::Out, ""),
+        ControlMessage::Capture(capture(CapturePoint::Interface(VifNumber(1)), CaptureDirections::Both)),
+        ControlMessage::Capture(capture(CapturePoint::Node(NodeNumber(2)), CaptureDirections::In)),
+        ControlMessage::Capture(capture(CapturePoint::ControlNode, CaptureDirections::Out)),
+        ControlMessage::CaptureCredit { id: 3, octets: 16_384 },
+        ControlMessage::CaptureEnd { id: 3 },
         ControlMessage::DirectIdle { rvi: RviNumber(7) },
         ControlMessage::DirectLost { peer: NodeNumber(2), process: ProcessId(8) },
         ControlMessage::Barrier {
@@ -128,6 +133,11 @@ fn granted(offered: OfferedLeg) -> GrantedLeg {
 
 fn fault(leg: Option<LegNumber>, direction: FaultDirection, spec: &str) -> ControlMessage {
     ControlMessage::Fault(Fault::new(leg, direction, spec).unwrap())
+}
+
+fn capture(point: CapturePoint, directions: CaptureDirections) -> CaptureOrder {
+    let (snap_octets, window_octets) = (65_553, 131_072);
+    CaptureOrder { id: 3, point, directions, snap_octets, window_octets, filter: vec![0x14, 6] }
 }
 
 #[test]
@@ -180,4 +190,29 @@ fn a_message_with_a_key_shows_it_to_nobody() {
         let shown = format!("{message:?} {message:#?}");
         assert!(!shown.contains("5a") && !shown.contains("90"), "{shown}");
     }
+}
+
+#[test]
+fn no_captured_message_holds_a_key() {
+    //= spec/capture.md#keys
+    //= type=test
+    //# A capture MUST NOT hold a key of a pair: a node overwrites it with zeros in the copy of a GRANT.
+    let holds_key = |octets: &[u8]| octets.windows(8).any(|octets| octets == [0x5a; 8]);
+    let mut keys = 0;
+    for message in examples() {
+        let whole = message.emit();
+        keys += usize::from(holds_key(&whole));
+        for len in 0..=whole.len() {
+            let mut copy = whole[..len].to_vec();
+            ControlMessage::conceal_keys(&mut copy);
+            assert!(!holds_key(&copy), "{message:?} cut to {len}");
+            assert!(len == whole.len() || copy.len() == len);
+        }
+        // Nothing else is changed.
+        let mut copy = whole.clone();
+        ControlMessage::conceal_keys(&mut copy);
+        let changed = whole.iter().zip(&copy).filter(|(one, other)| one != other).count();
+        assert_eq!(changed, if holds_key(&whole) { KEY_LEN } else { 0 }, "{message:?}");
+    }
+    assert_eq!(keys, 1);
 }
