@@ -278,6 +278,12 @@ impl<'a> SharedOctets<'a> {
         self.len == 0
     }
 
+    /// The first `len` of them, or all there are.
+    #[must_use]
+    pub const fn first(self, len: usize) -> Self {
+        Self { len: if len < self.len { len } else { self.len }, ..self }
+    }
+
     /// Copies them to the start of `out`.
     ///
     /// # Panics

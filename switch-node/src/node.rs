@@ -4,6 +4,7 @@
 //! [`Node::send_frame`], takes frames with [`Node::receive`], ends each batch with [`Node::publish`], rings the
 //! doorbells that [`Node::poll_doorbell`] names and carries out what [`Node::poll_output`] gives.
 
+mod capture;
 mod control;
 mod control_packets;
 mod direct;
@@ -31,6 +32,7 @@ use vlan_core::wire::control::{Fault, InterfaceAddress, InterfaceConfig, Offered
 use vlan_core::wire::frame::Vnet;
 use vlan_core::{CabinetNumber, Channel, DropReason, Instant, LegNumber, NodeNumber, ProcessId, VifNumber};
 
+use capture::Captures;
 use control::{ControlLink, LegState};
 use direct::DirectLink;
 use interface::Interface;
@@ -124,6 +126,8 @@ pub enum Output {
     },
     /// Put this fault on packet legs, or take it off (a drill; it ends with the control session).
     Fault(Fault),
+    /// A capture begins: say what time it is with [`Node::handle_wall_clock`].
+    WallClock,
     /// A newer process serves this node: stop, and do not start again.
     Fenced,
     /// This node has left all its legs, after [`Node::leave`]: the process may end.
@@ -172,6 +176,8 @@ pub struct Node {
     leaving: Option<Leaving>,
     /// It was asked to spoil its packets, and not to stop since.
     is_spoiled: bool,
+    /// None while nothing is captured, which is nearly always.
+    captures: Option<Box<Captures>>,
 }
 
 impl Node {
@@ -205,6 +211,7 @@ impl Node {
             relayed: RelayedCounters::default(),
             leaving: None,
             is_spoiled: false,
+            captures: None,
         }
     }
 
@@ -299,6 +306,7 @@ impl Node {
     pub fn publish(&mut self, now: Instant) {
         self.flush_held(now);
         self.go_on_leaving(now);
+        self.send_copies(now);
         for link in &mut self.control {
             link.association.publish();
             link.association.release();
@@ -362,6 +370,7 @@ impl Node {
         self.barrier_timeouts(now);
         self.expire_held(now);
         self.flush_held(now);
+        self.send_copies(now);
         self.go_on_leaving(now);
         self.drain_association_events(now);
     }
@@ -376,7 +385,7 @@ impl Node {
         let direct = self.direct.iter().flatten().filter_map(|link| link.poll_timeout());
         let interfaces = self.interfaces.iter().flatten().filter_map(Interface::poll_timeout);
         let leaving = self.leaving.as_ref().and_then(Leaving::poll_timeout);
-        control.chain(direct).chain(interfaces).chain(leaving).min()
+        control.chain(direct).chain(interfaces).chain(leaving).chain(self.copies_timeout()).min()
     }
 
     /// The next thing for the host to do.

@@ -5,6 +5,7 @@
 //! copied once into the ring of each receiver. Everything else here decides who is on which LAN and which pairs
 //! of nodes have a direct RVI.
 
+mod capture;
 mod event;
 mod leg_addresses;
 mod packets;
@@ -28,7 +29,7 @@ use vlan_core::counters::DropCounters;
 use vlan_core::limits::ADDRESSES_PER_VIF_MAX;
 use vlan_core::random::Random;
 use vlan_core::server::{LanServer, LanServerConfig, MemberSlot};
-use vlan_core::wire::control::{ControlMessage, Fault, InterfaceAddress, LegKind, ReportItem};
+use vlan_core::wire::control::{CaptureOrder, ControlMessage, Fault, InterfaceAddress, LegKind, ReportItem};
 use vlan_core::{
     CabinetNumber, Channel, Instant, LanId, LegNumber, MacAddress, NodeNumber, ProcessId, PublicKey,
     SecretKey, VifNumber,
@@ -41,6 +42,7 @@ pub use status::{
 };
 pub use vlan_core::server::PortSecurity;
 
+use capture::Capture;
 use packets::Packets;
 use pairs::Pairs;
 use session::Session;
@@ -163,6 +165,28 @@ pub enum Command {
         /// The fault, or its end.
         fault: Fault,
     },
+    /// Have a node copy what passes an interface or an RVI of it: [`Output::Captured`] brings the copies, and
+    /// [`Output::CaptureOver`] ends it. A node that is not attached begins when it is.
+    Capture {
+        /// The node.
+        node: NodeNumber,
+        /// What it is to copy; its `id` is no other capture's.
+        order: CaptureOrder,
+    },
+    /// Copies have been got rid of: as many more may come.
+    CaptureCredit {
+        /// Number of the capture.
+        id: u32,
+        /// What the messages cost ([`vlan_core::wire::CapturedHeader::cost`]).
+        octets: u32,
+    },
+    /// End a capture.
+    CaptureEnd {
+        /// Number of the capture.
+        id: u32,
+        /// Nobody wants what has been copied.
+        discard: bool,
+    },
     /// Ask every attached node for its counters; each answers with [`Output::Report`].
     RequestReports {
         /// Number of the request.
@@ -201,6 +225,20 @@ pub enum Output {
         id: u32,
         /// The counters.
         items: Vec<ReportItem>,
+    },
+    /// Copies of a capture: a message that begins with a [`vlan_core::wire::CapturedHeader`].
+    Captured {
+        /// Number of the capture.
+        id: u32,
+        /// The message.
+        octets: Vec<u8>,
+    },
+    /// Nothing more comes of a capture.
+    CaptureOver {
+        /// Number of the capture.
+        id: u32,
+        /// Its node cannot capture that.
+        is_refused: bool,
     },
     /// Something the operator may want to know.
     Log(ControlNodeEvent),
@@ -250,6 +288,7 @@ pub struct ControlNode {
     /// Messages that were for none of the LANs.
     drops: DropCounters,
     relay: RelayCounters,
+    captures: Vec<Capture>,
 }
 
 impl ControlNode {
@@ -272,6 +311,7 @@ impl ControlNode {
             scratch: Scratch::default(),
             drops: DropCounters::default(),
             relay: RelayCounters::default(),
+            captures: Vec::new(),
         }
     }
 
@@ -456,6 +496,9 @@ impl ControlNode {
             Command::Cut { a, b, leg } => self.cut(now, a, b, leg),
             Command::Heal { a, b, leg } => self.heal(a, b, leg),
             Command::Fault { node, fault } => self.fault(now, node, fault),
+            Command::Capture { node, order } => self.begin_capture(now, node, order),
+            Command::CaptureCredit { id, octets } => self.credit_capture(now, id, octets),
+            Command::CaptureEnd { id, discard } => self.end_capture(now, id, discard),
             Command::RequestReports { id } => {
                 for session in self.sessions.iter_mut().flatten().filter(|s| s.is_registered()) {
                     session.report.clear();

@@ -1,7 +1,10 @@
 //! The management interface: what `switchctl` asks and orders, as JSON over HTTP on a unix socket, and metrics in
 //! Prometheus text over TCP. Runs in the control thread; the types are those of [`platform::management`].
 
+mod capture;
+mod capture_points;
 mod metrics;
+mod pcapng;
 mod tables;
 mod view;
 
@@ -16,7 +19,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use platform::management::{Fault, Refusal, RviDrill};
+use platform::management::{CAPTURE_HEADER, CaptureEnd, CaptureRequest, Fault, Refusal, RviDrill};
 use serde::Serialize;
 
 use crate::runtime::PumpGone;
@@ -75,6 +78,8 @@ fn routes(view: Arc<View>) -> Router {
         .route("/v1/rvi/cut", post(|view: Shared, body: Body<RviDrill>| drill(view, body, Drill::Cut)))
         .route("/v1/rvi/heal", post(|view: Shared, body: Body<RviDrill>| drill(view, body, Drill::Heal)))
         .route("/v1/fault", post(fault))
+        .route("/v1/capture", post(capture))
+        .route("/v1/capture/end", post(end_capture))
         .fallback(|| async {
             (StatusCode::NOT_FOUND, Json(refusal("there is no such resource", "see switchctl --help")))
         })
@@ -94,6 +99,29 @@ async fn fault(State(view): Shared, body: Body<Fault>) -> Response {
     match body {
         Ok(Json(order)) => json(view.fault(&order).await).into_response(),
         Err(rejection) => refuse_body(&rejection, "see switchctl fault --help"),
+    }
+}
+
+/// Answers with pcapng for as long as it comes.
+async fn capture(State(view): Shared, body: Body<CaptureRequest>) -> Response {
+    let request = match body {
+        Ok(Json(request)) => request,
+        Err(rejection) => return refuse_body(&rejection, "see switchctl capture --help"),
+    };
+    match View::capture(&view, &request).await {
+        Ok((id, section)) => {
+            let kind = (header::CONTENT_TYPE, "application/x-pcapng".to_owned());
+            let number = (header::HeaderName::from_static(CAPTURE_HEADER), id.to_string());
+            ([kind, number], axum::body::Body::new(section)).into_response()
+        }
+        Err(refused) => refused.into_response(),
+    }
+}
+
+async fn end_capture(State(view): Shared, body: Body<CaptureEnd>) -> Response {
+    match body {
+        Ok(Json(end)) => json(view.end_capture(end)).into_response(),
+        Err(rejection) => refuse_body(&rejection, "see switchctl capture --help"),
     }
 }
 

@@ -5,6 +5,7 @@
 //! serves management and metrics, handles signals, and talks to the pump by bounded queues only, so that nothing
 //! an administrator does can stall data.
 
+mod captures;
 mod config;
 mod legs;
 mod link;
@@ -22,7 +23,7 @@ use tokio::io::unix::AsyncFd;
 use tracing::{info, warn};
 use vlan_core::{LegNumber, ProcessId};
 
-pub use self::link::{FaultOrder, NodeReport, Order, PumpGone, PumpLink};
+pub use self::link::{CaptureEvent, CaptureStart, FaultOrder, NodeReport, Order, PumpGone, PumpLink};
 pub use self::pump::WaitPolicy;
 
 use self::pump::{Pump, PumpParts};

@@ -15,6 +15,7 @@ use platform::management::{
 use platform::{Management, Platform};
 use serde::de::DeserializeOwned;
 
+use crate::capture::{self, CaptureArguments};
 use crate::client;
 use crate::lab;
 use crate::rates;
@@ -28,6 +29,7 @@ It asks a control node over its management socket, which the platform file names
   switchctl -f lab.toml nodes            who is attached, with which addresses?
   switchctl -f lab.toml rvis             which pairs of nodes have a direct way?
   switchctl -f lab.toml drops            what was dropped, where, and why?
+  switchctl -f lab.toml capture --lan red | tshark -r -
 
 In a lab, three commands need no control node:
   switchctl -f lab.toml exec web1 -- ping -c 3 10.1.0.2
@@ -113,6 +115,12 @@ enum Command {
     /// was asked for the same legs and direction before; it ends with `off`, or with the node's process.
     #[command(after_help = FAULT_HELP)]
     Fault(FaultArguments),
+    /// Capture frames of a LAN, a node or an RVI as pcapng, to a file or live to a pipe
+    ///
+    /// Ends after --count frames, after --seconds, with the signals INT and TERM, or when nobody reads on. Then it prints on
+    /// standard error how many frames passed and how many were lost for want of room; the pcapng says so too.
+    #[command(after_help = capture::HELP)]
+    Capture(CaptureArguments),
     /// Take a switch fabric of a running lab down or up: one that has a lab-network
     ///
     /// Down is as if the fabric's switches had lost power: nothing crosses it, and every process's interface on it
@@ -240,6 +248,7 @@ pub fn run() -> Result<(), Failure> {
         Command::Rvi(RviCommand::Cut(pair)) => target.drill("/v1/rvi/cut", "cut", pair),
         Command::Rvi(RviCommand::Heal(pair)) => target.drill("/v1/rvi/heal", "healed", pair),
         Command::Fault(arguments) => target.fault(&arguments.order()),
+        Command::Capture(arguments) => arguments.run(&target.sockets()?, target.json),
         Command::Fabric { name, state } => target.fabric(&name, state == FabricState::Up),
         Command::Exec { node, command } => Err(lab::exec(target.lab_file("exec")?, &node, &command)),
         Command::Restart { name } => target.restart(&name),

@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Bytes;
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1::SendRequest;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use platform::failure::Failure;
-use platform::management::Refusal;
+use platform::management::{CAPTURE_HEADER, Refusal};
 
 /// How long an answer may take. A control node answers within milliseconds; it asks its nodes for their counters
 /// and waits for them a second at most.
@@ -27,9 +28,7 @@ const ANSWER_LEN_MAX: usize = 32 << 20;
 /// When nobody listens, the control node refuses, or no answer comes in time.
 pub fn ask(sockets: &[PathBuf], method: &Method, path: &str, body: Option<String>) -> Result<Bytes, Failure> {
     let stream = connect_any(sockets)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::runtime(format!("cannot wait for an answer: {error}")))?;
-    let (status, body) = runtime.block_on(async {
+    let (status, body) = block_on(async {
         match tokio::time::timeout(ANSWER_TIME, exchange(stream, method, path, body)).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(Failure::runtime(format!("the control node gave no answer: {error}"))
@@ -40,11 +39,89 @@ pub fn ask(sockets: &[PathBuf], method: &Method, path: &str, body: Option<String
             ))
             .hint("see what it logs")),
         }
-    })?;
+    })??;
     if status == StatusCode::OK {
         return Ok(body);
     }
     Err(refusal(status, &body))
+}
+
+/// Runs `future` to its end.
+///
+/// # Errors
+///
+/// When the system has nothing to wait with.
+pub fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::runtime(format!("cannot wait for an answer: {error}")))?;
+    Ok(runtime.block_on(future))
+}
+
+/// The answer to a capture, which comes for as long as somebody reads it.
+pub struct Stream {
+    body: Incoming,
+    /// Number of the capture.
+    id: u32,
+}
+
+impl Stream {
+    /// Asks for a capture.
+    ///
+    /// # Errors
+    ///
+    /// When nobody listens, the control node refuses, or no answer comes in time.
+    pub async fn open(sockets: &[PathBuf], path: &str, body: String) -> Result<Self, Failure> {
+        let failed = |error: String| {
+            Failure::runtime(format!("the control node gave no answer: {error}"))
+                .hint("see whether it still runs, and what it logs")
+        };
+        let sender = handshake(connect_any(sockets)?).await;
+        let mut sender = sender.map_err(|error| failed(error.to_string()))?;
+        let request = request(&Method::POST, path, body).map_err(|error| failed(error.to_string()))?;
+        let answer = tokio::time::timeout(ANSWER_TIME, sender.send_request(request)).await;
+        let answer = answer.map_err(|error| failed(error.to_string()))?;
+        let answer = answer.map_err(|error| failed(error.to_string()))?;
+        let status = answer.status();
+        if status != StatusCode::OK {
+            let body = Limited::new(answer.into_body(), ANSWER_LEN_MAX).collect().await;
+            return Err(refusal(status, &body.map(http_body_util::Collected::to_bytes).unwrap_or_default()));
+        }
+        let id = answer.headers().get(CAPTURE_HEADER).and_then(|id| id.to_str().ok()?.parse().ok());
+        let id = id.ok_or_else(|| failed("it does not number its captures".to_owned()))?;
+        Ok(Self { body: answer.into_body(), id })
+    }
+
+    /// The next octets; none at the end.
+    pub async fn piece(&mut self) -> Option<Bytes> {
+        self.body.frame().await?.ok()?.into_data().ok()
+    }
+
+    /// Asks for the end. When that goes wrong the connection will close, which is one too.
+    pub async fn end(&self, sockets: &[PathBuf]) {
+        let (method, path, body) = crate::capture::end_request(self.id);
+        if let Ok(stream) = connect_any(sockets) {
+            let _ = exchange(stream, &method, path, Some(body)).await;
+        }
+    }
+}
+
+/// Speaks HTTP over `stream`, in a task of its own.
+async fn handshake(stream: UnixStream) -> Result<SendRequest<Full<Bytes>>, ExchangeError> {
+    stream.set_nonblocking(true)?;
+    let stream = TokioIo::new(tokio::net::UnixStream::from_std(stream)?);
+    let (sender, connection) = hyper::client::conn::http1::handshake(stream).await?;
+    // Its end is seen where its answers are read.
+    tokio::spawn(async { drop(connection.await) });
+    Ok(sender)
+}
+
+fn request(method: &Method, path: &str, body: String) -> Result<Request<Full<Bytes>>, ExchangeError> {
+    Ok(Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", "localhost")
+        .header("content-type", "application/json")
+        .body(Full::new(Bytes::from(body)))?)
 }
 
 fn refusal(status: StatusCode, body: &[u8]) -> Failure {
@@ -92,29 +169,10 @@ async fn exchange(
     path: &str,
     body: Option<String>,
 ) -> Result<(StatusCode, Bytes), ExchangeError> {
-    stream.set_nonblocking(true)?;
-    let stream = TokioIo::new(tokio::net::UnixStream::from_std(stream)?);
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await?;
-    let request = Request::builder()
-        .method(method)
-        .uri(path)
-        .header("host", "localhost")
-        .header("content-type", "application/json")
-        .body(Full::new(Bytes::from(body.unwrap_or_default())))?;
-    let answer = async {
-        let response = sender.send_request(request).await?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), ANSWER_LEN_MAX).collect().await?;
-        Ok::<_, ExchangeError>((status, body.to_bytes()))
-    };
-    // The connection's own future does the reading and writing; it ends when the answer is whole or the peer is gone.
-    let mut answer = std::pin::pin!(answer);
-    tokio::select! {
-        biased;
-        answer = &mut answer => answer,
-        ended = connection => {
-            ended?;
-            answer.await
-        }
-    }
+    let mut sender = handshake(stream).await?;
+    let request = request(method, path, body.unwrap_or_default())?;
+    let response = sender.send_request(request).await?;
+    let status = response.status();
+    let body = Limited::new(response.into_body(), ANSWER_LEN_MAX).collect().await?;
+    Ok((status, body.to_bytes()))
 }

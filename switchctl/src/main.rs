@@ -10,9 +10,11 @@
 
 #![forbid(unsafe_code)]
 
+mod capture;
 mod cli;
 mod client;
 mod lab;
+mod pcapng;
 mod rates;
 mod show;
 mod table;

@@ -200,6 +200,10 @@ impl World {
             Output::Report { node, id, items } => {
                 self.journal.line(now, format_args!("report {id} of node {node}: {} items", items.len()));
             }
+            Output::Captured { id, octets } => {
+                self.journal.line(now, format_args!("capture {id}: {} octets", octets.len()));
+            }
+            Output::CaptureOver { id, .. } => self.journal.line(now, format_args!("capture {id} is over")),
             Output::Log(event) => {
                 self.note_attachment(now, &event);
                 self.journal.line(now, format_args!("control node {control}: {event}"));

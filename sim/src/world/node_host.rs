@@ -293,6 +293,7 @@ impl World {
             }
             Output::Interface(config) => self.interface_up(now, node, machine, config),
             Output::InterfaceRemoved { vif } => self.interface_down(node, vif),
+            Output::WallClock => machine.handle_wall_clock(now, now.as_nanos()),
             Output::Fenced => self.nodes[node].fenced = true,
             Output::Left => self.nodes[node].has_left = true,
             Output::Fault(fault) => self.journal.line(now, format_args!("node {node}: {fault:?}")),

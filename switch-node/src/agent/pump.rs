@@ -136,6 +136,7 @@ impl Pump {
                 Some(packets) => packets::set_fault(packets, now.as_nanos(), &fault),
                 None => warn!(spec = fault.spec(), "a fault is ignored: this node has no packet legs"),
             },
+            Output::WallClock => self.node.handle_wall_clock(now, wall_clock()),
             Output::Fenced => return Some(End::Fenced),
             Output::Left => return Some(End::Left),
             Output::Log(event) => log(&event, &self.legs),
@@ -278,6 +279,12 @@ pub(super) fn clock() -> Instant {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     // The monotonic clock starts at zero and fits in 64 bits of nanoseconds for 584 years.
     Instant::from_nanos(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
+}
+
+/// Nanoseconds since 1970 by the system's clock, which may be set anew at any time.
+fn wall_clock() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + time.tv_nsec as u64
 }
 
 fn log(event: &NodeEvent, legs: &Legs) {

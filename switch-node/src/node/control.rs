@@ -13,6 +13,7 @@ use vlan_core::wire::frame::{FrameHeader, FrameKind};
 use vlan_core::wire::tlv::TlvError;
 use vlan_core::{Channel, DropReason, Instant, LegNumber, ProcessId, VifNumber};
 
+use crate::node::capture::tap_sent;
 use crate::node::control_packets::ControlPackets;
 use crate::node::interface::Interface;
 use crate::node::packets::handle_timeout;
@@ -373,6 +374,7 @@ impl Node {
     //# before anything new, to the next control node that accepts it.
     pub(super) fn control_session_over(&mut self, now: Instant, place: usize) {
         let was_attached = self.control[place].is_attached();
+        self.end_captures_of(place);
         let seed = self.random.next_u64();
         let link = &mut self.control[place];
         link.stage = Stage::Down;
@@ -412,7 +414,10 @@ impl Node {
     /// Sends a control message on channel 0. A control node that takes none for so long that the bounded queue
     /// is full has lost them: its session is as good as over, and heartbeats will say so.
     pub(super) fn send_control(&mut self, now: Instant, index: usize, message: &ControlMessage) {
-        let _ = self.control[index].association.send_control(now, &message.emit());
+        let octets = message.emit();
+        let _ = self.control[index].association.send_control(now, &octets);
+        let peer = PeerId::ControlNode(index as u8);
+        tap_sent(&mut self.captures, peer, Channel::CONTROL, [&octets[..], &[]]);
     }
 
     // --- messages -------------------------------------------------------------------------------------------
@@ -448,6 +453,11 @@ impl Node {
             Ok(ControlMessage::InterfaceRemoved { vif }) => self.remove_interface(vif),
             Ok(ControlMessage::ConfigurationEnd { .. }) => self.handle_configuration_end(now, index),
             Ok(ControlMessage::ReportRequest { id }) => self.send_report(now, index, id),
+            Ok(
+                message @ (ControlMessage::Capture(_)
+                | ControlMessage::CaptureCredit { .. }
+                | ControlMessage::CaptureEnd { .. }),
+            ) => self.handle_capture(now, index, message),
             Ok(message) => self.handle_lan_control(now, index, message),
             Err(_) => self.log(NodeEvent::BadControlMessage { peer: PeerId::ControlNode(index as u8) }),
         }
@@ -564,6 +574,8 @@ impl Node {
         let Some((relay, arp)) = self.relay_channels(header.origin_vif) else { return Ok(()) };
         let channel = if header.kind == FrameKind::Arp { arp } else { relay };
         let link = &mut self.control[index];
-        link.association.send(now, channel, 0, 0, &[Part::Private(octets)]).map(|_| ())
+        link.association.send(now, channel, 0, 0, &[Part::Private(octets)])?;
+        tap_sent(&mut self.captures, PeerId::ControlNode(index as u8), channel, [&[], octets]);
+        Ok(())
     }
 }

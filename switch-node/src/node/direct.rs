@@ -16,6 +16,7 @@ use vlan_core::{
     VifNumber,
 };
 
+use crate::node::capture::tap_sent;
 use crate::node::control::Heartbeat;
 use crate::node::packets::LinkPackets;
 use crate::node::{LEAVE_WAIT, Node, NodeEvent, Output, PeerId, association};
@@ -391,7 +392,9 @@ impl Node {
             let Some(link) = &mut self.direct[place] else { continue };
             let (node, process) = (link.node, link.process);
             if let Some((heartbeat, silent)) = link.heartbeat.due(now, link.heard) {
-                let _ = link.association.send_control(now, &heartbeat.emit());
+                let heartbeat = heartbeat.emit();
+                let _ = link.association.send_control(now, &heartbeat);
+                tap_sent(&mut self.captures, PeerId::Node(node), Channel::CONTROL, [&heartbeat[..], &[]]);
                 if silent {
                     self.log(NodeEvent::Silent { peer: PeerId::Node(node) });
                 }
@@ -459,7 +462,10 @@ impl Node {
     ) -> Result<Sent, SendError> {
         let link = self.direct_to(node).and_then(|place| self.direct[place].as_mut());
         let link = link.ok_or(SendError::NoLeg)?;
-        link.association.send(now, channel, 0, 0, &[Part::Private(&message.emit())])
+        let octets = message.emit();
+        let sent = link.association.send(now, channel, 0, 0, &[Part::Private(&octets)])?;
+        tap_sent(&mut self.captures, PeerId::Node(node), channel, [&octets[..], &[]]);
+        Ok(sent)
     }
 
     /// Sends the barriers and echoes that drivers want sent. One that finds no room is lost: the barrier is
@@ -476,6 +482,8 @@ impl Node {
                             let octets = message.emit();
                             let association = &mut self.control[index].association;
                             let _ = association.send(now, relay, 0, 0, &[Part::Private(&octets)]);
+                            let peer = PeerId::ControlNode(index as u8);
+                            tap_sent(&mut self.captures, peer, relay, [&octets[..], &[]]);
                         }
                     }
                     InBand::Direct(node, channel, message) => {
@@ -515,6 +523,7 @@ impl Node {
         if let Some(link) = self.direct_to(node).and_then(|place| self.direct[place].as_mut()) {
             let octets = ControlMessage::RelayDrained { waiting }.emit();
             let _ = link.association.send(now, direct.channel, 0, 0, &[Part::Private(&octets)]);
+            tap_sent(&mut self.captures, PeerId::Node(node), direct.channel, [&octets[..], &[]]);
         }
     }
 
@@ -589,6 +598,7 @@ impl Node {
             Ok(ControlMessage::Heartbeat { number }) => {
                 let reply = ControlMessage::HeartbeatReply { number }.emit();
                 let _ = link.association.send_control(now, &reply);
+                tap_sent(&mut self.captures, PeerId::Node(link.node), Channel::CONTROL, [&reply[..], &[]]);
             }
             Ok(ControlMessage::HeartbeatReply { .. }) => link.heartbeat.answered(),
             Ok(ControlMessage::DirectDone) => {

@@ -7,8 +7,9 @@ use vlan_core::ethernet::flow_hash;
 use vlan_core::wire::frame::{FRAME_HEADER_LEN, FrameHeader, FrameKind, Vnet};
 use vlan_core::{Channel, DropReason, Instant, Location, NodeNumber, VifNumber};
 
+use crate::node::capture::tap_sent;
 use crate::node::held::{Held, HeldKey};
-use crate::node::{Accept, HELD_RETRY, Node};
+use crate::node::{Accept, HELD_RETRY, Node, PeerId};
 
 /// What became of an attempt to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +26,15 @@ impl Node {
     /// Takes a frame from the stack behind `vif`. Its checksum and segmentation state travels with it.
     #[inline]
     pub fn send_frame(&mut self, now: Instant, vif: VifNumber, vnet: &Vnet, frame: &[u8]) -> Accept {
+        let accept = self.take_frame(now, vif, vnet, frame);
+        if self.captures.is_some() {
+            self.tap_sent_frame(now, vif, frame, accept);
+        }
+        accept
+    }
+
+    #[inline]
+    fn take_frame(&mut self, now: Instant, vif: VifNumber, vnet: &Vnet, frame: &[u8]) -> Accept {
         if self.leaving.is_some() {
             return Accept::Busy;
         }
@@ -96,6 +106,7 @@ impl Node {
         match link.association.send(now, channel, flow_hash(seed, frame), 0, &parts) {
             Ok(_) => {
                 link.sent.add(frame.len());
+                tap_sent(&mut self.captures, PeerId::Node(node), channel, [header, frame]);
                 Attempt::Sent
             }
             Err(SendError::Full) if link.association.is_stalled() => Attempt::NoWay,
@@ -112,17 +123,26 @@ impl Node {
         if !link.resend.is_empty() {
             return Attempt::NoWay;
         }
+        let tap = |is_sent: bool, captures: &mut _, channel, pieces: [&[u8]; 2]| {
+            if is_sent {
+                tap_sent(captures, PeerId::ControlNode(index as u8), channel, pieces);
+            }
+        };
         let sent = match header.kind {
             FrameKind::Arp => {
                 let nowhere = Location::default();
                 let octets = header.emit_arp(&nowhere, &nowhere, frame.len());
                 let parts = [Part::Private(&octets), Part::Private(frame)];
-                link.association.send(now, channels.1, 0, 0, &parts)
+                let sent = link.association.send(now, channels.1, 0, 0, &parts);
+                tap(sent.is_ok(), &mut self.captures, channels.1, [&octets, frame]);
+                sent
             }
             _ => {
                 let octets = header.emit(frame.len());
                 let parts = [Part::Private(&octets), Part::Private(frame)];
-                link.association.send(now, channels.0, 0, 0, &parts)
+                let sent = link.association.send(now, channels.0, 0, 0, &parts);
+                tap(sent.is_ok(), &mut self.captures, channels.0, [&octets, frame]);
+                sent
             }
         };
         match sent {

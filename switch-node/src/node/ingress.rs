@@ -19,6 +19,7 @@ impl Node {
     /// Takes up to `budget` messages from the associations, in turns, and gives their frames to `sink`.
     /// Returns how many it took; less than `budget` means that nothing more was there.
     pub fn receive(&mut self, now: Instant, budget: usize, sink: &mut dyn FrameSink) -> usize {
+        self.set_capture_time(now);
         let mut scratch = core::mem::take(&mut self.scratch);
         let links = self.control.len() + self.direct.len();
         let (mut taken, mut quiet) = (0, 0);
@@ -66,6 +67,7 @@ impl Node {
         for taken in 0..batch {
             let Some(message) = self.control[index].association.receive(scratch) else { return taken };
             self.control[index].heard = now;
+            self.tap_received(PeerId::ControlNode(index as u8), &message);
             if message.channel == Channel::CONTROL {
                 let message = ControlMessage::parse(&whole(&message));
                 self.handle_control(now, index, message);
@@ -113,6 +115,9 @@ impl Node {
             }
             let taken = sink.deliver(vif, &vnet, head, message.rest) == Delivery::Taken;
             interface.driver.delivered(false, frame_len, taken);
+            if self.captures.is_some() {
+                self.tap_delivered(vif, head, message.rest);
+            }
         }
     }
 
@@ -142,6 +147,9 @@ impl Node {
             let Some(link) = &mut self.direct[place] else { return taken };
             let Some(message) = link.association.receive(scratch) else { return taken };
             link.heard = now;
+            let node = link.node;
+            self.tap_received(PeerId::Node(node), &message);
+            let Some(link) = &mut self.direct[place] else { return taken };
             if message.channel == Channel::CONTROL {
                 let message = ControlMessage::parse(&whole(&message));
                 self.handle_peer_control(now, place, message);
@@ -183,6 +191,9 @@ impl Node {
         let head = &message.head[FRAME_HEADER_LEN..];
         let taken = sink.deliver(vif, &vnet, head, message.rest) == Delivery::Taken;
         interface.driver.delivered(true, message.len - FRAME_HEADER_LEN, taken);
+        if self.captures.is_some() {
+            self.tap_delivered(vif, head, message.rest);
+        }
         true
     }
 
@@ -201,6 +212,9 @@ impl Node {
         if let Ingress::Deliver(vnet) = interface.driver.admit_direct(slot, header, head, frame_len) {
             let taken = sink.deliver(vif, &vnet, head, message.rest) == Delivery::Taken;
             interface.driver.delivered(true, frame_len, taken);
+            if self.captures.is_some() {
+                self.tap_delivered(vif, head, message.rest);
+            }
         }
     }
 

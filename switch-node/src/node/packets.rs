@@ -17,8 +17,9 @@ use rvi::packet::transport::{Transmit, TransmitBuffer};
 use rvi::packet::wire::{PacketKind, PacketLeg};
 use rvi::{Association, AssociationEvent};
 use vlan_core::wire::control::{ControlMessage, GrantedLeg, LegAddress};
-use vlan_core::{Instant, LegNumber, NodeNumber, ProcessId};
+use vlan_core::{Channel, Instant, LegNumber, NodeNumber, ProcessId};
 
+use crate::node::capture::tap_sent;
 use crate::node::direct::DirectLink;
 use crate::node::event::NodeEvent;
 use crate::node::relay_legs::relay_legs;
@@ -284,7 +285,9 @@ impl Node {
         }
         if link.association.is_drained() && !link.packets.done_said {
             link.packets.done_said = true;
-            let _ = link.association.send_control(now, &ControlMessage::DirectDone.emit());
+            let done = ControlMessage::DirectDone.emit();
+            let _ = link.association.send_control(now, &done);
+            tap_sent(&mut self.captures, PeerId::Node(link.node), Channel::CONTROL, [&done[..], &[]]);
             return;
         }
         let is_done = link.packets.done_said && link.packets.done_heard && link.association.is_drained();

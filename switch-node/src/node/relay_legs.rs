@@ -13,9 +13,10 @@ use rvi::{Association, Part};
 use vlan_core::wire::{RELAYED_HEADER_LEN, RelayedPacket};
 use vlan_core::{Channel, Instant};
 
-use crate::node::Node;
+use crate::node::capture::tap_sent;
 use crate::node::direct::DirectLink;
 use crate::node::ingress::whole;
+use crate::node::{Node, PeerId};
 
 /// Packets of relay legs, as one node counts them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -89,6 +90,11 @@ impl Node {
             }
             let association = association.as_deref_mut();
             let is_sent = association.is_some_and(|association| offer(now, association, header, packet));
+            if is_sent && let Some(index) = batch.leg.control_node() {
+                let octets = header.emit(packet.len());
+                let peer = PeerId::ControlNode(index as u8);
+                tap_sent(&mut self.captures, peer, Channel::RELAYED_PACKETS, [&octets, packet]);
+            }
             *(if is_sent { &mut self.relayed.sent } else { &mut self.relayed.full }) += 1;
         }
         // On shared memory nothing else would make them visible before the next batch.

@@ -124,6 +124,7 @@ impl ControlNode {
         });
         self.take_leg_addresses(session, registration.legs);
         self.adopt(now, session, registration.held);
+        self.resume_captures(now, session);
     }
 
     fn objection(&self, session: &Session, registration: &Registration<'_>) -> Option<String> {
@@ -307,6 +308,7 @@ impl ControlNode {
             self.unhold(now, held);
         }
         if session.is_registered() {
+            self.pause_captures(session.node);
             let name = self.node_name(session.node);
             self.log(ControlNodeEvent::Detached { node: session.node, name });
         }

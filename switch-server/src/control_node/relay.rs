@@ -8,6 +8,7 @@ use arp_server::{ArpVerdict, Owner};
 use rvi::{AssociationEvent, Message, Part, Scratch, SendError, Sent};
 use vlan_core::ethernet::EthernetHeader;
 use vlan_core::server::{MemberSlot, PortSecurity, Verdict};
+use vlan_core::wire::captured::CAPTURED;
 use vlan_core::wire::control::ControlMessage;
 use vlan_core::wire::frame::{FrameHeader, FrameKind};
 use vlan_core::wire::tlv::TlvError;
@@ -86,7 +87,11 @@ impl ControlNode {
             return;
         }
         if message.channel == Channel::RELAYED_PACKETS {
-            self.carry(now, session, message);
+            if message.head.starts_with(&CAPTURED.to_le_bytes()) {
+                self.take_captured(session, message);
+            } else {
+                self.carry(now, session, message);
+            }
             return;
         }
         let channel = session.by_channel[usize::from(message.channel.0)];

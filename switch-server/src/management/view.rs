@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use vlan_core::wire::control::ReportItem;
 use vlan_core::{LegNumber, NodeNumber};
 
+use super::capture_points::CaptureRegister;
 use super::{Refused, refusal, tables};
 use crate::control_node::{self, Command};
 use crate::runtime::{FaultOrder, NodeReport, Order, PumpGone, PumpLink};
@@ -42,6 +43,7 @@ pub struct View {
     /// One request for reports at a time: a second waits for the answers of the first.
     reports: tokio::sync::Mutex<ReportStream>,
     gone: tokio::sync::Notify,
+    pub(super) captures: Mutex<CaptureRegister>,
     start: Instant,
 }
 
@@ -64,6 +66,7 @@ impl View {
             link: Mutex::new(link),
             reports: tokio::sync::Mutex::new(ReportStream { receiver, last_id: 0 }),
             gone: tokio::sync::Notify::new(),
+            captures: Mutex::default(),
             start: Instant::now(),
         }
     }
@@ -194,7 +197,16 @@ impl View {
         }
     }
 
-    fn node(&self, name: &str) -> Result<NodeNumber, Refused> {
+    pub(super) fn platform(&self) -> &Platform {
+        &self.platform
+    }
+
+    /// The name of this control node.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn node(&self, name: &str) -> Result<NodeNumber, Refused> {
         let node = self.platform.node(name).map(|node| node.number);
         node.ok_or_else(|| {
             let names: Vec<&str> = self.platform.nodes.iter().map(|node| node.name.as_str()).collect();
@@ -214,7 +226,7 @@ impl View {
         })
     }
 
-    fn order(&self, order: Order) -> Result<(), PumpGone> {
+    pub(super) fn order(&self, order: Order) -> Result<(), PumpGone> {
         self.link.lock().unwrap_or_else(PoisonError::into_inner).order(order)
     }
 

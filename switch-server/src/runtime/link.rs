@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, Sender};
 use platform::management::FaultDirection;
 use rustix::event::EventfdFlags;
 use tokio::sync::{mpsc, oneshot};
-use vlan_core::wire::control::ReportItem;
+use vlan_core::wire::control::{CaptureOrder, ReportItem};
 use vlan_core::{LegNumber, NodeNumber};
 
 use crate::control_node::{Command, Status};
@@ -28,6 +28,8 @@ pub enum Order {
     Status(oneshot::Sender<Status>),
     /// Have nodes spoil what crosses their packet legs.
     Fault(FaultOrder),
+    /// Have nodes copy what passes.
+    Capture(CaptureStart),
 }
 
 /// A drill of packet legs.
@@ -43,6 +45,34 @@ pub struct FaultOrder {
     pub spec: String,
     /// How many nodes were told.
     pub told: oneshot::Sender<u32>,
+}
+
+/// A capture that begins.
+#[derive(Debug)]
+pub struct CaptureStart {
+    /// What each node is to copy. Each has a number of its own.
+    pub points: Vec<(NodeNumber, CaptureOrder)>,
+    /// Where the copies go; it has room for all that may be under way. Without a receiver the capture ends.
+    pub sink: mpsc::Sender<CaptureEvent>,
+}
+
+/// What has become of a capture.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CaptureEvent {
+    /// A message with copies, as its node made it. It is to be paid for with [`Command::CaptureCredit`].
+    Copies {
+        /// Number of the capture.
+        id: u32,
+        /// The message.
+        octets: Vec<u8>,
+    },
+    /// Nothing more comes.
+    Over {
+        /// Number of the capture.
+        id: u32,
+        /// The node cannot capture that.
+        is_refused: bool,
+    },
 }
 
 /// A node's counters, on their way to whoever asked.

@@ -21,6 +21,7 @@ use tracing::{debug, error, info, warn};
 use vlan_core::wire::control::{Fault, FaultDirection};
 use vlan_core::{Instant, LegNumber, NodeNumber};
 
+use super::captures::Captures;
 use super::legs::{LegId, Legs, Source};
 use super::link::{FaultOrder, NodeReport, Order, PumpEnd};
 use super::refusals::Refusals;
@@ -93,6 +94,7 @@ pub struct Pump {
     shm: ShmConfig,
     setups: usize,
     refusals: Refusals,
+    captures: Captures,
 }
 
 /// Whether the loop goes on.
@@ -135,6 +137,7 @@ impl Pump {
             shm: ShmConfig::default(),
             setups: 0,
             refusals: Refusals::default(),
+            captures: Captures::default(),
         })
     }
 
@@ -284,6 +287,10 @@ impl Pump {
                     let _ = answer.send(self.machine.status());
                 }
                 Ok(Order::Fault(order)) => self.handle_fault(at, order),
+                Ok(Order::Capture(start)) => {
+                    self.captures.begin(at, start, &mut self.machine);
+                    self.carry_out(at);
+                }
                 Err(TryRecvError::Disconnected) => return Next::End,
                 Err(TryRecvError::Empty) => return Next::Continue,
             }
@@ -450,6 +457,8 @@ impl Pump {
                     // Nobody waits any longer for what does not fit.
                     let _ = self.link.reports.try_send(NodeReport { node, id, items });
                 }
+                Output::Captured { id, octets } => self.captures.give(at, id, octets, &mut self.machine),
+                Output::CaptureOver { id, is_refused } => self.captures.end(id, is_refused),
                 Output::Log(event @ ControlNodeEvent::UnknownKey { .. }) => {
                     self.refusals.log_text(at, &event.to_string());
                 }

@@ -31,6 +31,8 @@ pub struct CapturedHeader {
     pub lost: u64,
 }
 
+/// What a message costs at least.
+const MESSAGE_COST_LEAST: u32 = 4096;
 /// Flag of a [`CapturedHeader`].
 const LAST: u8 = 1;
 /// Flag of a [`CapturedHeader`].
@@ -66,6 +68,16 @@ impl CapturedHeader {
             matched: u64_at(o, 24),
             lost: u64_at(o, 32),
         })
+    }
+
+    /// What a message with `records_len` octets of copies takes from the credit of its capture: short messages cost as
+    /// much work as longer ones.
+    //= spec/capture.md#credit
+    //# A node MUST NOT have more octets of copies under way than it has credit for, each message counted as 4,096 octets at
+    //# least.
+    #[must_use]
+    pub fn cost(records_len: usize) -> u32 {
+        u32::try_from(records_len + CAPTURED_HEADER_LEN).unwrap_or(u32::MAX).max(MESSAGE_COST_LEAST)
     }
 
     /// Writes the header in front of `records_len` octets of copies.

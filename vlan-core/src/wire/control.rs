@@ -151,10 +151,12 @@ pub enum ControlMessage {
         /// The octets.
         octets: u32,
     },
-    /// Control node to node: end the capture; what is copied already is still wanted.
+    /// Control node to node: end the capture; what is copied already is sent first.
     CaptureEnd {
         /// Number of the capture.
         id: u32,
+        /// Nobody waits for the copies any longer.
+        discard: bool,
     },
     /// Node to control node: this direct RVI has carried nothing for 60 s.
     DirectIdle {
@@ -276,7 +278,7 @@ messages! {
     FAULT => Fault(fault: Fault),
     CAPTURE => Capture(order: CaptureOrder),
     CAPTURE_CREDIT => CaptureCredit { id, octets },
-    CAPTURE_END => CaptureEnd { id },
+    CAPTURE_END => CaptureEnd { id, discard },
     DIRECT_IDLE => DirectIdle { rvi },
     DIRECT_LOST => DirectLost { peer, process },
     BARRIER => Barrier { lan, origin, origin_vif, destination, destination_vif, boot, id },

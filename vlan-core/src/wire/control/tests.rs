@@ -90,7 +90,7 @@ fn examples() -> Vec<ControlMessage> {
         ControlMessage::Capture(capture(CapturePoint::Node(NodeNumber(2)), CaptureDirections::In)),
         ControlMessage::Capture(capture(CapturePoint::ControlNode, CaptureDirections::Out)),
         ControlMessage::CaptureCredit { id: 3, octets: 16_384 },
-        ControlMessage::CaptureEnd { id: 3 },
+        ControlMessage::CaptureEnd { id: 3, discard: true },
         ControlMessage::DirectIdle { rvi: RviNumber(7) },
         ControlMessage::DirectLost { peer: NodeNumber(2), process: ProcessId(8) },
         ControlMessage::Barrier {

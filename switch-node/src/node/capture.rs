@@ -1,0 +1,409 @@
+//! Captures: copies of what passes an interface or an RVI of this node, for a control node that asked.
+//!
+//! What happens to a frame here: nothing. A tap looks at it behind everything else, and if its filter keeps it, a copy goes
+//! into a bounded queue, or is counted as lost. The copies go to the control node in messages that take only room that
+//! nobody waits for. Without a capture there is nothing here but one branch for each frame. Rules: `spec/capture.md`.
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use rvi::{Association, Message, Part, SharedOctets};
+use vlan_core::capture::{Filter, Headers};
+use vlan_core::limits::MESSAGE_LEN_MAX;
+use vlan_core::wire::captured::{CAPTURED, CAPTURED_RECORD_LEN};
+use vlan_core::wire::control::{CaptureOrder, CapturePoint, ControlMessage};
+use vlan_core::wire::{CAPTURED_HEADER_LEN, CapturedHeader, CapturedRecord, FrameHeader, FrameKind};
+use vlan_core::{Channel, Instant, VifNumber};
+
+use crate::node::{Accept, Node, NodeEvent, Output, PeerId};
+
+/// Captures of one node at a time.
+pub(super) const TAPS_MAX: usize = 16;
+/// Octets of copies that wait in one node, of all captures.
+pub(super) const COPIES_OCTETS_MAX: usize = 4 << 20;
+/// Copies go together into messages of so many octets, unless one alone is longer: as many as a control node takes in one
+/// turn.
+const MESSAGE_OCTETS: usize = 16 * 1024;
+/// How soon a message that found no room is tried again.
+const COPIES_RETRY: Duration = Duration::from_millis(1);
+
+/// What a frame or message consists of: octets of our own, and what its sender may still change.
+#[derive(Clone, Copy)]
+pub(super) struct Passing<'a> {
+    /// A TLV header, or nothing.
+    pub header: &'a [u8],
+    /// What follows it.
+    pub head: &'a [u8],
+    pub rest: SharedOctets<'a>,
+}
+
+/// The captures of a node.
+pub(super) struct Captures {
+    taps: Vec<Tap>,
+    /// Octets of copies that wait.
+    waiting: usize,
+    /// The time of the batch.
+    now: Instant,
+    /// Nanoseconds from 1970 to the time zero of `now`, once the host has said it.
+    epoch_ns: Option<u64>,
+    retry_at: Option<Instant>,
+}
+
+struct Tap {
+    /// The control node that asked.
+    control: usize,
+    order: CaptureOrder,
+    filter: Filter,
+    told: CapturedHeader,
+    /// Copies, as many together as a message takes.
+    messages: VecDeque<Vec<u8>>,
+    /// Octets that may still be sent.
+    credit: u32,
+    is_ending: bool,
+}
+
+impl Node {
+    /// Says what time it is, as [`Output::WallClock`] asks: captures stamp their copies with it, and begin with it.
+    pub fn handle_wall_clock(&mut self, now: Instant, unix_ns: u64) {
+        if let Some(captures) = &mut self.captures {
+            captures.epoch_ns = Some(unix_ns.saturating_sub(now.as_nanos()));
+        }
+    }
+
+    // --- what the control node asks for ---------------------------------------------------------------------
+
+    pub(super) fn handle_capture(&mut self, now: Instant, index: usize, message: ControlMessage) {
+        match message {
+            ControlMessage::Capture(order) => self.begin_capture(now, index, order),
+            ControlMessage::CaptureCredit { id, octets } => {
+                if let Some(tap) = self.tap_mut(index, id) {
+                    tap.credit = tap.credit.saturating_add(octets).min(tap.order.window_octets);
+                }
+            }
+            ControlMessage::CaptureEnd { id, discard } => self.end_capture(index, id, discard),
+            _ => self.log(NodeEvent::BadControlMessage { peer: PeerId::ControlNode(index as u8) }),
+        }
+    }
+
+    fn tap_mut(&mut self, index: usize, id: u32) -> Option<&mut Tap> {
+        let mut taps = self.captures.as_mut()?.taps.iter_mut();
+        taps.find(|tap| tap.control == index && tap.order.id == id)
+    }
+
+    fn begin_capture(&mut self, now: Instant, index: usize, order: CaptureOrder) {
+        let is_there = match order.point {
+            CapturePoint::Interface(vif) => self.interface(vif).is_some(),
+            CapturePoint::Node(_) | CapturePoint::ControlNode => true,
+        };
+        let filter = Filter::parse(&order.filter).ok().filter(|_| is_there);
+        let captures = self.captures.get_or_insert_with(|| Box::new(Captures::new(now)));
+        captures.forget(|tap| tap.control == index && tap.order.id == order.id);
+        let has_room = captures.taps.len() < TAPS_MAX;
+        let Some(filter) = filter.filter(|_| has_room) else {
+            let refusal =
+                CapturedHeader { id: order.id, is_last: true, is_refused: true, ..CapturedHeader::default() };
+            let link = &mut self.control[index];
+            let octets = refusal.emit(0);
+            let parts = [Part::Private(&octets)];
+            // One that is lost with its session is as good as said.
+            let _ = link.association.send(now, Channel::RELAYED_PACKETS, 0, 0, &parts);
+            self.end_captures();
+            return;
+        };
+        captures.taps.push(Tap {
+            control: index,
+            filter,
+            told: CapturedHeader { id: order.id, ..CapturedHeader::default() },
+            messages: VecDeque::new(),
+            credit: order.window_octets,
+            is_ending: false,
+            order,
+        });
+        self.outputs.push_back(Output::WallClock);
+    }
+
+    fn end_capture(&mut self, index: usize, id: u32, discard: bool) {
+        let Some(captures) = &mut self.captures else { return };
+        for tap in captures.taps.iter_mut().filter(|tap| tap.control == index && tap.order.id == id) {
+            tap.is_ending = true;
+            if discard {
+                captures.waiting -= tap.octets();
+                tap.messages.clear();
+            }
+        }
+    }
+
+    //= spec/capture.md#the-end-of-a-capture
+    //# A capture MUST end with the session of the control node that asked for it.
+    pub(super) fn end_captures_of(&mut self, index: usize) {
+        if let Some(captures) = &mut self.captures {
+            captures.forget(|tap| tap.control == index);
+            self.end_captures();
+        }
+    }
+
+    /// Without taps nothing is left of captures.
+    fn end_captures(&mut self) {
+        if self.captures.as_ref().is_some_and(|captures| captures.taps.is_empty()) {
+            self.captures = None;
+        }
+    }
+
+    // --- what passes ----------------------------------------------------------------------------------------
+
+    /// A frame that the stack behind `vif` has sent.
+    #[cold]
+    pub(super) fn tap_sent_frame(&mut self, now: Instant, vif: VifNumber, frame: &[u8], accept: Accept) {
+        // One that was not taken is offered again.
+        if accept == Accept::Taken
+            && let Some(captures) = &mut self.captures
+        {
+            captures.now = now;
+            let passing = Passing { header: &[], head: frame, rest: SharedOctets::empty() };
+            captures.take(|tap| tap.order.point == CapturePoint::Interface(vif), true, 0, &passing);
+        }
+    }
+
+    /// A frame that the stack behind `vif` was given.
+    #[cold]
+    pub(super) fn tap_delivered(&mut self, vif: VifNumber, head: &[u8], rest: SharedOctets<'_>) {
+        if let Some(captures) = &mut self.captures {
+            let passing = Passing { header: &[], head, rest };
+            captures.take(|tap| tap.order.point == CapturePoint::Interface(vif), false, 0, &passing);
+        }
+    }
+
+    /// A message that has come from `peer`.
+    #[inline]
+    pub(super) fn tap_received(&mut self, peer: PeerId, message: &Message<'_>) {
+        let passing = Passing { header: &[], head: message.head, rest: message.rest };
+        tap_message(&mut self.captures, peer, false, message.channel, &passing);
+    }
+
+    /// Batches have one time.
+    #[inline]
+    pub(super) fn set_capture_time(&mut self, now: Instant) {
+        if let Some(captures) = &mut self.captures {
+            captures.now = now;
+        }
+    }
+
+    // --- copies on their way --------------------------------------------------------------------------------
+
+    /// Sends copies as far as there is credit, and room that nobody else waits for.
+    pub(super) fn send_copies(&mut self, now: Instant) {
+        let Some(captures) = &mut self.captures else { return };
+        captures.retry_at = None;
+        for tap in &mut captures.taps {
+            let association = &mut self.control[tap.control].association;
+            if !tap.send(now, association, &mut captures.waiting) {
+                captures.retry_at = Some(now + COPIES_RETRY);
+            }
+        }
+        captures.taps.retain(|tap| !tap.told.is_last);
+        self.end_captures();
+    }
+
+    pub(super) fn copies_timeout(&self) -> Option<Instant> {
+        self.captures.as_ref().and_then(|captures| captures.retry_at)
+    }
+}
+
+/// Taps a message on its way to, or (`is_out` false) from, `peer`. Free of the node, so that an association of it can be
+/// borrowed beside.
+#[inline]
+pub(super) fn tap_message(
+    captures: &mut Option<Box<Captures>>,
+    peer: PeerId,
+    is_out: bool,
+    channel: Channel,
+    passing: &Passing<'_>,
+) {
+    if let Some(captures) = captures {
+        captures.take_message(peer, is_out, channel, passing);
+    }
+}
+
+/// Taps a message of our own octets that was sent.
+#[inline]
+pub(super) fn tap_sent(
+    captures: &mut Option<Box<Captures>>,
+    peer: PeerId,
+    channel: Channel,
+    [header, head]: [&[u8]; 2],
+) {
+    tap_message(captures, peer, true, channel, &Passing { header, head, rest: SharedOctets::empty() });
+}
+
+impl Captures {
+    fn new(now: Instant) -> Self {
+        Self { taps: Vec::new(), waiting: 0, now, epoch_ns: None, retry_at: None }
+    }
+
+    fn forget(&mut self, is_it: impl Fn(&Tap) -> bool) {
+        for tap in self.taps.extract_if(.., |tap| is_it(tap)) {
+            self.waiting -= tap.octets();
+        }
+    }
+
+    #[cold]
+    fn take_message(&mut self, peer: PeerId, is_out: bool, channel: Channel, passing: &Passing<'_>) {
+        if is_about_captures(channel, passing) {
+            return;
+        }
+        let is_it = |tap: &Tap| match (tap.order.point, peer) {
+            (CapturePoint::Node(wanted), PeerId::Node(node)) => wanted == node,
+            (CapturePoint::ControlNode, PeerId::ControlNode(index)) => tap.control == usize::from(index),
+            _ => false,
+        };
+        self.take(is_it, is_out, channel.0, passing);
+    }
+
+    fn take(&mut self, is_it: impl Fn(&Tap) -> bool, is_out: bool, channel: u8, passing: &Passing<'_>) {
+        let Some(epoch_ns) = self.epoch_ns else { return };
+        let unix_ns = epoch_ns.saturating_add(self.now.as_nanos());
+        for tap in self.taps.iter_mut().filter(|tap| !tap.is_ending && is_it(tap)) {
+            let wants = tap.order.directions;
+            if if is_out { wants.has_out() } else { wants.has_in() } {
+                tap.take(&mut self.waiting, is_out, channel, unix_ns, passing);
+            }
+        }
+    }
+}
+
+/// A capture of what captures send would feed itself.
+//= spec/capture.md#captures-of-captures
+//# A node MUST NOT capture the messages that carry copies, nor those that steer captures.
+fn is_about_captures(channel: Channel, passing: &Passing<'_>) -> bool {
+    let first = if passing.header.is_empty() { passing.head } else { passing.header };
+    let Some(kind) = first.first_chunk::<2>().map(|kind| u16::from_le_bytes(*kind)) else { return false };
+    match channel {
+        Channel::CONTROL => ControlMessage::is_about_captures(kind),
+        Channel::RELAYED_PACKETS => kind == CAPTURED,
+        _ => false,
+    }
+}
+
+impl Tap {
+    /// Looks at what passes, and copies it if it is wanted.
+    //= spec/capture.md#bounds
+    //# A copy for which there is no room MUST be counted as lost; it MUST NOT delay or displace a frame.
+    fn take(&mut self, waiting: &mut usize, is_out: bool, channel: u8, unix_ns: u64, passing: &Passing<'_>) {
+        self.told.seen += 1;
+        if !self.filter.is_empty() && !self.keeps(passing) {
+            return;
+        }
+        self.told.matched += 1;
+        let original = passing.len();
+        let snap = usize::try_from(self.order.snap_octets).unwrap_or(usize::MAX);
+        let len = original.min(snap).min(MESSAGE_LEN_MAX - CAPTURED_HEADER_LEN - CAPTURED_RECORD_LEN);
+        let octets = CAPTURED_RECORD_LEN + len;
+        if *waiting + octets > COPIES_OCTETS_MAX {
+            self.told.lost += 1;
+            return;
+        }
+        *waiting += octets;
+        let is_message = !matches!(self.order.point, CapturePoint::Interface(_));
+        let message = self.message_for(octets);
+        let original_len = u32::try_from(original).unwrap_or(u32::MAX);
+        let record = CapturedRecord { original_len, unix_ns, is_out, channel, octets: &[] };
+        record.emit_head(len, message);
+        let at = message.len();
+        message.resize(at + len, 0);
+        passing.copy_to(&mut message[at..]);
+        if is_message && channel == Channel::CONTROL.0 {
+            ControlMessage::conceal_keys(&mut message[at..]);
+        }
+    }
+
+    /// True when the filter keeps the frame, or the frame in the message.
+    fn keeps(&self, passing: &Passing<'_>) -> bool {
+        let total = passing.len();
+        if matches!(self.order.point, CapturePoint::Interface(_)) {
+            return self.filter.keeps(Headers::parse(passing.head, total).as_ref());
+        }
+        let (frame, header_len) = match passing.header.len() {
+            0 => {
+                let kind = passing.head.first_chunk::<2>().map(|kind| u16::from_le_bytes(*kind));
+                let header_len = kind.and_then(FrameKind::from_kind).map(FrameKind::header_len);
+                let Some(header_len) = header_len else { return self.filter.keeps(None) };
+                (passing.head.get(header_len..).unwrap_or_default(), header_len)
+            }
+            len => (passing.head, len),
+        };
+        let is_frame = FrameHeader::parse(passing.first(), total).is_ok();
+        let headers = Headers::parse(frame, total.saturating_sub(header_len)).filter(|_| is_frame);
+        self.filter.keeps(headers.as_ref())
+    }
+
+    /// The message that the next copy, of `octets` with what stands in front of it, goes into.
+    fn message_for(&mut self, octets: usize) -> &mut Vec<u8> {
+        let has_room = self.messages.back().is_some_and(|last| last.len() + octets <= MESSAGE_OCTETS);
+        if !has_room {
+            self.messages.push_back(Vec::with_capacity(octets));
+        }
+        let last = self.messages.len() - 1;
+        &mut self.messages[last]
+    }
+
+    fn octets(&self) -> usize {
+        self.messages.iter().map(Vec::len).sum()
+    }
+
+    /// Sends what there is; false when it found no room.
+    //= spec/capture.md#credit
+    //# A node MUST NOT have more octets of copies under way than it has credit for, each message counted as 4,096 octets at
+    //# least.
+    fn send(&mut self, now: Instant, association: &mut Association, waiting: &mut usize) -> bool {
+        while let Some(message) = self.messages.front() {
+            let Some(credit) = self.credit.checked_sub(CapturedHeader::cost(message.len())) else {
+                return true;
+            };
+            if !offer(now, association, &self.told, message) {
+                return false;
+            }
+            self.credit = credit;
+            *waiting -= message.len();
+            self.messages.pop_front();
+        }
+        if self.is_ending {
+            let last = CapturedHeader { is_last: true, ..self.told };
+            if !offer(now, association, &last, &[]) {
+                return false;
+            }
+            self.told = last;
+        }
+        true
+    }
+}
+
+fn offer(now: Instant, association: &mut Association, told: &CapturedHeader, records: &[u8]) -> bool {
+    let header = told.emit(records.len());
+    association.offer(now, Channel::RELAYED_PACKETS, 0, &[Part::Private(&header), Part::Private(records)])
+}
+
+impl Passing<'_> {
+    fn len(&self) -> usize {
+        self.header.len() + self.head.len() + self.rest.len()
+    }
+
+    /// The octets that it begins with.
+    fn first(&self) -> &[u8] {
+        if self.header.is_empty() { self.head } else { self.header }
+    }
+
+    /// Copies its first octets.
+    fn copy_to(&self, mut out: &mut [u8]) {
+        for octets in [self.header, self.head] {
+            let len = octets.len().min(out.len());
+            let (here, behind) = out.split_at_mut(len);
+            here.copy_from_slice(&octets[..len]);
+            out = behind;
+        }
+        if !out.is_empty() {
+            self.rest.first(out.len()).copy_to(out);
+        }
+    }
+}
