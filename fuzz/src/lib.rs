@@ -5,6 +5,7 @@
 //! `tests/replay.rs` runs every seed and every file of `corpus/` through the same bodies on stable.
 
 pub mod arp;
+pub mod capture_filter;
 pub mod control_node;
 pub mod driver;
 pub mod ether_frame;
@@ -44,5 +45,6 @@ pub const TARGETS: &[Target] = &[
     Target { name: "session", run: session::run, seeds: session::seeds },
     Target { name: "packet_payload", run: packet_payload::run, seeds: packet_payload::seeds },
     Target { name: "ether_frame", run: ether_frame::run, seeds: ether_frame::seeds },
+    Target { name: "capture_filter", run: capture_filter::run, seeds: capture_filter::seeds },
     Target { name: "packet_transport", run: packet_transport::run, seeds: packet_transport::seeds },
 ];

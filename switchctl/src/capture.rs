@@ -103,6 +103,8 @@ pub struct Summary {
     lost: u64,
     /// The control node has said all this: the capture ended in order.
     complete: bool,
+    #[serde(skip)]
+    is_told: bool,
 }
 
 impl CaptureArguments {
@@ -221,7 +223,7 @@ impl Summary {
                 is_wanted
             }
             Block::Statistics(_, Statistics { seen, matched, lost, comment }) => {
-                self.complete = true;
+                (self.complete, self.is_told) = (true, true);
                 self.seen += seen;
                 self.matched += matched;
                 self.lost += lost;
@@ -236,6 +238,9 @@ impl Summary {
 
     fn text(&self) -> String {
         let frames = |n: u64| if n == 1 { "1 frame".to_owned() } else { format!("{n} frames") };
+        if !self.is_told {
+            return format!("{} captured", frames(self.frames));
+        }
         format!(
             "{} captured; {} passed, the filter kept {}, {} lost for want of room",
             frames(self.frames),
@@ -304,7 +309,10 @@ mod tests {
         let said = Statistics { seen: 9, matched: 4, lost: 2, comment: String::new() };
         assert!(summary.take(&Block::Statistics(&[], said.clone()), Some(1)));
         assert!(summary.take(&Block::Statistics(&[], said), Some(1)));
-        assert_eq!(summary, Summary { frames: 1, seen: 18, matched: 8, lost: 4, complete: true });
+        assert_eq!(
+            summary,
+            Summary { frames: 1, seen: 18, matched: 8, lost: 4, complete: true, is_told: true }
+        );
         assert_eq!(summary.text(), "1 frame captured; 18 passed, the filter kept 8, 4 lost for want of room");
     }
 }

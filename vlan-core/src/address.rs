@@ -100,7 +100,7 @@ impl EtherPort {
 impl Channel {
     /// The association's own control channel, also registration and management towards a control node.
     pub const CONTROL: Self = Self(0);
-    /// Relayed packets, between a node and a control node: the one that no virtual interface has.
+    /// Relayed packets and the copies of captures, between a node and a control node: the one that no virtual interface has.
     pub const RELAYED_PACKETS: Self = Self(255);
 }
 

@@ -21,6 +21,7 @@ const PROGRAMS: &[Program] = &[
     Program { name: "ethtool", package: "ethtool" },
     Program { name: "arping", package: "arping" },
     Program { name: "ndisc6", package: "ndisc6" },
+    Program { name: "tshark", package: "tshark" },
 ];
 
 /// Makes sure that every program is there, installing what is missing when `install` says so.

@@ -242,6 +242,12 @@ impl Captures {
         Self { taps: Vec::new(), waiting: 0, now, epoch_ns: None, retry_at: None }
     }
 
+    /// Octets of copies that wait.
+    #[cfg(test)]
+    pub(super) const fn waiting(&self) -> usize {
+        self.waiting
+    }
+
     fn forget(&mut self, is_it: impl Fn(&Tap) -> bool) {
         for tap in self.taps.extract_if(.., |tap| is_it(tap)) {
             self.waiting -= tap.octets();
