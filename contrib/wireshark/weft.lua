@@ -80,6 +80,9 @@ local held_association = { { "peer", "u16" }, { "process", "u64" }, { "epoch", "
 local offered_leg = { { "leg", "u8" }, { "leg_address", "leg_address" } }
 local granted_leg = { { "leg", "u8" }, { "leg_address", "leg_address" }, { "trusted", "bool" }, { "fabric_key", "u16" } }
 local counter = { { "counter", "text" }, { "value", "u64" } }
+local dropped_frame = {
+    { "vif", "u16" }, { "drop_reason", "text" }, { "age_ms", "u64" }, { "frame_octets", "u32" }, { "headers", "list", { { "octet", "u8" } } },
+}
 local octet = { { "octet", "u8" } }
 
 local messages = {
@@ -132,6 +135,7 @@ local messages = {
     [0xc071] = { "CAPTURE_CREDIT", { { "id", "u32" }, { "octets", "u32" } } },
     [0xc072] = { "CAPTURE_END", { { "id", "u32" }, { "discard", "bool" } } },
     [0x006e] = { "REPORT_REQUEST", { { "id", "u32" } } },
+    [0x0070] = { "REPORT_DROPS", { { "id", "u32" }, { "dropped_frame", "list", dropped_frame } } },
     [0x006f] = { "REPORT", { { "id", "u32" }, { "last", "bool" }, { "counters", "list", counter } } },
 }
 local frame_kinds = { [0x8001] = "unicast", [0x8002] = "group", [0x8003] = "relay", [0x8010] = "ARP" }

@@ -64,24 +64,13 @@ fn a_capture_of_a_node_goes_live_through_a_pipe_and_ends_with_its_reader() -> Re
     switchctl.args(["capture", "--node", "web1", "src host 10.1.0.2"]).stdin(Stdio::null());
     let mut switchctl = switchctl.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let pipe = switchctl.stdout.take().context("no pipe")?;
-    let mut tshark = Command::new("timeout");
-    tshark.args([
-        "60",
-        "tshark",
-        "-n",
-        "-l",
-        "-r",
-        "-",
-        "-c",
-        "3",
-        "-T",
-        "fields",
-        "-e",
-        "ip.src",
-        "-e",
-        "frame.packet_flags_direction",
-    ]);
-    let tshark = tshark.stdin(pipe).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let tshark = Command::new("timeout")
+        .args(["60", "tshark", "-n", "-l", "-r", "-", "-c", "3", "-T", "fields"])
+        .args(["-e", "ip.src", "-e", "frame.packet_flags_direction"])
+        .stdin(pipe)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
     let mut pings = 0;
     while switchctl.try_wait()?.is_none() {
         pings += 1;
@@ -165,7 +154,7 @@ fn super_frames_are_captured_whole_and_a_reader_that_stands_still_costs_nobody_a
     ensure!(report["end"]["sum_received"]["bytes"].as_f64().unwrap_or(0.0) > 5e7, "{report}");
     capture.interrupt()?;
     let (pcapng, said) = capture.finish()?;
-    let lost = said.split(' ').rev().nth(4).and_then(|word| word.parse::<u64>().ok());
+    let lost = said.split(' ').rev().nth(5).and_then(|word| word.parse::<u64>().ok());
     ensure!(lost.is_some_and(|lost| lost > 0), "{said}");
     let partly = file(&lab, "partly.pcapng");
     std::fs::write(&partly, pcapng)?;

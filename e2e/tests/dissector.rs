@@ -13,7 +13,7 @@ use std::process::Stdio;
 use vlan_core::wire::control::{
     CaptureDirections, CaptureOrder, CapturePoint, Fault, FaultDirection, Grant, GrantedAssociation,
     GrantedLeg, HeldAssociation, HeldDirect, HeldInterface, HeldLeg, InterfaceAddress, InterfaceConfig,
-    LegAddress, LegKind, MemberNotice, OfferedLeg, ReportItem, RevokeReason,
+    LegAddress, LegKind, MemberNotice, OfferedLeg, ReportItem, ReportedDrop, RevokeReason,
 };
 use vlan_core::wire::{ControlMessage, FrameHeader, FrameKind, Vnet};
 use vlan_core::{
@@ -144,6 +144,19 @@ fn messages() -> Vec<(&'static str, ControlMessage)> {
         ("CAPTURE_CREDIT", M::CaptureCredit { id: 3, octets: 4096 }),
         ("CAPTURE_END", M::CaptureEnd { id: 3, discard: true }),
         ("REPORT_REQUEST", M::ReportRequest { id: 9 }),
+        (
+            "REPORT_DROPS",
+            M::ReportDrops {
+                id: 9,
+                drops: vec![ReportedDrop {
+                    vif,
+                    reason: "too-long".into(),
+                    age_ms: 12,
+                    frame_octets: 1800,
+                    headers: vec![2; 14],
+                }],
+            },
+        ),
         (
             "REPORT",
             M::Report { id: 9, last: true, items: vec![ReportItem { name: "vif.1".into(), value: 12 }] },

@@ -224,6 +224,26 @@ pub struct Drop {
     pub reason: String,
     /// Frames.
     pub frames: u64,
+    /// The last of them, where one was kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub example: Option<DropExample>,
+    /// Frames a second, where two answers were compared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per_second: Option<u64>,
+}
+
+/// The last frame that was dropped somewhere for some reason, without what its headers carry.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DropExample {
+    /// How long ago it was dropped, in milliseconds.
+    pub age_ms: u64,
+    /// Octets of the frame.
+    pub octets: u32,
+    /// Who sent what to whom.
+    pub text: String,
+    /// Its headers in hexadecimal digits.
+    pub headers: String,
 }
 
 /// One counter: `GET /v1/counters`.

@@ -26,6 +26,7 @@ use core::time::Duration;
 
 use rvi::{Association, AssociationConfig, Scheduler, Scratch, SessionTag, SharedOctets, ShmLeg};
 use vlan_core::counters::DropCounters;
+use vlan_core::drop_example::DropExamples;
 use vlan_core::limits::RECONNECT_MIN;
 use vlan_core::random::Random;
 use vlan_core::wire::control::{Fault, InterfaceAddress, InterfaceConfig, OfferedLeg};
@@ -178,6 +179,9 @@ pub struct Node {
     is_spoiled: bool,
     /// None while nothing is captured, which is nearly always.
     captures: Option<Box<Captures>>,
+    drop_examples: DropExamples,
+    /// The time of the batch that is being received.
+    batch_at: Instant,
 }
 
 impl Node {
@@ -212,6 +216,8 @@ impl Node {
             leaving: None,
             is_spoiled: false,
             captures: None,
+            drop_examples: DropExamples::default(),
+            batch_at: Instant::ZERO,
         }
     }
 

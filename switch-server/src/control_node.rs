@@ -26,10 +26,13 @@ use arp_server::{ArpConfig, ArpServer};
 use rvi::{LegEnd, Scratch, SessionTag, ShmLeg};
 use vlan_core::address::ControlNodeSerial;
 use vlan_core::counters::DropCounters;
+use vlan_core::drop_example::DropExamples;
 use vlan_core::limits::ADDRESSES_PER_VIF_MAX;
 use vlan_core::random::Random;
 use vlan_core::server::{LanServer, LanServerConfig, MemberSlot};
-use vlan_core::wire::control::{CaptureOrder, ControlMessage, Fault, InterfaceAddress, LegKind, ReportItem};
+use vlan_core::wire::control::{
+    CaptureOrder, ControlMessage, Fault, InterfaceAddress, LegKind, ReportItem, ReportedDrop,
+};
 use vlan_core::{
     CabinetNumber, Channel, Instant, LanId, LegNumber, MacAddress, NodeNumber, ProcessId, PublicKey,
     SecretKey, VifNumber,
@@ -225,6 +228,8 @@ pub enum Output {
         id: u32,
         /// The counters.
         items: Vec<ReportItem>,
+        /// The last frames that it dropped.
+        drops: Vec<ReportedDrop>,
     },
     /// Copies of a capture: a message that begins with a [`vlan_core::wire::CapturedHeader`].
     Captured {
@@ -289,6 +294,7 @@ pub struct ControlNode {
     drops: DropCounters,
     relay: RelayCounters,
     captures: Vec<Capture>,
+    drop_examples: DropExamples,
 }
 
 impl ControlNode {
@@ -312,6 +318,7 @@ impl ControlNode {
             drops: DropCounters::default(),
             relay: RelayCounters::default(),
             captures: Vec::new(),
+            drop_examples: DropExamples::default(),
         }
     }
 
@@ -502,6 +509,7 @@ impl ControlNode {
             Command::RequestReports { id } => {
                 for session in self.sessions.iter_mut().flatten().filter(|s| s.is_registered()) {
                     session.report.clear();
+                    session.reported_drops.clear();
                     session.send_control(now, &ControlMessage::ReportRequest { id });
                 }
             }

@@ -3,6 +3,7 @@
 
 mod capture;
 mod capture_points;
+mod frame_text;
 mod metrics;
 mod pcapng;
 mod tables;

@@ -25,6 +25,7 @@ use vlan_core::{LegNumber, ProcessId};
 
 pub use self::link::{CaptureEvent, CaptureStart, FaultOrder, NodeReport, Order, PumpGone, PumpLink};
 pub use self::pump::WaitPolicy;
+pub(crate) use self::pump::now;
 
 use self::pump::{Pump, PumpParts};
 use self::readiness::Readiness;

@@ -43,6 +43,14 @@ the frames of one virtual LAN.
 Exit codes: 0 it worked; 1 it failed while running; 2 the command line or the platform file is wrong.
 `exec` ends with the exit code of the command.";
 
+const DROPS_HELP: &str = "\
+Four reasons are permitted losses: `expired` (50 ms without any way to go), `egress-full` and `device-full` (a bounded queue or the
+receiving device had no room), `peer-gone` (the receiving process died). All others are refusals by a rule.
+
+Examples:
+  switchctl -f lab.toml drops --rates
+  switchctl -f lab.toml trace --lan red --from web1 FRAME    says why a frame would be dropped";
+
 const FAULT_HELP: &str = "\
 SPEC is a list of these, with commas between them:
   loss=5%              so many packets are lost
@@ -102,8 +110,16 @@ enum Command {
     },
     /// IP addresses, the MAC that each is bound to, and where it is
     Bindings,
-    /// Frames dropped, by place and reason
-    Drops,
+    /// Frames dropped, by place and reason, with the last example of each
+    ///
+    /// The example is the last frame that was dropped there for that reason: who sent what to whom, and when. Its headers are
+    /// kept, nothing of what they carry; --json has their octets. Reasons for which a message is dropped, not a frame, have none.
+    #[command(after_help = DROPS_HELP)]
+    Drops {
+        /// Show how many frames a second are dropped, too: asks twice, a second apart
+        #[arg(long)]
+        rates: bool,
+    },
     /// Every counter of the control node and of its nodes
     Counters,
     /// Cut or heal the direct RVIs of a pair of nodes, for drills
@@ -243,7 +259,8 @@ pub fn run() -> Result<(), Failure> {
         Command::Rvis { rates: false } => target.show::<Vec<Rvi>>("/v1/rvis"),
         Command::Rvis { rates: true } => target.rates(),
         Command::Bindings => target.show::<Vec<Binding>>("/v1/bindings"),
-        Command::Drops => target.show::<Vec<Drop>>("/v1/drops"),
+        Command::Drops { rates: false } => target.show::<Vec<Drop>>("/v1/drops"),
+        Command::Drops { rates: true } => target.drop_rates(),
         Command::Counters => target.show::<Vec<Counter>>("/v1/counters"),
         Command::Rvi(RviCommand::Cut(pair)) => target.drill("/v1/rvi/cut", "cut", pair),
         Command::Rvi(RviCommand::Heal(pair)) => target.drill("/v1/rvi/heal", "healed", pair),
@@ -278,6 +295,22 @@ impl Target {
             return print_json(&serde_json::to_vec(&rates).map_err(|error| unreadable(&error))?);
         }
         print(&rates.show())
+    }
+
+    fn drop_rates(&self) -> Result<(), Failure> {
+        let sockets = self.sockets()?;
+        let ask = || -> Result<(Instant, Vec<Drop>), Failure> {
+            let answer = read(&client::ask(&sockets, &Method::GET, "/v1/drops", None)?)?;
+            Ok((Instant::now(), answer))
+        };
+        let (first, before) = ask()?;
+        thread::sleep(rates::APART);
+        let (second, mut after) = ask()?;
+        rates::add_drop_rates(&before, &mut after, second - first);
+        if self.json {
+            return print_json(&serde_json::to_vec(&after).map_err(|error| unreadable(&error))?);
+        }
+        print(&after.show())
     }
 
     fn drill(&self, path: &str, verb: &str, pair: Pair) -> Result<(), Failure> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use platform::management::{LegEnd, Rvi};
+use platform::management::{Drop, LegEnd, Rvi};
 use serde::Serialize;
 
 use crate::show::Show;
@@ -36,6 +36,21 @@ pub struct LegRate {
     resends: u64,
 }
 
+/// Says of each kind of drop in the later answer how many frames a second it met since the earlier one.
+pub fn add_drop_rates(before: &[Drop], after: &mut [Drop], elapsed: Duration) {
+    for drop in after {
+        let was = before.iter().find(|was| (&was.place, &was.reason) == (&drop.place, &drop.reason));
+        let was = was.map_or(0, |was| was.frames);
+        drop.per_second = Some(per_second(was, drop.frames, elapsed));
+    }
+}
+
+/// How fast a counter goes; one that went back belongs to another life.
+fn per_second(was: u64, is: u64, elapsed: Duration) -> u64 {
+    let more = u128::from(is.saturating_sub(was)) * 1_000_000;
+    u64::try_from(more / elapsed.as_micros().max(1)).unwrap_or(u64::MAX)
+}
+
 /// The rates of every leg that is in both answers.
 pub fn rates(before: &[Rvi], after: &[Rvi], elapsed: Duration) -> Vec<LegRate> {
     let mut rates = Vec::new();
@@ -56,11 +71,7 @@ pub fn rates(before: &[Rvi], after: &[Rvi], elapsed: Duration) -> Vec<LegRate> {
 }
 
 fn rate(was: &LegEnd, is: &LegEnd, elapsed: Duration) -> LegRate {
-    // A counter that went back belongs to another session.
-    let per_second = |was: u64, is: u64| {
-        let more = u128::from(is.saturating_sub(was)) * 1_000_000;
-        u64::try_from(more / elapsed.as_micros().max(1)).unwrap_or(u64::MAX)
-    };
+    let per_second = |was: u64, is: u64| per_second(was, is, elapsed);
     LegRate {
         tx_packets: per_second(was.tx_packets, is.tx_packets),
         tx_bits: per_second(was.tx_octets, is.tx_octets).saturating_mul(8),

@@ -163,9 +163,16 @@ impl Show for Vec<Binding> {
 
 impl Show for Vec<Drop> {
     fn show(&self) -> String {
-        let mut table = Table::new(&["WHERE", "REASON", ">FRAMES"]);
+        let has_rates = self.iter().any(|drop| drop.per_second.is_some());
+        let titles = ["WHERE", "REASON", ">FRAMES", ">FRAMES/s", ">LAST", "EXAMPLE"];
+        let titles: Vec<_> = titles.into_iter().filter(|title| has_rates || *title != ">FRAMES/s").collect();
+        let mut table = Table::new(&titles);
         for drop in self {
-            table.row([drop.place.clone(), drop.reason.clone(), drop.frames.to_string()]);
+            let rate = drop.per_second.filter(|_| has_rates).map(|rate| rate.to_string());
+            let example = drop.example.clone().unwrap_or_default();
+            let last = drop.example.as_ref().map_or_else(String::new, |example| age(example.age_ms));
+            let cells = [drop.place.clone(), drop.reason.clone(), drop.frames.to_string()];
+            table.row(cells.into_iter().chain(rate).chain([last, example.text]));
         }
         or_none(self, "frames dropped", &table)
     }
@@ -232,6 +239,14 @@ fn or_none<T>(items: &[T], what: &str, table: &Table) -> String {
     if items.is_empty() { format!("no {what}\n") } else { table.text() }
 }
 
+/// How long ago something was.
+fn age(milliseconds: u64) -> String {
+    match milliseconds {
+        0..1000 => format!("{milliseconds} ms ago"),
+        _ => format!("{} ago", duration(milliseconds / 1000)),
+    }
+}
+
 /// A duration in its two largest units.
 fn duration(seconds: u64) -> String {
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
@@ -246,7 +261,7 @@ fn duration(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use platform::management::{Interface, LanMember};
+    use platform::management::{DropExample, Interface, LanMember};
 
     #[test]
     fn a_node_has_a_line_for_each_interface_and_one_without() {
@@ -326,6 +341,32 @@ RVI  LEG  KIND  STATE  END   ADDRESS      RTT us  SIZE  SCORE  TX PACKETS  RX PA
         assert_eq!(Vec::<Drop>::new().show(), "no frames dropped\n");
         assert_eq!(Vec::<Binding>::new().show(), "no bindings\n");
         assert_eq!(Vec::<Counter>::new().show(), "no counters\n");
+    }
+
+    #[test]
+    fn a_drop_has_its_last_example_and_a_rate_where_one_was_measured() {
+        let example = |age_ms| {
+            Some(DropExample { age_ms, octets: 60, text: "a > b, arp".into(), ..DropExample::default() })
+        };
+        let drop = |place: &str, example| Drop {
+            place: place.into(),
+            reason: "too-long".into(),
+            frames: 7,
+            example,
+            per_second: None,
+        };
+        let mut drops =
+            vec![drop("web1/red", example(900)), drop("cn-a", example(61_000)), drop("web2", None)];
+        let expected = "\
+WHERE     REASON    FRAMES           LAST  EXAMPLE
+web1/red  too-long       7     900 ms ago  a > b, arp
+cn-a      too-long       7  1 min 1 s ago  a > b, arp
+web2      too-long       7
+";
+        assert_eq!(drops.show(), expected);
+        drops.iter_mut().for_each(|drop| drop.per_second = Some(3));
+        let first = drops.show().lines().nth(1).unwrap_or_default().to_owned();
+        assert_eq!(first, "web1/red  too-long       7         3     900 ms ago  a > b, arp");
     }
 
     #[test]

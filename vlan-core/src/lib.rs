@@ -13,6 +13,7 @@ pub mod address;
 pub mod capture;
 pub mod counters;
 pub mod driver;
+pub mod drop_example;
 pub mod drop_reason;
 pub mod ethernet;
 pub mod key;

@@ -197,7 +197,7 @@ impl World {
                 let peer = Party::Node(usize::from(node.0) - 1);
                 self.close_leg(Party::Control(control), peer, process, leg);
             }
-            Output::Report { node, id, items } => {
+            Output::Report { node, id, items, .. } => {
                 self.journal.line(now, format_args!("report {id} of node {node}: {} items", items.len()));
             }
             Output::Captured { id, octets } => {

@@ -49,6 +49,7 @@ impl Node {
             Attempt::NoWay => self.hold(now, vif, &egress, vnet, frame),
             Attempt::Drop(reason) => {
                 self.count_drop(vif, reason);
+                self.drop_examples.note(now, vif.0, reason, frame, frame.len());
                 Accept::Taken
             }
         }
@@ -192,6 +193,7 @@ impl Node {
             return Accept::Busy;
         }
         interface.driver.count_drop(DropReason::EgressFull, 1);
+        self.drop_examples.note(now, vif.0, DropReason::EgressFull, frame, frame.len());
         Accept::Taken
     }
 
@@ -223,7 +225,10 @@ impl Node {
             };
             match attempt {
                 Attempt::Sent => {}
-                Attempt::Drop(reason) => self.count_drop(vif, reason),
+                Attempt::Drop(reason) => {
+                    self.count_drop(vif, reason);
+                    self.drop_examples.note(now, vif.0, reason, &held.frame, held.frame.len());
+                }
                 Attempt::Full | Attempt::NoWay => {
                     blocked.push(held.key);
                     self.put_back(vif, held, now);
@@ -240,7 +245,11 @@ impl Node {
 
     pub(super) fn expire_held(&mut self, now: Instant) {
         for interface in self.interfaces.iter_mut().flatten() {
-            let expired = interface.held.expire(now);
+            let vif = interface.driver.vif().0;
+            let mut last = |frame: &[u8]| {
+                self.drop_examples.note(now, vif, DropReason::Expired, frame, frame.len());
+            };
+            let expired = interface.held.expire(now, &mut last);
             interface.driver.count_drop(DropReason::Expired, expired);
         }
     }

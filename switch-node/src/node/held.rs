@@ -94,13 +94,16 @@ impl HeldQueue {
         self.retry = Some(self.retry.map_or(retry, |at| at.min(retry)));
     }
 
-    /// Removes what has waited too long; returns how many.
-    pub fn expire(&mut self, now: Instant) -> u64 {
+    /// Removes what has waited too long; returns how many, and shows each.
+    pub fn expire(&mut self, now: Instant, show: &mut dyn FnMut(&[u8])) -> u64 {
         let before = self.frames.len();
         let mut octets = 0;
         self.frames.retain(|held| {
             let keep = held.deadline > now;
             octets += if keep { held.frame.len() } else { 0 };
+            if !keep {
+                show(&held.frame);
+            }
             keep
         });
         self.octets = octets;

@@ -1,7 +1,7 @@
 //! Messages from the fabric: step 7 of the walk. Frames are checked by their interface's driver and go to the
 //! sink; control messages go to the part they are for.
 
-use rvi::{Message, Scratch};
+use rvi::{Message, Scratch, SharedOctets};
 use vlan_core::driver::Ingress;
 use vlan_core::ethernet::EthernetHeader;
 use vlan_core::wire::control::ControlMessage;
@@ -19,6 +19,7 @@ impl Node {
     /// Takes up to `budget` messages from the associations, in turns, and gives their frames to `sink`.
     /// Returns how many it took; less than `budget` means that nothing more was there.
     pub fn receive(&mut self, now: Instant, budget: usize, sink: &mut dyn FrameSink) -> usize {
+        self.batch_at = now;
         self.set_capture_time(now);
         let mut scratch = core::mem::take(&mut self.scratch);
         let links = self.control.len() + self.direct.len();
@@ -104,7 +105,8 @@ impl Node {
         let Some(interface) = self.interface_mut(vif) else { return };
         let header_len = header.kind.header_len();
         let (head, frame_len) = (&message.head[header_len..], message.len - header_len);
-        if let Ingress::Deliver(vnet) = interface.driver.admit_relayed(header, head, frame_len) {
+        let ingress = interface.driver.admit_relayed(header, head, frame_len);
+        if let Ingress::Deliver(vnet) = ingress {
             //= spec/arp.md#learning-locations
             //# The driver MUST bind the sender's MAC of an ARP or ND message to the location in its header.
             if header.kind == FrameKind::Arp
@@ -115,9 +117,9 @@ impl Node {
             }
             let taken = sink.deliver(vif, &vnet, head, message.rest) == Delivery::Taken;
             interface.driver.delivered(false, frame_len, taken);
-            if self.captures.is_some() {
-                self.tap_delivered(vif, head, message.rest);
-            }
+            self.note_delivery(vif, taken, head, message.rest);
+        } else {
+            self.note_refusal(vif, ingress, head, frame_len);
         }
     }
 
@@ -191,9 +193,7 @@ impl Node {
         let head = &message.head[FRAME_HEADER_LEN..];
         let taken = sink.deliver(vif, &vnet, head, message.rest) == Delivery::Taken;
         interface.driver.delivered(true, message.len - FRAME_HEADER_LEN, taken);
-        if self.captures.is_some() {
-            self.tap_delivered(vif, head, message.rest);
-        }
+        self.note_delivery(vif, taken, head, message.rest);
         true
     }
 
@@ -209,12 +209,33 @@ impl Node {
         let Some(interface) = self.interface_mut(vif) else { return };
         let header_len = header.kind.header_len();
         let (head, frame_len) = (&message.head[header_len..], message.len - header_len);
-        if let Ingress::Deliver(vnet) = interface.driver.admit_direct(slot, header, head, frame_len) {
+        let ingress = interface.driver.admit_direct(slot, header, head, frame_len);
+        if let Ingress::Deliver(vnet) = ingress {
             let taken = sink.deliver(vif, &vnet, head, message.rest) == Delivery::Taken;
             interface.driver.delivered(true, frame_len, taken);
-            if self.captures.is_some() {
-                self.tap_delivered(vif, head, message.rest);
-            }
+            self.note_delivery(vif, taken, head, message.rest);
+        } else {
+            self.note_refusal(vif, ingress, head, frame_len);
+        }
+    }
+
+    /// What is remembered of a frame that the stack was given, or its device refused.
+    #[inline]
+    fn note_delivery(&mut self, vif: VifNumber, taken: bool, head: &[u8], rest: SharedOctets<'_>) {
+        if self.captures.is_some() {
+            self.tap_delivered(vif, head, rest);
+        }
+        if !taken {
+            let frame_len = head.len() + rest.len();
+            self.drop_examples.note(self.batch_at, vif.0, DropReason::DeviceFull, head, frame_len);
+        }
+    }
+
+    /// What is remembered of a frame that the driver has not let through.
+    #[cold]
+    fn note_refusal(&mut self, vif: VifNumber, ingress: Ingress, head: &[u8], frame_len: usize) {
+        if let Ingress::Drop(reason) = ingress {
+            self.drop_examples.note(self.batch_at, vif.0, reason, head, frame_len);
         }
     }
 

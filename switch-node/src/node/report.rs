@@ -6,8 +6,9 @@ use alloc::vec::Vec;
 
 use rvi::Association;
 use rvi::packet::session::OpenError;
-use vlan_core::Instant;
-use vlan_core::wire::control::{ControlMessage, ReportItem};
+use vlan_core::drop_example::DropExample;
+use vlan_core::wire::control::{ControlMessage, ReportItem, ReportedDrop};
+use vlan_core::{Instant, VifNumber};
 
 use crate::node::Node;
 
@@ -16,6 +17,7 @@ const ITEMS_PER_MESSAGE: usize = 200;
 
 impl Node {
     pub(super) fn send_report(&mut self, now: Instant, index: usize, id: u32) {
+        self.send_drop_examples(now, index, id);
         let items = self.report();
         let mut parts: Vec<Vec<ReportItem>> = items.chunks(ITEMS_PER_MESSAGE).map(<[_]>::to_vec).collect();
         if parts.is_empty() {
@@ -25,6 +27,21 @@ impl Node {
         for (number, items) in parts.into_iter().enumerate() {
             let message = ControlMessage::Report { id, last: number == last, items };
             self.send_control(now, index, &message);
+        }
+    }
+
+    /// Tells the last frames that were dropped, of which one message holds as many as there are.
+    fn send_drop_examples(&mut self, now: Instant, index: usize, id: u32) {
+        let example = |example: &DropExample| ReportedDrop {
+            vif: VifNumber(example.place),
+            reason: example.reason.name().into(),
+            age_ms: u64::try_from(now.since(example.at).as_millis()).unwrap_or(u64::MAX),
+            frame_octets: u32::try_from(example.frame_len).unwrap_or(u32::MAX),
+            headers: example.headers.clone(),
+        };
+        let drops: Vec<_> = self.drop_examples.iter().map(example).collect();
+        if !drops.is_empty() {
+            self.send_control(now, index, &ControlMessage::ReportDrops { id, drops });
         }
     }
 

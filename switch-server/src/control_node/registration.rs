@@ -75,12 +75,15 @@ impl ControlNode {
             ControlMessage::DirectLost { peer, process } => {
                 self.direct_lost(now, (session.node, session.process), (peer, process));
             }
+            // One message holds all that a node keeps.
+            ControlMessage::ReportDrops { drops, .. } => session.reported_drops = drops,
             ControlMessage::Report { id, last, items } => {
                 if !session.add_report(items) {
                     self.log(ControlNodeEvent::BadControlMessage { node: session.node });
                 } else if last {
                     let items = core::mem::take(&mut session.report);
-                    self.outputs.push_back(Output::Report { node: session.node, id, items });
+                    let drops = core::mem::take(&mut session.reported_drops);
+                    self.outputs.push_back(Output::Report { node: session.node, id, items, drops });
                 }
             }
             _ => self.log(ControlNodeEvent::BadControlMessage { node: session.node }),

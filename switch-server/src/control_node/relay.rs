@@ -142,8 +142,15 @@ impl ControlNode {
                 self.give_others(lan, from, |control, to| control.forward(now, session, inbound, to))
             }
             Verdict::Arp => self.handle_arp(now, session, inbound),
-            Verdict::Drop(_) => {}
+            Verdict::Drop(reason) => self.note_drop(now, inbound, reason),
         }
+    }
+
+    /// Remembers a frame that was dropped.
+    #[cold]
+    fn note_drop(&mut self, now: Instant, inbound: &Inbound<'_>, reason: DropReason) {
+        let lan = self.lans[inbound.lan].config.id.0;
+        self.drop_examples.note(now, lan, reason, inbound.head(), inbound.frame_len());
     }
 
     /// Does something for each attached member of a LAN but one, and counts the copies.
@@ -214,14 +221,18 @@ impl ControlNode {
             }
             //= spec/server.md#full-outputs
             //# When a receiver's queue is full the server MUST drop the frame as egress-full and go on.
-            Err(SendError::Full) => {
-                server.drop(DropReason::EgressFull);
-            }
-            Err(SendError::TooLong { .. }) => {
-                server.drop(DropReason::TooLong);
-            }
-            Err(_) => {
-                server.drop(DropReason::NotAttached);
+            Err(error) => {
+                let reason = match error {
+                    SendError::Full => DropReason::EgressFull,
+                    SendError::TooLong { .. } => DropReason::TooLong,
+                    _ => DropReason::NotAttached,
+                };
+                server.drop(reason);
+                // The header of the message, then what is private of the frame.
+                if let [_, Part::Private(head), ..] = parts {
+                    let lan = self.lans[lan].config.id.0;
+                    self.drop_examples.note(now, lan, reason, head, frame_len);
+                }
             }
         }
     }
@@ -266,6 +277,7 @@ impl ControlNode {
             ArpVerdict::Flood { message } | ArpVerdict::Unicast { message, .. } => message,
             ArpVerdict::Drop(reason) => {
                 self.lans[lan].server.drop(reason);
+                self.note_drop(now, inbound, reason);
                 return;
             }
         };
@@ -288,6 +300,7 @@ impl ControlNode {
             Some(_) => {}
             None => {
                 self.lans[lan].server.drop(DropReason::UnknownDestination);
+                self.note_drop(now, inbound, DropReason::UnknownDestination);
             }
         }
     }

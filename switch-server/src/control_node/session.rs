@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use rvi::{Association, AssociationConfig, Scheduler, SessionTag, ShmLeg};
 use vlan_core::limits::HEARTBEAT_INTERVAL;
 use vlan_core::server::MemberSlot;
-use vlan_core::wire::control::{ControlMessage, LegAddress, LegKind, OfferedLeg, ReportItem};
+use vlan_core::wire::control::{ControlMessage, LegAddress, LegKind, OfferedLeg, ReportItem, ReportedDrop};
 use vlan_core::{Channel, Instant, LegNumber, NodeNumber, ProcessId};
 
 use crate::control_node::packets::SessionPackets;
@@ -69,6 +69,8 @@ pub(super) struct Session {
     next_check: Instant,
     quiet: u32,
     pub report: Vec<ReportItem>,
+    /// The last frames that the node dropped, ahead of its report.
+    pub reported_drops: Vec<ReportedDrop>,
     /// Places of the LANs and slots that this session serves.
     pub memberships: Vec<(usize, MemberSlot)>,
     /// The packet legs that the node is ready for: one of each kind on each fabric at most.
@@ -107,6 +109,7 @@ impl Session {
             next_check: now + HEARTBEAT_INTERVAL,
             quiet: 0,
             report: Vec::new(),
+            reported_drops: Vec::new(),
             memberships: Vec::new(),
             offered: Vec::new(),
             waits: Waits::default(),

@@ -6,6 +6,7 @@ use core::net::IpAddr;
 
 use rvi::Waiting;
 use vlan_core::counters::{DropCounters, FrameCount};
+use vlan_core::drop_example::DropExample;
 use vlan_core::server::Ledger;
 use vlan_core::wire::control::{LegAddress, LegKind};
 use vlan_core::{Channel, LanId, LegNumber, MacAddress, NodeNumber, ProcessId, RviNumber, VifNumber};
@@ -138,6 +139,8 @@ pub struct Status {
     pub rvis: Vec<RviStatus>,
     /// Messages dropped that were for none of the LANs, by reason.
     pub drops: DropCounters,
+    /// The last frame that was dropped for each LAN and reason; its place is the LAN's number.
+    pub drop_examples: Vec<DropExample>,
     /// What was done for relay legs.
     pub relay: RelayCounters,
 }
@@ -153,6 +156,7 @@ impl ControlNode {
             bindings: self.binding_statuses(),
             rvis: self.rvi_statuses(),
             drops: self.drops.clone(),
+            drop_examples: self.drop_examples.iter().cloned().collect(),
             relay: self.relay,
         }
     }

@@ -117,7 +117,8 @@ mod tests {
     fn an_empty_control_node_renders_every_family_once() {
         let drops = DropCounters::default();
         let (nodes, lans, bindings, rvis, relay) = Default::default();
-        let status = Status { epoch: 2, nodes, lans, bindings, rvis, drops, relay };
+        let drop_examples = Vec::new();
+        let status = Status { epoch: 2, nodes, lans, bindings, rvis, drops, drop_examples, relay };
         let text = render(&status, 5);
         assert!(text.contains("weft_configuration_epoch 2\n"));
         assert_eq!(text.matches("# TYPE").count(), 10);

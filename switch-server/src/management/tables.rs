@@ -1,13 +1,14 @@
 //! From what the machine and the nodes say to what the management interface says.
 
 use platform::management::{
-    Binding, Counter, Drop, Interface, Lan, LanMember, LegEnd, Node, Rvi, RviEnd, RviLeg, Status,
+    Binding, Counter, Drop, DropExample, Interface, Lan, LanMember, LegEnd, Node, Rvi, RviEnd, RviLeg, Status,
 };
 use rvi::packet::sender::PacketLegState;
-use vlan_core::wire::control::ReportItem;
-use vlan_core::{LanId, NodeNumber};
+use vlan_core::wire::control::{ReportItem, ReportedDrop};
+use vlan_core::{DropReason, Instant, LanId, NodeNumber};
 
-use super::view::Reports;
+use super::frame_text::frame_text;
+use super::view::{Examples, Reports};
 use crate::control_node::{self, LanStatus, NodeStatus, RviState, RviStatus};
 
 /// The machine at a glance; what only the host knows is left at its default.
@@ -242,7 +243,13 @@ fn item(reports: &Reports, node: NodeNumber, name: &str) -> Option<u64> {
 // --- counters -----------------------------------------------------------------------------------------------
 
 /// Every reason that was met, at this control node and at every interface that reported.
-pub fn drops(control_node: &str, status: &control_node::Status, reports: &Reports) -> Vec<Drop> {
+pub fn drops(
+    control_node: &str,
+    status: &control_node::Status,
+    reports: &Reports,
+    examples: &Examples,
+    now: Instant,
+) -> Vec<Drop> {
     let mut own = status.drops.clone();
     for (reason, frames) in status.lans.iter().flat_map(|lan| lan.drops.iter()) {
         own.add_many(reason, frames);
@@ -251,23 +258,32 @@ pub fn drops(control_node: &str, status: &control_node::Status, reports: &Report
         place: control_node.to_owned(),
         reason: reason.name().to_owned(),
         frames,
+        example: last_example(status, reason, now),
+        per_second: None,
     });
     let relayed = status.relay.drops().map(|(reason, frames)| Drop {
         place: control_node.to_owned(),
         reason: reason.to_owned(),
         frames,
+        ..Drop::default()
     });
     let of_nodes = reports
         .iter()
-        .flat_map(|(&node, items)| items.iter().filter_map(move |item| drop_of_node(status, node, item)));
+        .flat_map(|(&node, items)| items.iter().map(move |item| (node, item)))
+        .filter_map(|(node, item)| drop_of_node(status, node, item, examples.get(&node)));
     own.chain(relayed).chain(of_nodes).collect()
 }
 
 /// Reads an item of the form `vif.V.drop.REASON` or `node.drop.REASON`.
-fn drop_of_node(status: &control_node::Status, node: NodeNumber, item: &ReportItem) -> Option<Drop> {
+fn drop_of_node(
+    status: &control_node::Status,
+    node: NodeNumber,
+    item: &ReportItem,
+    examples: Option<&Vec<ReportedDrop>>,
+) -> Option<Drop> {
     if let Some(reason) = item.name.strip_prefix("node.drop.") {
         let place = node_name(status, node).to_owned();
-        return Some(Drop { place, reason: reason.to_owned(), frames: item.value });
+        return Some(Drop { place, reason: reason.to_owned(), frames: item.value, ..Drop::default() });
     }
     let (vif, reason) = item.name.strip_prefix("vif.")?.split_once(".drop.")?;
     let vif: u16 = vif.parse().ok()?;
@@ -275,7 +291,22 @@ fn drop_of_node(status: &control_node::Status, node: NodeNumber, item: &ReportIt
         |lan: &&LanStatus| lan.members.iter().any(|member| member.node == node && member.vif.0 == vif);
     let lan = status.lans.iter().find(is_here).map_or("?", |lan| lan.name.as_str());
     let place = format!("{}/{lan}", node_name(status, node));
-    Some(Drop { place, reason: reason.to_owned(), frames: item.value })
+    let example = examples.into_iter().flatten().find(|known| known.vif.0 == vif && known.reason == reason);
+    let example = example.map(|known| example_of(known.age_ms, known.frame_octets, &known.headers));
+    Some(Drop { place, reason: reason.to_owned(), frames: item.value, example, per_second: None })
+}
+
+/// The last frame that any LAN's server has dropped for this reason.
+fn last_example(status: &control_node::Status, reason: DropReason, now: Instant) -> Option<DropExample> {
+    let examples = status.drop_examples.iter().filter(|example| example.reason == reason);
+    let last = examples.max_by_key(|example| example.at)?;
+    let age_ms = u64::try_from(now.since(last.at).as_millis()).unwrap_or(u64::MAX);
+    Some(example_of(age_ms, u32::try_from(last.frame_len).unwrap_or(u32::MAX), &last.headers))
+}
+
+fn example_of(age_ms: u64, octets: u32, headers: &[u8]) -> DropExample {
+    let digits = headers.iter().map(|octet| format!("{octet:02x}")).collect();
+    DropExample { age_ms, octets, text: frame_text(headers, octets as usize), headers: digits }
 }
 
 /// Every counter of this control node, then those of the nodes.
@@ -391,6 +422,7 @@ mod tests {
                 legs_cut: vec![LegNumber(1)],
             }],
             drops: DropCounters::default(),
+            drop_examples: Vec::new(),
             relay: RelayCounters::default(),
         }
     }
@@ -475,7 +507,8 @@ mod tests {
         let mut status = machine();
         status.drops.add(DropReason::NoChannel);
         status.relay.full = 3;
-        let drops = drops("cn-a", &status, &reports);
+        let (examples, now) = (Examples::new(), Instant::ZERO);
+        let drops = drops("cn-a", &status, &reports, &examples, now);
         let told: Vec<_> = drops.iter().map(|d| (d.place.as_str(), d.reason.as_str(), d.frames)).collect();
         let expected = [
             ("cn-a", "expired", 1),
@@ -485,6 +518,46 @@ mod tests {
             ("web2", "no-channel", 2),
         ];
         assert_eq!(told, expected);
+        assert!(drops.iter().all(|drop| drop.example.is_none()));
+    }
+
+    #[test]
+    fn a_drop_has_the_last_frame_of_its_place_and_reason() {
+        let mut status = machine();
+        let frame = [[0xff; 6], [2; 6]].concat();
+        let frame = [&frame[..], &[0x88, 0xb6]].concat();
+        for (at, place) in [(1, 10), (3, 11), (2, 12)] {
+            let (reason, frame_len) = (DropReason::Expired, usize::from(place));
+            let at = Instant::from_nanos(at * 1_000_000_000);
+            let headers = frame.clone();
+            status.drop_examples.push(vlan_core::drop_example::DropExample {
+                place,
+                reason,
+                at,
+                frame_len,
+                headers,
+            });
+        }
+        let mut reports = Reports::new();
+        reports.insert(NodeNumber(2), report(&[("vif.1.drop.device-full", 4), ("vif.1.drop.too-long", 1)]));
+        let known = |vif: u16, reason: &str| ReportedDrop {
+            vif: VifNumber(vif),
+            reason: reason.into(),
+            age_ms: 70,
+            frame_octets: 60,
+            headers: frame.clone(),
+        };
+        let mut examples = Examples::new();
+        examples.insert(NodeNumber(2), vec![known(2, "too-long"), known(1, "device-full")]);
+        let now = Instant::from_nanos(5_000_000_000);
+        let drops = drops("cn-a", &status, &reports, &examples, now);
+        let said = |place: &str, reason: &str| {
+            let drop = drops.iter().find(|drop| drop.place == place && drop.reason == reason).unwrap();
+            drop.example.as_ref().map(|example| (example.age_ms, example.octets))
+        };
+        assert_eq!(said("cn-a", "expired"), Some((2000, 11)));
+        assert_eq!(said("web2/red", "device-full"), Some((70, 60)));
+        assert_eq!(said("web2/red", "too-long"), None);
     }
 
     #[test]

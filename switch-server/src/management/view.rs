@@ -11,19 +11,22 @@ use platform::management::{
     Status,
 };
 use tokio::sync::{mpsc, oneshot};
-use vlan_core::wire::control::ReportItem;
+use vlan_core::wire::control::{ReportItem, ReportedDrop};
 use vlan_core::{LegNumber, NodeNumber};
 
 use super::capture_points::CaptureRegister;
 use super::{Refused, refusal, tables};
 use crate::control_node::{self, Command};
-use crate::runtime::{FaultOrder, NodeReport, Order, PumpGone, PumpLink};
+use crate::runtime::{FaultOrder, NodeReport, Order, PumpGone, PumpLink, now};
 
 /// How long nodes have to report. One that is too slow is left out of the answer.
 const REPORT_TIME: Duration = Duration::from_millis(500);
 
 /// The counters of each node that reported.
 pub(super) type Reports = BTreeMap<NodeNumber, Vec<ReportItem>>;
+
+/// The last frames that each node dropped.
+pub(super) type Examples = BTreeMap<NodeNumber, Vec<ReportedDrop>>;
 
 /// An order about a pair's direct RVIs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,20 +137,20 @@ impl View {
 
     /// `GET /v1/rvis`.
     pub async fn rvis(&self) -> Result<Vec<Rvi>, Refused> {
-        let (status, reports) = self.status_and_reports().await?;
+        let (status, reports, _) = self.status_and_reports().await?;
         let fabrics: Vec<String> = self.platform.fabrics.iter().map(|fabric| fabric.name.clone()).collect();
         Ok(tables::rvis(&status, &reports, &fabrics))
     }
 
     /// `GET /v1/drops`.
     pub async fn drops(&self) -> Result<Vec<Drop>, Refused> {
-        let (status, reports) = self.status_and_reports().await?;
-        Ok(tables::drops(&self.name, &status, &reports))
+        let (status, reports, examples) = self.status_and_reports().await?;
+        Ok(tables::drops(&self.name, &status, &reports, &examples, now()))
     }
 
     /// `GET /v1/counters`.
     pub async fn counters(&self) -> Result<Vec<Counter>, Refused> {
-        let (status, reports) = self.status_and_reports().await?;
+        let (status, reports, _) = self.status_and_reports().await?;
         Ok(tables::counters(&status, &reports))
     }
 
@@ -231,19 +234,22 @@ impl View {
     }
 
     /// Asks every attached node for its counters, and waits for them for a bounded time.
-    async fn status_and_reports(&self) -> Result<(control_node::Status, Reports), Refused> {
+    async fn status_and_reports(&self) -> Result<(control_node::Status, Reports, Examples), Refused> {
         let mut stream = self.reports.lock().await;
         stream.last_id = stream.last_id.wrapping_add(1);
         let id = stream.last_id;
         self.order(Order::Command(Command::RequestReports { id }))?;
         let status = self.machine_status().await?;
         let attached = status.nodes.iter().filter(|node| node.process.is_some()).count();
-        let mut reports = Reports::new();
+        let (mut reports, mut examples) = (Reports::new(), Examples::new());
         let deadline = tokio::time::Instant::now() + REPORT_TIME;
         while reports.len() < attached {
             match tokio::time::timeout_at(deadline, stream.receiver.recv()).await {
                 // One that answers an earlier request was too slow for that.
-                Ok(Some(report)) if report.id == id => drop(reports.insert(report.node, report.items)),
+                Ok(Some(report)) if report.id == id => {
+                    examples.insert(report.node, report.drops);
+                    reports.insert(report.node, report.items);
+                }
                 Ok(Some(_)) => {}
                 Ok(None) => {
                     self.gone.notify_one();
@@ -252,7 +258,7 @@ impl View {
                 Err(_) => break,
             }
         }
-        Ok((status, reports))
+        Ok((status, reports, examples))
     }
 }
 

@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, Sender};
 use platform::management::FaultDirection;
 use rustix::event::EventfdFlags;
 use tokio::sync::{mpsc, oneshot};
-use vlan_core::wire::control::{CaptureOrder, ReportItem};
+use vlan_core::wire::control::{CaptureOrder, ReportItem, ReportedDrop};
 use vlan_core::{LegNumber, NodeNumber};
 
 use crate::control_node::{Command, Status};
@@ -84,6 +84,8 @@ pub struct NodeReport {
     pub id: u32,
     /// The counters.
     pub items: Vec<ReportItem>,
+    /// The last frames that it dropped.
+    pub drops: Vec<ReportedDrop>,
 }
 
 /// The control thread's end. Dropping it ends the pump.

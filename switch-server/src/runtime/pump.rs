@@ -453,9 +453,9 @@ impl Pump {
                     self.introduce(at, id(a), id(b));
                 }
                 Output::CloseLeg { node, process, leg } => self.legs.leave(at, &LegId { node, process, leg }),
-                Output::Report { node, id, items } => {
+                Output::Report { node, id, items, drops } => {
                     // Nobody waits any longer for what does not fit.
-                    let _ = self.link.reports.try_send(NodeReport { node, id, items });
+                    let _ = self.link.reports.try_send(NodeReport { node, id, items, drops });
                 }
                 Output::Captured { id, octets } => self.captures.give(at, id, octets, &mut self.machine),
                 Output::CaptureOver { id, is_refused } => self.captures.end(id, is_refused),
@@ -513,7 +513,7 @@ fn watch_packets(packets: &PacketSockets, legs: &Legs) -> io::Result<Vec<LegNumb
 }
 
 /// The time of the pump's clock.
-fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     let time = rustix::time::clock_gettime(ClockId::Monotonic);
     let nanos =
         u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0);

@@ -26,6 +26,9 @@ pub struct Headers {
     pub addresses: Option<(IpAddr, IpAddr)>,
     /// The protocol of an IP packet, behind IPv6's extension headers.
     pub protocol: Option<u8>,
+    /// Octets up to what the headers carry: behind TCP, UDP and SCTP, behind the first eight octets of ICMP, behind an ARP
+    /// message.
+    pub headers_len: usize,
     /// Source and destination port of TCP, UDP and SCTP; none in fragments but the first.
     pub ports: Option<(u16, u16)>,
 }
@@ -37,14 +40,22 @@ impl Headers {
     pub fn parse(head: &[u8], frame_len: usize) -> Option<Self> {
         let ethernet = EthernetHeader::parse(head)?;
         let (ethertype, rest) = behind_tags(ethernet.ethertype, &head[ETHERNET_HEADER_LEN..]);
-        let mut headers =
-            Self { frame_len, ethernet, ethertype, addresses: None, protocol: None, ports: None };
+        let mut headers = Self {
+            frame_len,
+            ethernet,
+            ethertype,
+            addresses: None,
+            protocol: None,
+            headers_len: head.len() - rest.len(),
+            ports: None,
+        };
         match ethertype {
             ETHERTYPE_IPV4 => headers.read_ipv4(rest),
             ETHERTYPE_IPV6 => headers.read_ipv6(rest),
             ETHERTYPE_ARP => headers.read_arp(rest),
             _ => None,
         };
+        headers.headers_len = headers.headers_len.min(head.len());
         Some(headers)
     }
 
@@ -59,6 +70,7 @@ impl Headers {
             return None;
         }
         self.addresses = Some((ipv4_at(arp, 14)?, ipv4_at(arp, 24)?));
+        self.headers_len += 28;
         Some(())
     }
 
@@ -67,6 +79,7 @@ impl Headers {
         self.addresses = Some((ipv4_at(packet, 12)?, ipv4_at(packet, 16)?));
         self.protocol = Some(*packet.get(9)?);
         let is_first = u16_at(packet, 6)? & 0x1fff == 0;
+        self.headers_len += header_len.max(20);
         self.read_ports(packet.get(header_len.max(20)..)?, is_first)
     }
 
@@ -92,13 +105,23 @@ impl Headers {
             }
         }
         self.protocol = Some(next);
+        self.headers_len += packet.len() - rest.len();
         self.read_ports(rest, is_first)
     }
 
     fn read_ports(&mut self, segment: &[u8], is_first: bool) -> Option<()> {
-        if is_first && matches!(self.protocol, Some(6 | 17 | 132)) {
+        if !is_first {
+            return None;
+        }
+        if matches!(self.protocol, Some(6 | 17 | 132)) {
             self.ports = Some((u16_at(segment, 0)?, u16_at(segment, 2)?));
         }
+        self.headers_len += match self.protocol? {
+            6 => (usize::from(segment.get(12)? >> 4) * 4).max(20),
+            17 | 1 | 58 => 8,
+            132 => 12,
+            _ => 0,
+        };
         Some(())
     }
 }

@@ -324,6 +324,7 @@ mod tests {
             ethertype: 0x0800,
             addresses: Some(([10, 1, 0, 1].into(), [10, 1, 0, 200].into())),
             protocol: Some(17),
+            headers_len: 42,
             ports: Some((53, 4000)),
         }
     }

@@ -29,7 +29,7 @@ pub use grant::{Grant, GrantedAssociation, RevokeReason};
 pub use interface::{InterfaceAddress, InterfaceConfig, MemberNotice};
 pub use leg::{GrantedLeg, HeldLeg, LegAddress, LegKind, OfferedLeg};
 pub use registration::{HeldAssociation, HeldDirect, HeldInterface};
-pub use report::ReportItem;
+pub use report::{ReportItem, ReportedDrop};
 
 /// Version of the TLV layer that this code speaks; both ends state it at registration (D10).
 pub const TLV_VERSION: u16 = 1;
@@ -205,6 +205,13 @@ pub enum ControlMessage {
         /// Number of the request.
         id: u32,
     },
+    /// Node to control node, ahead of a report: the last frames that it dropped.
+    ReportDrops {
+        /// Number of the request.
+        id: u32,
+        /// The frames.
+        drops: Vec<ReportedDrop>,
+    },
     /// Node to control node: part of a report.
     Report {
         /// Number of the request.
@@ -228,7 +235,7 @@ kinds! {
     BARRIER = 0x806a, BARRIER_ECHO = 0x806b, RELAY_DRAINED = 0x806c, FAULT = 0xc06d,
     DIRECT_DONE = 0xc0a0,
     CAPTURE = 0xc070, CAPTURE_CREDIT = 0xc071, CAPTURE_END = 0xc072,
-    REPORT_REQUEST = 0x006e, REPORT = 0x006f,
+    REPORT_REQUEST = 0x006e, REPORT = 0x006f, REPORT_DROPS = 0x0070,
 }
 
 /// Makes the two halves of the format of one list: each message's type and its fields in their order on the wire.
@@ -286,6 +293,7 @@ messages! {
     RELAY_DRAINED => RelayDrained { waiting },
     DIRECT_DONE => DirectDone,
     REPORT_REQUEST => ReportRequest { id },
+    REPORT_DROPS => ReportDrops { id, drops },
     REPORT => Report { id, last, items },
 }
 

@@ -105,6 +105,16 @@ fn examples() -> Vec<ControlMessage> {
         ControlMessage::BarrierEcho { id: 5 },
         ControlMessage::RelayDrained { waiting: true },
         ControlMessage::ReportRequest { id: 9 },
+        ControlMessage::ReportDrops {
+            id: 9,
+            drops: vec![ReportedDrop {
+                vif: VifNumber(1),
+                reason: "too-long".into(),
+                age_ms: 12,
+                frame_octets: 1800,
+                headers: vec![2; 14],
+            }],
+        },
         ControlMessage::Report {
             id: 9,
             last: true,
