@@ -134,6 +134,13 @@ local messages = {
     } },
     [0xc071] = { "CAPTURE_CREDIT", { { "id", "u32" }, { "octets", "u32" } } },
     [0xc072] = { "CAPTURE_END", { { "id", "u32" }, { "discard", "bool" } } },
+    [0xc073] = { "TRACE", {
+        { "id", "u32" }, { "trace_way", "u8" }, { "vif", "u16" }, { "peer", "u16" }, { "traced_octets", "list", octet },
+    } },
+    [0xc074] = { "TRACED", {
+        { "id", "u32" }, { "trace_step", "list", { { "trace_what", "text" }, { "trace_rule", "text" } } }, { "trace_end", "u8" },
+        { "peer", "u16" }, { "peer_vif", "u16" }, { "traced_octets", "list", octet },
+    } },
     [0x006e] = { "REPORT_REQUEST", { { "id", "u32" } } },
     [0x0070] = { "REPORT_DROPS", { { "id", "u32" }, { "dropped_frame", "list", dropped_frame } } },
     [0x006f] = { "REPORT", { { "id", "u32" }, { "last", "bool" }, { "counters", "list", counter } } },

@@ -161,6 +161,10 @@ fn super_frames_are_captured_whole_and_a_reader_that_stands_still_costs_nobody_a
     let text = tshark(&partly, &["-T", "fields", "-e", "frame.number"])?.ok()?;
     let captured = said.split(' ').next().and_then(|word| word.parse::<usize>().ok());
     ensure!(captured == Some(text.lines().count()), "{said}: {}", text.lines().count());
+    //= spec/capture.md#statistics
+    //= type=test
+    //# A capture that is ended in order MUST say for each tap how many frames passed, how many the filter kept and how many
+    //# of these were lost.
     // Neither the frames nor the control session have noticed.
     let drops = lab.json(&["drops"])?;
     let is_lost = |drop: &serde_json::Value| {

@@ -13,7 +13,8 @@ use std::process::Stdio;
 use vlan_core::wire::control::{
     CaptureDirections, CaptureOrder, CapturePoint, Fault, FaultDirection, Grant, GrantedAssociation,
     GrantedLeg, HeldAssociation, HeldDirect, HeldInterface, HeldLeg, InterfaceAddress, InterfaceConfig,
-    LegAddress, LegKind, MemberNotice, OfferedLeg, ReportItem, ReportedDrop, RevokeReason,
+    LegAddress, LegKind, MemberNotice, OfferedLeg, ReportItem, ReportedDrop, RevokeReason, TraceEnd,
+    TraceOrder, TraceStep, TraceWay, Traced,
 };
 use vlan_core::wire::{ControlMessage, FrameHeader, FrameKind, Vnet};
 use vlan_core::{
@@ -143,6 +144,18 @@ fn messages() -> Vec<(&'static str, ControlMessage)> {
         ("CAPTURE", M::Capture(order)),
         ("CAPTURE_CREDIT", M::CaptureCredit { id: 3, octets: 4096 }),
         ("CAPTURE_END", M::CaptureEnd { id: 3, discard: true }),
+        ("TRACE", M::Trace(TraceOrder { id: 8, way: TraceWay::Direct, vif, peer, octets: vec![2; 60] })),
+        (
+            "TRACED",
+            M::Traced(Traced {
+                id: 8,
+                steps: vec![TraceStep { what: "held".into(), rule: "spec/driver.md#held-frames".into() }],
+                end: TraceEnd::Held,
+                peer,
+                peer_vif: vif,
+                message: vec![2; 92],
+            }),
+        ),
         ("REPORT_REQUEST", M::ReportRequest { id: 9 }),
         (
             "REPORT_DROPS",

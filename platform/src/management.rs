@@ -18,17 +18,20 @@
 //! | `POST /v1/rvi/cut`, `POST /v1/rvi/heal` with an [`RviDrill`] | [`RviDrillAnswer`] |
 //! | `POST /v1/fault` with a [`Fault`] | [`FaultAnswer`] |
 //! | `POST /v1/capture` with a [`CaptureRequest`] | pcapng as it comes, the number in the header [`CAPTURE_HEADER`] |
+//! | `POST /v1/trace` with a [`TraceRequest`] | [`TraceAnswer`] |
 //! | `POST /v1/capture/end` with a [`CaptureEnd`] | itself |
 //!
 //! Anything but status 200 carries a [`Refusal`]. MAC and IP addresses travel as text, numbers as numbers.
 
 mod capture;
+mod trace;
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 pub use capture::{CAPTURE_HEADER, CaptureDirection, CaptureEnd, CaptureRequest};
+pub use trace::{TraceAnswer, TraceRequest, TraceStep};
 
 /// One control node at a glance: `GET /v1/status`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

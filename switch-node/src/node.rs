@@ -18,6 +18,7 @@ mod packets;
 mod registration;
 mod relay_legs;
 mod report;
+mod trace;
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;

@@ -14,6 +14,7 @@ mod registration;
 mod relay;
 mod session;
 mod status;
+mod trace;
 mod waits;
 
 use alloc::boxed::Box;
@@ -31,7 +32,7 @@ use vlan_core::limits::ADDRESSES_PER_VIF_MAX;
 use vlan_core::random::Random;
 use vlan_core::server::{LanServer, LanServerConfig, MemberSlot};
 use vlan_core::wire::control::{
-    CaptureOrder, ControlMessage, Fault, InterfaceAddress, LegKind, ReportItem, ReportedDrop,
+    CaptureOrder, ControlMessage, Fault, InterfaceAddress, LegKind, ReportItem, ReportedDrop, Traced,
 };
 use vlan_core::{
     CabinetNumber, Channel, Instant, LanId, LegNumber, MacAddress, NodeNumber, ProcessId, PublicKey,
@@ -43,6 +44,7 @@ pub use pairs::RelayCounters;
 pub use status::{
     BindingStatus, LanStatus, MemberStatus, NodeStatus, RviLegStatus, RviState, RviStatus, Status,
 };
+pub use trace::{Judgement, Receiver as TraceReceiver};
 pub use vlan_core::server::PortSecurity;
 
 use capture::Capture;
@@ -244,6 +246,13 @@ pub enum Output {
         id: u32,
         /// Its node cannot capture that.
         is_refused: bool,
+    },
+    /// What a node would do with a frame, as [`ControlNode::trace`] asked.
+    Traced {
+        /// The node.
+        node: NodeNumber,
+        /// What it would do.
+        traced: Traced,
     },
     /// Something the operator may want to know.
     Log(ControlNodeEvent),

@@ -7,6 +7,8 @@ mod frame_text;
 mod metrics;
 mod pcapng;
 mod tables;
+mod trace;
+mod trace_frame;
 mod view;
 
 use std::io;
@@ -20,7 +22,9 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use platform::management::{CAPTURE_HEADER, CaptureEnd, CaptureRequest, Fault, Refusal, RviDrill};
+use platform::management::{
+    CAPTURE_HEADER, CaptureEnd, CaptureRequest, Fault, Refusal, RviDrill, TraceRequest,
+};
 use serde::Serialize;
 
 use crate::runtime::PumpGone;
@@ -81,6 +85,7 @@ fn routes(view: Arc<View>) -> Router {
         .route("/v1/fault", post(fault))
         .route("/v1/capture", post(capture))
         .route("/v1/capture/end", post(end_capture))
+        .route("/v1/trace", post(trace))
         .fallback(|| async {
             (StatusCode::NOT_FOUND, Json(refusal("there is no such resource", "see switchctl --help")))
         })
@@ -100,6 +105,13 @@ async fn fault(State(view): Shared, body: Body<Fault>) -> Response {
     match body {
         Ok(Json(order)) => json(view.fault(&order).await).into_response(),
         Err(rejection) => refuse_body(&rejection, "see switchctl fault --help"),
+    }
+}
+
+async fn trace(State(view): Shared, body: Body<TraceRequest>) -> Response {
+    match body {
+        Ok(Json(request)) => json(view.trace(&request).await).into_response(),
+        Err(rejection) => refuse_body(&rejection, "see switchctl trace --help"),
     }
 }
 

@@ -12,6 +12,7 @@ mod link;
 mod pump;
 mod readiness;
 mod refusals;
+mod traces;
 
 use std::os::fd::{AsFd, RawFd};
 use std::sync::Arc;
@@ -23,7 +24,9 @@ use tokio::io::unix::AsyncFd;
 use tracing::{info, warn};
 use vlan_core::{LegNumber, ProcessId};
 
-pub use self::link::{CaptureEvent, CaptureStart, FaultOrder, NodeReport, Order, PumpGone, PumpLink};
+pub use self::link::{
+    CaptureEvent, CaptureStart, FaultOrder, JudgeOrder, NodeReport, Order, PumpGone, PumpLink, TraceStart,
+};
 pub use self::pump::WaitPolicy;
 pub(crate) use self::pump::now;
 

@@ -10,7 +10,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use hyper::Method;
 use platform::failure::Failure;
 use platform::management::{
-    Binding, Counter, Drop, Fault, FaultDirection, LabAnswer, Lan, Node, Rvi, RviDrill, Status,
+    Binding, Counter, Drop, Fault, FaultDirection, LabAnswer, Lan, Node, Rvi, RviDrill, Status, TraceAnswer,
+    TraceRequest,
 };
 use platform::{Management, Platform};
 use serde::de::DeserializeOwned;
@@ -29,6 +30,7 @@ It asks a control node over its management socket, which the platform file names
   switchctl -f lab.toml nodes            who is attached, with which addresses?
   switchctl -f lab.toml rvis             which pairs of nodes have a direct way?
   switchctl -f lab.toml drops            what was dropped, where, and why?
+  switchctl -f lab.toml trace --lan red --from web1 icmp 10.1.0.2
   switchctl -f lab.toml capture --lan red | tshark -r -
 
 In a lab, three commands need no control node:
@@ -50,6 +52,21 @@ receiving device had no room), `peer-gone` (the receiving process died). All oth
 Examples:
   switchctl -f lab.toml drops --rates
   switchctl -f lab.toml trace --lan red --from web1 FRAME    says why a frame would be dropped";
+
+const TRACE_HELP: &str = "\
+FRAME is one of these:
+  arp 10.1.0.2          the question who has this address
+  icmp 10.1.0.2         a ping to this address, IPv4 or IPv6
+  udp 10.1.0.2:53       a datagram to this address and port; `[fd00::2]:53` for IPv6
+  tcp 10.1.0.2:80       the first segment of a connection to it
+  0200...               the octets of a whole frame in hexadecimal digits, with spaces and colons between them or not
+The first four come from the node's own interface and address, and go to the MAC that the address is bound to.
+
+Examples:
+  switchctl -f lab.toml trace --lan red --from web1 icmp 10.1.0.2
+  switchctl -f lab.toml trace --lan red --from web1 ff:ff:ff:ff:ff:ff 02:00:01:00:00:01 88b6 0000
+
+Exit code 0 says that there is an answer, whether the frame would arrive or not; --json has `delivered`.";
 
 const FAULT_HELP: &str = "\
 SPEC is a list of these, with commas between them:
@@ -137,6 +154,22 @@ enum Command {
     /// standard error how many frames passed and how many were lost for want of room; the pcapng says so too.
     #[command(after_help = capture::HELP)]
     Capture(CaptureArguments),
+    /// Say what would become of a frame and why, decision by decision, without sending it
+    ///
+    /// Copies of the machines that would carry the frame decide: the sender's driver, the LAN's server and its ARP server, the
+    /// receivers' drivers. Each decision is printed with the rule that it follows, a heading in spec/.
+    #[command(after_help = TRACE_HELP)]
+    Trace {
+        /// Name of the LAN
+        #[arg(long, value_name = "LAN")]
+        lan: String,
+        /// Name of the node whose stack sends the frame
+        #[arg(long, value_name = "NODE")]
+        from: String,
+        /// The frame: see below
+        #[arg(required = true, value_name = "FRAME")]
+        frame: Vec<String>,
+    },
     /// Take a switch fabric of a running lab down or up: one that has a lab-network
     ///
     /// Down is as if the fabric's switches had lost power: nothing crosses it, and every process's interface on it
@@ -266,6 +299,9 @@ pub fn run() -> Result<(), Failure> {
         Command::Rvi(RviCommand::Heal(pair)) => target.drill("/v1/rvi/heal", "healed", pair),
         Command::Fault(arguments) => target.fault(&arguments.order()),
         Command::Capture(arguments) => arguments.run(&target.sockets()?, target.json),
+        Command::Trace { lan, from, frame } => {
+            target.trace(&TraceRequest { lan, from, frame: frame.join(" ") })
+        }
         Command::Fabric { name, state } => target.fabric(&name, state == FabricState::Up),
         Command::Exec { node, command } => Err(lab::exec(target.lab_file("exec")?, &node, &command)),
         Command::Restart { name } => target.restart(&name),
@@ -321,6 +357,15 @@ impl Target {
             return print_json(&answer);
         }
         print(&show::drill(verb, &drill, &read(&answer)?))
+    }
+
+    fn trace(&self, request: &TraceRequest) -> Result<(), Failure> {
+        let body = serde_json::to_string(request).map_err(|error| unreadable(&error))?;
+        let answer = client::ask(&self.sockets()?, &Method::POST, "/v1/trace", Some(body))?;
+        if self.json {
+            return print_json(&answer);
+        }
+        print(&read::<TraceAnswer>(&answer)?.show())
     }
 
     fn fault(&self, fault: &Fault) -> Result<(), Failure> {

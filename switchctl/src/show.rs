@@ -2,7 +2,7 @@
 
 use platform::management::{
     Binding, Counter, Drop, FAULT_OFF, Fault, FaultAnswer, FaultDirection, Lan, LegEnd, Node, Rvi, RviDrill,
-    RviDrillAnswer, RviEnd, RviLeg, Status,
+    RviDrillAnswer, RviEnd, RviLeg, Status, TraceAnswer,
 };
 
 use crate::table::Table;
@@ -175,6 +175,23 @@ impl Show for Vec<Drop> {
             table.row(cells.into_iter().chain(rate).chain([last, example.text]));
         }
         or_none(self, "frames dropped", &table)
+    }
+}
+
+impl Show for TraceAnswer {
+    fn show(&self) -> String {
+        let mut table = Table::new(&["WHERE", "DECISION", "RULE"]);
+        let mut last = "";
+        for step in &self.steps {
+            let place = if step.place == last { String::new() } else { step.place.clone() };
+            last = &step.place;
+            table.row([place, step.what.clone(), step.rule.clone()]);
+        }
+        let end = match self.delivered.as_slice() {
+            [] => "it would not arrive".to_owned(),
+            places => format!("it would arrive at {}", places.join(", ")),
+        };
+        format!("{}\n\n{}\n{end}\n", self.frame, table.text())
     }
 }
 

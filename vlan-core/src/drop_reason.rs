@@ -72,6 +72,31 @@ reasons! {
     InterfaceDown = "interface-down",
 }
 
+impl DropReason {
+    /// Where the rule stands by which such a frame is dropped, or that speaks of it; empty when none does.
+    #[must_use]
+    pub const fn rule(self) -> &'static str {
+        match self {
+            Self::Expired => "spec/driver.md#held-frames",
+            Self::EgressFull => "spec/server.md#full-outputs",
+            Self::PeerGone | Self::NotAttached => "spec/server.md#members-that-leave",
+            Self::TooShort | Self::TooLong | Self::Malformed => "spec/tlv.md#frame-header",
+            Self::NoChannel => "spec/rvi.md#channels",
+            Self::NotMember => "spec/server.md#admission",
+            Self::WrongGrant => "spec/driver.md#direct-frames",
+            Self::SourceMac | Self::SourceAddress | Self::BadSource => "spec/server.md#port-security",
+            Self::UnknownDestination => "spec/driver.md#unbound-destinations",
+            Self::Hairpin => "spec/arp.md#who-gets-a-message",
+            Self::Duplicate | Self::OutOfWindow => "spec/driver.md#numbered-frames",
+            Self::StaleBoot => "spec/server.md#another-process",
+            Self::BadArp => "spec/arp.md#arp-messages",
+            Self::AddressConflict => "spec/arp.md#the-first-holder",
+            Self::TableFull => "spec/arp.md#bounds",
+            _ => "",
+        }
+    }
+}
+
 impl fmt::Display for DropReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())

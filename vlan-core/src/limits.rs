@@ -12,6 +12,8 @@ pub const FRAME_LEN_MAX: usize = 65_535 + ETHERNET_HEADER_LEN + 4;
 pub const MESSAGE_LEN_MAX: usize = FRAME_LEN_MAX + 256;
 /// The largest control message, header included (`spec/tlv.md`, Control messages).
 pub const CONTROL_MESSAGE_LEN_MAX: usize = 16 * 1024;
+/// The longest frame that can be traced: with its header and the steps about it it fits into a control message.
+pub const TRACED_OCTETS_MAX: usize = 12 * 1024;
 /// The longest packet of a relay leg: with all that stands in front of it, it fits into one packet of any IPv6 path, of
 /// 1,232 octets, beside the acks of two legs.
 pub const RELAYED_PACKET_LEN_MAX: usize = 1024;

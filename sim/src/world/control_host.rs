@@ -203,6 +203,9 @@ impl World {
             Output::Captured { id, octets } => {
                 self.journal.line(now, format_args!("capture {id}: {} octets", octets.len()));
             }
+            Output::Traced { node, traced } => {
+                self.journal.line(now, format_args!("node {node}: {traced:?}"));
+            }
             Output::CaptureOver { id, .. } => self.journal.line(now, format_args!("capture {id} is over")),
             Output::Log(event) => {
                 self.note_attachment(now, &event);

@@ -458,6 +458,7 @@ impl Node {
                 | ControlMessage::CaptureCredit { .. }
                 | ControlMessage::CaptureEnd { .. }),
             ) => self.handle_capture(now, index, message),
+            Ok(ControlMessage::Trace(order)) => self.handle_trace(now, index, &order),
             Ok(message) => self.handle_lan_control(now, index, message),
             Err(_) => self.log(NodeEvent::BadControlMessage { peer: PeerId::ControlNode(index as u8) }),
         }

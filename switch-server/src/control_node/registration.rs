@@ -75,6 +75,9 @@ impl ControlNode {
             ControlMessage::DirectLost { peer, process } => {
                 self.direct_lost(now, (session.node, session.process), (peer, process));
             }
+            ControlMessage::Traced(traced) => {
+                self.outputs.push_back(Output::Traced { node: session.node, traced });
+            }
             // One message holds all that a node keeps.
             ControlMessage::ReportDrops { drops, .. } => session.reported_drops = drops,
             ControlMessage::Report { id, last, items } => {

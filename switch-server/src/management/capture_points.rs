@@ -27,7 +27,7 @@ pub(super) struct CaptureRegister {
 }
 
 impl CaptureRegister {
-    fn next_id(&mut self) -> u32 {
+    pub(super) fn next_id(&mut self) -> u32 {
         self.last_id = self.last_id.wrapping_add(1);
         self.last_id
     }

@@ -97,7 +97,7 @@ impl View {
     }
 
     /// The pump's answer to an order.
-    async fn answered<T>(&self, receiver: oneshot::Receiver<T>) -> Result<T, PumpGone> {
+    pub(super) async fn answered<T>(&self, receiver: oneshot::Receiver<T>) -> Result<T, PumpGone> {
         receiver.await.map_err(|_| {
             // An order that was taken and not answered: the pump has ended.
             self.gone.notify_one();

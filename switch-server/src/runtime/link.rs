@@ -9,10 +9,10 @@ use crossbeam_channel::{Receiver, Sender};
 use platform::management::FaultDirection;
 use rustix::event::EventfdFlags;
 use tokio::sync::{mpsc, oneshot};
-use vlan_core::wire::control::{CaptureOrder, ReportItem, ReportedDrop};
-use vlan_core::{LegNumber, NodeNumber};
+use vlan_core::wire::control::{CaptureOrder, ReportItem, ReportedDrop, TraceOrder, Traced};
+use vlan_core::{LegNumber, NodeNumber, VifNumber};
 
-use crate::control_node::{Command, Status};
+use crate::control_node::{Command, Judgement, Status};
 
 /// Orders that may wait for the pump, which looks between batches.
 const ORDERS_MAX: usize = 64;
@@ -30,6 +30,10 @@ pub enum Order {
     Fault(FaultOrder),
     /// Have nodes copy what passes.
     Capture(CaptureStart),
+    /// Ask a node what it would do with a frame.
+    Trace(TraceStart),
+    /// Say what this control node would do with a message.
+    Judge(JudgeOrder),
 }
 
 /// A drill of packet legs.
@@ -54,6 +58,30 @@ pub struct CaptureStart {
     pub points: Vec<(NodeNumber, CaptureOrder)>,
     /// Where the copies go; it has room for all that may be under way. Without a receiver the capture ends.
     pub sink: mpsc::Sender<CaptureEvent>,
+}
+
+/// A question to a node about a frame.
+#[derive(Debug)]
+pub struct TraceStart {
+    /// The node.
+    pub node: NodeNumber,
+    /// The question.
+    pub order: TraceOrder,
+    /// Its answer; dropped when the node is not attached.
+    pub answer: oneshot::Sender<Traced>,
+}
+
+/// A question about a message of a member.
+#[derive(Debug)]
+pub struct JudgeOrder {
+    /// The member's node.
+    pub node: NodeNumber,
+    /// Its interface.
+    pub vif: VifNumber,
+    /// The message.
+    pub message: Vec<u8>,
+    /// The answer.
+    pub answer: oneshot::Sender<Judgement>,
 }
 
 /// What has become of a capture.

@@ -25,6 +25,7 @@ use super::captures::Captures;
 use super::legs::{LegId, Legs, Source};
 use super::link::{FaultOrder, NodeReport, Order, PumpEnd};
 use super::refusals::Refusals;
+use super::traces::Traces;
 use crate::control_node::{Command, ControlNode, ControlNodeConfig, ControlNodeEvent, Output};
 
 /// Messages of one batch: enough that the loop's own cost vanishes, few enough that no node waits long.
@@ -95,6 +96,7 @@ pub struct Pump {
     setups: usize,
     refusals: Refusals,
     captures: Captures,
+    traces: Traces,
 }
 
 /// Whether the loop goes on.
@@ -138,6 +140,7 @@ impl Pump {
             setups: 0,
             refusals: Refusals::default(),
             captures: Captures::default(),
+            traces: Traces::default(),
         })
     }
 
@@ -287,6 +290,15 @@ impl Pump {
                     let _ = answer.send(self.machine.status());
                 }
                 Ok(Order::Fault(order)) => self.handle_fault(at, order),
+                Ok(Order::Trace(start)) => {
+                    self.traces.begin(at, start, &mut self.machine);
+                    self.carry_out(at);
+                }
+                Ok(Order::Judge(order)) => {
+                    let judgement = self.machine.judge(at, order.node, order.vif, &order.message);
+                    // Whoever asked may have given up waiting.
+                    let _ = order.answer.send(judgement);
+                }
                 Ok(Order::Capture(start)) => {
                     self.captures.begin(at, start, &mut self.machine);
                     self.carry_out(at);
@@ -458,6 +470,7 @@ impl Pump {
                     let _ = self.link.reports.try_send(NodeReport { node, id, items, drops });
                 }
                 Output::Captured { id, octets } => self.captures.give(at, id, octets, &mut self.machine),
+                Output::Traced { node, traced } => self.traces.answer(node, traced),
                 Output::CaptureOver { id, is_refused } => self.captures.end(id, is_refused),
                 Output::Log(event @ ControlNodeEvent::UnknownKey { .. }) => {
                     self.refusals.log_text(at, &event.to_string());

@@ -11,6 +11,7 @@ mod interface;
 mod leg;
 mod registration;
 mod report;
+mod trace;
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -30,6 +31,7 @@ pub use interface::{InterfaceAddress, InterfaceConfig, MemberNotice};
 pub use leg::{GrantedLeg, HeldLeg, LegAddress, LegKind, OfferedLeg};
 pub use registration::{HeldAssociation, HeldDirect, HeldInterface};
 pub use report::{ReportItem, ReportedDrop};
+pub use trace::{TraceEnd, TraceOrder, TraceStep, TraceWay, Traced};
 
 /// Version of the TLV layer that this code speaks; both ends state it at registration (D10).
 pub const TLV_VERSION: u16 = 1;
@@ -158,6 +160,10 @@ pub enum ControlMessage {
         /// Nobody waits for the copies any longer.
         discard: bool,
     },
+    /// Control node to node: say what would become of this frame.
+    Trace(TraceOrder),
+    /// Node to control node: what would become of it.
+    Traced(Traced),
     /// Node to control node: this direct RVI has carried nothing for 60 s.
     DirectIdle {
         /// The RVI.
@@ -234,7 +240,7 @@ kinds! {
     REVOKE = 0xc065, REVOKED = 0xc066, LEG_CUT = 0xc067, DIRECT_IDLE = 0xc068, DIRECT_LOST = 0xc069,
     BARRIER = 0x806a, BARRIER_ECHO = 0x806b, RELAY_DRAINED = 0x806c, FAULT = 0xc06d,
     DIRECT_DONE = 0xc0a0,
-    CAPTURE = 0xc070, CAPTURE_CREDIT = 0xc071, CAPTURE_END = 0xc072,
+    CAPTURE = 0xc070, CAPTURE_CREDIT = 0xc071, CAPTURE_END = 0xc072, TRACE = 0xc073, TRACED = 0xc074,
     REPORT_REQUEST = 0x006e, REPORT = 0x006f, REPORT_DROPS = 0x0070,
 }
 
@@ -286,6 +292,8 @@ messages! {
     CAPTURE => Capture(order: CaptureOrder),
     CAPTURE_CREDIT => CaptureCredit { id, octets },
     CAPTURE_END => CaptureEnd { id, discard },
+    TRACE => Trace(order: TraceOrder),
+    TRACED => Traced(traced: Traced),
     DIRECT_IDLE => DirectIdle { rvi },
     DIRECT_LOST => DirectLost { peer, process },
     BARRIER => Barrier { lan, origin, origin_vif, destination, destination_vif, boot, id },

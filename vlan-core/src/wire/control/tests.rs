@@ -91,6 +91,21 @@ fn examples() -> Vec<ControlMessage> {
         ControlMessage::Capture(capture(CapturePoint::ControlNode, CaptureDirections::Out)),
         ControlMessage::CaptureCredit { id: 3, octets: 16_384 },
         ControlMessage::CaptureEnd { id: 3, discard: true },
+        ControlMessage::Trace(TraceOrder {
+            id: 8,
+            way: TraceWay::Direct,
+            vif: VifNumber(1),
+            peer: NodeNumber(2),
+            octets: vec![2; 60],
+        }),
+        ControlMessage::Traced(Traced {
+            id: 8,
+            steps: vec![TraceStep { what: "held".into(), rule: "spec/driver.md#held-frames".into() }],
+            end: TraceEnd::Held,
+            peer: NodeNumber(2),
+            peer_vif: VifNumber(1),
+            message: vec![2; 92],
+        }),
         ControlMessage::DirectIdle { rvi: RviNumber(7) },
         ControlMessage::DirectLost { peer: NodeNumber(2), process: ProcessId(8) },
         ControlMessage::Barrier {
