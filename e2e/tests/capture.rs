@@ -61,7 +61,7 @@ fn a_capture_of_a_node_goes_live_through_a_pipe_and_ends_with_its_reader() -> Re
     let lab = lab("e2ecapn")?;
     let mut switchctl = Command::new("timeout");
     switchctl.args(["--foreground", "60"]).arg(program("switchctl")?).arg("-f").arg(lab.file());
-    switchctl.args(["capture", "--node", "web1", "src host 10.1.0.2"]).stdin(Stdio::null());
+    switchctl.args(["capture", "--node", "web1", "ip and src host 10.1.0.2"]).stdin(Stdio::null());
     let mut switchctl = switchctl.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let pipe = switchctl.stdout.take().context("no pipe")?;
     let tshark = Command::new("timeout")

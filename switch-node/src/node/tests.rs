@@ -639,3 +639,4 @@ fn faults_end_with_the_control_session() {
 mod capture;
 mod packets;
 mod relay_legs;
+mod trace;
