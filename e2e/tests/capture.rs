@@ -104,7 +104,7 @@ fn messages_of_rvis_are_captured_with_their_headers_and_read_by_the_dissector() 
     for frame in frames {
         let words: Vec<&str> = frame.iter().map(String::as_str).collect();
         let is_known = [["unicast", "10", "1", "2", "10.1.0.1"], ["unicast", "10", "2", "1", "10.1.0.2"]]
-            .contains(&*words.first_chunk().context("fields")?);
+            .contains(words.first_chunk().context("fields")?);
         ensure!(is_known, "{words:?}");
     }
 

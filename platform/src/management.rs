@@ -471,7 +471,7 @@ mod tests {
 
     #[test]
     fn a_drop_says_where_under_that_name() {
-        let drop = Drop { place: "cn-a".into(), reason: "expired".into(), frames: 2 };
+        let drop = Drop { place: "cn-a".into(), reason: "expired".into(), frames: 2, ..Drop::default() };
         assert_eq!(
             serde_json::to_string(&drop).unwrap(),
             r#"{"where":"cn-a","reason":"expired","frames":2}"#

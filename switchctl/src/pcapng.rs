@@ -51,7 +51,7 @@ impl Blocks {
         let rest = &self.octets[self.taken..];
         let (Some(kind), Some(len)) = (u32_at(rest, 0), u32_at(rest, 4)) else { return Ok(None) };
         let len = len as usize;
-        if !(12..=BLOCK_OCTETS).contains(&len) || len % 4 != 0 {
+        if !(12..=BLOCK_OCTETS).contains(&len) || !len.is_multiple_of(4) {
             return Err(format!("the control node sent a block of {len} octets"));
         }
         let Some(block) = rest.get(..len) else { return Ok(None) };

@@ -175,13 +175,6 @@ impl Node {
         }
     }
 
-    /// A message that has come from `peer`.
-    #[inline]
-    pub(super) fn tap_received(&mut self, peer: PeerId, message: &Message<'_>) {
-        let passing = Passing { header: &[], head: message.head, rest: message.rest };
-        tap_message(&mut self.captures, peer, false, message.channel, &passing);
-    }
-
     /// Batches have one time.
     #[inline]
     pub(super) fn set_capture_time(&mut self, now: Instant) {
@@ -224,6 +217,13 @@ pub(super) fn tap_message(
     if let Some(captures) = captures {
         captures.take_message(peer, is_out, channel, passing);
     }
+}
+
+/// Taps a message that has come from `peer`.
+#[inline]
+pub(super) fn tap_received(captures: &mut Option<Box<Captures>>, peer: PeerId, message: &Message<'_>) {
+    let passing = Passing { header: &[], head: message.head, rest: message.rest };
+    tap_message(captures, peer, false, message.channel, &passing);
 }
 
 /// Taps a message of our own octets that was sent.

@@ -9,6 +9,7 @@ use vlan_core::wire::frame::{FRAME_HEADER_LEN, FrameHeader, FrameKind};
 use vlan_core::wire::tlv::TlvError;
 use vlan_core::{Channel, DropReason, Instant, VifNumber};
 
+use crate::node::capture::tap_received;
 use crate::node::{Delivery, FrameSink, GoneLeg, Node, Output, PeerId};
 use vlan_core::driver::PeerSlot;
 
@@ -68,7 +69,7 @@ impl Node {
         for taken in 0..batch {
             let Some(message) = self.control[index].association.receive(scratch) else { return taken };
             self.control[index].heard = now;
-            self.tap_received(PeerId::ControlNode(index as u8), &message);
+            tap_received(&mut self.captures, PeerId::ControlNode(index as u8), &message);
             if message.channel == Channel::CONTROL {
                 let message = ControlMessage::parse(&whole(&message));
                 self.handle_control(now, index, message);
@@ -149,9 +150,7 @@ impl Node {
             let Some(link) = &mut self.direct[place] else { return taken };
             let Some(message) = link.association.receive(scratch) else { return taken };
             link.heard = now;
-            let node = link.node;
-            self.tap_received(PeerId::Node(node), &message);
-            let Some(link) = &mut self.direct[place] else { return taken };
+            tap_received(&mut self.captures, PeerId::Node(link.node), &message);
             if message.channel == Channel::CONTROL {
                 let message = ControlMessage::parse(&whole(&message));
                 self.handle_peer_control(now, place, message);

@@ -27,7 +27,7 @@ impl Node {
         self.send_control(now, index, &ControlMessage::Traced(traced));
     }
 
-    fn trace(&self, order: &TraceOrder) -> Traced {
+    pub(super) fn trace(&self, order: &TraceOrder) -> Traced {
         let (peer, peer_vif) = (NodeNumber(0), VifNumber(0));
         let (steps, message) = (Vec::new(), Vec::new());
         let mut trace =

@@ -55,7 +55,7 @@ impl View {
         }
         let answer = TraceAnswer { frame: frame_text(&frame, frame.len()), ..TraceAnswer::default() };
         let mut trace = Trace { view: self, status: &status, lan, answer };
-        trace.from_stack(node, member.vif, frame).await?;
+        trace.leaves(node, member.vif, frame).await?;
         Ok(trace.answer)
     }
 
@@ -75,7 +75,7 @@ impl View {
 }
 
 impl Trace<'_> {
-    async fn from_stack(&mut self, node: NodeNumber, vif: VifNumber, frame: Vec<u8>) -> Result<(), Refused> {
+    async fn leaves(&mut self, node: NodeNumber, vif: VifNumber, frame: Vec<u8>) -> Result<(), Refused> {
         let order = TraceOrder { id: 0, way: TraceWay::FromStack, vif, peer: NodeNumber(0), octets: frame };
         let Some(traced) = self.ask(node, order).await? else { return Ok(()) };
         let Traced { end, peer, peer_vif, message, .. } = traced;

@@ -84,7 +84,7 @@ impl CapturedHeader {
     #[must_use]
     pub fn emit(&self, records_len: usize) -> [u8; CAPTURED_HEADER_LEN] {
         let mut o = [0; CAPTURED_HEADER_LEN];
-        let flags = u8::from(self.is_last) * LAST | u8::from(self.is_refused) * REFUSED;
+        let flags = (u8::from(self.is_last) * LAST) | (u8::from(self.is_refused) * REFUSED);
         TlvHeader { kind: CAPTURED, flags, header_len: CAPTURED_HEADER_LEN, value_len: records_len }
             .emit(&mut o);
         o[8..12].copy_from_slice(&self.id.to_le_bytes());
