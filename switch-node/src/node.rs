@@ -406,8 +406,7 @@ impl Node {
     /// The place of the direct link to `node`.
     #[inline]
     fn direct_to(&self, node: NodeNumber) -> Option<usize> {
-        let place = usize::from(*self.direct_places.get(usize::from(node.0))?);
-        (place != usize::from(u16::MAX)).then_some(place)
+        direct_place(&self.direct_places, node)
     }
 
     /// Takes what the associations report of themselves: broken legs and frames that waited too long.
@@ -518,6 +517,13 @@ impl Node {
         let config = self.interface(vif)?.driver.config();
         Some((config.relay_channel, config.arp_channel))
     }
+}
+
+/// The place of the direct link to `node`, by the table of all of them.
+#[inline]
+fn direct_place(places: &[u16], node: NodeNumber) -> Option<usize> {
+    let place = usize::from(*places.get(usize::from(node.0))?);
+    (place != usize::from(u16::MAX)).then_some(place)
 }
 
 #[cfg(test)]

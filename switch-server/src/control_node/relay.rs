@@ -5,7 +5,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use arp_server::{ArpVerdict, Owner};
-use rvi::{AssociationEvent, Message, Part, Scratch, SendError, Sent};
+use rvi::{AssociationEvent, Body, Framed, Gather, Message, Part, Scratch, SendError, Sent};
 use vlan_core::ethernet::EthernetHeader;
 use vlan_core::server::{MemberSlot, PortSecurity, Verdict};
 use vlan_core::wire::control::ControlMessage;
@@ -171,10 +171,8 @@ impl ControlNode {
         let frame_len = inbound.frame_len();
         let flags = inbound.header.flags & FrameHeader::RESENT;
         let Some(octets) = FrameHeader::readdressed(inbound.message.head, flags, route.vif) else { return };
-        let (head, rest) = (Part::Private(inbound.head()), inbound.message.rest);
-        let parts = [Part::Private(&octets), head, Part::Shared(rest)];
-        let parts = if rest.is_empty() { &parts[..2] } else { &parts[..] };
-        self.send(now, session, (inbound.lan, to), route.relay, frame_len, parts);
+        let frame = Body { head: inbound.head(), rest: inbound.message.rest };
+        self.send(now, session, (inbound.lan, to), route.relay, frame_len, Framed { header: octets, frame });
     }
 
     /// Puts a message into the ring of a member of a LAN. While it waits there for room, or for the acknowledgement of
@@ -187,16 +185,16 @@ impl ControlNode {
         (lan, to): (usize, MemberSlot),
         channel: Channel,
         frame_len: usize,
-        parts: &[Part<'_>],
+        message: impl Gather,
     ) {
         let charge = session.charge();
         let place = self.lans[lan].routes[usize::from(to.0)].session;
         let sent = match place {
             None => Err(SendError::NoLeg),
             Some(place) => match &mut self.sessions[place] {
-                Some(other) => other.association.send(now, channel, 0, charge, parts),
+                Some(other) => other.association.send(now, channel, 0, charge, message),
                 // The receiver is the sender's own node, which is taken out.
-                None => session.association.send(now, channel, 0, charge, parts),
+                None => session.association.send(now, channel, 0, charge, message),
             },
         };
         let server = &mut self.lans[lan].server;
