@@ -12,7 +12,7 @@ use crate::ring::RingMemory;
 use crate::ring::slot::FIRST_LEN;
 
 /// Up to this many octets are copied without a call.
-const SHORT_MAX: usize = 63;
+const SHORT_COPY: usize = 63;
 
 const _: () = assert!(FIRST_LEN >= FRAME_HEADER_LEN, "the first slot holds a whole header");
 
@@ -189,7 +189,7 @@ unsafe impl<const N: usize> Gather for &[Part<'_>; N] {
 /// As [`RingMemory::copy_in`].
 #[inline(always)]
 unsafe fn copy<M: RingMemory>(memory: &M, offset: usize, from: *const u8, len: usize) {
-    if len > SHORT_MAX {
+    if len > SHORT_COPY {
         // SAFETY: the caller's word.
         return unsafe { memory.copy_in(offset, from, len) };
     }

@@ -148,7 +148,7 @@ impl<M: RingMemory> Producer<M> {
             self.own.prefetch_write(self.ring.slot(self.tail.wrapping_add(PREFETCH_SLOTS + 1)));
         }
         let ahead = self.arena_tail.wrapping_add(granules);
-        for granule in 0..granules.min(PREFETCH_GRANULES_MAX) {
+        for granule in 0..granules.min(PREFETCH_GRANULES) {
             let at = ahead.wrapping_add(granule) & (self.ring.arena_granules - 1);
             self.own.prefetch_write(self.ring.arena + at as usize * GRANULE);
         }
@@ -428,4 +428,4 @@ fn distance(from: u32, to: u32) -> u32 {
 const PREFETCH_SLOTS: u32 = 16;
 
 /// Granules of the arena that are asked for at a time: a frame of 1500 octets.
-const PREFETCH_GRANULES_MAX: u32 = 24;
+const PREFETCH_GRANULES: u32 = 24;
