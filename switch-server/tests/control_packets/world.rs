@@ -304,6 +304,7 @@ impl World {
     fn turn_of_control(&mut self) {
         let now = self.now;
         let Some(control) = &mut self.control else { return };
+        let mut has_left = false;
         control.pump(now, 1000);
         if control.poll_timeout().is_some_and(|at| at <= now) {
             control.handle_timeout(now);
@@ -317,9 +318,14 @@ impl World {
             }
         }
         while let Some(output) = control.poll_output() {
-            if let control_node::Output::Log(event) = output {
-                self.log.push(event);
+            match output {
+                control_node::Output::Log(event) => self.log.push(event),
+                control_node::Output::Left => has_left = true,
+                _ => {}
             }
+        }
+        if has_left {
+            self.control = None;
         }
     }
 }
