@@ -391,6 +391,6 @@ mod tests {
         let mut sum = coverage.clone();
         sum.add(&coverage);
         assert_eq!(sum.of(Fault::Hostile, met), 2);
-        assert_eq!(sum.to_string().lines().count(), 2 + 18 + 1 + 2 + 27);
+        assert_eq!(sum.to_string().lines().count(), 2 + 19 + 1 + 2 + 28);
     }
 }
