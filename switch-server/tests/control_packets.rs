@@ -2,6 +2,8 @@
 
 #![cfg(feature = "std")]
 
+#[path = "control_packets/two.rs"]
+mod two;
 #[path = "control_packets/world.rs"]
 mod world;
 
