@@ -204,6 +204,10 @@ fn a_control_node_that_ends_tells_its_nodes_which_go_on_directly() {
 
 #[test]
 fn a_control_node_that_ends_waits_for_acknowledgements_and_settles_nothing_without() {
+    //= spec/server.md#acknowledged-frames
+    //= type=test
+    //# A control node MUST NOT settle a frame that it relays in packets with its sender before the receiver has acknowledged
+    //# it, or has not done so for 50 ms.
     let mut world = World::attached(2);
     let leave = |world: &mut World| {
         let now = world.now;

@@ -2,12 +2,18 @@
 //!
 //! `xtask/breakages.toml` lists small breakages of the code. Each is applied to a copy of the project, where a
 //! named command must then fail. A breakage that stays green shows a rule that no test watches.
+//!
+//! Nearly all of the time goes into building. So every command runs once on the unbroken copy before anything is broken,
+//! where each crate is built once for all of them, and then the breakages come by the crate that they are in and by
+//! their command, so that what stands below the broken crate stays as it is.
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::ops::Range;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -44,6 +50,41 @@ struct Breakage {
     must_fail: String,
 }
 
+impl Breakage {
+    /// Breakages that rebuild the same follow each other: those of a crate, and among them those of a command.
+    fn group(&self) -> (&Path, &str) {
+        let folder = self.file.iter().next().map_or(Path::new(""), Path::new);
+        (folder, &self.must_fail)
+    }
+}
+
+/// Some of the breakages: the `number`th of `of` parts of the list, so that a long run can be cut into pieces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    number: usize,
+    of: usize,
+}
+
+impl FromStr for Piece {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let numbers =
+            text.split_once('/').and_then(|(number, of)| Some((number.parse().ok()?, of.parse().ok()?)));
+        match numbers {
+            Some((number, of)) if (1..=of).contains(&number) => Ok(Self { number, of }),
+            _ => Err("a piece is given as 2/5, the second of five".to_owned()),
+        }
+    }
+}
+
+impl Piece {
+    /// The part of a list of `len` that this piece is.
+    fn range(self, len: usize) -> Range<usize> {
+        len * (self.number - 1) / self.of..len * self.number / self.of
+    }
+}
+
 /// How a command ended.
 #[derive(Debug, PartialEq, Eq)]
 enum Ending {
@@ -53,15 +94,20 @@ enum Ending {
     DoesNotCompile,
 }
 
-/// Applies every breakage whose name contains `name`, or with `list` only names them.
+/// Applies every breakage whose name contains `name`, of those the ones of `piece`, or with `list` only names them.
 ///
 /// # Errors
 /// When a breakage stays green, does not compile, or no longer applies.
-pub fn run(name: Option<&str>, list: bool) -> Result<()> {
+pub fn run(name: Option<&str>, piece: Option<Piece>, list: bool) -> Result<()> {
     let text =
         fs::read_to_string(workspace::root().join(LIST)).with_context(|| format!("cannot read {LIST}"))?;
     let mut breakages = parse(&text)?;
     breakages.retain(|b| name.is_none_or(|n| b.name.contains(n)));
+    breakages.sort_by(|a, b| a.group().cmp(&b.group()));
+    if let Some(piece) = piece {
+        let range = piece.range(breakages.len());
+        breakages = breakages.drain(range).collect();
+    }
     ensure!(!breakages.is_empty(), "no breakage has such a name; `cargo xtask break --list` names them");
     if list {
         breakages.iter().for_each(|b| println!("{:<40} {}", b.name, b.must_fail));
@@ -69,9 +115,11 @@ pub fn run(name: Option<&str>, list: bool) -> Result<()> {
     }
     let bench =
         Bench { tree: workspace::target_dir("break/tree"), target: workspace::target_dir("break/target") };
+    let start = Instant::now();
     bench.copy_project()?;
     let wrong = bench.try_all(&breakages)?;
-    println!("{} breakages, {} not noticed as they should be", breakages.len(), wrong.len());
+    let (count, seconds) = (breakages.len(), start.elapsed().as_secs());
+    println!("{count} breakages, {} not noticed as they should be, {seconds} s", wrong.len());
     if !wrong.is_empty() {
         bail!("look at {}", wrong.join(", "));
     }
@@ -120,17 +168,20 @@ impl Bench {
     fn try_all(&self, breakages: &[Breakage]) -> Result<Vec<String>> {
         // A command that fails anyhow notices nothing.
         let mut unbroken: BTreeMap<&str, Ending> = BTreeMap::new();
-        let mut wrong = Vec::new();
-        for breakage in breakages {
-            let command = breakage.must_fail.as_str();
+        for command in breakages.iter().map(|breakage| breakage.must_fail.as_str()) {
             if !unbroken.contains_key(command) {
                 unbroken.insert(command, self.run_command(command)?);
             }
+        }
+        println!("{} commands tried without any breakage", unbroken.len());
+        let mut wrong = Vec::new();
+        for breakage in breakages {
+            let (command, start) = (breakage.must_fail.as_str(), Instant::now());
             let verdict = match &unbroken[command] {
                 Ending::Green => self.try_one(breakage)?,
                 ending => format!("WRONG: `{command}` is {ending:?} without any breakage"),
             };
-            println!("{:<40} {verdict}", breakage.name);
+            println!("{:<50} {:>3} s  {verdict}", breakage.name, start.elapsed().as_secs());
             if verdict.starts_with("WRONG") {
                 wrong.push(breakage.name.clone());
             }
@@ -164,6 +215,9 @@ impl Bench {
             .args(["-c", command])
             .current_dir(&self.tree)
             .env("CARGO_TARGET_DIR", &self.target)
+            // Nobody debugs what is broken on purpose, and little changes from one build to the next.
+            .env("CARGO_PROFILE_DEV_DEBUG", "none")
+            .env("CARGO_INCREMENTAL", "1")
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -219,6 +273,16 @@ mod tests {
         assert!(parse(one).is_ok());
         assert!(parse(&one.repeat(2)).is_err());
         assert!(parse(&format!("{one}more = 1\n")).is_err());
+    }
+
+    #[test]
+    fn pieces_make_the_whole_list_and_what_is_none_is_refused() {
+        let ranges = (1..=3).map(|number| Piece { number, of: 3 }.range(10));
+        assert_eq!(ranges.flatten().collect::<Vec<_>>(), (0..10).collect::<Vec<_>>());
+        assert_eq!("2/5".parse(), Ok(Piece { number: 2, of: 5 }));
+        for wrong in ["", "2", "0/5", "6/5", "1/0", "a/b", "-1/2"] {
+            assert!(wrong.parse::<Piece>().is_err(), "{wrong}");
+        }
     }
 
     #[test]
