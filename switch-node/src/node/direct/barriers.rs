@@ -1,5 +1,7 @@
 //! Barriers: before an interface's frames for a peer go by a direct RVI, those that it sent by relay must have arrived.
 
+use alloc::vec::Vec;
+
 use rvi::{Part, SendError, Sent};
 use vlan_core::driver::{InBand, PeerSlot};
 use vlan_core::wire::control::ControlMessage;
