@@ -89,7 +89,8 @@ impl Piece {
 #[derive(Debug, PartialEq, Eq)]
 enum Ending {
     Green,
-    Red,
+    /// With what it said of that.
+    Red(String),
     Hanging,
     DoesNotCompile,
 }
@@ -200,7 +201,7 @@ impl Bench {
         let ending = self.run_command(&breakage.must_fail);
         fs::write(&file, whole)?;
         Ok(match ending? {
-            Ending::Red => "noticed".into(),
+            Ending::Red(said) => format!("noticed: {said}"),
             Ending::Hanging => format!("noticed: still running after {} s", COMMAND_TIME_MAX.as_secs()),
             Ending::Green => format!("WRONG: `{}` stays green", breakage.must_fail),
             Ending::DoesNotCompile => "WRONG: does not compile, so no test has seen it".into(),
@@ -230,7 +231,7 @@ impl Bench {
         Ok(match success {
             true => Ending::Green,
             false if does_not_compile(&output) => Ending::DoesNotCompile,
-            false => Ending::Red,
+            false => Ending::Red(said_of_failure(&output)),
         })
     }
 }
@@ -248,6 +249,13 @@ fn wait(child: &mut Child) -> Result<Option<bool>> {
     Command::new("kill").args(["-KILL", "--", &group]).status()?;
     child.wait()?;
     Ok(None)
+}
+
+/// The line that tells what went red: the first panic, or else the last word.
+fn said_of_failure(output: &str) -> String {
+    let lines = || output.lines().map(str::trim).filter(|line| !line.is_empty());
+    let said = lines().find(|line| line.contains("panicked at")).or_else(|| lines().next_back());
+    said.unwrap_or("nothing").to_owned()
 }
 
 fn does_not_compile(output: &str) -> bool {
@@ -283,6 +291,14 @@ mod tests {
         for wrong in ["", "2", "0/5", "6/5", "1/0", "a/b", "-1/2"] {
             assert!(wrong.parse::<Piece>().is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn what_went_red_is_told() {
+        let output =
+            "running 1 test\nthread 'x' (7) panicked at a.rs:1:2:\nno\n\ntest result: FAILED. 0 passed\n\n";
+        assert_eq!(said_of_failure(output), "thread 'x' (7) panicked at a.rs:1:2:");
+        assert_eq!(said_of_failure("one\nerror: two\n\n"), "error: two");
     }
 
     #[test]
