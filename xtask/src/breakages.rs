@@ -25,6 +25,9 @@ use crate::workspace;
 /// The list, relative to the project's top folder.
 const LIST: &str = "xtask/breakages.toml";
 
+/// How long what a command builds first may take, on a machine that has much else to do.
+const BUILD_TIME_MAX: Duration = Duration::from_secs(3600);
+
 /// How long a command may take before it counts as hanging; a command that hangs has noticed the breakage.
 const COMMAND_TIME_MAX: Duration = Duration::from_secs(600);
 
@@ -209,6 +212,17 @@ impl Bench {
     }
 
     fn run_command(&self, command: &str) -> Result<Ending> {
+        if let Some(build) = build_of(command) {
+            let built = self.run_for(&build, BUILD_TIME_MAX)?;
+            if built != Ending::Green {
+                return Ok(built);
+            }
+        }
+        self.run_for(command, COMMAND_TIME_MAX)
+    }
+
+    /// Runs a command line, and ends it when it takes longer than `time`.
+    fn run_for(&self, command: &str, time: Duration) -> Result<Ending> {
         fs::create_dir_all(&self.target)?;
         let log_path = self.target.join("last-command.log");
         let log = fs::File::create(&log_path)?;
@@ -226,7 +240,7 @@ impl Bench {
             .process_group(0)
             .spawn()
             .context("cannot start bash")?;
-        let Some(success) = wait(&mut child)? else { return Ok(Ending::Hanging) };
+        let Some(success) = wait(&mut child, time)? else { return Ok(Ending::Hanging) };
         let output = fs::read_to_string(&log_path).unwrap_or_default();
         Ok(match success {
             true => Ending::Green,
@@ -236,10 +250,19 @@ impl Bench {
     }
 }
 
-/// Waits for the child, at most [`COMMAND_TIME_MAX`]; `None` when it had to be ended.
-fn wait(child: &mut Child) -> Result<Option<bool>> {
+/// The command that builds what `command` runs, where it is one of cargo's: building is no hanging.
+fn build_of(command: &str) -> Option<String> {
+    let command = command.split(" -- ").next().unwrap_or(command);
+    match command.strip_prefix("cargo run ") {
+        Some(arguments) => Some(format!("cargo build {arguments}")),
+        None => command.starts_with("cargo test ").then(|| format!("{command} --no-run")),
+    }
+}
+
+/// Waits for the child, at most this long; `None` when it had to be ended.
+fn wait(child: &mut Child, time: Duration) -> Result<Option<bool>> {
     let start = Instant::now();
-    while start.elapsed() < COMMAND_TIME_MAX {
+    while start.elapsed() < time {
         if let Some(status) = child.try_wait()? {
             return Ok(Some(status.success()));
         }
@@ -290,6 +313,21 @@ mod tests {
         assert_eq!("2/5".parse(), Ok(Piece { number: 2, of: 5 }));
         for wrong in ["", "2", "0/5", "6/5", "1/0", "a/b", "-1/2"] {
             assert!(wrong.parse::<Piece>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_a_command_runs_is_built_first() {
+        let cases = [
+            ("cargo test -q -p rvi --lib name", Some("cargo test -q -p rvi --lib name --no-run")),
+            (
+                "cargo run -q -p sim --bin weft-sim -- packet run",
+                Some("cargo build -q -p sim --bin weft-sim"),
+            ),
+            ("grep good a.txt", None),
+        ];
+        for (command, build) in cases {
+            assert_eq!(build_of(command).as_deref(), build);
         }
     }
 
