@@ -89,7 +89,10 @@ impl World {
             let schedule = self.schedule(party);
             schedule.dies_after = None;
             match party {
-                Party::Control(control) => self.controls[control].undo_at_death = None,
+                Party::Control(control) => {
+                    self.controls[control].undo_at_death = None;
+                    self.controls[control].is_started_again = true;
+                }
                 Party::Node(node) => self.nodes[node].is_started_again = true,
             }
             self.start(now, party);

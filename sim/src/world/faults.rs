@@ -102,6 +102,10 @@ impl World {
                 self.ask_to_end(node);
                 self.nodes[node].is_started_again = true;
             }
+            Fault::ControlLeave => {
+                self.ask_control_to_end(control);
+                self.controls[control].is_started_again = true;
+            }
             // These come with the plan: its rings, and its hostile node.
             Fault::Starved | Fault::Hostile => {}
             Fault::Loss
@@ -148,6 +152,16 @@ impl World {
             self.count_fault_of(Fault::Leave, Party::Node(node));
             self.nodes[node].is_asked_to_end = true;
             self.wake(Party::Node(node));
+        }
+    }
+
+    /// A control node's process is asked to end.
+    pub(super) fn ask_control_to_end(&mut self, control: usize) {
+        let party = Party::Control(control);
+        if self.controls[control].machine.is_some() {
+            self.count_fault_of(Fault::ControlLeave, party);
+            self.controls[control].is_asked_to_end = true;
+            self.wake(party);
         }
     }
 

@@ -34,6 +34,27 @@ impl World {
         self.controls[0].undo_at_death = Some(undo);
     }
 
+    /// The control node's process is asked to end, and ends in order.
+    pub fn stop_control(&mut self) {
+        self.ask_control_to_end(0);
+    }
+
+    /// Every node must know that no control node serves it.
+    ///
+    /// # Errors
+    /// When one does not.
+    pub fn expect_detached(&self) -> Result<(), Violation> {
+        let is_attached =
+            |node: &usize| self.nodes[*node].machine.as_ref().is_some_and(|machine| machine.is_attached());
+        match (0..self.nodes.len()).find(is_attached) {
+            None => Ok(()),
+            Some(node) => {
+                let detail = format!("node {node} was not told that its control node has ended");
+                Err(Violation { invariant: "the end of a control node", at: self.now(), detail })
+            }
+        }
+    }
+
     /// The control node is started again, unless it lives.
     pub fn start_control_again(&mut self) {
         let now = self.now();

@@ -1,6 +1,7 @@
 //! A control node against ends that a test plays message by message.
 
 mod adoption;
+mod leaving;
 mod legs;
 mod relay_legs;
 

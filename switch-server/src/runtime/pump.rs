@@ -93,13 +93,8 @@ pub struct Pump {
     shm: ShmConfig,
     setups: usize,
     refusals: Refusals,
-}
-
-/// Whether the loop goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Next {
-    Continue,
-    End,
+    /// The machine has ended in order.
+    has_left: bool,
 }
 
 impl Pump {
@@ -135,10 +130,11 @@ impl Pump {
             shm: ShmConfig::default(),
             setups: 0,
             refusals: Refusals::default(),
+            has_left: false,
         })
     }
 
-    /// Runs until the control thread lets go of its end of the link.
+    /// Runs until the control thread has let go of its end of the link, and the nodes have been told.
     pub fn run(mut self) {
         let mut busy_until = now() + SPIN;
         let mut batches = 0;
@@ -148,6 +144,9 @@ impl Pump {
             let taken = self.machine.pump(at, BATCH) + received;
             self.carry_out(at);
             let is_all_sent = self.transmit_packets(at);
+            if self.has_left && is_all_sent {
+                return;
+            }
             if taken > 0 || !is_all_sent {
                 busy_until = at + SPIN;
             }
@@ -156,9 +155,7 @@ impl Pump {
             if idle || batches >= BATCHES_PER_LOOK {
                 batches = 0;
                 let timeout = if idle { self.sleep_time(at) } else { Some(Duration::ZERO) };
-                if self.look(timeout) == Next::End {
-                    return;
-                }
+                self.look(timeout);
                 if idle {
                     // Whatever woke it, there may be more in a moment.
                     busy_until = now() + SPIN;
@@ -186,7 +183,7 @@ impl Pump {
     }
 
     /// Looks at sockets and orders, waiting for them up to `timeout` if the machine may sleep.
-    fn look(&mut self, timeout: Option<Duration>) -> Next {
+    fn look(&mut self, timeout: Option<Duration>) {
         let sleeps = timeout != Some(Duration::ZERO) && self.machine.prepare_sleep();
         let timeout = if sleeps { timeout } else { Some(Duration::ZERO) };
         let timeout = timeout.map(|timeout| Timespec {
@@ -202,10 +199,9 @@ impl Pump {
         }
         let at = now();
         self.setups = 0;
-        let mut next = Next::Continue;
         for event in &events[..count.unwrap_or(0)] {
             match Source::from_data(event.data.u64()) {
-                Source::Wake => next = self.handle_orders(at),
+                Source::Wake => self.handle_orders(at),
                 Source::Listener(place) => self.handle_connections(at, place),
                 Source::Leg(place) => self.handle_leg_event(at, place),
                 Source::Packets(leg) => {
@@ -215,7 +211,6 @@ impl Pump {
                 }
             }
         }
-        next
     }
 
     fn handle_timeouts(&mut self, at: Instant) {
@@ -271,7 +266,7 @@ impl Pump {
 
     // --- orders ---------------------------------------------------------------------------------------------
 
-    fn handle_orders(&mut self, at: Instant) -> Next {
+    fn handle_orders(&mut self, at: Instant) {
         self.link.clear_wake();
         for _ in 0..ORDERS_PER_LOOK {
             match self.link.orders.try_recv() {
@@ -284,13 +279,15 @@ impl Pump {
                     let _ = answer.send(self.machine.status());
                 }
                 Ok(Order::Fault(order)) => self.handle_fault(at, order),
-                Err(TryRecvError::Disconnected) => return Next::End,
-                Err(TryRecvError::Empty) => return Next::Continue,
+                Err(TryRecvError::Disconnected) => {
+                    self.machine.leave(at);
+                    return;
+                }
+                Err(TryRecvError::Empty) => return,
             }
         }
         // There may be more: they have their turn at the next look.
         self.link.set_wake();
-        Next::Continue
     }
 
     /// Passes a drill on to the nodes that have packet legs.
@@ -450,6 +447,7 @@ impl Pump {
                     // Nobody waits any longer for what does not fit.
                     let _ = self.link.reports.try_send(NodeReport { node, id, items });
                 }
+                Output::Left => self.has_left = true,
                 Output::Log(event @ ControlNodeEvent::UnknownKey { .. }) => {
                     self.refusals.log_text(at, &event.to_string());
                 }

@@ -137,9 +137,10 @@ impl Flight {
         self.at(number).map(|packet| packet.sent_at)
     }
 
-    /// True when nothing was known of the arrival of packet `number` so far.
-    pub(super) fn is_unproven(&self, number: u64) -> bool {
-        self.at(number).is_some_and(|packet| matches!(packet.fate, Fate::Open | Fate::Rescued))
+    /// True when packet `number` asked for an ack and nothing was known of its arrival so far.
+    pub(super) fn is_question(&self, number: u64) -> bool {
+        let is_unproven = |packet: &SentPacket| matches!(packet.fate, Fate::Open | Fate::Rescued);
+        self.at(number).is_some_and(|packet| packet.asks && is_unproven(packet))
     }
 
     fn at(&self, number: u64) -> Option<&SentPacket> {
