@@ -242,7 +242,7 @@ impl<M: RingMemory> Producer<M> {
         if value == self.settled {
             return Ok(());
         }
-        if value != self.tail && self.notes.of(value).span == 0 {
+        if !self.is_boundary(value) {
             return Err(RingFault::Distance { value, last: self.settled, newest: self.published });
         }
         let end = self.notes.of(value.wrapping_sub(1)).arena_end;
@@ -257,6 +257,17 @@ impl<M: RingMemory> Producer<M> {
             return Err(RingFault::Distance { value, last, newest });
         }
         Ok(value)
+    }
+
+    /// True for a position between two messages that are not settled, or at either end of them.
+    fn is_boundary(&self, value: u32) -> bool {
+        value == self.tail || self.notes.of(value).span != 0
+    }
+
+    /// True when the peer may have stopped taking at `value`, by the words read last.
+    #[must_use]
+    pub fn may_end_at(&self, value: u32) -> bool {
+        self.within(value, self.settled, self.published).is_ok() && self.is_boundary(value)
     }
 
     /// Reads the peer's words and takes `value` as what it took in the end, if that is possible.

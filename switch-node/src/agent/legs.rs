@@ -217,7 +217,11 @@ impl Legs {
                 Ok(SetupProgress::Pending) => Some(Stage::Pair { setup, deadline }),
                 Ok(SetupProgress::Up { leg: up, shm }) => {
                     let peer = PeerId::Node(up.peer);
-                    node.handle_leg_up(now, up.peer, up.peer_process, up.leg, shm);
+                    if !node.handle_leg_up(now, up.peer, up.peer_process, up.epoch, up.leg, shm) {
+                        debug!(%peer, leg = %up.leg, epoch = %up.epoch, "the leg's association is over");
+                        poller.remove(up.as_fd());
+                        return None;
+                    }
                     self.close_older(peer, &up, poller);
                     Some(Stage::Up(Up::new(peer, up)))
                 }
@@ -366,7 +370,12 @@ mod tests {
     }
 
     const NOW: Instant = Instant::ZERO;
-    const PEER: PeerEnd = PeerEnd { peer: NodeNumber(2), peer_process: ProcessId(22), leg: LegNumber(0) };
+    const PEER: PeerEnd = PeerEnd {
+        peer: NodeNumber(2),
+        peer_process: ProcessId(22),
+        leg: LegNumber(0),
+        epoch: vlan_core::PairEpoch(5),
+    };
 
     /// A node with a leg to a peer, and the peer's end.
     fn connected(legs: &mut Legs, node: &mut Node, poller: &Poller) -> (u32, EstablishedLeg, ShmLeg) {

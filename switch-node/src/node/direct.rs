@@ -1,6 +1,5 @@
 //! The direct associations to other nodes: grants, legs, barriers, and giving back what was not delivered.
 
-use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use rvi::{Association, LegEnd, Part, Scheduler, SendError, Sent, ShmLeg, Unsent};
@@ -37,8 +36,10 @@ pub(super) struct DirectLink {
     pub node: NodeNumber,
     pub process: ProcessId,
     pub association: Association,
-    /// What the control node granted to it last; nothing while only sockets have come.
+    /// What the control node granted to it last; nothing but the epoch while only sockets have come.
     granted: GrantedAssociation,
+    /// Legs of shared memory that it has or had. A hang-up of another is one of an earlier association's.
+    legs_had: Vec<LegNumber>,
     rvis: Vec<DirectRvi>,
     /// Place in `rvis` by channel; 255 is none.
     by_channel: [u8; 256],
@@ -58,14 +59,15 @@ pub(super) struct DirectLink {
 }
 
 impl DirectLink {
-    fn new(now: Instant, node: NodeNumber, process: ProcessId, seed: u64) -> Self {
+    pub fn new(now: Instant, (node, process): (NodeNumber, ProcessId), epoch: PairEpoch, seed: u64) -> Self {
         let mut heartbeat = Heartbeat::default();
         heartbeat.start(now);
         Self {
             node,
             process,
             association: association(Scheduler::Lane, seed),
-            granted: GrantedAssociation::default(),
+            granted: GrantedAssociation { epoch, ..GrantedAssociation::default() },
+            legs_had: Vec::new(),
             rvis: Vec::new(),
             by_channel: [u8::MAX; 256],
             leaving: Vec::new(),
@@ -91,11 +93,22 @@ impl DirectLink {
     //# A node MUST go on sending by a packet leg in whose place its association was granted shared memory.
     fn take_granted(&mut self, association: &GrantedAssociation) {
         let mut former = core::mem::replace(&mut self.granted, association.clone());
-        if former.epoch == association.epoch {
-            let is_named = |leg: &GrantedLeg| association.legs.iter().any(|named| named.leg == leg.leg);
-            former.legs.retain(|leg| !is_named(leg));
-            self.granted.legs.append(&mut former.legs);
+        let is_named = |leg: &GrantedLeg| association.legs.iter().any(|named| named.leg == leg.leg);
+        former.legs.retain(|leg| !is_named(leg));
+        self.granted.legs.append(&mut former.legs);
+    }
+
+    /// A leg comes up, in the place of any earlier one of its name: what was still to be waited for of that one is not any
+    /// more.
+    fn note_leg(&mut self, leg: LegNumber) {
+        self.leaving.retain(|&(left, _)| left != leg);
+        if !self.has_had(leg) {
+            self.legs_had.push(leg);
         }
+    }
+
+    fn has_had(&self, leg: LegNumber) -> bool {
+        self.legs_had.contains(&leg)
     }
 
     /// The packet legs that the control node has granted and not cut.
@@ -164,8 +177,9 @@ impl Node {
         if !is_known {
             return;
         }
-        // First: an association with an earlier process ends here, and its grants with it.
-        let place = self.direct_for(now, grant.peer, grant.peer_process);
+        // First: an association with an earlier process or of an earlier epoch ends here, and its grants with it.
+        let (peer, process, epoch) = (grant.peer, grant.peer_process, grant.association.epoch);
+        let Some(place) = self.direct_for(now, peer, process, epoch) else { return };
         let Some(link) = &mut self.direct[place] else { return };
         link.take_granted(&grant.association);
         if link.rvi_of(grant.channel).is_some_and(|rvi| rvi.number == grant.rvi) {
@@ -191,61 +205,35 @@ impl Node {
         }
     }
 
-    /// The place of the link to a process of `node`; a link to an earlier process ends.
-    pub(super) fn direct_for(&mut self, now: Instant, node: NodeNumber, process: ProcessId) -> usize {
-        if let Some(place) = self.direct_to(node) {
-            let known = self.direct[place].as_ref().map(|link| (link.process, link.closing));
-            if known == Some((process, false)) {
-                return place;
-            }
-            self.end_direct(now, place, known.is_some_and(|(known, _)| known != process));
-        }
-        let seed = self.random.next_u64();
-        let link = Box::new(DirectLink::new(now, node, process, seed));
-        let place = match self.direct.iter().position(Option::is_none) {
-            Some(place) => {
-                self.direct[place] = Some(link);
-                place
-            }
-            None => {
-                self.direct.push(Some(link));
-                self.direct.len() - 1
-            }
-        };
-        let number = usize::from(node.0);
-        if self.direct_places.len() <= number {
-            self.direct_places.resize(number + 1, u16::MAX);
-        }
-        self.direct_places[number] = place as u16;
-        place
-    }
-
     pub(super) fn direct_leg_up(
         &mut self,
         now: Instant,
-        node: NodeNumber,
-        process: ProcessId,
+        (node, process): (NodeNumber, ProcessId),
+        epoch: PairEpoch,
         leg: LegNumber,
         shm: ShmLeg,
-    ) {
-        if self.is_leaving() {
-            self.leave_late_leg(now, node, process, leg, shm);
-            return;
-        }
-        let place = self.direct_for(now, node, process);
-        self.forget_earlier_leg(PeerId::Node(node), process, leg);
-        let Some(link) = &mut self.direct[place] else { return };
+    ) -> bool {
+        let place = if self.is_leaving() { None } else { self.direct_for(now, node, process, epoch) };
+        let Some(link) = place.and_then(|place| self.direct[place].as_mut()) else {
+            //= spec/rvi.md#refused-legs
+            //# An end that refuses a leg MUST mark its own region CLOSED with nothing taken before it hangs up.
+            shm.refuse();
+            return false;
+        };
+        link.note_leg(leg);
         let was_up = link.association.is_up();
         link.packets.is_started = true;
         link.association.handle_leg_up(now, leg, shm);
         link.heard = now;
         let rvis = link.rvis.clone();
+        self.forget_earlier_leg(PeerId::Node(node), process, leg);
         self.log(NodeEvent::LegUp { peer: PeerId::Node(node), leg });
         if !was_up {
             for rvi in rvis {
                 self.start_barrier(now, rvi.vif, rvi.slot);
             }
         }
+        true
     }
 
     pub(super) fn start_barrier(&mut self, now: Instant, vif: VifNumber, slot: PeerSlot) {
@@ -268,7 +256,8 @@ impl Node {
     ) {
         let Some(place) = self.direct_to(node) else { return };
         let Some(link) = &mut self.direct[place] else { return };
-        if link.process != process {
+        // It may be one of an earlier process or epoch, given up here already.
+        if link.process != process || !link.has_had(leg) {
             return;
         }
         let end = link.association.handle_leg_gone(now, leg);
@@ -337,8 +326,26 @@ impl Node {
     //# When a direct RVI ends in order, the driver MUST send what the peer did not take by relay, in order and before
     //# anything new to that peer; when the peer's process died, it MUST count what the peer had not taken as peer-gone.
     pub(super) fn end_direct(&mut self, now: Instant, place: usize, died: bool) {
-        let Some(mut link) = self.direct[place].take() else { return };
+        let Some((peer, process)) = self.give_back(now, place, died) else { return };
+        // Also where this node registers just now: it has said there that it holds what is over.
+        for index in 0..self.control.len() {
+            if self.control[index].has_registered() {
+                self.send_control(now, index, &ControlMessage::DirectLost { peer, process });
+            }
+        }
+        self.flush_held(now);
+    }
+
+    /// Takes a link out, and gives its interfaces what the peer did not take. Says whose it was.
+    pub(super) fn give_back(
+        &mut self,
+        now: Instant,
+        place: usize,
+        died: bool,
+    ) -> Option<(NodeNumber, ProcessId)> {
+        let mut link = self.direct[place].take()?;
         self.direct_places[usize::from(link.node.0)] = u16::MAX;
+        self.ended.add(link.node, link.epoch());
         let (peer, process) = (PeerId::Node(link.node), link.process);
         let legs = link.association.legs();
         self.outputs.extend(legs.map(|leg| Output::CloseLeg { peer, process, leg: leg.number }));
@@ -374,12 +381,8 @@ impl Node {
                 interface.driver.handle_direct_gone(rvi.slot);
             }
         }
-        let peer = link.node;
-        self.log(NodeEvent::DirectEnded { peer, died, returned: count, lost });
-        if let Some(index) = self.attached() {
-            self.send_control(now, index, &ControlMessage::DirectLost { peer, process: link.process });
-        }
-        self.flush_held(now);
+        self.log(NodeEvent::DirectEnded { peer: link.node, died, returned: count, lost });
+        Some((link.node, process))
     }
 
     // --- time -----------------------------------------------------------------------------------------------

@@ -64,7 +64,9 @@ impl Far {
                 let tag = tag(node, process as u32);
                 assert!(node.handle_control_leg_up(NOW, index, ProcessId(process), LEG, tag, near));
             }
-            PeerId::Node(number) => node.handle_leg_up(NOW, number, ProcessId(process), LEG, near),
+            PeerId::Node(number) => {
+                assert!(node.handle_leg_up(NOW, number, ProcessId(process), EPOCH, LEG, near));
+            }
         }
         Self::on(far, channels)
     }
@@ -515,7 +517,7 @@ fn a_leg_is_not_hung_up_for_an_earlier_one_of_its_name() {
     let mut node = node();
     let mut control = Far::control(&mut node, 1);
     let earlier = direct(&mut node, &mut control);
-    node.close_direct(NOW, NodeNumber(2));
+    node.leave_direct_leg(NOW, NodeNumber(2), LEG);
     let closed = |node: &mut Node| {
         let outputs = core::iter::from_fn(|| node.poll_output());
         outputs.filter(|output| matches!(output, Output::CloseLeg { .. })).count()
@@ -636,5 +638,6 @@ fn faults_end_with_the_control_session() {
     }
 }
 
+mod epochs;
 mod packets;
 mod relay_legs;
