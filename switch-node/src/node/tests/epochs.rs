@@ -90,8 +90,9 @@ fn a_grant_opens_no_leg_of_another_epoch() {
     }
 }
 
-#[test]
-fn a_leg_of_another_epoch_ends_the_association_that_is_there() {
+/// A node whose association was ended by a leg of the next one, with two frames that its peer had not taken, and its control
+/// node.
+fn superseded() -> (Node, Far) {
     let mut node = node();
     let mut control = Far::control(&mut node, 1);
     let mut peer = direct(&mut node, &mut control);
@@ -101,10 +102,38 @@ fn a_leg_of_another_epoch_ends_the_association_that_is_there() {
     assert!(is_up);
     turn(&mut node);
     assert_eq!(epoch(&node), Some(NEXT));
+    (node, control)
+}
+
+#[test]
+fn a_leg_of_another_epoch_ends_the_association_that_is_there() {
+    let (node, mut control) = superseded();
     let numbers: Vec<u8> = control.frames().iter().map(|(_, number)| *number).collect();
     assert_eq!((numbers, drops(&node, DropReason::PeerGone)), (vec![1, 2], 0));
+}
+
+#[test]
+fn a_control_node_that_has_gone_on_to_another_epoch_is_not_told_of_the_former() {
+    let (_, mut control) = superseded();
+    let told = control.told();
     let lost = |message: &ControlMessage| matches!(message, ControlMessage::DirectLost { .. });
-    assert!(!control.told().iter().any(lost), "it would be taken for the loss of the next one");
+    assert!(!told.iter().any(lost), "it would be taken for the loss of the next one: {told:?}");
+}
+
+#[test]
+fn what_packets_had_not_proven_is_not_carried_on_in_another_epoch() {
+    let mut node = node();
+    let mut control = Far::control(&mut node, 1);
+    let far = super::packets::FarPackets::connect(&mut node, &mut control);
+    for number in 0..3 {
+        assert_eq!(send(&mut node, PEER, number), Accept::Taken);
+    }
+    control.tell(&mut node, &grant_in(NEXT));
+    assert_eq!(epoch(&node), Some(NEXT));
+    let link = node.direct_to(PEER_NODE).and_then(|place| node.direct[place].as_ref()).expect("a link");
+    assert!(link.association.is_drained() && !link.association.has_packets());
+    let numbers: Vec<u8> = control.frames().iter().map(|(_, number)| *number).collect();
+    assert_eq!((numbers, far.frames()), (vec![0, 1, 2], 0));
 }
 
 #[test]
