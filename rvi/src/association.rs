@@ -17,6 +17,7 @@ mod route;
 mod sleep;
 mod timers;
 mod types;
+mod unproven;
 
 pub use holds::Hold;
 pub use types::{
@@ -44,6 +45,7 @@ use moving::Source;
 use park::ParkQueue;
 use receive::Turn;
 use route::Route;
+use unproven::Unproven;
 
 /// Legs of an association at the same time.
 const LEGS: usize = FABRICS_MAX;
@@ -79,6 +81,8 @@ pub struct Association {
     taken: BTreeSet<(u8, u32)>,
     /// Some message was sent again that another leg may have delivered.
     is_uncertain: bool,
+    /// Legs given up before their peer had left them.
+    unproven: Unproven,
     /// How often a leg was given up because its peer took nothing.
     stalls: u64,
     /// Data messages refused because their channel is not open, since the host asked last.
@@ -119,6 +123,7 @@ impl Association {
             sources: VecDeque::new(),
             taken: BTreeSet::new(),
             is_uncertain: false,
+            unproven: Unproven::default(),
             stalls: 0,
             refused_messages: 0,
             turn: Turn::default(),

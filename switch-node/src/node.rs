@@ -8,6 +8,7 @@ mod control;
 mod control_packets;
 mod direct;
 mod egress;
+mod epochs;
 mod event;
 mod held;
 mod ingress;
@@ -29,10 +30,13 @@ use vlan_core::limits::RECONNECT_MIN;
 use vlan_core::random::Random;
 use vlan_core::wire::control::{Fault, InterfaceAddress, InterfaceConfig, OfferedLeg};
 use vlan_core::wire::frame::Vnet;
-use vlan_core::{CabinetNumber, Channel, DropReason, Instant, LegNumber, NodeNumber, ProcessId, VifNumber};
+use vlan_core::{
+    CabinetNumber, Channel, DropReason, Instant, LegNumber, NodeNumber, PairEpoch, ProcessId, VifNumber,
+};
 
 use control::{ControlLink, LegState};
 use direct::DirectLink;
+use epochs::EndedEpochs;
 use interface::Interface;
 use leaving::Leaving;
 
@@ -154,6 +158,8 @@ pub struct Node {
     direct: Vec<Option<Box<DirectLink>>>,
     /// Place in `direct` by node number; `u16::MAX` is none. At most 128 KiB.
     direct_places: Vec<u16>,
+    /// Of direct associations.
+    ended: EndedEpochs,
     /// The packet legs that this node is ready for.
     offered: Vec<OfferedLeg>,
     /// What packet legs need; none where there are none.
@@ -194,6 +200,7 @@ impl Node {
             control,
             direct: Vec::new(),
             direct_places: Vec::new(),
+            ended: EndedEpochs::default(),
             offered: Vec::new(),
             packets: None,
             interfaces: Vec::new(),
@@ -250,17 +257,23 @@ impl Node {
         self.control_leg_up(now, control_node, process, leg, tag, shm)
     }
 
-    /// A leg to another node is up: a control node has introduced it, and memory is exchanged. A leg of the same
-    /// name takes the place of the one there was, and what that held is sent again by its sender.
+    /// A leg to another node is up: a control node has introduced it for the association of this epoch, and memory is
+    /// exchanged. A leg of the same name takes the place of the one there was, and what that held is sent again by its
+    /// sender.
+    ///
+    /// False: that association is over here. The host closes the leg's socket and says nothing more of it; the peer finds
+    /// that nothing of it was taken.
+    #[must_use]
     pub fn handle_leg_up(
         &mut self,
         now: Instant,
         node: NodeNumber,
         process: ProcessId,
+        epoch: PairEpoch,
         leg: LegNumber,
         shm: ShmLeg,
-    ) {
-        self.direct_leg_up(now, node, process, leg, shm);
+    ) -> bool {
+        self.direct_leg_up(now, (node, process), epoch, leg, shm)
     }
 
     /// A leg takes the place of the one of the same name, which the host closes then: what was still to be done about

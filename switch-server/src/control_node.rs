@@ -31,8 +31,8 @@ use vlan_core::random::Random;
 use vlan_core::server::{LanServer, LanServerConfig, MemberSlot};
 use vlan_core::wire::control::{ControlMessage, Fault, InterfaceAddress, LegKind, ReportItem};
 use vlan_core::{
-    CabinetNumber, Channel, Instant, LanId, LegNumber, MacAddress, NodeNumber, ProcessId, PublicKey,
-    SecretKey, VifNumber,
+    CabinetNumber, Channel, Instant, LanId, LegNumber, MacAddress, NodeNumber, PairEpoch, ProcessId,
+    PublicKey, SecretKey, VifNumber,
 };
 
 pub use event::ControlNodeEvent;
@@ -181,6 +181,8 @@ pub enum Output {
         a: (NodeNumber, ProcessId),
         /// The other.
         b: (NodeNumber, ProcessId),
+        /// The epoch of their association, which each end is told with its socket.
+        epoch: PairEpoch,
         /// The leg of their association.
         leg: LegNumber,
     },

@@ -249,10 +249,7 @@ impl<M: RingMemory> Producer<M> {
         if value == self.settled {
             return Ok(());
         }
-        // A message starts where our own first word says so: the peer cannot write it.
-        let starts =
-            value == self.tail || self.own.load_relaxed(self.ring.slot(value)) == value.wrapping_add(1);
-        if !starts {
+        if !self.is_boundary(value) {
             return Err(RingFault::Distance { value, last: self.settled, newest: self.published });
         }
         let end = self.notes.of(value.wrapping_sub(1));
@@ -267,6 +264,18 @@ impl<M: RingMemory> Producer<M> {
             return Err(RingFault::Distance { value, last, newest });
         }
         Ok(value)
+    }
+
+    /// True for a position between two messages that are not settled, or at either end of them, as our own first words say: the
+    /// peer cannot write them.
+    fn is_boundary(&self, value: u32) -> bool {
+        value == self.tail || self.own.load_relaxed(self.ring.slot(value)) == value.wrapping_add(1)
+    }
+
+    /// True when the peer may have stopped taking at `value`, by the words read last.
+    #[must_use]
+    pub fn may_end_at(&self, value: u32) -> bool {
+        self.within(value, self.settled, self.published).is_ok() && self.is_boundary(value)
     }
 
     /// Reads the peer's words and takes `value` as what it took in the end, if that is possible.

@@ -211,7 +211,7 @@ impl World {
 
     fn control_output(&mut self, now: Instant, control: usize, output: Output) {
         match output {
-            Output::Introduce { a, b, leg } => self.introduce(a, b, leg),
+            Output::Introduce { a, b, epoch, leg } => self.introduce(a, b, epoch, leg),
             Output::CloseLeg { node, process, leg } => {
                 let peer = Party::Node(usize::from(node.0) - 1);
                 self.close_leg(Party::Control(control), peer, process, leg);

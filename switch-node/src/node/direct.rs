@@ -4,7 +4,6 @@ mod barriers;
 mod control_loss;
 mod link;
 
-use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use rvi::{LegEnd, ShmLeg, Unsent};
@@ -12,7 +11,7 @@ use vlan_core::limits::DIRECT_IDLE;
 use vlan_core::wire::control::{ControlMessage, Grant};
 use vlan_core::wire::frame::FrameHeader;
 use vlan_core::wire::tlv::TlvError;
-use vlan_core::{DropReason, Instant, LegNumber, NodeNumber, ProcessId};
+use vlan_core::{DropReason, Instant, LegNumber, NodeNumber, PairEpoch, ProcessId};
 
 use crate::node::{LEAVE_WAIT, Node, NodeEvent, Output, PeerId};
 
@@ -33,8 +32,9 @@ impl Node {
         if !is_known {
             return;
         }
-        // First: an association with an earlier process ends here, and its grants with it.
-        let place = self.direct_for(now, grant.peer, grant.peer_process);
+        // First: an association with an earlier process or of an earlier epoch ends here, and its grants with it.
+        let (peer, process, epoch) = (grant.peer, grant.peer_process, grant.association.epoch);
+        let Some(place) = self.direct_for(now, peer, process, epoch) else { return };
         let Some(link) = &mut self.direct[place] else { return };
         link.take_granted(&grant.association);
         if link.rvi_of(grant.channel).is_some_and(|rvi| rvi.number == grant.rvi) {
@@ -60,61 +60,35 @@ impl Node {
         }
     }
 
-    /// The place of the link to a process of `node`; a link to an earlier process ends.
-    pub(super) fn direct_for(&mut self, now: Instant, node: NodeNumber, process: ProcessId) -> usize {
-        if let Some(place) = self.direct_to(node) {
-            let known = self.direct[place].as_ref().map(|link| (link.process, link.closing));
-            if known == Some((process, false)) {
-                return place;
-            }
-            self.end_direct(now, place, known.is_some_and(|(known, _)| known != process));
-        }
-        let seed = self.random.next_u64();
-        let link = Box::new(DirectLink::new(now, node, process, seed));
-        let place = match self.direct.iter().position(Option::is_none) {
-            Some(place) => {
-                self.direct[place] = Some(link);
-                place
-            }
-            None => {
-                self.direct.push(Some(link));
-                self.direct.len() - 1
-            }
-        };
-        let number = usize::from(node.0);
-        if self.direct_places.len() <= number {
-            self.direct_places.resize(number + 1, u16::MAX);
-        }
-        self.direct_places[number] = place as u16;
-        place
-    }
-
     pub(super) fn direct_leg_up(
         &mut self,
         now: Instant,
-        node: NodeNumber,
-        process: ProcessId,
+        (node, process): (NodeNumber, ProcessId),
+        epoch: PairEpoch,
         leg: LegNumber,
         shm: ShmLeg,
-    ) {
-        if self.is_leaving() {
-            self.leave_late_leg(now, node, process, leg, shm);
-            return;
-        }
-        let place = self.direct_for(now, node, process);
-        self.forget_earlier_leg(PeerId::Node(node), process, leg);
-        let Some(link) = &mut self.direct[place] else { return };
+    ) -> bool {
+        let place = if self.is_leaving() { None } else { self.direct_for(now, node, process, epoch) };
+        let Some(link) = place.and_then(|place| self.direct[place].as_mut()) else {
+            //= spec/rvi.md#refused-legs
+            //# An end that refuses a leg MUST mark its own region CLOSED with nothing taken before it hangs up.
+            shm.refuse();
+            return false;
+        };
+        link.note_leg(leg);
         let was_up = link.association.is_up();
         link.packets.is_started = true;
         link.association.handle_leg_up(now, leg, shm);
         link.heard = now;
         let rvis = link.rvis.clone();
+        self.forget_earlier_leg(PeerId::Node(node), process, leg);
         self.log(NodeEvent::LegUp { peer: PeerId::Node(node), leg });
         if !was_up {
             for rvi in rvis {
                 self.start_barrier(now, rvi.vif, rvi.slot);
             }
         }
+        true
     }
 
     pub(super) fn direct_leg_gone(
@@ -126,7 +100,8 @@ impl Node {
     ) {
         let Some(place) = self.direct_to(node) else { return };
         let Some(link) = &mut self.direct[place] else { return };
-        if link.process != process {
+        // It may be one of an earlier process or epoch, given up here already.
+        if link.process != process || !link.has_had(leg) {
             return;
         }
         let end = link.association.handle_leg_gone(now, leg);
@@ -195,8 +170,26 @@ impl Node {
     //# When a direct RVI ends in order, the driver MUST send what the peer did not take by relay, in order and before
     //# anything new to that peer; when the peer's process died, it MUST count what the peer had not taken as peer-gone.
     pub(super) fn end_direct(&mut self, now: Instant, place: usize, died: bool) {
-        let Some(mut link) = self.direct[place].take() else { return };
+        let Some((peer, process)) = self.give_back(now, place, died) else { return };
+        // Also where this node registers just now: it has said there that it holds what is over.
+        for index in 0..self.control.len() {
+            if self.control[index].has_registered() {
+                self.send_control(now, index, &ControlMessage::DirectLost { peer, process });
+            }
+        }
+        self.flush_held(now);
+    }
+
+    /// Takes a link out, and gives its interfaces what the peer did not take. Says whose it was.
+    pub(super) fn give_back(
+        &mut self,
+        now: Instant,
+        place: usize,
+        died: bool,
+    ) -> Option<(NodeNumber, ProcessId)> {
+        let mut link = self.direct[place].take()?;
         self.direct_places[usize::from(link.node.0)] = u16::MAX;
+        self.ended.add(link.node, link.epoch());
         let (peer, process) = (PeerId::Node(link.node), link.process);
         let legs = link.association.legs();
         self.outputs.extend(legs.map(|leg| Output::CloseLeg { peer, process, leg: leg.number }));
@@ -232,12 +225,8 @@ impl Node {
                 interface.driver.handle_direct_gone(rvi.slot);
             }
         }
-        let peer = link.node;
-        self.log(NodeEvent::DirectEnded { peer, died, returned: count, lost });
-        if let Some(index) = self.attached() {
-            self.send_control(now, index, &ControlMessage::DirectLost { peer, process: link.process });
-        }
-        self.flush_held(now);
+        self.log(NodeEvent::DirectEnded { peer: link.node, died, returned: count, lost });
+        Some((link.node, process))
     }
 
     // --- time -----------------------------------------------------------------------------------------------

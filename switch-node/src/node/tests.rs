@@ -64,7 +64,9 @@ impl Far {
                 let tag = tag(node, process as u32);
                 assert!(node.handle_control_leg_up(NOW, index, ProcessId(process), LEG, tag, near));
             }
-            PeerId::Node(number) => node.handle_leg_up(NOW, number, ProcessId(process), LEG, near),
+            PeerId::Node(number) => {
+                assert!(node.handle_leg_up(NOW, number, ProcessId(process), EPOCH, LEG, near));
+            }
         }
         Self::on(far, channels)
     }
@@ -481,6 +483,7 @@ fn direct(node: &mut Node, control: &mut Far) -> Far {
 }
 
 mod direct;
+mod epochs;
 mod faults;
 mod packets;
 mod registration;

@@ -19,7 +19,7 @@ use rvi::host::{
 use rvi::{ShmConfig, ShmLeg};
 use tracing::{debug, error, info, warn};
 use vlan_core::wire::control::{Fault, FaultDirection};
-use vlan_core::{Instant, LegNumber, NodeNumber};
+use vlan_core::{Instant, LegNumber, NodeNumber, PairEpoch};
 
 use super::legs::{LegId, Legs, Source};
 use super::link::{FaultOrder, NodeReport, Order, PumpEnd};
@@ -438,9 +438,9 @@ impl Pump {
     fn carry_out(&mut self, at: Instant) {
         while let Some(output) = self.machine.poll_output() {
             match output {
-                Output::Introduce { a, b, leg } => {
+                Output::Introduce { a, b, epoch, leg } => {
                     let id = |(node, process)| LegId { node, process, leg };
-                    self.introduce(at, id(a), id(b));
+                    self.introduce(at, id(a), id(b), epoch);
                 }
                 Output::CloseLeg { node, process, leg } => self.legs.leave(at, &LegId { node, process, leg }),
                 Output::Report { node, id, items } => {
@@ -463,7 +463,7 @@ impl Pump {
     }
 
     /// Gives each of two processes an end of a new socketpair.
-    fn introduce(&mut self, at: Instant, a: LegId, b: LegId) {
+    fn introduce(&mut self, at: Instant, a: LegId, b: LegId, epoch: PairEpoch) {
         let (end_a, end_b) = match LegSocket::pair() {
             Ok(pair) => pair,
             Err(errno) => {
@@ -472,7 +472,7 @@ impl Pump {
             }
         };
         for (to, peer, socket) in [(a, b, end_a), (b, a, end_b)] {
-            let end = PeerEnd { peer: peer.node, peer_process: peer.process, leg: peer.leg };
+            let end = PeerEnd { peer: peer.node, peer_process: peer.process, leg: peer.leg, epoch };
             let Some(up) = self.legs.find(&to) else {
                 // The other node sees its end hang up.
                 debug!(node = %to.node, leg = %to.leg, "no leg to introduce a peer over");

@@ -31,8 +31,10 @@ pub(in crate::node) struct DirectLink {
     pub node: NodeNumber,
     pub process: ProcessId,
     pub association: Association,
-    /// What the control node granted to it last; nothing while only sockets have come.
+    /// What the control node granted to it last; nothing but the epoch while only sockets have come.
     pub(super) granted: GrantedAssociation,
+    /// Legs of shared memory that it has or had. A hang-up of another is one of an earlier association's.
+    legs_had: Vec<LegNumber>,
     pub(super) rvis: Vec<DirectRvi>,
     /// Place in `rvis` by channel; 255 is none.
     pub(super) by_channel: [u8; 256],
@@ -52,14 +54,15 @@ pub(in crate::node) struct DirectLink {
 }
 
 impl DirectLink {
-    pub(super) fn new(now: Instant, node: NodeNumber, process: ProcessId, seed: u64) -> Self {
+    pub fn new(now: Instant, (node, process): (NodeNumber, ProcessId), epoch: PairEpoch, seed: u64) -> Self {
         let mut heartbeat = Heartbeat::default();
         heartbeat.start(now);
         Self {
             node,
             process,
             association: association(Scheduler::Lane, seed),
-            granted: GrantedAssociation::default(),
+            granted: GrantedAssociation { epoch, ..GrantedAssociation::default() },
+            legs_had: Vec::new(),
             rvis: Vec::new(),
             by_channel: [u8::MAX; 256],
             leaving: Vec::new(),
@@ -85,11 +88,22 @@ impl DirectLink {
     //# A node MUST go on sending by a packet leg in whose place its association was granted shared memory.
     pub(super) fn take_granted(&mut self, association: &GrantedAssociation) {
         let mut former = core::mem::replace(&mut self.granted, association.clone());
-        if former.epoch == association.epoch {
-            let is_named = |leg: &GrantedLeg| association.legs.iter().any(|named| named.leg == leg.leg);
-            former.legs.retain(|leg| !is_named(leg));
-            self.granted.legs.append(&mut former.legs);
+        let is_named = |leg: &GrantedLeg| association.legs.iter().any(|named| named.leg == leg.leg);
+        former.legs.retain(|leg| !is_named(leg));
+        self.granted.legs.append(&mut former.legs);
+    }
+
+    /// A leg comes up, in the place of any earlier one of its name: what was still to be waited for of that one is not any
+    /// more.
+    pub(super) fn note_leg(&mut self, leg: LegNumber) {
+        self.leaving.retain(|&(left, _)| left != leg);
+        if !self.has_had(leg) {
+            self.legs_had.push(leg);
         }
+    }
+
+    pub(super) fn has_had(&self, leg: LegNumber) -> bool {
+        self.legs_had.contains(&leg)
     }
 
     /// The packet legs that the control node has granted and not cut.

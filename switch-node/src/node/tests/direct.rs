@@ -37,7 +37,7 @@ fn a_leg_is_not_hung_up_for_an_earlier_one_of_its_name() {
     let mut node = node();
     let mut control = Far::control(&mut node, 1);
     let earlier = direct(&mut node, &mut control);
-    node.close_direct(NOW, NodeNumber(2));
+    node.leave_direct_leg(NOW, NodeNumber(2), LEG);
     let closed = |node: &mut Node| {
         let outputs = core::iter::from_fn(|| node.poll_output());
         outputs.filter(|output| matches!(output, Output::CloseLeg { .. })).count()
