@@ -30,6 +30,18 @@ mod tests {
     use super::*;
     use crate::packet::families::find;
 
+    /// What an ack passed by is lost when it is 9/8 of the latest round trip old, which a pause of the peer makes long: these
+    /// legs are blamed milliseconds after the last packet came.
+    #[test]
+    fn a_proof_of_loss_outlasts_the_packets_that_brought_it() {
+        let family = find("chaos").expect("it is a family");
+        for seed in [1388, 2879, 10_021] {
+            if let Err(failure) = run_family(&family, seed, false) {
+                panic!("{failure}");
+            }
+        }
+    }
+
     #[test]
     fn a_seed_replays_exactly() {
         let family = find("chaos").expect("it is a family");

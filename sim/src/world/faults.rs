@@ -49,7 +49,10 @@ impl World {
         self.faults_left -= 1;
         let place = self.random.below(self.plan.fault_menu.len() as u64) as usize;
         let fault = self.plan.fault_menu[place];
-        self.inject(now, fault);
+        let waits = self.plan.waiting_percent > 0 && self.chance(self.plan.waiting_percent);
+        if !(waits && self.have_fault_wait(now, fault)) {
+            self.inject(now, fault);
+        }
         let mean = self.plan.duration.as_nanos() as u64 / self.plan.faults as u64;
         // Now and then two faults in one moment: that is where the rare states are.
         let pause =
@@ -200,7 +203,7 @@ impl World {
     }
 
     /// The socket of a leg hangs up at one end although both processes live.
-    fn hang_up_somewhere(&mut self, fault: Fault) {
+    pub(super) fn hang_up_somewhere(&mut self, fault: Fault) {
         let is_control = |c: &super::Connection| matches!(c.first.party, Party::Control(_));
         let wanted = fault == Fault::ControlHangUp;
         let open: Vec<_> = self
