@@ -370,7 +370,8 @@ impl Flight {
     }
 
     fn is_passed(&self, number: u64) -> bool {
-        self.is_unproven(number) && self.at(number).is_some_and(|packet| packet.is_passed)
+        let is_unproven = |packet: &SentPacket| matches!(packet.fate, Fate::Open | Fate::Rescued);
+        self.at(number).is_some_and(|packet| packet.is_passed && is_unproven(packet))
     }
 
     /// Forgets packets at the front that have arrived, or whose fate has not become known for `keep`.
