@@ -96,6 +96,10 @@ impl World {
             Fault::ConnectFailure => {
                 self.weather.connect_failure_percent = 30 + self.random.below(71);
                 self.lasting_uncounted(any);
+                if self.plan.waiting_percent > 0 {
+                    // Somebody has to connect for it to be met.
+                    self.hang_up_somewhere(Fault::ControlHangUp);
+                }
             }
             Fault::LateIntroduction => {
                 self.weather.late_introduction = Duration::from_millis(1 + self.random.below(60));
@@ -186,6 +190,8 @@ impl World {
             if let Some(&(a, b, _)) = self.cuts.first() {
                 self.count_fault_between(fault, usize::from(a.0) - 1, usize::from(b.0) - 1);
                 self.heal(a, b);
+            } else if self.plan.waiting_percent > 0 {
+                self.heal_a_leg_somewhere();
             }
             return;
         }
@@ -203,7 +209,7 @@ impl World {
     }
 
     /// The socket of a leg hangs up at one end although both processes live.
-    pub(super) fn hang_up_somewhere(&mut self, fault: Fault) {
+    fn hang_up_somewhere(&mut self, fault: Fault) {
         let is_control = |c: &super::Connection| matches!(c.first.party, Party::Control(_));
         let wanted = fault == Fault::ControlHangUp;
         let open: Vec<_> = self

@@ -15,6 +15,8 @@ use crate::simulation::Simulation;
 
 /// For so long a fault waits.
 const PATIENCE: Duration = Duration::from_millis(80);
+/// For so long the second node of the pair does not run, so that the state lasts until nodes have seen the control node die.
+const STATE_LASTS: Duration = Duration::from_millis(40);
 
 /// See the module.
 #[derive(Clone, Copy, Debug)]
@@ -23,18 +25,17 @@ pub(super) struct WaitingFault {
     pair: (usize, usize),
     state: PairState,
     control: ControlState,
+    /// The pair has come to its state; what is missing is the control node's.
+    is_ready: bool,
     until: Instant,
 }
 
 impl World {
     /// Has `fault` wait for a rare state of some pair of two hosts. False when there is no such pair, or one waits already.
     pub(super) fn have_fault_wait(&mut self, now: Instant, fault: Fault) -> bool {
-        let mut pairs = self.pairs();
-        pairs.retain(|(a, b)| self.plan.are_apart(*a, *b));
-        if self.waiting_fault.is_some() || pairs.is_empty() {
+        let Some(pair) = self.draw_pair_apart().filter(|_| self.waiting_fault.is_none()) else {
             return false;
-        }
-        let pair = pairs[self.random.below(pairs.len() as u64) as usize];
+        };
         let state = [PairState::Barrier, PairState::Leaving][self.random.below(2) as usize];
         let control = ControlState::ALL[self.random.below(3) as usize];
         let (a, b) = (Plan::number(pair.0), Plan::number(pair.1));
@@ -42,52 +43,56 @@ impl World {
         self.cut(a, b, None);
         let healed = self.soon(Duration::from_millis(20));
         self.queue.schedule(healed, Event::Heal { a, b });
-        self.waiting_fault = Some(WaitingFault { fault, pair, state, control, until: now + PATIENCE });
+        let until = now + PATIENCE;
+        self.waiting_fault = Some(WaitingFault { fault, pair, state, control, is_ready: false, until });
         true
     }
 
-    /// Lets the fault that waits come, if its pair is where it waits for it.
+    fn draw_pair_apart(&mut self) -> Option<(usize, usize)> {
+        let mut pairs = self.pairs();
+        pairs.retain(|(a, b)| self.plan.are_apart(*a, *b));
+        if pairs.is_empty() { None } else { Some(pairs[self.random.below(pairs.len() as u64) as usize]) }
+    }
+
+    /// Lets the fault that waits come, if its pair and the control node are where it waits for them.
     pub(super) fn look_for_state(&mut self) {
         let Some(waiting) = self.waiting_fault else { return };
         let now = self.now();
         let is_there = self.pair_state(waiting.pair.0, waiting.pair.1) == waiting.state;
-        if is_there || now >= waiting.until {
+        if now >= waiting.until {
             self.waiting_fault = None;
+        } else if is_there && !waiting.is_ready {
+            self.waiting_fault = Some(WaitingFault { is_ready: true, ..waiting });
+            self.make_ready(now, waiting);
+        } else if is_there && self.control_state() == waiting.control {
+            self.waiting_fault = None;
+            match waiting.fault {
+                Fault::Heal => self.heal_a_leg(waiting.pair),
+                fault => self.inject(now, fault),
+            }
         }
-        if !is_there {
-            return;
-        }
-        self.prepare(waiting);
+    }
+
+    /// The state is to last, and the control node to come to its own.
+    fn make_ready(&mut self, now: Instant, waiting: WaitingFault) {
+        self.pause(Party::Node(waiting.pair.1), Some(STATE_LASTS));
         let control = Party::Control(0);
         if waiting.control != ControlState::Up {
             self.count_death(Fault::ControlCrash, control);
             self.kill(now, control);
-        }
-        match waiting.control {
-            ControlState::Up => {}
-            ControlState::Down => {
-                let at = self.soon(Duration::from_millis(60));
-                self.queue.schedule(at, Event::Start { party: control });
-            }
-            ControlState::Restarting => self.start(now, control),
-        }
-        match waiting.fault {
-            Fault::Heal => self.heal_a_leg(waiting.pair),
-            // Set before the control node died, so that its hang-ups are late, too.
-            Fault::LateHangUp | Fault::ConnectFailure => self.hang_up_somewhere(Fault::ControlHangUp),
-            fault => self.inject(now, fault),
+            let again = if waiting.control == ControlState::Down { 60 } else { 0 };
+            let at = self.soon(Duration::from_millis(again));
+            self.queue.schedule(at, Event::Start { party: control });
         }
     }
 
-    /// What changes the weather is there before anything else happens, and the pair stays where it is until it bites.
-    fn prepare(&mut self, waiting: WaitingFault) {
-        if matches!(waiting.fault, Fault::LateHangUp | Fault::ConnectFailure) {
-            self.pause(Party::Node(waiting.pair.1), Some(Duration::from_millis(15)));
-            self.inject(self.now(), waiting.fault);
+    /// A leg of a pair of two hosts is cut and healed at once.
+    pub(super) fn heal_a_leg_somewhere(&mut self) {
+        if let Some(pair) = self.draw_pair_apart() {
+            self.heal_a_leg(pair);
         }
     }
 
-    /// A leg of the pair is cut and healed at once.
     fn heal_a_leg(&mut self, (a, b): (usize, usize)) {
         self.cut(Plan::number(a), Plan::number(b), Some(LegNumber(0)));
         self.count_fault_between(Fault::Heal, a, b);
