@@ -159,7 +159,7 @@ impl LegEvidence {
         if status.lost > self.lost && is_late && !batch.is_excused {
             return Err(format!("finds losses after {silence:?} of silence, with a trip of {trip:?}, on"));
         }
-        self.judge_score(batch.local.as_nanos() as u64 / BIN.as_nanos() as u64, status)
+        self.judge_score(batch.local.as_nanos() / BIN.as_nanos() as u64, status)
     }
 
     /// A score rises by losses of the bin before, and makes the verdict.
