@@ -78,6 +78,7 @@ impl World {
         let now = self.now();
         self.stop_traffic();
         self.faults_left = 0;
+        self.waiting_fault = None;
         self.timers_late = Duration::ZERO;
         self.underlay.heal();
         self.plan.fault_menu.clear();

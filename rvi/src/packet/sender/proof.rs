@@ -20,6 +20,7 @@ impl Sender {
         now: Instant,
         blocks: AckBlocks<'_>,
     ) -> Result<(), PacketError> {
+        self.note_call(now);
         self.check_acks(blocks)?;
         let witness = self.witness(blocks);
         let mut ranges = [AckRanges::default(); PacketLeg::COUNT];
