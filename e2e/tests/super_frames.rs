@@ -37,7 +37,11 @@ fn compare(from: &UdpSocket, to: &UdpSocket, is_connected: bool) -> Result<()> {
         let numbers = burst * BURST..(burst + 1) * BURST;
         for number in numbers.clone() {
             let octets = datagram(number);
-            if is_connected { from.send(&octets)? } else { from.send_to(&octets, target)? };
+            if is_connected {
+                from.send(&octets)?
+            } else {
+                from.send_to(&octets, target)?
+            };
         }
         for number in numbers {
             let (len, source) = to.recv_from(&mut octets)?;
@@ -62,8 +66,7 @@ fn datagrams_are_what_they_were(lab: &Lab) -> Result<()> {
     for (from, source, to, target) in PAIRS {
         let (source, target): (IpAddr, IpAddr) = (source.parse()?, target.parse()?);
         for is_connected in [false, true] {
-            let sockets =
-                (socket_in(&lab.namespace(from), source)?, socket_in(&lab.namespace(to), target)?);
+            let sockets = (socket_in(&lab.namespace(from), source)?, socket_in(&lab.namespace(to), target)?);
             let before = sent_frames(lab)?;
             compare(&sockets.0, &sockets.1, is_connected)?;
             let frames = sent_frames(lab)? - before;

@@ -290,48 +290,45 @@ fn datagrams_joined_into_one_frame_reach_the_stack_as_they_left_it_whole_or_cut(
     //= type=test
     //# A node whose stack takes no super-frames of UDP MUST cut them into the datagrams that they stand for, with the state of a frame
     //# whose sum is to be completed.
-    in_own_namespace(
-        "datagrams_joined_into_one_frame_reach_the_stack_as_they_left_it_whole_or_cut",
-        || {
-            let mut it = interface();
-            it.introduce_peer();
-            let socket = it.socket(4000);
-            let sent: Vec<Vec<u8>> = [64, 64, 64, 64, 13].iter().map(|len| vec![*len as u8; *len]).collect();
-            for datagram in &sent {
-                socket.send_to(datagram, (PEER, 4000)).unwrap();
-            }
-            let (vnet, mut frame) = it.read(is_udp);
-            let mut coalescer = UdpCoalescer::begin(&vnet, &frame).unwrap();
-            while coalescer.count() < sent.len() {
-                let (vnet, next) = it.read(is_udp);
-                let payload = coalescer.admit(&frame, &vnet, &next).unwrap();
-                frame.extend_from_slice(payload);
-            }
-            let vnet = coalescer.finish(&mut frame);
-            assert_eq!((vnet.gso_type, vnet.gso_size, frame.len()), (5, 64, 42 + 4 * 64 + 13));
+    in_own_namespace("datagrams_joined_into_one_frame_reach_the_stack_as_they_left_it_whole_or_cut", || {
+        let mut it = interface();
+        it.introduce_peer();
+        let socket = it.socket(4000);
+        let sent: Vec<Vec<u8>> = [64, 64, 64, 64, 13].iter().map(|len| vec![*len as u8; *len]).collect();
+        for datagram in &sent {
+            socket.send_to(datagram, (PEER, 4000)).unwrap();
+        }
+        let (vnet, mut frame) = it.read(is_udp);
+        let mut coalescer = UdpCoalescer::begin(&vnet, &frame).unwrap();
+        while coalescer.count() < sent.len() {
+            let (vnet, next) = it.read(is_udp);
+            let payload = coalescer.admit(&frame, &vnet, &next).unwrap();
+            frame.extend_from_slice(payload);
+        }
+        let vnet = coalescer.finish(&mut frame);
+        assert_eq!((vnet.gso_type, vnet.gso_size, frame.len()), (5, 64, 42 + 4 * 64 + 13));
 
-            turn_round(&mut frame);
-            let (head, rest) = frame.split_at(200);
-            for is_cut in [false, true] {
-                let written = if is_cut {
-                    Cutter::default().write(&it.tap, &vnet, head, shared(rest))
-                } else {
-                    it.tap.write(&vnet, head, shared(rest))
-                };
-                assert_eq!(written, Written::Taken);
-                let mut octets = [0; 100];
-                for datagram in &sent {
-                    let len = socket.recv(&mut octets).unwrap();
-                    assert_eq!(octets[..len], datagram[..], "cut: {is_cut}");
-                }
+        turn_round(&mut frame);
+        let (head, rest) = frame.split_at(200);
+        for is_cut in [false, true] {
+            let written = if is_cut {
+                Cutter::default().write(&it.tap, &vnet, head, shared(rest))
+            } else {
+                it.tap.write(&vnet, head, shared(rest))
+            };
+            assert_eq!(written, Written::Taken);
+            let mut octets = [0; 100];
+            for datagram in &sent {
+                let len = socket.recv(&mut octets).unwrap();
+                assert_eq!(octets[..len], datagram[..], "cut: {is_cut}");
             }
-            let nonsense = Vnet { gso_size: 0, ..vnet };
-            assert!(matches!(
-                Cutter::default().write(&it.tap, &nonsense, &frame, SharedOctets::empty()),
-                Written::Refused(_)
-            ));
-        },
-    );
+        }
+        let nonsense = Vnet { gso_size: 0, ..vnet };
+        assert!(matches!(
+            Cutter::default().write(&it.tap, &nonsense, &frame, SharedOctets::empty()),
+            Written::Refused(_)
+        ));
+    });
 }
 
 #[test]

@@ -6,9 +6,10 @@ use std::time::Duration;
 use vlan_core::Instant;
 use vlan_core::super_frame::DATAGRAMS_MAX;
 
-/// A program that had 64 datagrams to receive is done in less. Whoever kept the core for longer was another, which would take as
-/// much for each super-frame.
-const PAUSE_MAX: Duration = Duration::from_millis(1);
+/// A program that had 64 datagrams to receive is done in less. Whoever kept the core for longer was another.
+const PAUSE_MAX: Duration = Duration::from_millis(2);
+/// After so many longer ones in a row, that other would take as much for each super-frame.
+const LONG_PAUSES: u32 = 4;
 /// Pauses that are left out then.
 const SKIPPED: u32 = 64;
 
@@ -16,7 +17,10 @@ const SKIPPED: u32 = 64;
 #[derive(Clone, Debug, Default)]
 pub(super) struct GiveWay {
     datagrams: usize,
+    /// Pauses to be left out.
     skips: u32,
+    /// Longer ones in a row.
+    long: u32,
 }
 
 impl GiveWay {
@@ -39,8 +43,9 @@ impl GiveWay {
     /// The core was given up at `from`, and had again at `to`.
     #[inline]
     pub fn handle_return(&mut self, from: Instant, to: Instant) {
-        if to.since(from) > PAUSE_MAX {
-            self.skips = SKIPPED;
+        self.long = if to.since(from) > PAUSE_MAX { self.long + 1 } else { 0 };
+        if self.long == LONG_PAUSES {
+            (self.long, self.skips) = (0, SKIPPED);
         }
     }
 }
@@ -61,13 +66,15 @@ mod tests {
     }
 
     #[test]
-    fn a_core_that_is_kept_is_not_given_up_again_at_once() {
+    fn a_core_that_others_keep_again_and_again_is_not_given_up_for_a_while() {
         let at = |micros: u64| Instant::from_nanos(micros * 1000);
         let mut way = GiveWay::default();
-        assert!(way.is_due(64));
-        way.handle_return(at(0), at(900));
-        assert!(way.is_due(64));
-        way.handle_return(at(1000), at(4000));
+        for pauses in [[3000, 3000, 3000, 2000], [3000, 3000, 3000, 3000]] {
+            for pause in pauses {
+                assert!(way.is_due(64));
+                way.handle_return(at(0), at(pause));
+            }
+        }
         for _ in 0..SKIPPED {
             assert!(!way.is_due(64));
         }

@@ -344,7 +344,7 @@ impl Port {
     fn send_frames(&mut self, now: Instant, node: &mut Node) -> usize {
         let (mut frames, mut octets) = (0, 0);
         while frames < BATCH_FRAMES_MAX && octets < BATCH_OCTETS_MAX {
-            if let Err(error) = self.intake.fill(&self.tap, BATCH_FRAMES_MAX - frames) {
+            if let Err(error) = self.intake.fill(|buffer| self.tap.read(buffer), BATCH_FRAMES_MAX - frames) {
                 // The device is down or gone; the poller says which.
                 debug!(interface = self.config.name, %error, "nothing read from the device");
             }

@@ -230,6 +230,14 @@ impl TapBuffer {
         &mut self.0[HEADER_LEN..HEADER_LEN + len]
     }
 
+    /// Has a frame as if it had been read; gives what reading it would have said.
+    #[cfg(test)]
+    pub(super) fn store(&mut self, vnet: &Vnet, frame: &[u8]) -> usize {
+        self.0[..VNET_LEN].copy_from_slice(&vnet.emit());
+        self.put(0, frame);
+        HEADER_LEN + frame.len()
+    }
+
     /// Puts `octets` at place `at` of the frame.
     #[inline]
     pub(super) fn put(&mut self, at: usize, octets: &[u8]) {

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::{CSUM_OFFSET, Family, GSO_UDP, UDP_LEN, changed, set_word, sum_ipv4, word};
+use super::{CSUM_OFFSET, Family, GSO_UDP, IPV6_LEN, UDP_LEN, changed, set_word, sum_ipv4, word};
 use crate::ethernet::ETHERTYPE_VLAN;
 use crate::limits::ETHERNET_HEADER_LEN;
 use crate::wire::frame::Vnet;
@@ -32,9 +32,8 @@ impl<'f> UdpSegments<'f> {
     pub fn of(vnet: &Vnet, frame: &'f [u8]) -> Option<Self> {
         let udp_at = usize::from(vnet.csum_start);
         let is_udp = vnet.gso_type & 0x7f == GSO_UDP
-            && vnet.gso_size > 0
-            && vnet.flags & Vnet::NEEDS_CSUM != 0
-            && vnet.csum_offset == CSUM_OFFSET;
+            && vnet.csum_offset == CSUM_OFFSET
+            && vnet.is_valid_for(frame.len());
         let (family, ip_at) = network_header(frame)?;
         let is_behind_ip = udp_at >= ip_at + family.header_len();
         let payload_at = udp_at + UDP_LEN;
@@ -66,16 +65,16 @@ impl<'f> UdpSegments<'f> {
     }
 
     fn set_lengths(&self, out: &mut [u8]) {
-        let (packet_len, udp_len) = ((out.len() - self.ip_at) as u16, (out.len() - self.udp_at) as u16);
+        let (packet_len, udp_len) = (out.len() - self.ip_at, (out.len() - self.udp_at) as u16);
         match self.family {
             Family::V4 => {
                 let id = word(out, self.ip_at + 4).unwrap_or(0);
-                set_word(out, self.ip_at + 2, packet_len);
+                set_word(out, self.ip_at + 2, packet_len as u16);
                 set_word(out, self.ip_at + 4, id.wrapping_add(self.count));
                 let header_len = usize::from(out.get(self.ip_at).map_or(0, |octet| octet & 15)) * 4;
                 sum_ipv4(out, self.ip_at, header_len);
             }
-            Family::V6 => set_word(out, self.ip_at + 4, packet_len - super::IPV6_LEN as u16),
+            Family::V6 => set_word(out, self.ip_at + 4, (packet_len - IPV6_LEN) as u16),
         }
         // The sum over the pseudo-header counts the length of the whole.
         let whole = (self.frame.len() - self.udp_at) as u16;

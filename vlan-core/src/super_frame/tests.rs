@@ -274,6 +274,17 @@ fn a_super_frame_behind_a_tag_is_cut_too() {
     assert_eq!(segments.next_into(&mut segment), None);
 }
 
+#[test]
+fn a_segment_that_is_longer_than_an_ip_packet_is_cut_without_harm() {
+    let (vnet, mut frame) = make(&datagram(Family::V6, 1, &[1; 64]));
+    frame.resize(crate::limits::FRAME_LEN_MAX, 0);
+    let vnet = Vnet { gso_type: GSO_UDP, gso_size: u16::MAX, ..vnet };
+    let mut segments = UdpSegments::of(&vnet, &frame).expect("it is sound");
+    let mut segment = Vec::new();
+    assert!(segments.next_into(&mut segment).is_some() && segments.next_into(&mut segment).is_none());
+    assert_eq!(segment.len(), frame.len());
+}
+
 fn any_datagram() -> impl Strategy<Value = Datagram> {
     // Few values of each, so that neighbours are often alike.
     let family = prop_oneof![Just(Family::V4), Just(Family::V6)];
