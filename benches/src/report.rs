@@ -162,13 +162,13 @@ pub fn print_udp(run: &Run, settings: &Settings, findings: &Findings, json: bool
     if json {
         say(format_args!("{}", serde_json::to_string(&report)?))?;
     } else {
-        print_udp_text(&report);
+        print_udp_text(&report)?;
     }
     anyhow::ensure!(figure.lost == 0, "{} messages were lost, duplicated or reordered", figure.lost);
     Ok(())
 }
 
-fn print_udp_text(report: &UdpReport<'_>) {
+fn print_udp_text(report: &UdpReport<'_>) -> anyhow::Result<()> {
     say(format_args!(
         "{} {} octets, {} leg(s), {}, {} % loss, packets of {}, cores {},{}: {:.3} M messages/s, {:.2} Gbit/s; CPU {:.2} + \
          {:.2} ns an octet; of the sender's packets {} lost, {} sent again unproven ({} of them needlessly), {} without room \
@@ -192,7 +192,7 @@ fn print_udp_text(report: &UdpReport<'_>) {
         report.lost,
         report.ratio_to_raw_udp,
         report.raw_gigabits_per_second,
-    ))?;
+    ))
 }
 
 /// Handshakes of one thread that plays both ends.

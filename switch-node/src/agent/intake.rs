@@ -1,6 +1,7 @@
-//! Step 1 of the walk: frames of a stack are read here, each with its vnet header. Datagrams of one flow that it sent one
-//! by one become one super-frame, as far as they are there already.
+//! Step 1 of the walk: frames of a stack are read here, each with its vnet header. Datagrams of a flow that it sent one by
+//! one become one super-frame, as far as they are there already.
 
+use std::collections::VecDeque;
 use std::io;
 
 use vlan_core::super_frame::UdpCoalescer;
@@ -8,30 +9,43 @@ use vlan_core::wire::frame::Vnet;
 
 use crate::agent::tap::TapBuffer;
 
+/// Frames put together at the same time, each of another flow.
+const FLOWS_MAX: usize = 8;
+
 /// What reads a frame into a buffer.
 pub(super) trait Read: FnMut(&mut TapBuffer) -> io::Result<Option<usize>> {}
 
 impl<F: FnMut(&mut TapBuffer) -> io::Result<Option<usize>>> Read for F {}
 
-/// The frame that is next, read and perhaps put together.
-#[derive(Clone, Copy)]
-struct Next {
+/// A frame that goes on, perhaps put together from several.
+struct Parcel {
+    buffer: TapBuffer,
     vnet: Vnet,
     /// Octets, the vnet header not counted.
     len: usize,
-    /// Frames of the stack that it was put together from.
+    /// Frames of the stack in it.
     frames: usize,
+    /// While more may be joined.
+    coalescer: Option<UdpCoalescer>,
+}
+
+/// Where a frame goes that was read.
+enum Place {
+    /// Into the parcel with this number.
+    Joined,
+    /// Others may be joined with it.
+    First(UdpCoalescer),
+    /// It goes by itself, behind all before it and before all behind it.
+    Alone,
 }
 
 /// What was read of a stack and has not gone.
 #[derive(Default)]
 pub(super) struct Intake {
-    current: TapBuffer,
-    next: Option<Next>,
-    /// Where the frame behind it is read to.
-    following: TapBuffer,
-    /// The length of one that could not be joined, as reading said it.
-    behind: Option<usize>,
+    /// In the order in which they began.
+    parcels: VecDeque<Parcel>,
+    /// Room for frames; the last was used last, and is warm.
+    spares: Vec<TapBuffer>,
     /// The TAP may have a frame.
     is_readable: bool,
 }
@@ -43,99 +57,108 @@ impl Intake {
         self.is_readable = true;
     }
 
-    /// Has the next frame ready, put together from up to `frames_max` of the stack's, if there is one now. `read` is that of
-    /// the TAP ([`crate::agent::tap::Tap::read`]).
+    /// Has frames ready, put together from up to `frames_max` of the stack's, if there are any now. `read` is that of the
+    /// TAP ([`crate::agent::tap::Tap::read`]).
     ///
     /// # Errors
-    /// As `read`.
+    /// As `read`; what was read before goes all the same.
     //= spec/super-frames.md#joining-waits-for-nothing
-    //# A node MUST NOT keep a datagram back for others that its stack has not sent yet, and MUST NOT let a frame of its interface
-    //# overtake it.
+    //# A node MUST NOT keep a datagram back for others that its stack has not sent yet, and MUST NOT let a frame of its flow, or one
+    //# that is not joined, overtake it.
     #[inline]
     pub fn fill(&mut self, mut read: impl Read, frames_max: usize) -> io::Result<()> {
-        if self.next.is_some() {
+        if !self.parcels.is_empty() {
             return Ok(());
         }
-        let len = match self.behind.take() {
-            Some(len) => len,
-            None => match self.read(&mut read)? {
-                Some(len) => len,
-                None => return Ok(()),
-            },
-        };
-        std::mem::swap(&mut self.current, &mut self.following);
-        let (vnet, frame) = self.current.frame(len);
-        self.next = Some(Next { vnet, len: frame.len(), frames: 1 });
-        match UdpCoalescer::begin(&vnet, frame) {
-            Some(coalescer) => self.join(coalescer, read, frames_max),
-            None => Ok(()),
+        let ended = self.collect(&mut read, frames_max);
+        for parcel in &mut self.parcels {
+            if let Some(coalescer) = parcel.coalescer.take() {
+                parcel.vnet = coalescer.finish(parcel.buffer.octets_mut(parcel.len));
+            }
         }
-    }
-
-    /// Joins what is there with the frame that is next.
-    fn join(
-        &mut self,
-        mut coalescer: UdpCoalescer,
-        mut read: impl Read,
-        frames_max: usize,
-    ) -> io::Result<()> {
-        let mut ended = Ok(());
-        while !coalescer.is_closed() && coalescer.count() < frames_max {
-            let len = match self.read(&mut read) {
-                Ok(Some(len)) => len,
-                Ok(None) => break,
-                Err(error) => {
-                    ended = Err(error);
-                    break;
-                }
-            };
-            let (vnet, frame) = self.following.frame(len);
-            let end = coalescer.len();
-            let Some(payload) = coalescer.admit(self.current.octets(end), &vnet, frame) else {
-                self.behind = Some(len);
-                break;
-            };
-            self.current.put(end, payload);
-        }
-        let (len, frames) = (coalescer.len(), coalescer.count());
-        let vnet = coalescer.finish(self.current.octets_mut(len));
-        self.next = Some(Next { vnet, len, frames });
         ended
     }
 
-    /// Reads a frame behind the one that is next.
-    #[inline]
-    fn read(&mut self, read: &mut impl Read) -> io::Result<Option<usize>> {
-        if !self.is_readable {
-            return Ok(None);
+    /// Reads what is there, up to a frame that goes by itself.
+    fn collect(&mut self, read: &mut impl Read, frames_max: usize) -> io::Result<()> {
+        let mut frames = 0;
+        while self.is_readable && frames < frames_max && self.parcels.len() < FLOWS_MAX {
+            let mut buffer = self.spares.pop().unwrap_or_default();
+            let result = read(&mut buffer);
+            let Ok(Some(len)) = result else {
+                self.spares.push(buffer);
+                self.is_readable = false;
+                return result.map(drop);
+            };
+            frames += 1;
+            let (vnet, frame) = buffer.frame(len);
+            let len = frame.len();
+            let coalescer = match self.place(&vnet, frame) {
+                Place::Joined => {
+                    self.spares.push(buffer);
+                    continue;
+                }
+                Place::First(coalescer) => Some(coalescer),
+                Place::Alone => None,
+            };
+            let is_alone = coalescer.is_none();
+            self.parcels.push_back(Parcel { buffer, vnet, len, frames: 1, coalescer });
+            if is_alone {
+                break;
+            }
         }
-        let len = read(&mut self.following);
-        self.is_readable = matches!(len, Ok(Some(_)));
-        len
+        Ok(())
     }
 
-    /// The frame that [`Self::fill`] made ready.
+    /// Joins a frame with what is there of its flow, if it goes with that.
+    #[inline]
+    fn place(&mut self, vnet: &Vnet, frame: &[u8]) -> Place {
+        if self.parcels.back_mut().is_some_and(|latest| latest.join(vnet, frame)) {
+            return Place::Joined;
+        }
+        let Some(coalescer) = UdpCoalescer::begin(vnet, frame) else { return Place::Alone };
+        let mut latest_first = self.parcels.iter_mut().rev();
+        let of_flow = |parcel: &&mut Parcel| coalescer.is_flow_of(frame, parcel.buffer.octets(parcel.len));
+        let is_joined = latest_first.find(of_flow).is_some_and(|parcel| parcel.join(vnet, frame));
+        if is_joined { Place::Joined } else { Place::First(coalescer) }
+    }
+
+    /// The frame that is next.
     #[inline]
     pub fn frame(&self) -> Option<(Vnet, &[u8])> {
-        self.next.map(|next| (next.vnet, self.current.octets(next.len)))
+        self.parcels.front().map(|parcel| (parcel.vnet, parcel.buffer.octets(parcel.len)))
     }
 
     /// That frame has gone; says of how many of the stack's it was put together.
     #[inline]
     pub fn take(&mut self) -> usize {
-        self.next.take().map_or(0, |next| next.frames)
+        let Some(parcel) = self.parcels.pop_front() else { return 0 };
+        self.spares.push(parcel.buffer);
+        parcel.frames
     }
 
     /// A frame waits that could not go.
     pub fn is_waiting(&self) -> bool {
-        self.next.is_some()
+        !self.parcels.is_empty()
+    }
+}
+
+impl Parcel {
+    /// Puts the payload of a frame behind what there is, if it carries that on.
+    #[inline]
+    fn join(&mut self, vnet: &Vnet, frame: &[u8]) -> bool {
+        let Some(coalescer) = &mut self.coalescer else { return false };
+        let Some(payload) = coalescer.admit(self.buffer.octets(self.len), vnet, frame) else { return false };
+        self.buffer.put(self.len, payload);
+        self.len = coalescer.len();
+        self.frames = coalescer.count();
+        true
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::VecDeque;
 
     /// A datagram to a port, as a stack hands it over; its octets count.
     fn datagram(port: u8, number: u8) -> Vec<u8> {
@@ -162,6 +185,7 @@ mod tests {
         fn read(&mut self, buffer: &mut TapBuffer) -> io::Result<Option<usize>> {
             match self.0.pop_front() {
                 Some(frame) if frame.is_empty() => Err(io::Error::other("the device is down")),
+                Some(frame) if frame[15] == 1 => Ok(Some(buffer.store(&Vnet::default(), &frame))),
                 Some(frame) => Ok(Some(buffer.store(&state(), &frame))),
                 None => Ok(None),
             }
@@ -189,16 +213,47 @@ mod tests {
 
     //= spec/super-frames.md#joining-waits-for-nothing
     //= type=test
-    //# A node MUST NOT keep a datagram back for others that its stack has not sent yet, and MUST NOT let a frame of its interface
-    //# overtake it.
+    //# A node MUST NOT keep a datagram back for others that its stack has not sent yet, and MUST NOT let a frame of its flow, or one
+    //# that is not joined, overtake it.
     #[test]
-    fn what_is_there_is_joined_in_order_and_nothing_waits_for_more() {
+    fn what_is_there_is_joined_flow_by_flow_and_nothing_waits_for_more() {
         let mut intake = Intake::default();
-        let mut stack = Stack::of(&[(1, 1), (1, 2), (1, 3), (2, 4), (1, 5), (2, 6), (2, 7)]);
+        let mut stack = Stack::of(&[(1, 1), (1, 2), (2, 3), (1, 4), (2, 5), (3, 6), (1, 7)]);
         let frames = drain(&mut intake, &mut stack, 64);
-        assert_eq!(frames, [(1, vec![1, 2, 3]), (2, vec![4]), (1, vec![5]), (2, vec![6, 7])]);
+        assert_eq!(frames, [(1, vec![1, 2, 4, 7]), (2, vec![3, 5]), (3, vec![6])]);
         let mut later = Stack::of(&[(2, 8)]);
         assert_eq!(drain(&mut intake, &mut later, 64), [(2, vec![8])]);
+    }
+
+    #[test]
+    fn nothing_overtakes_a_frame_that_goes_by_itself() {
+        let mut stack = Stack::of(&[(1, 1), (2, 2), (1, 3), (1, 4), (2, 5), (1, 6)]);
+        // A finished sum: of the same flow, but nothing to be joined.
+        stack.0[2][15] = 1;
+        let frames = drain(&mut Intake::default(), &mut stack, 64);
+        assert_eq!(frames, [(1, vec![1]), (2, vec![2]), (1, vec![3]), (1, vec![4, 6]), (2, vec![5])]);
+    }
+
+    #[test]
+    fn a_datagram_that_does_not_go_with_its_flow_begins_anew_behind_it() {
+        let mut stack = Stack::of(&[(1, 1), (2, 2), (1, 3), (2, 4), (1, 5)]);
+        // Another hop limit.
+        stack.0[2][21] = 9;
+        stack.0[4][21] = 9;
+        let frames = drain(&mut Intake::default(), &mut stack, 64);
+        assert_eq!(frames, [(1, vec![1]), (2, vec![2, 4]), (1, vec![3, 5])]);
+        let mut stack = Stack::of(&[(1, 1), (1, 2), (2, 3), (1, 4)]);
+        stack.0[1][21] = 9;
+        let frames = drain(&mut Intake::default(), &mut stack, 64);
+        assert_eq!(frames, [(1, vec![1]), (1, vec![2]), (2, vec![3]), (1, vec![4])]);
+    }
+
+    #[test]
+    fn more_flows_than_there_is_room_for_take_turns() {
+        let ports: Vec<(u8, u8)> = (0..3 * FLOWS_MAX as u8).map(|n| (n % 12, n)).collect();
+        let frames = drain(&mut Intake::default(), &mut Stack::of(&ports), 64);
+        let numbers: Vec<u8> = frames.iter().flat_map(|(_, numbers)| numbers).copied().collect();
+        assert_eq!(numbers, (0..3 * FLOWS_MAX as u8).collect::<Vec<_>>());
     }
 
     #[test]
@@ -209,18 +264,19 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_that_cannot_go_stays_as_it_is_and_nothing_more_is_read() {
+    fn frames_that_cannot_go_stay_as_they_are_and_nothing_more_is_read() {
         let (mut intake, mut stack) = (Intake::default(), Stack::of(&[(1, 1), (2, 2), (2, 3), (2, 4)]));
-        intake.handle_readable();
         for _ in 0..3 {
-            intake.fill(|buffer| stack.read(buffer), 64).unwrap();
+            intake.handle_readable();
+            intake.fill(|buffer| stack.read(buffer), 3).unwrap();
             assert!(intake.is_waiting());
             assert_eq!(intake.frame(), Some((state(), &datagram(1, 1)[..])));
-            assert_eq!(stack.0.len(), 2, "one was read to see whether it goes with the first");
+            assert_eq!(stack.0.len(), 1);
         }
         assert_eq!(intake.take(), 1);
+        assert!(intake.is_waiting());
+        assert_eq!(drain(&mut intake, &mut stack, 64), [(2, vec![2, 3]), (2, vec![4])]);
         assert!(!intake.is_waiting());
-        assert_eq!(drain(&mut intake, &mut stack, 64), [(2, vec![2, 3, 4])]);
     }
 
     #[test]

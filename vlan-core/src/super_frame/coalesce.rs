@@ -32,8 +32,8 @@ pub struct UdpCoalescer {
 impl UdpCoalescer {
     /// Begins with a frame of the stack's; `None` when it is nothing that others may be joined with.
     //= spec/super-frames.md#what-is-joined
-    //# A node MUST join only datagrams of one flow that its stack sent one behind the other, equally long but for the last, whose
-    //# headers differ in nothing but what cutting restores.
+    //# A node MUST join only datagrams that are neighbours in their flow, equally long but for the last, whose headers differ in
+    //# nothing but what cutting restores.
     #[inline]
     #[must_use]
     pub fn begin(vnet: &Vnet, frame: &[u8]) -> Option<Self> {
@@ -68,6 +68,19 @@ impl UdpCoalescer {
         self.count += 1;
         self.is_closed = len < self.payload_len || self.count == DATAGRAMS_MAX || !self.has_room();
         frame.get(self.family.udp_at() + UDP_LEN..)
+    }
+
+    /// True when `first`, which another began with, is of the flow of `frame`, which this one began with: of two such
+    /// frames none may overtake the other.
+    #[inline]
+    #[must_use]
+    pub fn is_flow_of(&self, frame: &[u8], first: &[u8]) -> bool {
+        let same = |from: usize, to: usize| frame.get(from..to) == first.get(from..to);
+        let addresses_at = match self.family {
+            Family::V4 => 26,
+            Family::V6 => 22,
+        };
+        same(12, 14) && same(addresses_at, self.family.udp_at() + 4)
     }
 
     /// True when no more can be joined.

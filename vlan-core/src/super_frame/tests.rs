@@ -165,8 +165,8 @@ fn a_shorter_datagram_is_the_last_and_a_longer_one_begins_anew() {
 fn what_differs_in_more_than_cutting_restores_is_not_joined() {
     //= spec/super-frames.md#what-is-joined
     //= type=test
-    //# A node MUST join only datagrams of one flow that its stack sent one behind the other, equally long but for the last, whose
-    //# headers differ in nothing but what cutting restores.
+    //# A node MUST join only datagrams that are neighbours in their flow, equally long but for the last, whose headers differ in
+    //# nothing but what cutting restores.
     for family in [Family::V4, Family::V6] {
         let one = datagram(family, 7, &[1; 64]);
         let next = Datagram { id: 8, ..one.clone() };
