@@ -18,6 +18,7 @@ pub mod registration;
 pub mod ring;
 pub mod script;
 pub mod session;
+pub mod super_frame;
 pub mod tlv;
 
 /// A fuzz target.
@@ -45,4 +46,5 @@ pub const TARGETS: &[Target] = &[
     Target { name: "packet_payload", run: packet_payload::run, seeds: packet_payload::seeds },
     Target { name: "ether_frame", run: ether_frame::run, seeds: ether_frame::seeds },
     Target { name: "packet_transport", run: packet_transport::run, seeds: packet_transport::seeds },
+    Target { name: "super_frame", run: super_frame::run, seeds: super_frame::seeds },
 ];

@@ -48,4 +48,5 @@ targets! {
     the_packet_payload_corpus_breaks_no_rule = "packet_payload",
     the_ether_frame_corpus_breaks_no_rule = "ether_frame",
     the_packet_transport_corpus_breaks_no_rule = "packet_transport",
+    the_super_frame_corpus_breaks_no_rule = "super_frame",
 }
