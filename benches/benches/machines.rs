@@ -108,21 +108,20 @@ fn bench_driver(criterion: &mut Criterion) {
     let vnet = Vnet::default();
     group.bench_function("classify and header, direct", |b| {
         b.iter(|| match own.classify(&vnet, black_box(&out), out.len()) {
-            Egress::Direct { header, .. } => {
+            Egress::Direct { peer, .. } => {
                 own.sent_direct(out.len());
-                header
+                own.direct_header(peer, &vnet, out.len())
             }
             other => panic!("not direct but {other:?}"),
         });
     });
     let relayed = frame(mac(3), mac(1), 64);
     group.bench_function("classify and header, relay", |b| {
-        b.iter(|| match own.classify(&vnet, black_box(&relayed), relayed.len()) {
-            Egress::Relay { header, .. } => {
-                own.sent(&header, relayed.len());
-                header.emit(relayed.len())
-            }
-            other => panic!("not relayed but {other:?}"),
+        b.iter(|| {
+            let egress = own.classify(&vnet, black_box(&relayed), relayed.len());
+            let header = own.server_header(egress, &vnet).expect("relayed");
+            own.sent(&header, relayed.len());
+            header.emit(relayed.len())
         });
     });
     let incoming = frame(mac(1), mac(2), 64);

@@ -10,8 +10,8 @@ const AHEAD: usize = 16;
 
 /// Makes one frame after another, each octet written anew, a batch ahead of their sending.
 pub struct Source {
-    /// The frames of two batches, one behind the other.
-    frames: Vec<u8>,
+    /// The frames of two batches.
+    frames: [Vec<u8>; 2 * AHEAD],
     template: Vec<u8>,
     number: u32,
 }
@@ -28,7 +28,7 @@ impl Source {
         template[22] = 64;
         template[23] = 17;
         template[26..34].copy_from_slice(&[10, 1, 0, 1, 10, 1, 0, 2]);
-        let mut source = Self { frames: template.repeat(2 * AHEAD), template, number: 0 };
+        let mut source = Self { frames: std::array::from_fn(|_| template.clone()), template, number: 0 };
         for number in 1..=AHEAD as u32 {
             source.write(number);
         }
@@ -46,22 +46,14 @@ impl Source {
     /// The last frame again: it was not taken.
     #[inline]
     pub fn same(&self) -> &[u8] {
-        let start = self.start(self.number);
-        &self.frames[start..start + self.template.len()]
+        &self.frames[self.number as usize % (2 * AHEAD)]
     }
 
     #[inline]
     fn write(&mut self, number: u32) {
-        let start = self.start(number);
-        let frame = &mut self.frames[start..start + self.template.len()];
+        let frame = &mut self.frames[number as usize % (2 * AHEAD)];
         frame.copy_from_slice(&self.template);
         frame[42..46].copy_from_slice(&number.to_le_bytes());
-    }
-
-    /// Where the frame of this number lies.
-    #[inline]
-    fn start(&self, number: u32) -> usize {
-        number as usize % (2 * AHEAD) * self.template.len()
     }
 }
 

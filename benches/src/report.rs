@@ -1,10 +1,21 @@
 //! The figure, and its ratio to the raw limit of the same run.
 
+use std::fmt;
+use std::io::{self, Write};
+
 use serde::Serialize;
 
 use crate::process::{Figure, Run};
 use crate::udp::{Findings, Settings};
 use crate::{handshake, idle};
+
+/// Prints a line. Whoever read the others may have seen enough: that is no failure.
+fn say(line: fmt::Arguments<'_>) -> anyhow::Result<()> {
+    match writeln!(io::stdout(), "{line}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
 
 #[derive(Serialize)]
 struct Report<'a> {
@@ -38,9 +49,9 @@ pub fn print(mode: &str, run: &Run, figure: Figure, raw: Figure, json: bool) -> 
         ratio_to_raw_ring: rate / raw_rate,
     };
     if json {
-        println!("{}", serde_json::to_string(&report)?);
+        say(format_args!("{}", serde_json::to_string(&report)?))?;
     } else {
-        println!(
+        say(format_args!(
             "{mode} {} octets, {} leg(s), cores {},{}: {:.2} M frames/s, {:.1} Gbit/s, {:.1} ns a frame, {} lost; \
              {:.2} of a raw memory ring ({:.2} M/s)",
             run.size,
@@ -53,7 +64,7 @@ pub fn print(mode: &str, run: &Run, figure: Figure, raw: Figure, json: bool) -> 
             figure.lost,
             report.ratio_to_raw_ring,
             raw_rate / 1e6,
-        );
+        ))?;
     }
     anyhow::ensure!(figure.lost == 0, "{} frames were lost, duplicated or reordered", figure.lost);
     Ok(())
@@ -83,9 +94,9 @@ pub fn print_raw(mode: &str, run: &Run, figure: Figure, json: bool) -> anyhow::R
         lost: figure.lost,
     };
     if json {
-        println!("{}", serde_json::to_string(&report)?);
+        say(format_args!("{}", serde_json::to_string(&report)?))?;
     } else {
-        println!(
+        say(format_args!(
             "{mode} {} octets, cores {},{}: {:.2} M datagrams/s, {:.1} Gbit/s arrived; {} did not fit into the receiver's \
              buffer",
             run.size,
@@ -94,7 +105,7 @@ pub fn print_raw(mode: &str, run: &Run, figure: Figure, json: bool) -> anyhow::R
             rate / 1e6,
             report.gigabits_per_second,
             figure.lost,
-        );
+        ))?;
     }
     Ok(())
 }
@@ -149,16 +160,16 @@ pub fn print_udp(run: &Run, settings: &Settings, findings: &Findings, json: bool
         ratio_to_raw_udp: gigabits / raw_gigabits,
     };
     if json {
-        println!("{}", serde_json::to_string(&report)?);
+        say(format_args!("{}", serde_json::to_string(&report)?))?;
     } else {
-        print_udp_text(&report);
+        print_udp_text(&report)?;
     }
     anyhow::ensure!(figure.lost == 0, "{} messages were lost, duplicated or reordered", figure.lost);
     Ok(())
 }
 
-fn print_udp_text(report: &UdpReport<'_>) {
-    println!(
+fn print_udp_text(report: &UdpReport<'_>) -> anyhow::Result<()> {
+    say(format_args!(
         "{} {} octets, {} leg(s), {}, {} % loss, packets of {}, cores {},{}: {:.3} M messages/s, {:.2} Gbit/s; CPU {:.2} + \
          {:.2} ns an octet; of the sender's packets {} lost, {} sent again unproven ({} of them needlessly), {} without room \
          in the kernel; {} messages lost; {:.2} of the raw stream ({:.1} Gbit/s)",
@@ -181,7 +192,7 @@ fn print_udp_text(report: &UdpReport<'_>) {
         report.lost,
         report.ratio_to_raw_udp,
         report.raw_gigabits_per_second,
-    );
+    ))
 }
 
 /// Handshakes of one thread that plays both ends.
@@ -207,9 +218,9 @@ pub fn print_handshake(run: &Run, findings: &handshake::Findings, json: bool) ->
         cookies_per_second: findings.cookies as f64 / findings.cookies_time.as_secs_f64(),
     };
     if json {
-        println!("{}", serde_json::to_string(&report)?);
+        say(format_args!("{}", serde_json::to_string(&report)?))?;
     } else {
-        println!(
+        say(format_args!(
             "handshake over {} leg(s), core {}: {:.0} a second in one thread ({:.0} us of the initiator, {:.0} us of the \
              responder); {:.0} CONNECTs a second answered with a cookie",
             run.legs,
@@ -218,7 +229,7 @@ pub fn print_handshake(run: &Run, findings: &handshake::Findings, json: bool) ->
             report.initiator_microseconds,
             report.responder_microseconds,
             report.cookies_per_second,
-        );
+        ))?;
     }
     Ok(())
 }
@@ -246,9 +257,9 @@ pub fn print_idle(run: &Run, count: u32, findings: &idle::Findings, json: bool) 
         cpu_percent: 100.0 * findings.cpu_per_second.as_secs_f64(),
     };
     if json {
-        println!("{}", serde_json::to_string(&report)?);
+        say(format_args!("{}", serde_json::to_string(&report)?))?;
     } else {
-        println!(
+        say(format_args!(
             "idle, {count} associations of {} leg(s): {:.0} octets each; a process sends {:.0} packets a second, {:.0} of \
              them probes, for {:.1} % of a core",
             run.legs,
@@ -256,7 +267,7 @@ pub fn print_idle(run: &Run, count: u32, findings: &idle::Findings, json: bool) 
             report.packets_per_second,
             report.probes_per_second,
             report.cpu_percent,
-        );
+        ))?;
     }
     Ok(())
 }

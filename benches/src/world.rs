@@ -154,12 +154,14 @@ impl World {
             }
         }
         while let Some(output) = self.control.poll_output() {
-            if let CnOutput::Introduce { a, b, leg } = output
+            if let CnOutput::Introduce { a, b, epoch, leg } = output
                 && leg.0 < self.legs
             {
                 let (one, other) = leg_pair()?;
-                self.nodes[usize::from(a.0.0) - 1].handle_leg_up(now, b.0, b.1, leg, one);
-                self.nodes[usize::from(b.0.0) - 1].handle_leg_up(now, a.0, a.1, leg, other);
+                for (own, peer, shm) in [(a, b, one), (b, a, other)] {
+                    let node = &mut self.nodes[usize::from(own.0.0) - 1];
+                    anyhow::ensure!(node.handle_leg_up(now, peer.0, peer.1, epoch, leg, shm));
+                }
             }
         }
         Ok(())

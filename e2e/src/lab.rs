@@ -235,9 +235,21 @@ impl Lab {
     /// # Errors
     /// When there is no such process.
     pub fn kill(&self, name: &str) -> Result<()> {
+        self.signal_to(name, rustix::process::Signal::KILL)
+    }
+
+    /// Sends SIGTERM to a process of the lab: it is asked to end.
+    ///
+    /// # Errors
+    /// When there is no such process.
+    pub fn terminate(&self, name: &str) -> Result<()> {
+        self.signal_to(name, rustix::process::Signal::TERM)
+    }
+
+    fn signal_to(&self, name: &str, signal: rustix::process::Signal) -> Result<()> {
         let pid = i32::try_from(self.pid(name)?)?;
         let pid = rustix::process::Pid::from_raw(pid).context("pid 0")?;
-        Ok(rustix::process::kill_process(pid, rustix::process::Signal::KILL)?)
+        Ok(rustix::process::kill_process(pid, signal)?)
     }
 
     /// Asks `condition` again and again until it holds.

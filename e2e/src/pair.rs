@@ -13,6 +13,8 @@ pub const PAIRS: [(&str, &str, &str, &str); 2] =
     [("web1", "10.1.0.1", "web2", "10.1.0.2"), ("web2", "fd00:1::2", "web1", "fd00:1::1")];
 /// Datagrams a second of each stream in the tests: far below what the slowest test machine carries.
 pub const RATE: u64 = 5_000;
+/// The legs of two hosts that have a UDP leg through each fabric.
+pub const UDP: [[&str; 2]; 2] = [["a", "udp"], ["b", "udp"]];
 
 /// Starts a stream of 200 octets each way, at `rate` datagrams a second, between stacks that know each other's addresses:
 /// while one asks for its neighbour's, what it sends then may overtake what waits for the answer.
@@ -67,7 +69,7 @@ pub fn wait_for_direct(lab: &Lab) -> Result<()> {
 /// # Errors
 /// When they do not come.
 pub fn wait_for_udp_legs(lab: &Lab) -> Result<()> {
-    wait_for_legs(lab, &[["a", "udp"], ["b", "udp"]])
+    wait_for_legs(lab, &UDP)
 }
 
 /// Waits until the direct RVI has these legs, fabric and kind of each, and all are up.
@@ -100,6 +102,63 @@ pub fn are_attached(lab: &Lab) -> Result<bool> {
     let nodes = lab.json(&["nodes"])?;
     let nodes = nodes.as_array().context("no list")?;
     Ok(nodes.len() == 3 && nodes.iter().all(|node| node["attached"] == true))
+}
+
+/// Takes fabrics a and b down and up again, twice each, while the streams flow; between `legs` come back.
+///
+/// # Errors
+/// When datagrams stop, or a leg stays away.
+pub fn flap_fabrics(lab: &Lab, streams: &[Stream], legs: &[[&str; 2]]) -> Result<()> {
+    for fabric in ["a", "b", "a", "b"] {
+        lab.switchctl(&["fabric", fabric, "down"])?.ok()?;
+        flow(lab, streams, RATE / 2)?;
+        lab.switchctl(&["fabric", fabric, "up"])?.ok()?;
+        wait_for_legs(lab, legs)?;
+        flow(lab, streams, RATE / 10)?;
+    }
+    Ok(())
+}
+
+/// Kills the control node while the streams flow: with both fabrics, without fabric a, and without fabric b.
+///
+/// # Errors
+/// When datagrams stop, or a node does not find the next one.
+pub fn kill_control_node(lab: &Lab, streams: &[Stream], legs: &[[&str; 2]]) -> Result<()> {
+    for down in [None, Some("a"), Some("b")] {
+        if let Some(fabric) = down {
+            lab.switchctl(&["fabric", fabric, "down"])?.ok()?;
+        }
+        let killed = lab.pid("cn-a")?;
+        lab.kill("cn-a")?;
+        lab.wait_for("all nodes to be attached again", || {
+            Ok(lab.pid("cn-a").is_ok_and(|pid| pid != killed) && are_attached(lab).unwrap_or(false))
+        })?;
+        flow(lab, streams, RATE / 2)?;
+        if let Some(fabric) = down {
+            lab.switchctl(&["fabric", fabric, "up"])?.ok()?;
+            wait_for_legs(lab, legs)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether what web1 pings web2 with can be read on a fabric, which alone carries it: in 60 packets of `kind`, as tcpdump
+/// calls them.
+///
+/// # Errors
+/// When the legs do not come, pings are lost or nothing can be captured.
+pub fn is_readable(lab: &Lab, fabric: &str, legs: &[[&str; 2]], kind: &str) -> Result<bool> {
+    // WEFT, as the pattern that ping fills its packets with.
+    let ping = ["ping", "-q", "-i", "0.01", "-c", "800", "-s", "400", "-p", "57454654", "10.1.0.2"];
+    let mut pinging = lab.spawn("web1", 20, &ping)?;
+    wait_for_legs(lab, legs)?;
+    // Else the lane of the ping may go by the other fabric.
+    lab.switchctl(&["fabric", if fabric == "a" { "b" } else { "a" }, "down"])?.ok()?;
+    let filter = format!("{kind} and greater 300");
+    let capture = ["timeout", "10", "tcpdump", "-i", fabric, "-n", "-c", "60", "-A", &filter];
+    let captured = lab.exec_in_underlay("web2", 15, &capture)?.ok()?;
+    ensure!(pinging.wait()?.success(), "pings were lost");
+    Ok(captured.contains("WEFTWEFTWEFT"))
 }
 
 fn direct_rvi(lab: &Lab) -> Result<Option<Value>> {

@@ -47,6 +47,27 @@ fn each_mistake_in_a_platform_file_ends_with_2_and_says_where() -> Result<()> {
 }
 
 #[test]
+fn what_is_not_understood_ends_with_2_and_says_what_to_do() -> Result<()> {
+    let wrong: [&[&str]; 7] = [
+        &["switch-server", "fly"],
+        &["switch-server", "check"],
+        &["switch-server", "lab", "lab.toml", "--wait", "never"],
+        &["switch-node", "run", "lab.toml"],
+        &["switchctl", "status"],
+        &["switchctl", "-f", "lab.toml", "fabric", "a", "sideways"],
+        &["switchctl", "-f", "/nonexistent/lab.toml", "nodes"],
+    ];
+    for words in wrong {
+        let path = program(words[0])?;
+        let done = run(10, &[&[&*path.to_string_lossy()], &words[1..]].concat())?;
+        let lines =
+            (done.err.starts_with("error: "), done.err.lines().any(|line| line.starts_with("hint: ")));
+        ensure!((done.code, lines) == (Some(2), (true, true)), "{words:?}: {:?}\n{}", done.code, done.err);
+    }
+    Ok(())
+}
+
+#[test]
 fn the_demo_runs_to_its_result_as_root_and_without() -> Result<()> {
     let server = program("switch-server")?;
     let server = server.to_string_lossy();

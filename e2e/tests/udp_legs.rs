@@ -1,12 +1,15 @@
 //! Nodes of two hosts, joined by UDP legs through two kernel networks.
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use e2e::Lab;
 use e2e::lab::examples;
-use e2e::pair::{RATE, are_attached, expect_nothing_lost, flow, streams, wait_for_udp_legs};
+use e2e::pair::{
+    RATE, UDP, are_attached, expect_nothing_lost, flap_fabrics, flow, is_readable, kill_control_node,
+    streams, wait_for_udp_legs,
+};
 
 fn lab(name: &str, edit: impl Fn(String) -> String) -> Result<Lab> {
     Lab::start_text(&edit(fs::read_to_string(examples().join("two-hosts.toml"))?), name)
@@ -18,13 +21,7 @@ fn fabrics_go_down_and_come_up_under_load_and_nothing_is_lost() -> Result<()> {
     let streams = streams(&lab, RATE)?;
     flow(&lab, &streams, 1000)?;
     wait_for_udp_legs(&lab)?;
-    for fabric in ["a", "b", "a", "b"] {
-        lab.switchctl(&["fabric", fabric, "down"])?.ok()?;
-        flow(&lab, &streams, RATE / 2)?;
-        lab.switchctl(&["fabric", fabric, "up"])?.ok()?;
-        wait_for_udp_legs(&lab)?;
-        flow(&lab, &streams, RATE / 10)?;
-    }
+    flap_fabrics(&lab, &streams, &UDP)?;
     expect_nothing_lost(streams)?;
     lab.stop()
 }
@@ -38,24 +35,38 @@ fn a_control_node_of_another_host_is_killed_under_load_and_found_again() -> Resu
     let streams = streams(&lab, RATE)?;
     flow(&lab, &streams, 1000)?;
     wait_for_udp_legs(&lab)?;
-    for down in [None, Some("a"), Some("b")] {
-        if let Some(fabric) = down {
-            lab.switchctl(&["fabric", fabric, "down"])?.ok()?;
-        }
-        let killed = lab.pid("cn-a")?;
-        lab.kill("cn-a")?;
-        lab.wait_for("all nodes to be attached again", || {
-            Ok(lab.pid("cn-a").is_ok_and(|pid| pid != killed) && are_attached(&lab).unwrap_or(false))
-        })?;
-        flow(&lab, &streams, RATE / 2)?;
-        if let Some(fabric) = down {
-            lab.switchctl(&["fabric", fabric, "up"])?.ok()?;
-            wait_for_udp_legs(&lab)?;
-        }
-    }
+    kill_control_node(&lab, &streams, &UDP)?;
     expect_nothing_lost(streams)?;
     // What has no direct RVI goes by the control node that is there now.
     lab.exec("web3", 10, &["ping", "-q", "-c", "3", "-i", "0.2", "10.1.0.1"])?.ok()?;
+    lab.stop()
+}
+
+#[test]
+fn a_control_node_that_is_asked_to_end_tells_its_nodes_before_they_miss_it() -> Result<()> {
+    //= spec/control-node.md#the-orderly-end-of-a-control-node
+    //= type=test
+    //# A control node that is asked to end MUST take nothing more from its nodes, wait at most 20 ms for what receivers have
+    //# not acknowledged, and tell the nodes that it reaches by packets that their sessions are over.
+    let text = fs::read_to_string(examples().join("two-hosts.toml"))?;
+    let lab = Lab::start_text_with(&text, "e2eterm", &["--no-restart"])?;
+    let streams = streams(&lab, RATE)?;
+    flow(&lab, &streams, 1000)?;
+    wait_for_udp_legs(&lab)?;
+    let said = |what: &str| lab.log().lines().filter(|line| line.contains(what)).count();
+    let asked = Instant::now();
+    lab.terminate("cn-a")?;
+    lab.wait_for("the nodes of the other host to be told", || {
+        Ok(said("control node 0 has closed the session") == 2)
+    })?;
+    println!("told within {:?}", asked.elapsed());
+    lab.wait_for("all nodes to be without a control node", || Ok(said("control node 0 has gone") == 3))?;
+    ensure!(said("no packet leg to control node 0 answers") == 0, "it was missed before");
+    flow(&lab, &streams, 2 * RATE)?;
+    lab.switchctl(&["restart", "cn-a"])?.ok()?;
+    lab.wait_for("all nodes to be attached again", || Ok(are_attached(&lab).unwrap_or(false)))?;
+    flow(&lab, &streams, RATE / 2)?;
+    expect_nothing_lost(streams)?;
     lab.stop()
 }
 
@@ -112,27 +123,12 @@ fn a_fault_that_cuts_a_node_off_ends_by_itself() -> Result<()> {
     lab.stop()
 }
 
-/// Whether frames of the tenants can be read on fabric a.
-fn is_readable(lab: &Lab) -> Result<bool> {
-    // WEFT, as the pattern that ping fills its packets with.
-    let ping = ["ping", "-q", "-i", "0.01", "-c", "800", "-s", "400", "-p", "57454654", "10.1.0.2"];
-    let mut pinging = lab.spawn("web1", 20, &ping)?;
-    wait_for_udp_legs(lab)?;
-    // Else the lane of the ping may go by the other fabric.
-    lab.switchctl(&["fabric", "b", "down"])?.ok()?;
-    let capture =
-        ["timeout", "10", "tcpdump", "-i", "a", "-n", "-c", "60", "-A", "udp", "and", "greater", "300"];
-    let captured = lab.exec_in_underlay("web2", 15, &capture)?.ok()?;
-    ensure!(pinging.wait()?.success(), "pings were lost");
-    Ok(captured.contains("WEFTWEFTWEFT"))
-}
-
 #[test]
 fn what_crosses_a_fabric_can_be_read_only_where_it_is_trusted() -> Result<()> {
     let private = lab("e2epriv", |text| text)?;
-    ensure!(!is_readable(&private)?, "a ping can be read on the wire");
+    ensure!(!is_readable(&private, "a", &UDP, "udp")?, "a ping can be read on the wire");
     private.stop()?;
     let trusted = lab("e2etrust", |text| text.replacen("name = \"a\"", "name = \"a\"\ntrusted = true", 1))?;
-    ensure!(is_readable(&trusted)?, "nothing can be read where it should");
+    ensure!(is_readable(&trusted, "a", &UDP, "udp")?, "nothing can be read where it should");
     trusted.stop()
 }

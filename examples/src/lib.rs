@@ -197,11 +197,16 @@ impl Fabric {
 
     fn carry_out_for_control_node(&mut self, output: control_node::Output) {
         match output {
-            control_node::Output::Introduce { a, b, leg } => {
+            control_node::Output::Introduce { a, b, epoch, leg } => {
                 let (a_end, b_end) = leg_ends();
-                for (own, other, end) in [(a, b, a_end), (b, a, b_end)] {
+                let ups = [(a, b, a_end), (b, a, b_end)].map(|(own, other, end)| {
                     let node = &mut self.nodes[usize::from(own.0.0) - 1].node;
-                    node.handle_leg_up(self.now, other.0, other.1, leg, end);
+                    (own, other, node.handle_leg_up(self.now, other.0, other.1, epoch, leg, end))
+                });
+                // The peer of a node that does not want the leg sees it hang up.
+                for (own, other, _) in ups.into_iter().filter(|(.., is_up)| !is_up) {
+                    let peer = &mut self.nodes[usize::from(other.0.0) - 1].node;
+                    peer.handle_leg_gone(self.now, PeerId::Node(own.0), own.1, leg);
                 }
             }
             control_node::Output::CloseLeg { node, leg, .. } => {

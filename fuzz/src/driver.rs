@@ -218,11 +218,14 @@ fn send(script: &mut Script<'_>, driver: &mut Driver, model: &mut Model) -> Opti
     let head = frame(script, destination, mac(1))?;
     let frame_len = head.len() + usize::from(script.u16()?);
     model.offered += 1;
-    match driver.classify(&vnet, &head, frame_len) {
-        Egress::Direct { peer, node, header, copy_to_server, .. } => {
+    let egress = driver.classify(&vnet, &head, frame_len);
+    let header = driver.server_header(egress, &vnet);
+    match egress {
+        Egress::Direct { peer, node, copy_to_server, .. } => {
             assert_eq!(driver.peer(peer).map(|p| p.node), Some(node));
             let place = usize::from(peer.0);
             assert!(place >= PEERS_MAX || model.direct[place], "direct before the barrier");
+            let header = driver.direct_header(peer, &vnet, frame_len).expect("a peer");
             let header = FrameHeader::parse(&header, header.len() + frame_len).expect("a header of our own");
             check_header(&header, FrameKind::Unicast);
             driver.sent_direct(frame_len);
@@ -232,12 +235,14 @@ fn send(script: &mut Script<'_>, driver: &mut Driver, model: &mut Model) -> Opti
                 model.copies += 1;
             }
         }
-        Egress::Relay { header, .. } => {
-            check_header(&header, if destination.is_group() { FrameKind::Group } else { FrameKind::Relay });
-            driver.sent(&header, frame_len);
-        }
-        Egress::Arp { header } => {
-            check_header(&header, FrameKind::Arp);
+        Egress::Relay { .. } | Egress::Group | Egress::Arp => {
+            let header = header.expect("a header for the control node");
+            let kind = match egress {
+                Egress::Arp => FrameKind::Arp,
+                _ if destination.is_group() => FrameKind::Group,
+                _ => FrameKind::Relay,
+            };
+            check_header(&header, kind);
             driver.sent(&header, frame_len);
         }
         Egress::Hold { peer } => {

@@ -19,6 +19,7 @@ pub mod registration;
 pub mod ring;
 pub mod script;
 pub mod session;
+pub mod super_frame;
 pub mod tlv;
 
 /// A fuzz target.
@@ -47,4 +48,5 @@ pub const TARGETS: &[Target] = &[
     Target { name: "ether_frame", run: ether_frame::run, seeds: ether_frame::seeds },
     Target { name: "capture_filter", run: capture_filter::run, seeds: capture_filter::seeds },
     Target { name: "packet_transport", run: packet_transport::run, seeds: packet_transport::seeds },
+    Target { name: "super_frame", run: super_frame::run, seeds: super_frame::seeds },
 ];

@@ -49,4 +49,5 @@ targets! {
     the_ether_frame_corpus_breaks_no_rule = "ether_frame",
     the_capture_filter_corpus_breaks_no_rule = "capture_filter",
     the_packet_transport_corpus_breaks_no_rule = "packet_transport",
+    the_super_frame_corpus_breaks_no_rule = "super_frame",
 }

@@ -50,6 +50,15 @@ impl Failure {
         Self::usage(report.strip_prefix("error: ").unwrap_or(report).trim_end())
     }
 
+    /// The command line is wrong, in the words of the parser of command lines, whose pointer to the help becomes the hint.
+    /// None when the words are the help itself.
+    #[must_use]
+    pub fn from_command_line(words: &str) -> Option<Self> {
+        let words = words.strip_prefix("error: ")?.trim_end();
+        let words = words.strip_suffix("For more information, try '--help'.").unwrap_or(words).trim_end();
+        Some(Self::usage(words).hint("put `--help` behind the command to see what it takes"))
+    }
+
     /// Says what to do about it; nothing, when `hint` is empty.
     #[must_use]
     pub fn hint(mut self, hint: impl fmt::Display) -> Self {
@@ -111,6 +120,17 @@ mod tests {
         let failure = Failure::from_report(report);
         assert_eq!(format!("{failure}\n"), report);
         assert_eq!(failure.exit, Exit::Usage);
+    }
+
+    #[test]
+    fn a_wrong_command_line_has_a_hint_and_help_is_none() {
+        let words =
+            "error: unexpected argument 'x' found\n\nUsage: p run\n\nFor more information, try '--help'.\n";
+        let failure = Failure::from_command_line(words).unwrap().to_string();
+        let expected = "error: unexpected argument 'x' found\n\nUsage: p run\nhint: put `--help` behind the command to see \
+                        what it takes";
+        assert_eq!(failure, expected);
+        assert_eq!(Failure::from_command_line("Does things\n\nUsage: p <COMMAND>\n"), None);
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod route;
 mod sleep;
 mod timers;
 mod types;
+mod unproven;
 
 pub use holds::Hold;
 pub use types::{
@@ -31,6 +32,7 @@ use alloc::vec::Vec;
 use vlan_core::limits::{CONTROL_MESSAGE_LEN_MAX, FABRICS_MAX, MESSAGE_LEN_MAX};
 use vlan_core::{Channel, Instant, LegNumber};
 
+use crate::gather::Gather;
 use crate::message::Part;
 use crate::packet::endpoint::PacketEndpoint;
 use crate::ring::slot::LANES;
@@ -43,6 +45,7 @@ use moving::Source;
 use park::ParkQueue;
 use receive::Turn;
 use route::Route;
+use unproven::Unproven;
 
 /// Legs of an association at the same time.
 const LEGS: usize = FABRICS_MAX;
@@ -78,6 +81,8 @@ pub struct Association {
     taken: BTreeSet<(u8, u32)>,
     /// Some message was sent again that another leg may have delivered.
     is_uncertain: bool,
+    /// Legs given up before their peer had left them.
+    unproven: Unproven,
     /// How often a leg was given up because its peer took nothing.
     stalls: u64,
     /// Data messages refused because their channel is not open, since the host asked last.
@@ -118,6 +123,7 @@ impl Association {
             sources: VecDeque::new(),
             taken: BTreeSet::new(),
             is_uncertain: false,
+            unproven: Unproven::default(),
             stalls: 0,
             refused_messages: 0,
             turn: Turn::default(),
@@ -181,10 +187,10 @@ impl Association {
         channel: Channel,
         flow: u32,
         charge: u32,
-        parts: &[Part<'_>],
+        message: impl Gather,
     ) -> Result<Sent, SendError> {
         self.now = now;
-        let len = parts.iter().map(Part::len).sum();
+        let len = message.len();
         if len > MESSAGE_LEN_MAX {
             return Err(SendError::TooLong { len, limit: MESSAGE_LEN_MAX });
         }
@@ -194,10 +200,10 @@ impl Association {
             return Err(SendError::NoChannel);
         }
         let lane = ((flow ^ self.lane_seed) & (LANES - 1)) as u16;
-        if self.direct && self.push_data(channel, lane, len, parts) {
+        if self.direct && self.push_data(channel, lane, message) {
             return Ok(Sent::Ring);
         }
-        self.send_or_park(channel, lane, charge, len, parts)
+        self.send_or_park(channel, lane, charge, message)
     }
 
     /// Sends one message as [`Association::send`] does if there is room at once, and behind nothing that waits. False: it was
@@ -205,10 +211,9 @@ impl Association {
     //= spec/leg-relay.md#no-room
     //# A relayed packet for which there is no room at once MUST be dropped and counted: it MUST NOT wait, and it MUST NOT go
     //# before what waits.
-    pub fn offer(&mut self, now: Instant, channel: Channel, flow: u32, parts: &[Part<'_>]) -> bool {
+    pub fn offer(&mut self, now: Instant, channel: Channel, flow: u32, message: impl Gather) -> bool {
         self.now = now;
-        let len = parts.iter().map(Part::len).sum();
-        if len > MESSAGE_LEN_MAX || channel == Channel::CONTROL || !self.is_open(channel) {
+        if message.len() > MESSAGE_LEN_MAX || channel == Channel::CONTROL || !self.is_open(channel) {
             return false;
         }
         let lane = ((flow ^ self.lane_seed) & (LANES - 1)) as u16;
@@ -219,25 +224,25 @@ impl Association {
             return false;
         }
         // The first try may have found no number because nobody had looked how many are settled.
-        self.push_data(channel, lane, len, parts) || self.push_data(channel, lane, len, parts)
+        self.push_data(channel, lane, message) || self.push_data(channel, lane, message)
     }
 
     /// The way of a message when something waits, or its ring is full.
     #[cold]
+    #[inline(never)]
     fn send_or_park(
         &mut self,
         channel: Channel,
         lane: u16,
         charge: u32,
-        len: usize,
-        parts: &[Part<'_>],
+        message: impl Gather,
     ) -> Result<Sent, SendError> {
         if !self.route.has_leg() {
             return Err(SendError::NoLeg);
         }
         if !self.direct {
             self.flush();
-            if self.may_pass(lane) && self.push_data(channel, lane, len, parts) {
+            if self.may_pass(lane) && self.push_data(channel, lane, message) {
                 return Ok(Sent::Ring);
             }
         }
@@ -247,11 +252,11 @@ impl Association {
         if !self.route.has_leg() {
             return Err(SendError::NoLeg);
         }
-        if !self.parked.has_room(charge, len) {
+        if !self.parked.has_room(charge, message.len()) {
             self.refused = true;
             return Err(SendError::Full);
         }
-        self.parked.push(self.now, channel, lane, charge, parts);
+        message.with_parts(|parts| self.parked.push(self.now, channel, lane, charge, parts));
         self.direct = false;
         Ok(Sent::Parked)
     }
@@ -263,11 +268,11 @@ impl Association {
     }
 
     /// Puts a message into the ring of its lane. False when it does not go in now.
-    #[inline]
-    fn push_data(&mut self, channel: Channel, lane: u16, len: usize, parts: &[Part<'_>]) -> bool {
+    #[inline(always)]
+    fn push_data(&mut self, channel: Channel, lane: u16, message: impl Gather) -> bool {
         let index = self.route.leg(lane);
         let Some(Some(leg)) = self.legs.get_mut(index) else {
-            return self.push_packet(index, channel, lane, parts);
+            return self.push_packet_of(index, channel, lane, message);
         };
         let Some(state) = self.channels.of_mut(channel) else { return false };
         if !state.has_number() {
@@ -277,10 +282,10 @@ impl Association {
         //= spec/rvi.md#numbers-at-first-transmission
         //# A message MUST get its number when it is first put into a ring, and MUST keep it when it is sent again.
         let meta = SlotMeta { mseq: state.next, lane, channel, session: self.session, resent: false };
-        match leg.shm.data_tx.push(meta, len, parts) {
+        match leg.shm.data_tx.push(meta, message) {
             Ok(()) => {
                 leg.tx_messages += 1;
-                leg.tx_octets += len as u64;
+                leg.tx_octets += message.len() as u64;
                 if state.advance() {
                     self.mark(channel);
                 }
@@ -292,6 +297,13 @@ impl Association {
                 false
             }
         }
+    }
+
+    /// The same for a message that goes by packets.
+    #[cold]
+    #[inline(never)]
+    fn push_packet_of(&mut self, index: usize, channel: Channel, lane: u16, message: impl Gather) -> bool {
+        message.with_parts(|parts| self.push_packet(index, channel, lane, parts))
     }
 
     /// Sends a control message, in order behind those before it; it never expires.
@@ -342,7 +354,7 @@ impl Association {
             session: self.session,
             resent: false,
         };
-        match leg.shm.control_tx.push(meta, message.len(), &[Part::Private(message)]) {
+        match leg.shm.control_tx.push(meta, &[Part::Private(message)]) {
             Ok(()) => {
                 leg.tx_messages += 1;
                 leg.tx_octets += message.len() as u64;

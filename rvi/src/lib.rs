@@ -16,6 +16,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod association;
+pub mod gather;
 #[cfg(feature = "std")]
 pub mod host;
 pub mod keys;
@@ -29,6 +30,7 @@ pub use association::{
     Association, AssociationConfig, AssociationEvent, Hold, LegDownReason, LegEnd, LegState, LegStatus,
     Scheduler, SendError, Sent, SessionTag, Unsent, Waiting,
 };
+pub use gather::{Body, Framed, Gather};
 pub use message::{Message, Part, Scratch, SharedOctets};
 pub use region::Region;
 pub use ring::RingFault;

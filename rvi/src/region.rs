@@ -220,7 +220,17 @@ impl RingMemory for Region {
     fn prefetch_write(&self, offset: usize) {
         let line = self.at(offset);
         // SAFETY: a hint about an address inside the region; it reads and writes nothing.
-        unsafe { core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_ET0 }>(line.cast()) }
+        unsafe {
+            core::arch::asm!("prefetchw [{}]", in(reg) line, options(nostack, preserves_flags, readonly))
+        }
+    }
+
+    #[inline]
+    #[cfg(target_arch = "x86_64")]
+    fn prefetch_read(&self, offset: usize) {
+        let line = self.at(offset);
+        // SAFETY: a hint about an address inside the region; it changes nothing.
+        unsafe { core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(line.cast()) }
     }
 
     #[inline]

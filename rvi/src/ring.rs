@@ -40,6 +40,8 @@ pub trait RingMemory {
     fn copy_out(&self, offset: usize, out: &mut [u8]);
     /// Says that the line at `offset` will be written soon. A hint: nothing need happen.
     fn prefetch_write(&self, _offset: usize) {}
+    /// Says that the line at `offset` will be read soon. A hint: nothing need happen.
+    fn prefetch_read(&self, _offset: usize) {}
     /// Copies the slot at `offset`, whose first word may be copied as anything.
     fn copy_slot(&self, offset: usize, out: &mut [u8; SLOT_LEN]);
 }

@@ -117,6 +117,11 @@ impl ShmLeg {
         })
     }
 
+    /// Leaves a leg that no association takes: its peer finds that nothing of it was taken. The host hangs up then.
+    pub fn refuse(mut self) {
+        self.close();
+    }
+
     /// Marks the own region CLOSED with the final heads. Nothing may be received afterwards.
     //= spec/ring.md#closing
     //# An end that leaves a ring MUST store its final heads before it stores the state CLOSED with release order,

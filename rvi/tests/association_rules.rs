@@ -280,6 +280,45 @@ fn after_a_death_what_was_visible_may_have_been_taken() {
 }
 
 #[test]
+fn what_a_peer_took_of_a_leg_given_up_is_known_once_it_has_left_it() {
+    //= spec/rvi.md#proof
+    //= type=test
+    //# An end that hands messages back MUST first read the final heads that the peer has stored since in legs given up
+    //# before.
+    for is_left in [false, true] {
+        let mut pair = Pair::new(1, &failover());
+        for id in 0..4 {
+            pair.send(0, 0, id).expect("room");
+        }
+        pair.ends[0].publish();
+        let mut scratch = Scratch::default();
+        assert_eq!(pair.ends[1].receive(&mut scratch).map(|m| m.head[0]), Some(0));
+        // The leg comes back at one end before the other has left it, with a fifth message.
+        let config = ShmConfig { slots_log2: 4, arena_len: 256 * 1024 };
+        let regions = [(); 2].map(|()| Region::heap(config.region_len()));
+        regions.iter().for_each(|region| ShmLeg::format(region, &config));
+        let leg =
+            |own: usize| ShmLeg::new(regions[own].clone(), regions[1 - own].clone()).expect("formatted");
+        pair.ends[0].handle_leg_up(at(1), LEG[0], leg(0));
+        pair.send(1, 0, 4).expect("room");
+        pair.ends[0].publish();
+        if is_left {
+            pair.ends[1].leave_leg(at(2), LEG[0]);
+        }
+        leg(1).refuse();
+        assert_eq!(pair.ends[0].handle_leg_gone(at(2), LEG[0]), LegEnd::Closed);
+        let mut unsent = Vec::new();
+        pair.ends[0].drain_unsent(&mut |_, octets, unsent_as| unsent.push((octets[0], unsent_as)));
+        let ring = |id, maybe_taken| (id, Unsent::Ring { maybe_taken });
+        let expected = match is_left {
+            true => vec![ring(1, false), ring(2, false), ring(3, false), ring(4, false)],
+            false => vec![ring(0, true), ring(1, true), ring(2, true), ring(3, true), ring(4, false)],
+        };
+        assert_eq!(unsent, expected);
+    }
+}
+
+#[test]
 fn a_leg_whose_head_stands_still_is_given_up_for_another_one() {
     //= spec/rvi.md#stall
     //= type=test

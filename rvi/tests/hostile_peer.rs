@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use rvi::ring::RingFault;
-use rvi::ring::layout::{ASLEEP, CONTROL_HEAD, DATA_HEAD, SLOTS, STATE};
+use rvi::ring::layout::{ASLEEP, CONTROL_HEAD, DATA_HEAD, DATA_TAIL, SLOTS, STATE};
 use rvi::{
     Association, AssociationConfig, AssociationEvent, LegDownReason, Part, Region, Scratch, ShmConfig,
     ShmLeg, ShmLegError,
@@ -44,9 +44,15 @@ fn slot(len: u32, arena: u32, channel: u8, kind: u8) -> [u8; 64] {
     slot
 }
 
+/// Writes a message to the first slot, and announces it.
+fn announce(peer: &Region, slot: &[u8; 64]) {
+    peer.write(SLOTS, slot);
+    peer.write(DATA_TAIL, &1_u32.to_le_bytes());
+}
+
 fn fault_of(slot: &[u8; 64]) -> Option<RingFault> {
     let (mut victim, peers) = victim(1);
-    peers[0].write(SLOTS, slot);
+    announce(&peers[0], slot);
     assert!(victim.receive(&mut Scratch::default()).is_none());
     match victim.poll_event() {
         Some(AssociationEvent::LegDown(LegNumber(0), LegDownReason::Protocol(fault))) => Some(fault),
@@ -96,12 +102,31 @@ fn each_impossible_field_of_a_slot_ends_the_leg_with_its_reason() {
 fn the_last_arena_octets_are_inside() {
     let granules = CONFIG.arena_len / 64;
     let (mut victim, peers) = victim(1);
-    peers[0].write(SLOTS, &slot(1500 | ARENA, granules - 23, 1, 1));
+    announce(&peers[0], &slot(1500 | ARENA, granules - 23, 1, 1));
     let mut scratch = Scratch::default();
     let message = victim.receive(&mut scratch).expect("a message");
     let mut rest = vec![1; message.rest.len()];
     message.rest.copy_to(&mut rest);
     assert_eq!((message.len, message.head.len(), rest), (1500, 256, vec![0; 1244]));
+}
+
+//= spec/ring.md#looking
+//= type=test
+//# A consumer MUST NOT look at a slot before `tail` has moved from its own position.
+#[test]
+fn what_is_not_announced_is_no_message() {
+    let (mut victim, peers) = victim(1);
+    let mut scratch = Scratch::default();
+    peers[0].write(SLOTS, &slot(40, 0, 1, 1));
+    assert!(victim.receive(&mut scratch).is_none());
+    assert!(victim.prepare_sleep(), "nothing to stay awake for");
+    victim.wake();
+    announce(&peers[0], &slot(40, 0, 1, 1));
+    assert!(victim.receive(&mut scratch).is_some());
+    // Announced, and not there: a second slot was never written.
+    peers[0].write(DATA_TAIL, &9_u32.to_le_bytes());
+    assert!(victim.receive(&mut scratch).is_none() && victim.poll_event().is_none());
+    assert!(victim.prepare_sleep(), "nothing to stay awake for");
 }
 
 #[test]
@@ -111,7 +136,7 @@ fn a_message_of_a_channel_that_is_not_open_is_dropped_and_counted() {
     //# An end MUST NOT send on, or deliver from, a channel that is not open.
     assert_eq!(fault_of(&slot(40, 0, 99, 1)), None);
     let (mut victim, peers) = victim(1);
-    peers[0].write(SLOTS, &slot(40, 0, 1, 1));
+    announce(&peers[0], &slot(40, 0, 1, 1));
     victim.close_channel(Channel(1));
     assert!(victim.send(Instant::ZERO, Channel(1), 0, 0, &[]).is_err());
     assert!(victim.receive(&mut Scratch::default()).is_none());
@@ -231,6 +256,7 @@ fn scribble(random: &mut Random, peer: &Region) {
             slot[0..4].copy_from_slice(&(position + 1).to_le_bytes());
             slot[12..16].copy_from_slice(&word.to_le_bytes());
             peer.write(SLOTS + position as usize * 64, &slot);
+            peer.write(DATA_TAIL, &word.to_le_bytes());
         }
         3 => peer.write(
             [DATA_HEAD, DATA_HEAD + 4, CONTROL_HEAD, ASLEEP][random.below(4) as usize],

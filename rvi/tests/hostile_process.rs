@@ -35,7 +35,7 @@ use rvi::{
     ShmConfig, ShmLeg,
 };
 use vlan_core::limits::MESSAGE_LEN_MAX;
-use vlan_core::{Channel, Instant, LegNumber, NodeNumber, ProcessId};
+use vlan_core::{Channel, Instant, LegNumber, NodeNumber, PairEpoch, ProcessId};
 
 use honest::{Honest, Seen, Victim};
 use scribbler::{Job, Random, Scribbler, scribble_jobs};
@@ -65,7 +65,8 @@ const DATA: Channel = Channel(1);
 const SESSION: u16 = 0x1234;
 const NODE: NodeNumber = NodeNumber(7);
 const HELLO: NodeHello = NodeHello { node: NODE, process: ProcessId(70), leg: LEG, session: 1 };
-const END: PeerEnd = PeerEnd { peer: NodeNumber(8), peer_process: ProcessId(80), leg: LEG };
+const END: PeerEnd =
+    PeerEnd { peer: NodeNumber(8), peer_process: ProcessId(80), leg: LEG, epoch: PairEpoch(6) };
 
 /// The tests of this file count the process's descriptors and mappings, so one runs at a time.
 static ALONE: Mutex<()> = Mutex::new(());

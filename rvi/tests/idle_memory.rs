@@ -2,52 +2,17 @@
 
 #[path = "idle_memory/packets.rs"]
 mod packets;
+#[path = "heap/tally.rs"]
+mod tally;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::time::Duration;
 
 use rvi::{Association, AssociationConfig, Part, Region, Scheduler, Scratch, ShmConfig, ShmLeg};
+use tally::held;
 use vlan_core::{Channel, Instant, LegNumber};
 
 /// Octets that an idle association may hold beside its legs' regions (DESIGN.md, section 7).
-const IDLE_MAX: usize = 8 * 1024;
-
-/// Counts the octets that this thread holds.
-struct Counting;
-
-thread_local! {
-    static HELD: Cell<usize> = const { Cell::new(0) };
-}
-
-fn count(octets: usize, is_more: bool) {
-    // The thread may be past the end of its locals: then nobody asks any more.
-    let _ = HELD.try_with(|held| {
-        held.set(if is_more { held.get().wrapping_add(octets) } else { held.get().wrapping_sub(octets) });
-    });
-}
-
-// SAFETY: every call goes to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size(), true);
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        count(layout.size(), false);
-        // SAFETY: as above.
-        unsafe { System.dealloc(memory, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-fn held() -> usize {
-    HELD.get()
-}
+const IDLE_MAX: isize = 8 * 1024;
 
 fn at(millis: u64) -> Instant {
     Instant::from_nanos(millis * 1_000_000)

@@ -126,7 +126,7 @@ fn ends() -> (Producer<Model>, Consumer<Model>, Model, Model) {
 
 fn push(producer: &mut Producer<Model>, mseq: u32, len: usize) -> bool {
     let octets = vec![mseq as u8 + 1; len];
-    match producer.push(meta(mseq), len, &[Part::Private(&octets)]) {
+    match producer.push(meta(mseq), &[Part::Private(&octets)]) {
         Ok(()) => true,
         Err(PushError::Full) => false,
         Err(PushError::Fault(fault)) => panic!("{fault:?}"),
@@ -215,6 +215,29 @@ fn octets_held_by_the_consumer_stay_until_they_are_settled() {
         source.copy_out(RING.arena, &mut arena);
         assert!(arena.iter().all(|o| *o == 1), "held octets were written over");
         producing.join().expect("the producer ends");
+    });
+}
+
+//= spec/ring.md#announcement
+//= type=test
+//# A producer MUST store its position as `tail`, with release order, after the first words of what it publishes.
+//= spec/ring.md#looking
+//= type=test
+//# A consumer MUST NOT look at a slot before `tail` has moved from its own position.
+#[test]
+fn what_is_not_announced_is_not_looked_at() {
+    model(|| {
+        let (mut producer, mut consumer, source, _) = ends();
+        assert!(push(&mut producer, 0, 90));
+        assert!(!consumer.is_ready() && !take(&mut consumer, &source, 0, 90), "nothing was announced");
+        producer.publish();
+        assert!(consumer.is_ready() && take(&mut consumer, &source, 0, 90));
+        // A word that announces more than there is: no message, and nothing to stay awake for.
+        source.store_release(TAIL, 3);
+        assert!(!consumer.is_ready() && !take(&mut consumer, &source, 1, 90));
+        assert!(push(&mut producer, 1, 90));
+        producer.publish();
+        assert!(consumer.is_ready() && take(&mut consumer, &source, 1, 90));
     });
 }
 

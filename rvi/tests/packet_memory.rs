@@ -1,12 +1,12 @@
 //! What a transport costs its process: memory while idle, allocations while busy.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::mem::size_of;
 
 #[path = "packet_transport/network.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
 mod network;
+#[path = "heap/tally.rs"]
+mod tally;
 
 use std::time::Duration;
 
@@ -16,46 +16,8 @@ use rvi::packet::receiver::{ChannelWindows, ReceiverConfig};
 use rvi::packet::sender::{Outgoing, PacketLegConfig, PacketScheduler, WaitPolicy};
 use rvi::packet::transport::{PacketTransport, TransmitBuffer, TransportConfig};
 use rvi::packet::wire::{PACKET_HEADER_LEN, PacketHeader, TAG_LEN};
+use tally::{allocations, held};
 use vlan_core::{Channel, Instant};
-
-std::thread_local! {
-    /// Octets allocated by this thread and not given back, and allocations.
-    static HELD: Cell<isize> = const { Cell::new(0) };
-    static COUNT: Cell<usize> = const { Cell::new(0) };
-}
-
-/// The system's allocator, with a tally for each thread.
-struct Tally;
-
-fn note(octets: isize) {
-    // A thread that ends may free memory after its tally is gone.
-    let _ = HELD.try_with(|held| held.set(held.get() + octets));
-    if octets > 0 {
-        let _ = COUNT.try_with(|count| count.set(count.get() + 1));
-    }
-}
-
-// SAFETY: every call goes to the system's allocator as it came; the tally does not allocate.
-unsafe impl GlobalAlloc for Tally {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        note(layout.size() as isize);
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        note(-(layout.size() as isize));
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.dealloc(memory, layout) }
-    }
-}
-
-#[global_allocator]
-static TALLY: Tally = Tally;
-
-fn held() -> isize {
-    HELD.with(Cell::get)
-}
 
 fn config() -> TransportConfig {
     TransportConfig {
@@ -182,11 +144,11 @@ fn a_busy_transport_allocates_nothing_once_things_run() {
         for _ in 0..50 {
             pair.round(8, &octets);
         }
-        let before = COUNT.with(Cell::get);
+        let before = allocations();
         for _ in 0..100 {
             pair.round(8, &octets);
         }
-        let count = COUNT.with(Cell::get) - before;
+        let count = allocations() - before;
         assert_eq!(count, 0, "allocations for 800 messages of {len} octets");
     }
 }

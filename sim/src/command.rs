@@ -27,6 +27,8 @@ pub struct Request {
     pub hosts: Option<Hosts>,
     /// Print what happens.
     pub trace: bool,
+    /// A fault that did not meet a state which it can meet is a failure.
+    pub complete: bool,
     /// The seed to replay.
     pub seed: Option<u64>,
     /// Where figures go.
@@ -57,6 +59,7 @@ impl Request {
                 "--out" => request.out = Some(PathBuf::from(value()?)),
                 "--only" => request.only = Some(value()?),
                 "--trace" => request.trace = true,
+                "--complete" => request.complete = true,
                 seed => request.seed = Some(number(seed)?),
             }
         }
@@ -164,8 +167,8 @@ impl Tally {
         }
     }
 
-    /// Prints table, gaps and sums.
-    pub fn finish(&self, coverage: &dyn fmt::Display, gaps: &[String]) -> ExitCode {
+    /// Prints table, gaps and sums. With `complete` a gap is a failure, too.
+    pub fn finish(&self, coverage: &dyn fmt::Display, gaps: &[String], complete: bool) -> ExitCode {
         println!("{coverage}\n");
         let colon = if gaps.is_empty() { "" } else { ": " };
         println!(
@@ -180,7 +183,7 @@ impl Tally {
             self.simulated as f64 / 1e9,
             self.started.elapsed().as_secs_f64()
         );
-        ExitCode::from(u8::from(self.failures > 0))
+        ExitCode::from(u8::from(self.failures > 0 || (complete && !gaps.is_empty())))
     }
 }
 

@@ -41,6 +41,8 @@ pub enum Fault {
     Hostile,
     /// A node's process is asked to end, and leaves in order.
     Leave,
+    /// A control node's process is asked to end, and tells its nodes.
+    ControlLeave,
     /// Packets of a host are lost, independently of each other.
     Loss,
     /// Packets of a host are lost in bursts.
@@ -63,7 +65,7 @@ pub enum Fault {
 
 impl Fault {
     /// What can be done to processes and memory, in the order of the table.
-    pub const ON_ONE_HOST: [Self; 18] = [
+    pub const ON_ONE_HOST: [Self; 19] = [
         Self::NodeCrash,
         Self::ControlCrash,
         Self::ControlCrashInBatch,
@@ -82,6 +84,7 @@ impl Fault {
         Self::Starved,
         Self::Hostile,
         Self::Leave,
+        Self::ControlLeave,
     ];
 
     /// What can be done to fabrics between hosts, in the order of the table.
@@ -130,6 +133,7 @@ impl Fault {
             Self::Starved => "starved rings",
             Self::Hostile => "hostile node",
             Self::Leave => "orderly end",
+            Self::ControlLeave => "control orderly end",
             Self::Loss => "loss",
             Self::Bursts => "bursts",
             Self::Corruption => "corruption",
@@ -295,9 +299,12 @@ impl Coverage {
             (Fault::PairHangUp | Fault::LateIntroduction, Way::Packets, ..) => {
                 Some("packet legs have no sockets")
             }
-            (Fault::ControlCrash | Fault::ControlCrashInBatch, _, _, ControlState::Down) => {
-                Some("a dead process does not die")
-            }
+            (
+                Fault::ControlCrash | Fault::ControlCrashInBatch | Fault::ControlLeave,
+                _,
+                _,
+                ControlState::Down,
+            ) => Some("a dead process does not end"),
             (Fault::ControlHangUp, _, _, ControlState::Down) => Some("a dead control node has no legs"),
             (Fault::LateIntroduction, _, _, ControlState::Down) => {
                 Some("a dead control node introduces nobody")
@@ -375,15 +382,15 @@ mod tests {
         coverage.count(Fault::Hostile, met);
         let all = coverage.gaps().count();
         assert!(!coverage.gaps().any(|gap| gap == (Fault::Hostile, met)));
-        // Six pair states of four faults without a control node, and the legs of the dead and of those who leave.
-        let of_memory = 6 * 4 + 2 * 3 + 9 * 18;
-        // Six pair states of three faults without a control node, and two faults of sockets.
-        let of_packets = 6 * 3 + 2 * 18;
+        // Six pair states of five faults without a control node, and the legs of the dead and of those who leave.
+        let of_memory = 6 * 5 + 2 * 3 + 9 * 18;
+        // Six pair states of four faults without a control node, and two faults of sockets.
+        let of_packets = 6 * 4 + 2 * 18;
         assert_eq!(all, CELLS - of_memory - of_packets - 1);
         assert!(coverage.to_string().contains(" - "));
         let mut sum = coverage.clone();
         sum.add(&coverage);
         assert_eq!(sum.of(Fault::Hostile, met), 2);
-        assert_eq!(sum.to_string().lines().count(), 2 + 18 + 1 + 2 + 27);
+        assert_eq!(sum.to_string().lines().count(), 2 + 19 + 1 + 2 + 28);
     }
 }

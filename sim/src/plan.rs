@@ -94,6 +94,8 @@ pub struct Plan {
     pub fault_menu: Vec<Fault>,
     /// How many of them.
     pub faults: usize,
+    /// Of 100 faults, how many wait for a rare state of a pair of two hosts.
+    pub waiting_percent: u64,
     /// How long traffic and faults last after the platform is up.
     pub duration: Duration,
 }
@@ -131,6 +133,7 @@ impl Plan {
             },
             fault_menu: Vec::new(),
             faults: 0,
+            waiting_percent: 0,
             duration: Duration::from_millis(200),
         }
     }
@@ -194,6 +197,7 @@ impl Plan {
         plan.way = Conditions::calm(delay).with_jitter(delay * random.below(3) as u32 / 4);
         plan.packet_len_max = [1232, 1472, 8972][random.below(3) as usize];
         plan.fault_menu.extend(Fault::OF_FABRICS.into_iter().filter(|_| random.below(3) > 0));
+        plan.waiting_percent = 25;
         plan
     }
 

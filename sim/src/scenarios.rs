@@ -52,7 +52,9 @@ pub fn random_faults(world: &mut World) -> Result<(), Violation> {
 
 /// Long enough for every node to register and for duplicate address detection.
 fn boot(world: &mut World) -> Result<(), Violation> {
-    world.run_for(Duration::from_millis(40))
+    world.run_for(Duration::from_millis(40))?;
+    world.note_boot();
+    Ok(())
 }
 
 /// The platform comes up and all pairs have traffic for long enough to be direct.
@@ -75,9 +77,14 @@ pub(crate) mod testing {
 
     /// Runs a scenario; panics with the failure when it fails.
     pub(crate) fn passes(name: &str) -> Outcome {
+        passes_from(name, 1)
+    }
+
+    /// The same with a seed of its own.
+    pub(crate) fn passes_from(name: &str, seed: u64) -> Outcome {
         let scenario =
             all().into_iter().find(|s| s.name == name).unwrap_or_else(|| panic!("no scenario {name}"));
-        match run_scenario(&scenario, 1, false) {
+        match run_scenario(&scenario, seed, false) {
             Ok(outcome) => outcome,
             Err(failure) => panic!("{failure}"),
         }

@@ -18,6 +18,7 @@ mod script;
 mod sink;
 mod traffic;
 mod underlay;
+mod waiting_fault;
 
 use std::time::Duration;
 
@@ -41,6 +42,7 @@ use control_host::ControlHost;
 use node_host::NodeHost;
 use traffic::Source;
 use underlay::Underlay;
+use waiting_fault::WaitingFault;
 
 /// Something that happens at a moment.
 #[derive(Debug)]
@@ -116,12 +118,15 @@ pub struct World {
     /// Pairs cut by the administrator.
     cuts: Vec<(NodeNumber, NodeNumber, Option<LegNumber>)>,
     faults_left: usize,
+    waiting_fault: Option<WaitingFault>,
     /// Faults that came within a batch, while its machine was in use: they are counted behind it.
     in_batch: Option<Vec<(crate::coverage::Fault, Party)>>,
     traffic_on: bool,
     violation: Option<Violation>,
     /// Counters of processes that have died.
     dead: inspect::Losses,
+    /// What had been dropped when the platform was up.
+    at_boot: inspect::Losses,
 }
 
 impl Simulation for World {
@@ -189,10 +194,12 @@ impl World {
             timers_late: Duration::ZERO,
             cuts: Vec::new(),
             faults_left: 0,
+            waiting_fault: None,
             in_batch: None,
             traffic_on: false,
             violation: None,
             dead: inspect::Losses::default(),
+            at_boot: inspect::Losses::default(),
             stations,
             plan,
         };
@@ -226,6 +233,7 @@ impl World {
             Event::Heal { a, b } => self.heal(a, b),
             Event::Hostile => self.hostile_acts(now),
         }
+        self.look_for_state();
     }
 
     /// Records the first broken invariant; the run ends after this event.

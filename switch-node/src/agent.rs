@@ -4,13 +4,16 @@
 //! | file | is |
 //! |---|---|
 //! | `pump.rs` | the loop |
-//! | `ports.rs`, `tap.rs` | the interfaces: frames in and out, configuration |
+//! | `ports.rs`, `intake.rs`, `cut.rs`, `tap.rs` | the interfaces: frames in and out, configuration |
 //! | `netlink.rs`, `namespace.rs` | the kernel's side of an interface; `netlink/links.rs` makes links for labs |
 //! | `legs.rs` | sockets: set-up, doorbells, hang-up |
 //! | `packets.rs` | the sockets of packet legs |
-//! | `poller.rs`, `spin.rs` | waiting |
+//! | `poller.rs`, `spin.rs`, `give_way.rs` | waiting, and letting others run |
 //! | `ready.rs`, `signals.rs` | telling a supervisor, and being told to end |
 
+pub mod cut;
+mod give_way;
+mod intake;
 mod legs;
 pub mod namespace;
 pub mod netlink;

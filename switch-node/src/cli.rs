@@ -97,6 +97,10 @@ pub fn main_from(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
+            if let Some(failure) = Failure::from_command_line(&error.render().to_string()) {
+                failure.print();
+                return failure.exit.into();
+            }
             // It goes to standard output for --help, to standard error otherwise; neither being there, nothing
             // is left to be done.
             let _ = error.print();

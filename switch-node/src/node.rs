@@ -9,6 +9,7 @@ mod control;
 mod control_packets;
 mod direct;
 mod egress;
+mod epochs;
 mod event;
 mod held;
 mod ingress;
@@ -32,11 +33,14 @@ use vlan_core::limits::RECONNECT_MIN;
 use vlan_core::random::Random;
 use vlan_core::wire::control::{Fault, InterfaceAddress, InterfaceConfig, OfferedLeg};
 use vlan_core::wire::frame::Vnet;
-use vlan_core::{CabinetNumber, Channel, DropReason, Instant, LegNumber, NodeNumber, ProcessId, VifNumber};
+use vlan_core::{
+    CabinetNumber, Channel, DropReason, Instant, LegNumber, NodeNumber, PairEpoch, ProcessId, VifNumber,
+};
 
 use capture::Captures;
 use control::{ControlLink, LegState};
 use direct::DirectLink;
+use epochs::EndedEpochs;
 use interface::Interface;
 use leaving::Leaving;
 
@@ -160,6 +164,8 @@ pub struct Node {
     direct: Vec<Option<Box<DirectLink>>>,
     /// Place in `direct` by node number; `u16::MAX` is none. At most 128 KiB.
     direct_places: Vec<u16>,
+    /// Of direct associations.
+    ended: EndedEpochs,
     /// The packet legs that this node is ready for.
     offered: Vec<OfferedLeg>,
     /// What packet legs need; none where there are none.
@@ -205,6 +211,7 @@ impl Node {
             control,
             direct: Vec::new(),
             direct_places: Vec::new(),
+            ended: EndedEpochs::default(),
             offered: Vec::new(),
             packets: None,
             interfaces: Vec::new(),
@@ -264,17 +271,23 @@ impl Node {
         self.control_leg_up(now, control_node, process, leg, tag, shm)
     }
 
-    /// A leg to another node is up: a control node has introduced it, and memory is exchanged. A leg of the same
-    /// name takes the place of the one there was, and what that held is sent again by its sender.
+    /// A leg to another node is up: a control node has introduced it for the association of this epoch, and memory is
+    /// exchanged. A leg of the same name takes the place of the one there was, and what that held is sent again by its
+    /// sender.
+    ///
+    /// False: that association is over here. The host closes the leg's socket and says nothing more of it; the peer finds
+    /// that nothing of it was taken.
+    #[must_use]
     pub fn handle_leg_up(
         &mut self,
         now: Instant,
         node: NodeNumber,
         process: ProcessId,
+        epoch: PairEpoch,
         leg: LegNumber,
         shm: ShmLeg,
-    ) {
-        self.direct_leg_up(now, node, process, leg, shm);
+    ) -> bool {
+        self.direct_leg_up(now, (node, process), epoch, leg, shm)
     }
 
     /// A leg takes the place of the one of the same name, which the host closes then: what was still to be done about
@@ -422,8 +435,7 @@ impl Node {
     /// The place of the direct link to `node`.
     #[inline]
     fn direct_to(&self, node: NodeNumber) -> Option<usize> {
-        let place = usize::from(*self.direct_places.get(usize::from(node.0))?);
-        (place != usize::from(u16::MAX)).then_some(place)
+        direct_place(&self.direct_places, node)
     }
 
     /// Takes what the associations report of themselves: broken legs and frames that waited too long.
@@ -534,6 +546,13 @@ impl Node {
         let config = self.interface(vif)?.driver.config();
         Some((config.relay_channel, config.arp_channel))
     }
+}
+
+/// The place of the direct link to `node`, by the table of all of them.
+#[inline]
+fn direct_place(places: &[u16], node: NodeNumber) -> Option<usize> {
+    let place = usize::from(*places.get(usize::from(node.0))?);
+    (place != usize::from(u16::MAX)).then_some(place)
 }
 
 #[cfg(test)]

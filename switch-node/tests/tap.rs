@@ -13,9 +13,11 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::net::{AddressFamily, SocketType};
 use rvi::SharedOctets;
 use sandbox::in_own_namespace;
+use switch_node::agent::cut::Cutter;
 use switch_node::agent::namespace::Namespace;
 use switch_node::agent::netlink::{AddressMonitor, InterfaceIndex, Netlink, StackAddress};
 use switch_node::agent::tap::{Tap, TapBuffer, Written};
+use vlan_core::super_frame::UdpCoalescer;
 use vlan_core::wire::control::InterfaceAddress;
 use vlan_core::wire::frame::Vnet;
 use vlan_core::{MacAddress, limits};
@@ -109,6 +111,14 @@ impl Interface {
 
 fn is_udp(frame: &[u8]) -> bool {
     frame[12..14] == [0x08, 0x00] && frame[23] == 17
+}
+
+/// Makes a frame from the stack one of the peer's. The sum over the addresses does not change when they are exchanged.
+fn turn_round(frame: &mut [u8]) {
+    frame[0..6].copy_from_slice(&MAC.0);
+    frame[6..12].copy_from_slice(&PEER_MAC.0);
+    frame[26..30].copy_from_slice(&PEER.octets());
+    frame[30..34].copy_from_slice(&OWN.octets());
 }
 
 /// Octets that a peer could still write, for as long as `octets` lives.
@@ -262,12 +272,8 @@ fn a_super_frame_is_read_whole_and_is_cut_up_where_it_is_written() {
         assert_eq!((vnet.gso_type, vnet.gso_size, frame.len()), (5, 1400, 42 + 40 * 1400));
         assert!(vnet.is_valid_for(frame.len()));
 
-        // The same frame back, as if the peer had sent it: the stack cuts it into its 40 datagrams. The sum over
-        // the addresses does not change when they are exchanged.
-        frame[0..6].copy_from_slice(&MAC.0);
-        frame[6..12].copy_from_slice(&PEER_MAC.0);
-        frame[26..30].copy_from_slice(&PEER.octets());
-        frame[30..34].copy_from_slice(&OWN.octets());
+        // The same frame back: the stack cuts it into its 40 datagrams.
+        turn_round(&mut frame);
         let (head, rest) = frame.split_at(224);
         assert_eq!(it.tap.write(&vnet, head, shared(rest)), Written::Taken);
         let mut octets = [0; 2000];
@@ -275,6 +281,53 @@ fn a_super_frame_is_read_whole_and_is_cut_up_where_it_is_written() {
             assert_eq!(socket.recv(&mut octets).unwrap(), 1400);
             assert_eq!(octets[..1400], [number; 1400]);
         }
+    });
+}
+
+#[test]
+fn datagrams_joined_into_one_frame_reach_the_stack_as_they_left_it_whole_or_cut() {
+    //= spec/super-frames.md#cutting
+    //= type=test
+    //# A node whose stack takes no super-frames of UDP MUST cut them into the datagrams that they stand for, with the state of a frame
+    //# whose sum is to be completed.
+    in_own_namespace("datagrams_joined_into_one_frame_reach_the_stack_as_they_left_it_whole_or_cut", || {
+        let mut it = interface();
+        it.introduce_peer();
+        let socket = it.socket(4000);
+        let sent: Vec<Vec<u8>> = [64, 64, 64, 64, 13].iter().map(|len| vec![*len as u8; *len]).collect();
+        for datagram in &sent {
+            socket.send_to(datagram, (PEER, 4000)).unwrap();
+        }
+        let (vnet, mut frame) = it.read(is_udp);
+        let mut coalescer = UdpCoalescer::begin(&vnet, &frame).unwrap();
+        while coalescer.count() < sent.len() {
+            let (vnet, next) = it.read(is_udp);
+            let payload = coalescer.admit(&frame, &vnet, &next).unwrap();
+            frame.extend_from_slice(payload);
+        }
+        let vnet = coalescer.finish(&mut frame);
+        assert_eq!((vnet.gso_type, vnet.gso_size, frame.len()), (5, 64, 42 + 4 * 64 + 13));
+
+        turn_round(&mut frame);
+        let (head, rest) = frame.split_at(200);
+        for is_cut in [false, true] {
+            let written = if is_cut {
+                Cutter::default().write(&it.tap, &vnet, head, shared(rest))
+            } else {
+                it.tap.write(&vnet, head, shared(rest))
+            };
+            assert_eq!(written, Written::Taken);
+            let mut octets = [0; 100];
+            for datagram in &sent {
+                let len = socket.recv(&mut octets).unwrap();
+                assert_eq!(octets[..len], datagram[..], "cut: {is_cut}");
+            }
+        }
+        let nonsense = Vnet { gso_size: 0, ..vnet };
+        assert!(matches!(
+            Cutter::default().write(&it.tap, &nonsense, &frame, SharedOctets::empty()),
+            Written::Refused(_)
+        ));
     });
 }
 

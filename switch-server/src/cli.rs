@@ -153,6 +153,10 @@ pub fn main_from(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 /// Help and version go to standard output and are no failure; anything else is wrong usage.
 fn refuse_command_line(error: &clap::Error) -> ExitCode {
+    if let Some(failure) = Failure::from_command_line(&error.render().to_string()) {
+        failure.print();
+        return failure.exit.into();
+    }
     // Standard output may be closed, which is no reason to say more.
     let _ = error.print();
     if error.use_stderr() { Exit::Usage.into() } else { Exit::Ok.into() }

@@ -7,6 +7,7 @@
 
 mod capture;
 mod event;
+mod leaving;
 mod leg_addresses;
 mod packets;
 mod pairs;
@@ -35,8 +36,8 @@ use vlan_core::wire::control::{
     CaptureOrder, ControlMessage, Fault, InterfaceAddress, LegKind, ReportItem, ReportedDrop, Traced,
 };
 use vlan_core::{
-    CabinetNumber, Channel, Instant, LanId, LegNumber, MacAddress, NodeNumber, ProcessId, PublicKey,
-    SecretKey, VifNumber,
+    CabinetNumber, Channel, Instant, LanId, LegNumber, MacAddress, NodeNumber, PairEpoch, ProcessId,
+    PublicKey, SecretKey, VifNumber,
 };
 
 pub use event::ControlNodeEvent;
@@ -48,6 +49,7 @@ pub use trace::{Judgement, Receiver as TraceReceiver};
 pub use vlan_core::server::PortSecurity;
 
 use capture::Capture;
+use leaving::Leaving;
 use packets::Packets;
 use pairs::Pairs;
 use session::Session;
@@ -208,6 +210,8 @@ pub enum Output {
         a: (NodeNumber, ProcessId),
         /// The other.
         b: (NodeNumber, ProcessId),
+        /// The epoch of their association, which each end is told with its socket.
+        epoch: PairEpoch,
         /// The leg of their association.
         leg: LegNumber,
     },
@@ -254,6 +258,9 @@ pub enum Output {
         /// What it would do.
         traced: Traced,
     },
+    /// The nodes have been told, after [`ControlNode::leave`]: once the packets that are there have been sent, the process
+    /// may end.
+    Left,
     /// Something the operator may want to know.
     Log(ControlNodeEvent),
 }
@@ -304,6 +311,8 @@ pub struct ControlNode {
     relay: RelayCounters,
     captures: Vec<Capture>,
     drop_examples: DropExamples,
+    /// Set when this control node ends in order.
+    leaving: Option<Leaving>,
 }
 
 impl ControlNode {
@@ -328,15 +337,20 @@ impl ControlNode {
             relay: RelayCounters::default(),
             captures: Vec::new(),
             drop_examples: DropExamples::default(),
+            leaving: None,
         }
     }
 
     // --- legs -----------------------------------------------------------------------------------------------
 
     /// The session that a leg of a node's process joins, or begins, when the process has set it up for its own
-    /// session `number`. None: a later one of that process is there. The host asks before it answers the set-up.
+    /// session `number`. None: a later one of that process is there, or this control node ends. The host asks before it
+    /// answers the set-up.
     #[must_use]
     pub fn session_tag(&self, node: NodeNumber, process: ProcessId, number: u32) -> Option<SessionTag> {
+        if self.leaving.is_some() {
+            return None;
+        }
         let known = self.session_of(node, process).and_then(|place| self.sessions[place].as_ref());
         match known.map(|session| session.tag) {
             Some(tag) if tag.node == number => Some(tag),
@@ -411,6 +425,7 @@ impl ControlNode {
     /// visible, and after that gives the room of what was taken back to its senders. Returns how many it took;
     /// less than `budget` means that nothing more was there.
     pub fn pump(&mut self, now: Instant, budget: usize) -> usize {
+        let budget = if self.leaving.is_some() { 0 } else { budget };
         let mut scratch = core::mem::take(&mut self.scratch);
         let (mut taken, mut quiet) = (0, 0);
         while taken < budget && quiet < self.sessions.len() {
@@ -424,9 +439,10 @@ impl ControlNode {
         scratch.release();
         self.scratch = scratch;
         self.publish(now);
-        if taken < budget {
+        if taken < budget || self.leaving.is_some() {
             self.finish_gone_legs(now);
         }
+        self.go_on_leaving(now);
         taken
     }
 
@@ -455,7 +471,9 @@ impl ControlNode {
     pub fn prepare_sleep(&mut self) -> bool {
         let mut quiet = true;
         for session in self.sessions.iter_mut().flatten() {
-            quiet &= session.gone.is_empty() && session.association.prepare_sleep();
+            // What lies in the rings is taken no more.
+            let is_taken = self.leaving.is_none();
+            quiet &= session.gone.is_empty() && (session.association.prepare_sleep() || !is_taken);
         }
         if !quiet {
             self.wake();
@@ -485,13 +503,15 @@ impl ControlNode {
         self.session_timeouts(now);
         self.pair_timeouts(now);
         self.publish(now);
+        self.go_on_leaving(now);
     }
 
     /// When [`Self::handle_timeout`] is wanted next.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let sessions = self.sessions.iter().flatten().filter_map(|session| session.poll_timeout());
-        sessions.chain(self.pairs.poll_timeout()).min()
+        let leaving = self.leaving.as_ref().map(Leaving::poll_timeout);
+        sessions.chain(self.pairs.poll_timeout()).chain(leaving).min()
     }
 
     /// Frames that are lost if this control node dies now: their senders were let go, and their receivers, which have not

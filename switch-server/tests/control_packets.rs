@@ -2,6 +2,8 @@
 
 #![cfg(feature = "std")]
 
+#[path = "control_packets/two.rs"]
+mod two;
 #[path = "control_packets/world.rs"]
 mod world;
 
@@ -172,6 +174,78 @@ fn a_node_that_ends_leaves_in_order() {
     assert_eq!(detached(&world), 1);
     assert_eq!(world.take(2), [1]);
     assert!(world.nodes[1].node.is_attached());
+}
+
+#[test]
+fn a_control_node_that_ends_tells_its_nodes_which_go_on_directly() {
+    //= spec/control-node.md#the-orderly-end-of-a-control-node
+    //= type=test
+    //# A control node that is asked to end MUST take nothing more from its nodes, wait at most 20 ms for what receivers have
+    //# not acknowledged, and tell the nodes that it reaches by packets that their sessions are over.
+    let mut world = World::attached(3);
+    go_direct(&mut world);
+    let now = world.now;
+    world.control.as_mut().expect("a control node").leave(now);
+    world.run(1);
+    assert!(world.control.is_none(), "it waits for nothing");
+    for hosted in &world.nodes {
+        assert!(!hosted.node.is_attached(), "{:?}", hosted.log);
+        assert!(hosted.log.contains(&NodeEvent::SessionClosed { control_node: 0 }), "{:?}", hosted.log);
+    }
+    assert!(of_kind(&world, PacketKind::Close).len() >= 6, "by each leg of three nodes");
+    both_ways(&mut world, 0..100);
+    world.run(20);
+    assert_eq!([world.take(1), world.take(2)], [0, 1].map(|_| (0..100).collect::<Vec<u8>>()));
+    // Another takes its place, and is found within the longest pause of a handshake.
+    world.start_control();
+    world.run(400);
+    assert!(world.are_attached());
+}
+
+#[test]
+fn a_control_node_that_ends_waits_for_acknowledgements_and_settles_nothing_without() {
+    //= spec/server.md#acknowledged-frames
+    //= type=test
+    //# A control node MUST NOT settle a frame that it relays in packets with its sender before the receiver has acknowledged
+    //# it, or has not done so for 50 ms.
+    let mut world = World::attached(2);
+    let leave = |world: &mut World| {
+        let now = world.now;
+        world.control.as_mut().expect("a control node").leave(now);
+    };
+    world.nodes[1].is_over = true;
+    for number in 0..10 {
+        world.send(1, mac(2), number);
+    }
+    world.run(2);
+    leave(&mut world);
+    // Nothing that comes now is taken.
+    for number in 10..20 {
+        world.send(1, mac(2), number);
+    }
+    world.run(15);
+    assert!(world.control.is_some() && world.nodes[0].node.is_attached(), "it has not waited");
+    world.run(10);
+    assert!(world.control.is_none() && !world.nodes[0].node.is_attached());
+    assert_eq!(world.nodes[0].node.unsettled().0, 20, "frames that their sender does not keep");
+    // The receiver is there first: what comes for one that is not attached is refused.
+    for (is_over, millis) in [([true, false], 1200), ([false; 2], 800)] {
+        world.nodes.iter_mut().zip(is_over).for_each(|(hosted, is_over)| hosted.is_over = is_over);
+        if world.control.is_none() {
+            world.start_control();
+        }
+        world.run(millis);
+    }
+    assert!(world.are_attached());
+    assert_eq!(world.take(2), (0..20).collect::<Vec<u8>>());
+    // With acknowledgements it is over as soon as they have come.
+    world.send(1, mac(2), 20);
+    world.step();
+    world.step();
+    leave(&mut world);
+    world.run(1);
+    assert!(world.control.is_none());
+    assert_eq!((world.take(2), world.nodes[0].node.unsettled().0), (vec![20], 0));
 }
 
 #[test]

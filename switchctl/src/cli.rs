@@ -144,8 +144,8 @@ enum Command {
     Rvi(RviCommand),
     /// Spoil what crosses a node's packet legs, for drills: loss, corruption, delay and the like
     ///
-    /// Packet legs are those that go over a network (udp); shared memory has none. What is asked for replaces what
-    /// was asked for the same legs and direction before; it ends with `off`, or with the node's process.
+    /// Packet legs are those that go over a network (udp and ether); shared memory has none. What is asked for replaces
+    /// what was asked for the same legs and direction before; it ends with `off`, or with the node's control session.
     #[command(after_help = FAULT_HELP)]
     Fault(FaultArguments),
     /// Capture frames of a LAN, a node or an RVI as pcapng, to a file or live to a pipe
@@ -284,7 +284,13 @@ struct Pair {
 ///
 /// With what is to be printed on standard error, and the exit code.
 pub fn run() -> Result<(), Failure> {
-    let Cli { target, command } = Cli::parse();
+    let Cli { target, command } = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => match Failure::from_command_line(&error.render().to_string()) {
+            Some(failure) => return Err(failure),
+            None => error.exit(),
+        },
+    };
     match command {
         Command::Status => target.show::<Status>("/v1/status"),
         Command::Nodes => target.show::<Vec<Node>>("/v1/nodes"),

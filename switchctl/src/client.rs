@@ -133,17 +133,23 @@ fn refusal(status: StatusCode, body: &[u8]) -> Failure {
 }
 
 fn connect_any(sockets: &[PathBuf]) -> Result<UnixStream, Failure> {
-    let mut refused = Vec::new();
+    let (mut refused, mut is_denied) = (Vec::new(), false);
     for socket in sockets {
         match connect(socket) {
             Ok(stream) => return Ok(stream),
-            Err(error) => refused.push(format!("{}: {error}", socket.display())),
+            Err(error) => {
+                is_denied |= error.kind() == io::ErrorKind::PermissionDenied;
+                refused.push(format!("{}: {error}", socket.display()));
+            }
         }
     }
-    Err(Failure::runtime(format!("no control node answers: {}", refused.join("; "))).hint(
+    let hint = if is_denied {
+        "run as the user who started the control node, or as root"
+    } else {
         "start one with `switch-server run FILE --name NAME` or `switch-server lab FILE`; in a lab, \
-         `switchctl -f FILE restart NAME` starts a dead one",
-    ))
+         `switchctl -f FILE restart NAME` starts a dead one"
+    };
+    Err(Failure::runtime(format!("no control node answers: {}", refused.join("; "))).hint(hint))
 }
 
 /// Connects to a unix socket at a path of any length. A socket address holds 107 octets of path; a longer one is

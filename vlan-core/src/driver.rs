@@ -38,23 +38,18 @@ pub enum Egress {
         node: NodeNumber,
         /// The RVI's channel.
         channel: Channel,
-        /// The octets of the header to put in front.
-        header: [u8; FRAME_HEADER_LEN],
         /// A copy goes to the control node on the ARP channel, when one is up (amendment 24).
         copy_to_server: bool,
     },
-    /// On the interface's relay channel.
+    /// On the interface's relay channel, to one member.
     Relay {
         /// The peer, when the destination is bound.
         peer: Option<PeerSlot>,
-        /// The header to put in front.
-        header: FrameHeader,
     },
-    /// On the interface's ARP channel.
-    Arp {
-        /// The header to put in front; its locations are the control node's to fill.
-        header: FrameHeader,
-    },
+    /// On the interface's relay channel, to all other members.
+    Group,
+    /// On the interface's ARP channel; the locations in its header are the control node's to fill.
+    Arp,
     /// Nowhere yet: the peer's traffic is moving between relay and direct. Hold the frame and classify it
     /// again when [`Driver::poll_released`] names the peer.
     Hold {
@@ -201,46 +196,65 @@ impl Driver {
         }
         let neighbour = is_neighbour_resolution(ethernet.ethertype, head);
         if ethernet.destination.is_group() {
-            return if neighbour {
-                Egress::Arp { header: self.header(FrameKind::Arp, vnet) }
-            } else {
-                Egress::Relay { peer: None, header: self.header(FrameKind::Group, vnet) }
-            };
+            return if neighbour { Egress::Arp } else { Egress::Group };
         }
         match self.by_mac.lookup(ethernet.destination) {
-            Some(peer) => self.classify_bound(vnet, frame_len, peer, neighbour),
-            None if neighbour => Egress::Arp { header: self.header(FrameKind::Arp, vnet) },
+            Some(peer) => self.classify_bound(peer, neighbour),
+            None if neighbour => Egress::Arp,
             //= spec/driver.md#unbound-destinations
             //# The driver MUST send a unicast frame whose destination has no binding to the control node.
-            None => {
-                let header = self.header(FrameKind::Relay, vnet);
-                Egress::Relay { peer: None, header: FrameHeader { flags: FrameHeader::UNBOUND, ..header } }
-            }
+            None => Egress::Relay { peer: None },
         }
     }
 
     #[inline]
-    fn classify_bound(&self, vnet: &Vnet, frame_len: usize, slot: PeerSlot, neighbour: bool) -> Egress {
-        let peer = &self.peers[usize::from(slot.0)];
-        match (peer.path, peer.direct) {
-            (Path::Direct, Some(direct)) => {
-                //= spec/driver.md#neighbour-probes-of-bound-neighbours
-                //# The driver MUST send unicast ARP and ND for a neighbour with a direct RVI over that RVI, with a copy
-                //# to the control node.
-                Egress::Direct {
-                    peer: slot,
-                    node: peer.node,
-                    channel: direct.channel,
-                    header: peer.outgoing.emit(vnet, frame_len),
-                    copy_to_server: neighbour,
-                }
-            }
-            (Path::Relay, _) if neighbour => Egress::Arp { header: self.header(FrameKind::Arp, vnet) },
-            (Path::Relay, _) => {
-                Egress::Relay { peer: Some(slot), header: self.header(FrameKind::Relay, vnet) }
-            }
-            (Path::Barrier { .. } | Path::Closing | Path::Direct, _) => Egress::Hold { peer: slot },
+    fn classify_bound(&self, slot: PeerSlot, neighbour: bool) -> Egress {
+        let Some(peer) = self.peers.get(usize::from(slot.0)) else { return Egress::Relay { peer: None } };
+        if matches!(peer.path, Path::Direct)
+            && let Some(direct) = peer.direct
+        {
+            //= spec/driver.md#neighbour-probes-of-bound-neighbours
+            //# The driver MUST send unicast ARP and ND for a neighbour with a direct RVI over that RVI, with a copy
+            //# to the control node.
+            return Egress::Direct {
+                peer: slot,
+                node: peer.node,
+                channel: direct.channel,
+                copy_to_server: neighbour,
+            };
         }
+        match peer.path {
+            Path::Relay if neighbour => Egress::Arp,
+            Path::Relay => Egress::Relay { peer: Some(slot) },
+            Path::Barrier { .. } | Path::Closing | Path::Direct => Egress::Hold { peer: slot },
+        }
+    }
+
+    /// The header to put in front of a frame that goes to the control node; `None` for one that does not.
+    #[inline]
+    #[must_use]
+    pub fn server_header(&self, egress: Egress, vnet: &Vnet) -> Option<FrameHeader> {
+        Some(match egress {
+            Egress::Relay { peer: Some(_) } => self.header(FrameKind::Relay, vnet),
+            Egress::Relay { peer: None } => {
+                FrameHeader { flags: FrameHeader::UNBOUND, ..self.header(FrameKind::Relay, vnet) }
+            }
+            Egress::Group => self.header(FrameKind::Group, vnet),
+            Egress::Arp => self.header(FrameKind::Arp, vnet),
+            Egress::Direct { .. } | Egress::Hold { .. } | Egress::Drop(_) => return None,
+        })
+    }
+
+    /// The octets of the header in front of a unicast frame to `peer` on its direct RVI; `None` for no peer.
+    #[inline]
+    #[must_use]
+    pub fn direct_header(
+        &self,
+        peer: PeerSlot,
+        vnet: &Vnet,
+        frame_len: usize,
+    ) -> Option<[u8; FRAME_HEADER_LEN]> {
+        Some(self.peers.get(usize::from(peer.0))?.outgoing.emit(vnet, frame_len))
     }
 
     /// The header of the copy that goes to the control node beside a direct ARP or ND frame.

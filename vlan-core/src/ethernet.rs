@@ -61,10 +61,10 @@ pub fn is_neighbour_resolution(ethertype: u16, frame: &[u8]) -> bool {
 #[inline]
 #[must_use]
 pub fn flow_hash(seed: u64, frame: &[u8]) -> u32 {
-    let Some(header) = EthernetHeader::parse(frame) else { return 0 };
+    let Some(start) = frame.first_chunk::<ETHERNET_HEADER_LEN>() else { return 0 };
     let word =
         |at: usize| frame.get(at..at + 8).map_or(0, |o| u64::from_le_bytes(o.try_into().unwrap_or([0; 8])));
-    match header.ethertype {
+    match u16::from_be_bytes([start[12], start[13]]) {
         ETHERTYPE_IPV4 if frame.len() >= 38 => {
             let fragment = u16::from_be_bytes([frame[20], frame[21]]) & 0x3fff != 0;
             let ports_at = 14 + usize::from(frame[14] & 15) * 4;
@@ -77,9 +77,16 @@ pub fn flow_hash(seed: u64, frame: &[u8]) -> u32 {
             let ports = if matches!(frame[20], 6 | 17) { word(54) & 0xffff_ffff } else { 0 };
             fold(addresses, ports << 8 | u64::from(frame[20]))
         }
-        _ => fold(fold(seed, header.destination.to_bits()), header.source.to_bits()),
+        _ => addresses_hash(seed, frame),
     }
     .wrapping_shr(16) as u32
+}
+
+/// The hash of a frame that is not IP: of its MAC pair.
+#[cold]
+fn addresses_hash(seed: u64, frame: &[u8]) -> u64 {
+    let Some(header) = EthernetHeader::parse(frame) else { return 0 };
+    fold(fold(seed, header.destination.to_bits()), header.source.to_bits())
 }
 
 fn fold(state: u64, word: u64) -> u64 {

@@ -59,6 +59,9 @@ enum Job {
     Break {
         /// Only the breakages whose names contain this
         name: Option<String>,
+        /// Only this part of them, as 2/5 for the second of five
+        #[arg(long)]
+        piece: Option<breakages::Piece>,
         /// Name them and stop
         #[arg(long)]
         list: bool,
@@ -125,7 +128,7 @@ fn run(job: Job) -> Result<()> {
         Job::Lint { own } => lint::run(own),
         Job::NoStd => no_std::run(),
         Job::Citations { report } => citations::run(report.as_deref()),
-        Job::Break { name, list } => breakages::run(name.as_deref(), list),
+        Job::Break { name, piece, list } => breakages::run(name.as_deref(), piece, list),
         Job::Sim { arguments } => {
             let default = ["run", "--seeds", "200"].map(String::from).to_vec();
             let arguments = if arguments.is_empty() { default } else { arguments };

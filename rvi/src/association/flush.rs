@@ -80,7 +80,7 @@ impl Association {
                 continue;
             }
             let parts = [Part::Private(&parked.octets)];
-            if !self.push_data(parked.channel, parked.lane, parked.octets.len(), &parts) {
+            if !self.push_data(parked.channel, parked.lane, &parts) {
                 self.parked.unpop(parked);
                 return;
             }
@@ -168,7 +168,7 @@ impl Association {
         }
         let leg = self.legs.get_mut(index).and_then(Option::as_mut).ok_or(PushError::Full)?;
         let ring = if control { &mut leg.shm.control_tx } else { &mut leg.shm.data_tx };
-        ring.push(meta, octets.len(), &[Part::Private(octets)])?;
+        ring.push(meta, &[Part::Private(octets)])?;
         leg.tx_messages += 1;
         leg.tx_octets += octets.len() as u64;
         leg.resends += 1;

@@ -10,6 +10,7 @@ use vlan_core::{Channel, Instant, LegNumber};
 use super::{Association, LEGS, Leg};
 use crate::association::route::{CONTROL_GROUP, PACKETS};
 use crate::association::types::{AssociationEvent, LegDownReason, LegEnd, LegState, Unsent};
+use crate::association::unproven::Unproven;
 use crate::region::Region;
 use crate::ring::{Producer, RingFault};
 use crate::shm_leg::ShmLeg;
@@ -52,6 +53,14 @@ impl Source {
             control: Cursor { next: later(control.settled(), leg.copied.1), end: control.tail() },
             data: Cursor { next: later(data.settled(), leg.copied.0), end: data.tail() },
         }
+    }
+
+    /// The peer took everything before these positions of the control and the data ring, and nothing behind them.
+    pub(super) fn end_at(&mut self, control: u32, data: u32) {
+        for (cursor, head) in [(&mut self.control, control), (&mut self.data, data)] {
+            cursor.next = earlier(later(cursor.next, head), cursor.end);
+        }
+        self.is_uncertain = false;
     }
 
     /// Goes behind what `leg` has settled, whose slots it may have used again.
@@ -213,7 +222,7 @@ impl Association {
     }
 
     /// Remembers messages taken by this leg of which another one has copies.
-    fn note_taken(&mut self, leg: &Leg, control: bool, from: u32, to: u32) {
+    pub(super) fn note_taken(&mut self, leg: &Leg, control: bool, from: u32, to: u32) {
         let ring = if control { &leg.shm.control_tx } else { &leg.shm.data_tx };
         let mut octets = Vec::new();
         let mut position = from;
@@ -227,6 +236,9 @@ impl Association {
     /// Queues the rings of a lost leg in front of those that are queued: theirs were sent before.
     fn keep_source(&mut self, index: usize, leg: Box<Leg>, is_uncertain: bool) {
         let leg: Arc<Leg> = leg.into();
+        if is_uncertain {
+            self.unproven.keep(&leg);
+        }
         let queued = self.sources.iter().position(|s| matches!(s.ring, SourceRing::Stalled(i) if i == index));
         if let Some(at) = queued {
             self.sources[at].skip_settled(&leg);
@@ -332,6 +344,7 @@ impl Association {
         if (self.is_uncertain || !self.taken.is_empty()) && self.is_drained() {
             self.taken.clear();
             self.is_uncertain = false;
+            self.unproven = Unproven::default();
         }
     }
 
@@ -344,6 +357,7 @@ impl Association {
         for index in 0..LEGS {
             self.lose(index);
         }
+        self.settle_unproven();
         let mut seen = core::mem::take(&mut self.taken);
         for control in [true, false] {
             let mut sources = core::mem::take(&mut self.sources);

@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use vlan_core::{LegNumber, NodeNumber, ProcessId};
+use vlan_core::{LegNumber, NodeNumber, PairEpoch, ProcessId};
 
 use super::leg_socket::{self, LegSocket, LegViolation, ReceiveError, Received, Room, SendError};
 use super::wire::{self, DATAGRAM_LEN_MAX, PeerEnd};
@@ -55,13 +55,16 @@ pub struct EstablishedLeg {
     pub session: u64,
     /// Which session a leg of a control RVI belongs to; zero for legs between nodes.
     pub tag: SessionTag,
+    /// Which association of a pair a leg between nodes was made for; zero for legs of control RVIs.
+    pub epoch: PairEpoch,
     socket: LegSocket,
     role: Role,
 }
 
 impl EstablishedLeg {
     pub(super) fn new(socket: LegSocket, end: &PeerEnd, session: u64, tag: SessionTag, role: Role) -> Self {
-        Self { peer: end.peer, peer_process: end.peer_process, leg: end.leg, session, tag, socket, role }
+        let PeerEnd { peer, peer_process, leg, epoch } = *end;
+        Self { peer, peer_process, leg, session, tag, epoch, socket, role }
     }
 
     /// Takes what waits on the socket; call it until it says [`Datagram::Nothing`], or again at the next wake-up
@@ -159,7 +162,8 @@ mod tests {
     use super::*;
     use std::io::Read;
 
-    const END: PeerEnd = PeerEnd { peer: NodeNumber(3), peer_process: ProcessId(33), leg: LegNumber(1) };
+    const END: PeerEnd =
+        PeerEnd { peer: NodeNumber(3), peer_process: ProcessId(33), leg: LegNumber(1), epoch: PairEpoch(5) };
 
     fn legs(role: Role) -> (EstablishedLeg, EstablishedLeg) {
         let (a, b) = LegSocket::pair().unwrap();

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::io::Errno;
-use vlan_core::{LegNumber, NodeNumber, ProcessId};
+use vlan_core::{LegNumber, NodeNumber, PairEpoch, ProcessId};
 
 use super::established::{self, DOORBELLS_PER_CALL, EstablishedLeg, Role};
 use super::handshake::{HandshakeError, Initiator, Responder, Seal};
@@ -227,6 +227,11 @@ fn up(
     SetupProgress::Up { leg: EstablishedLeg::new(socket, end, session, tag, role), shm }
 }
 
+/// The other end of a leg of a control RVI, which has no epoch of a pair.
+fn control_end(peer: NodeNumber, peer_process: ProcessId, leg: LegNumber) -> PeerEnd {
+    PeerEnd { peer, peer_process, leg, epoch: PairEpoch::default() }
+}
+
 /// A node's end of a leg to a control node.
 #[derive(Debug)]
 pub struct NodeControlLeg {
@@ -297,7 +302,7 @@ impl NodeControlLeg {
             NodeState::Setup(process, mut exchange) => match exchange.receive(&mut socket)? {
                 None => Ok(self.wait(socket, NodeState::Setup(process, exchange))),
                 Some(peer) => {
-                    let end = PeerEnd { peer: NodeNumber(0), peer_process: process, leg: self.leg };
+                    let end = control_end(NodeNumber(0), process, self.leg);
                     let tag = SessionTag { node: self.session, control_node: peer.1.number };
                     Ok(up(socket, &end, tag, Role::TowardsControlNode, exchange.finish(peer)?))
                 }
@@ -383,7 +388,7 @@ impl ControlNodeLeg {
                     let past = SetupError::PastSession { number: hello.session };
                     let tag = SessionTag { node: hello.session, control_node: session(&hello).ok_or(past)? };
                     exchange.offer(&socket, tag.control_node)?;
-                    let end = PeerEnd { peer: hello.node, peer_process: hello.process, leg: hello.leg };
+                    let end = control_end(hello.node, hello.process, hello.leg);
                     Ok(up(socket, &end, tag, Role::Plain, exchange.finish(peer)?))
                 }
             },

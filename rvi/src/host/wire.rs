@@ -4,7 +4,7 @@
 //! has the layouts.
 
 use core::fmt;
-use vlan_core::{LegNumber, NodeNumber, ProcessId};
+use vlan_core::{LegNumber, NodeNumber, PairEpoch, ProcessId};
 
 /// The version of set-up and shared memory that this code speaks.
 pub const VERSION: u8 = 1;
@@ -223,25 +223,29 @@ pub struct PeerEnd {
     pub peer_process: ProcessId,
     /// Which leg of the association with that peer.
     pub leg: LegNumber,
+    /// Which of their associations the leg was made for, as the control node counts them from 1.
+    pub epoch: PairEpoch,
 }
 
 impl PeerEnd {
     pub(super) fn emit(&self) -> DatagramBuf {
-        let hello = NodeHello { node: self.peer, process: self.peer_process, leg: self.leg, session: 0 };
+        let session = self.epoch.0;
+        let hello = NodeHello { node: self.peer, process: self.peer_process, leg: self.leg, session };
         let mut datagram = DatagramBuf::empty();
         datagram.start(Kind::PeerEnd);
         datagram.push(&hello.emit());
         datagram
     }
 
-    /// `None` for anything but a whole PEER_END of this version.
+    /// `None` for anything but a whole PEER_END of this version, for an association that there can be.
     pub(super) fn parse(datagram: &[u8]) -> Option<Self> {
         let (VERSION, kind, body) = split_header(datagram)? else { return None };
         if kind != Kind::PeerEnd as u8 {
             return None;
         }
-        let hello = NodeHello::parse(body.try_into().ok()?)?;
-        Some(Self { peer: hello.node, peer_process: hello.process, leg: hello.leg })
+        let hello = NodeHello::parse(body.try_into().ok()?).filter(|hello| hello.session != 0)?;
+        let epoch = PairEpoch(hello.session);
+        Some(Self { peer: hello.node, peer_process: hello.process, leg: hello.leg, epoch })
     }
 }
 
@@ -259,6 +263,13 @@ fn process_at(body: &[u8; BODY_LEN]) -> ProcessId {
 mod tests {
     use super::*;
 
+    const END: PeerEnd = PeerEnd {
+        peer: NodeNumber(9),
+        peer_process: ProcessId(8),
+        leg: LegNumber(1),
+        epoch: PairEpoch(0x0a0b_0c0d),
+    };
+
     #[test]
     fn bodies_round_trip() {
         let hello = NodeHello {
@@ -273,13 +284,34 @@ mod tests {
         }
         let setup = SetupBody { region_len: 0x0102_0304, number: 7, session: u64::MAX - 1 };
         assert_eq!(SetupBody::parse(&setup.emit()), setup);
-        let end = PeerEnd { peer: NodeNumber(9), peer_process: ProcessId(8), leg: LegNumber(1) };
-        assert_eq!(PeerEnd::parse(end.emit().as_slice()), Some(end));
+        assert_eq!(PeerEnd::parse(END.emit().as_slice()), Some(END));
+    }
+
+    #[test]
+    fn an_introduction_is_laid_out_as_the_specification_says() {
+        let octets = [
+            0x57, 0x4c, 1, 4, // WL, version, kind
+            1, 1, 9, 0, // version, leg, node
+            0x0d, 0x0c, 0x0b, 0x0a, // epoch
+            8, 0, 0, 0, 0, 0, 0, 0, // process
+        ];
+        assert_eq!(END.emit().as_slice(), octets);
+    }
+
+    #[test]
+    fn an_introduction_to_an_association_that_there_cannot_be_is_none() {
+        let none = PeerEnd { epoch: PairEpoch(0), ..END };
+        assert_eq!(PeerEnd::parse(none.emit().as_slice()), None);
+        let octets = END.emit().as_slice().to_vec();
+        for len in 0..octets.len() {
+            assert_eq!(PeerEnd::parse(&octets[..len]), None);
+        }
+        assert_eq!(PeerEnd::parse(&[&octets[..], &[0]].concat()), None);
     }
 
     #[test]
     fn a_datagram_with_another_header_is_nothing() {
-        let end = PeerEnd { peer: NodeNumber(9), peer_process: ProcessId(8), leg: LegNumber(1) }.emit();
+        let end = END.emit();
         for at in 0..HEADER_LEN {
             let mut wrong = end.as_slice().to_vec();
             wrong[at] ^= 1;

@@ -190,6 +190,7 @@ impl PacketTransport {
         out: &mut TransmitBuffer,
     ) -> Option<Transmit> {
         self.settles = settle;
+        self.sender.note_call(now);
         if core::mem::take(&mut self.sender.is_control_lost) {
             self.tell_control_again(now);
         }

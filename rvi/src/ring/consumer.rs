@@ -6,13 +6,16 @@
 use vlan_core::limits::PRIVATE_HEAD_LEN;
 
 use crate::ring::layout::GRANULE;
-use crate::ring::slot::{FIRST_LEN, MORE_LEN, SLOT_BODY, SLOT_LEN, SlotFields};
+use crate::ring::slot::{FIRST_LEN, MORE_LEN, SLOT_BODY, SLOT_LEN, SLOTS_MAX, SlotFields};
 use crate::ring::{RingFault, RingLayout, RingMemory};
 
 /// Octets of private memory that a message's slot and head are copied to.
 pub const PRIVATE_LEN: usize = SLOT_BODY + PRIVATE_HEAD_LEN + SLOT_LEN;
 /// Arena octets that are copied with the head.
 const HEAD_IN_ARENA: usize = PRIVATE_HEAD_LEN - FIRST_LEN;
+
+/// How many slots ahead the consumer asks for lines that were announced.
+const PREFETCH_SLOTS: u32 = 12;
 
 /// A message taken from the ring.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,19 +51,30 @@ pub struct Consumer<M> {
     settled: u32,
     /// What was released when the mark was set.
     marked: u32,
+    /// The peer's `tail` as last read: how far it has published, by its own word.
+    announced: u32,
 }
 
 impl<M: RingMemory> Consumer<M> {
     /// Makes the end of a ring that nothing was taken from yet; `ring` is the layout of the peer's region.
     pub fn new(own: M, peer: M, ring: RingLayout) -> Self {
-        Self { own, peer, ring, next: 0, released: 0, settled: 0, marked: 0 }
+        Self { own, peer, ring, next: 0, released: 0, settled: 0, marked: 0, announced: 0 }
     }
 
-    /// Takes the next message; its slot and head go to `private`.
-    #[inline]
+    /// Takes the next message that was announced; its slot and head go to `private`.
+    #[inline(always)]
     pub fn poll(&mut self, session: u16, private: &mut [u8; PRIVATE_LEN]) -> Polled {
+        //= spec/ring.md#looking
+        //# A consumer MUST NOT look at a slot before `tail` has moved from its own position.
+        if self.announced == self.next {
+            self.announced = self.peer.load_acquire(self.ring.tail);
+            if self.announced == self.next {
+                return Polled::Empty;
+            }
+        }
         let slot = self.ring.slot(self.next);
         if self.peer.load_acquire(slot) != self.next.wrapping_add(1) {
+            self.announced = self.next;
             return Polled::Empty;
         }
         let Some(copy) = private.first_chunk_mut::<SLOT_LEN>() else { return Polled::Empty };
@@ -76,6 +90,10 @@ impl<M: RingMemory> Consumer<M> {
             self.copy_more(fields.slots, private);
         }
         self.next = self.next.wrapping_add(fields.slots);
+        if self.announced.wrapping_sub(self.next) > PREFETCH_SLOTS + 1 {
+            self.peer.prefetch_read(self.ring.slot(self.next.wrapping_add(PREFETCH_SLOTS)));
+            self.peer.prefetch_read(self.ring.slot(self.next.wrapping_add(PREFETCH_SLOTS + 1)));
+        }
         Polled::Message(Received { fields, rest })
     }
 
@@ -83,13 +101,18 @@ impl<M: RingMemory> Consumer<M> {
     #[inline]
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.peer.load_acquire(self.ring.slot(self.next)) == self.next.wrapping_add(1)
+        self.peer.load_acquire(self.ring.tail) != self.next
+            && self.peer.load_acquire(self.ring.slot(self.next)) == self.next.wrapping_add(1)
     }
 
-    #[inline]
+    /// Copies what lies in the slots behind the first: mostly one.
+    #[inline(always)]
     fn copy_more(&self, slots: u32, private: &mut [u8; PRIVATE_LEN]) {
         let (chunks, _) = private[SLOT_LEN..].as_chunks_mut::<MORE_LEN>();
-        for (i, out) in (1..slots).zip(chunks) {
+        for (i, out) in (1..SLOTS_MAX).zip(chunks) {
+            if i >= slots {
+                break;
+            }
             self.peer.copy_out(self.ring.slot(self.next.wrapping_add(i)) + 4, out);
         }
     }

@@ -19,7 +19,7 @@ pub const CONTROL_ARENA_LEN: u32 = 64 * 1024;
 
 /// Where the header stands.
 const HEADER: usize = 0;
-/// Offset of the data ring's `tail`: how much was published; only for people who look.
+/// Offset of the data ring's `tail`: how much was announced.
 pub const DATA_TAIL: usize = 0x1000;
 /// Offset of the control ring's `tail`.
 pub const CONTROL_TAIL: usize = 0x1080;

@@ -1,17 +1,18 @@
 //! The writing end of a ring, in the own region.
 //!
 //! What happens to a frame here: it is copied, part by part, into the next free slots (and the arena when it is
-//! long), and becomes visible to the peer with the rest of its batch at `publish`.
+//! long), and the peer is told of it with the rest of its batch at `publish`.
 
 #![allow(unsafe_code, reason = "copies into ring memory")]
 
 use alloc::boxed::Box;
 use alloc::vec;
 
-use crate::message::Part;
+use crate::gather::Gather;
 use crate::ring::layout::GRANULE;
 use crate::ring::slot::{
-    FIRST_LEN, INLINE_LEN_MAX, MORE_LEN, SLOT_BODY, SLOT_LEN, SlotFields, SlotMeta, granules_for, slots_for,
+    FIRST_LEN, INLINE_LEN_MAX, MORE_LEN, SLOT_BODY, SLOT_LEN, SLOTS_MAX, SlotFields, SlotMeta, granules_for,
+    slots_for,
 };
 use crate::ring::{RingFault, RingLayout, RingMemory};
 
@@ -53,26 +54,18 @@ pub struct Producer<M> {
 /// Slots that there are notes for at first: more than a conversation has unsettled at a time.
 const NOTES_MIN: u32 = 32;
 
-/// Notes of our own on each slot between `settled` and `tail`, by position. There are as many as are needed at a time,
-/// a power of two: few slots of a large ring are in use unless its peer is slow.
+/// Where the arena octets of each message between `settled` and `tail` end: the low half of `arena_tail` behind it, by the position
+/// of its last slot. There are as many notes as are needed at a time, a power of two: few slots of a large ring are in use unless
+/// its peer is slow.
 #[derive(Debug)]
 struct Notes {
     mask: u32,
-    slots: Box<[Note]>,
-}
-
-/// What is known of one slot.
-#[derive(Clone, Copy, Debug, Default)]
-struct Note {
-    /// The low half of `arena_tail` behind its message.
-    arena_end: u16,
-    /// How many slots its message takes; 0 for a further slot.
-    span: u16,
+    ends: Box<[u16]>,
 }
 
 impl Notes {
     fn new(count: u32) -> Self {
-        Self { mask: count - 1, slots: vec![Note::default(); count as usize].into_boxed_slice() }
+        Self { mask: count - 1, ends: vec![0; count as usize].into_boxed_slice() }
     }
 
     #[inline]
@@ -81,13 +74,15 @@ impl Notes {
     }
 
     #[inline]
-    fn of(&self, position: u32) -> Note {
-        self.slots[(position & self.mask) as usize]
+    fn of(&self, position: u32) -> u16 {
+        self.ends[(position & self.mask) as usize]
     }
 
     #[inline]
-    fn set(&mut self, position: u32, note: Note) {
-        self.slots[(position & self.mask) as usize] = note;
+    fn set(&mut self, position: u32, end: u16) {
+        if let Some(note) = self.ends.get_mut((position & self.mask) as usize) {
+            *note = end;
+        }
     }
 
     /// Makes room for `count` notes, and keeps those of the positions from `settled` to `tail`.
@@ -122,96 +117,108 @@ impl<M: RingMemory> Producer<M> {
         }
     }
 
-    /// Copies a message of `len` octets, the sum of its parts, into the ring, not yet visible.
+    /// Copies a message into the ring; the peer looks at it after the next [`Self::publish`].
     ///
     /// # Errors
     /// `Full` when there is no room now; nothing has changed then.
-    #[inline]
-    pub fn push(&mut self, meta: SlotMeta, len: usize, parts: &[Part<'_>]) -> Result<(), PushError> {
-        debug_assert_eq!(len, parts.iter().map(Part::len).sum::<usize>(), "the length is that of the parts");
+    #[inline(always)]
+    pub fn push(&mut self, meta: SlotMeta, message: impl Gather) -> Result<(), PushError> {
+        let len = message.len();
         let slots = slots_for(len);
         let granules = granules_for(len);
         if !self.has_room(slots, granules) {
-            self.refresh().map_err(PushError::Fault)?;
-            if !self.has_room(slots, granules) {
-                return Err(PushError::Full);
-            }
+            self.make_room(slots, granules)?;
         }
         let arena = if granules == 0 { 0 } else { self.take_granules(granules) };
         let fields = SlotFields { len: len as u32, slots, in_arena: granules != 0, arena, meta };
-        if granules != 0 {
-            self.put_in_arena(&fields, parts);
-        } else if slots <= 2 {
-            self.put_inline::<{ FIRST_LEN + MORE_LEN }>(&fields, parts);
-        } else {
-            self.put_inline::<INLINE_LEN_MAX>(&fields, parts);
-        }
+        self.put(&fields, message);
         self.note(slots);
         self.tail = self.tail.wrapping_add(slots);
         self.pushed += u64::from(slots);
-        // The consumer has these lines; asking for them now hides the way there.
+        self.prefetch(slots, granules);
+        Ok(())
+    }
+
+    /// Asks for the lines that the messages after the next few will be written to, if they are like this one: the consumer has
+    /// them, and asking now hides the way there.
+    #[inline(always)]
+    fn prefetch(&self, slots: u32, granules: u32) {
         self.own.prefetch_write(self.ring.slot(self.tail.wrapping_add(PREFETCH_SLOTS)));
         if slots > 1 {
             self.own.prefetch_write(self.ring.slot(self.tail.wrapping_add(PREFETCH_SLOTS + 1)));
         }
-        Ok(())
-    }
-
-    /// Writes a message that fits into its slots: gathered once in private memory, then whole lines of a length
-    /// that the compiler knows. It is no longer than `LEN`.
-    #[inline]
-    fn put_inline<const LEN: usize>(&self, fields: &SlotFields, parts: &[Part<'_>]) {
-        let mut message = [0_u8; LEN];
-        let mut at = 0;
-        for part in parts {
-            // SAFETY: the part is readable for its length, and the parts together are no longer than the
-            // message, which is no longer than `LEN`.
-            unsafe { copy_small(part.as_ptr(), &mut message[at..at + part.len()]) }
-            at += part.len();
-        }
-        let mut line = [0_u8; MORE_LEN];
-        line[..SLOT_BODY - 4].copy_from_slice(&fields.emit());
-        line[SLOT_BODY - 4..].copy_from_slice(&message[..FIRST_LEN]);
-        // SAFETY: a slot of the own ring that the peer has settled; 60 octets behind its first word.
-        unsafe { self.own.copy_in(self.ring.slot(self.tail) + 4, line.as_ptr(), MORE_LEN) }
-        let (chunks, _) = message[FIRST_LEN..].as_chunks::<MORE_LEN>();
-        for (i, chunk) in (1..fields.slots).zip(chunks) {
-            let position = self.tail.wrapping_add(i);
-            let slot = self.ring.slot(position);
-            //= spec/ring.md#lap-mark
-            //# The first word of a further slot MUST be that slot's own position.
-            self.own.store_relaxed(slot, position);
-            // SAFETY: as above.
-            unsafe { self.own.copy_in(slot + 4, chunk.as_ptr(), MORE_LEN) }
+        let ahead = self.arena_tail.wrapping_add(granules);
+        for granule in 0..granules.min(PREFETCH_GRANULES) {
+            let at = ahead.wrapping_add(granule) & (self.ring.arena_granules - 1);
+            self.own.prefetch_write(self.ring.arena + at as usize * GRANULE);
         }
     }
 
-    /// Writes a message whose octets from the 40th on go to the arena.
-    #[inline]
-    fn put_in_arena(&self, fields: &SlotFields, parts: &[Part<'_>]) {
-        let mut gather = Gather { parts, taken: 0 };
-        let slot = self.ring.slot(self.tail);
-        let head = fields.emit();
-        // SAFETY: a slot of the own ring that the peer has settled; 20 octets behind its first word.
-        unsafe { self.own.copy_in(slot + 4, head.as_ptr(), SLOT_BODY - 4) }
-        gather.copy(&self.own, slot + SLOT_BODY, FIRST_LEN);
-        let rest = fields.len as usize - FIRST_LEN;
-        gather.copy(&self.own, self.ring.arena + fields.arena as usize * GRANULE, rest);
+    /// Looks how far the peer is. `Full` when there is no room still.
+    #[cold]
+    fn make_room(&mut self, slots: u32, granules: u32) -> Result<(), PushError> {
+        self.refresh().map_err(PushError::Fault)?;
+        if self.has_room(slots, granules) { Ok(()) } else { Err(PushError::Full) }
     }
 
-    /// Makes everything pushed so far visible. True when there was something.
+    /// Writes a message to the slots at `tail`, and to the arena what has its place there.
     //= spec/ring.md#publication
     //# The first word of a message's first slot MUST be stored with release order, as its position plus one, after
     //# every other octet of the message.
+    #[inline(always)]
+    fn put(&self, fields: &SlotFields, message: impl Gather) {
+        let slot = self.ring.slot(self.tail);
+        let len = fields.len as usize;
+        let head = fields.emit();
+        // SAFETY: a slot of the own ring that the peer has settled; 20 octets behind its first word.
+        unsafe { self.own.copy_in(slot + 4, head.as_ptr(), SLOT_BODY - 4) }
+        // SAFETY: as above, from the body to the slot's end; the message starts there.
+        unsafe { message.copy(0, &self.own, slot + SLOT_BODY, len.min(FIRST_LEN)) }
+        if fields.in_arena {
+            let arena = self.ring.arena + fields.arena as usize * GRANULE;
+            // SAFETY: arena octets that the peer has settled, as many as the rest of the message needs.
+            unsafe { message.copy(FIRST_LEN, &self.own, arena, len - FIRST_LEN) }
+        } else {
+            self.put_more(len, message);
+        }
+        self.own.store_release(slot, self.tail.wrapping_add(1));
+    }
+
+    /// Writes what follows the first slot to the slots behind it: mostly one.
+    #[inline(always)]
+    fn put_more(&self, len: usize, message: impl Gather) {
+        if len > FIRST_LEN {
+            self.put_one(1, FIRST_LEN, len, message);
+        }
+        let mut from = FIRST_LEN + MORE_LEN;
+        for i in 2..SLOTS_MAX {
+            if len <= from {
+                break;
+            }
+            self.put_one(i, from, len, message);
+            from += MORE_LEN;
+        }
+    }
+
+    /// Writes the octets from `from` on of a message of `len` octets to the `i`th slot behind its first.
+    #[inline(always)]
+    fn put_one(&self, i: u32, from: usize, len: usize, message: impl Gather) {
+        let position = self.tail.wrapping_add(i);
+        let slot = self.ring.slot(position);
+        //= spec/ring.md#lap-mark
+        //# The first word of a further slot MUST be that slot's own position.
+        self.own.store_relaxed(slot, position);
+        // SAFETY: a slot of the own ring that the peer has settled, from behind its first word to its end.
+        unsafe { message.copy(from, &self.own, slot + 4, MORE_LEN.min(len - from)) }
+    }
+
+    /// Makes everything pushed so far visible. True when there was something.
+    //= spec/ring.md#announcement
+    //# A producer MUST store its position as `tail`, with release order, after the first words of what it publishes.
     #[inline]
     pub fn publish(&mut self) -> bool {
         if self.published == self.tail {
             return false;
-        }
-        let mut position = self.published;
-        while position != self.tail {
-            self.own.store_release(self.ring.slot(position), position.wrapping_add(1));
-            position = position.wrapping_add(self.span(position));
         }
         self.published = self.tail;
         self.own.store_release(self.ring.tail, self.tail);
@@ -242,10 +249,10 @@ impl<M: RingMemory> Producer<M> {
         if value == self.settled {
             return Ok(());
         }
-        if value != self.tail && self.notes.of(value).span == 0 {
+        if !self.is_boundary(value) {
             return Err(RingFault::Distance { value, last: self.settled, newest: self.published });
         }
-        let end = self.notes.of(value.wrapping_sub(1)).arena_end;
+        let end = self.notes.of(value.wrapping_sub(1));
         let freed = end.wrapping_sub(self.arena_head as u16);
         self.arena_head = self.arena_head.wrapping_add(freed.into());
         self.settled = value;
@@ -257,6 +264,18 @@ impl<M: RingMemory> Producer<M> {
             return Err(RingFault::Distance { value, last, newest });
         }
         Ok(value)
+    }
+
+    /// True for a position between two messages that are not settled, or at either end of them, as our own first words say: the
+    /// peer cannot write them.
+    fn is_boundary(&self, value: u32) -> bool {
+        value == self.tail || self.own.load_relaxed(self.ring.slot(value)) == value.wrapping_add(1)
+    }
+
+    /// True when the peer may have stopped taking at `value`, by the words read last.
+    #[must_use]
+    pub fn may_end_at(&self, value: u32) -> bool {
+        self.within(value, self.settled, self.published).is_ok() && self.is_boundary(value)
     }
 
     /// Reads the peer's words and takes `value` as what it took in the end, if that is possible.
@@ -298,18 +317,14 @@ impl<M: RingMemory> Producer<M> {
         start & (self.ring.arena_granules - 1)
     }
 
-    /// Remembers how many slots the message at `tail` takes, and where its arena octets end.
+    /// Remembers where the arena octets of the message at `tail` end.
     #[inline]
     fn note(&mut self, slots: u32) {
-        let arena_end = self.arena_tail as u16;
         let used = distance(self.settled, self.tail) + slots;
         if used > self.notes.count() {
             self.notes.grow(used, self.settled, self.tail);
         }
-        self.notes.set(self.tail, Note { arena_end, span: slots as u16 });
-        for i in 1..slots {
-            self.notes.set(self.tail.wrapping_add(i), Note { arena_end, span: 0 });
-        }
+        self.notes.set(self.tail.wrapping_add(slots - 1), self.arena_tail as u16);
     }
 
     /// Gives memory back that only slots in use need, if none is.
@@ -318,13 +333,6 @@ impl<M: RingMemory> Producer<M> {
         if self.settled == self.tail && self.notes.count() > least {
             self.notes = Notes::new(least);
         }
-    }
-
-    /// Slots of the message whose first slot is at `position`; at least 1.
-    #[inline]
-    #[must_use]
-    pub fn span(&self, position: u32) -> u32 {
-        u32::from(self.notes.of(position).span).max(1)
     }
 
     /// Reads a message of the own ring back, for sending it by another way. `octets` gets its octets.
@@ -428,57 +436,5 @@ fn distance(from: u32, to: u32) -> u32 {
 /// How many slots ahead the producer asks for lines: some 200 ns at full rate, a line's way between cores.
 const PREFETCH_SLOTS: u32 = 16;
 
-/// Octets that are copied at once.
-const CHUNK: usize = 32;
-
-/// Copies as many octets as `out` has, which are few, without a call.
-///
-/// # Safety
-/// `from` must be readable for the length of `out`.
-#[inline]
-unsafe fn copy_small(from: *const u8, out: &mut [u8]) {
-    let Some(last) = out.len().checked_sub(CHUNK) else {
-        // SAFETY: the caller's word; `out` is private.
-        return unsafe { core::ptr::copy_nonoverlapping(from, out.as_mut_ptr(), out.len()) };
-    };
-    let to = out.as_mut_ptr();
-    let mut at = 0;
-    while at < last {
-        // SAFETY: as above; `at` lies before the last chunk.
-        unsafe { core::ptr::copy_nonoverlapping(from.wrapping_add(at), to.wrapping_add(at), CHUNK) }
-        at += CHUNK;
-    }
-    // SAFETY: as above. The last chunk may overlap the one before it, with the same octets.
-    unsafe { core::ptr::copy_nonoverlapping(from.wrapping_add(last), to.wrapping_add(last), CHUNK) }
-}
-
-/// Copies parts one behind the other, however the targets are cut.
-struct Gather<'a> {
-    parts: &'a [Part<'a>],
-    /// Octets of the first part already copied.
-    taken: usize,
-}
-
-impl Gather<'_> {
-    /// Copies the next `len` octets to `offset`. The parts have at least as many left.
-    #[inline]
-    fn copy<M: RingMemory>(&mut self, memory: &M, mut offset: usize, mut len: usize) {
-        while len > 0 {
-            let Some((part, others)) = self.parts.split_first() else {
-                debug_assert!(false, "parts shorter than their length");
-                return;
-            };
-            let now = len.min(part.len() - self.taken);
-            let from = part.as_ptr().wrapping_add(self.taken);
-            // SAFETY: `now` octets from `from` lie in the part; the target is free memory of the own ring.
-            unsafe { memory.copy_in(offset, from, now) }
-            self.taken += now;
-            if self.taken == part.len() {
-                self.parts = others;
-                self.taken = 0;
-            }
-            offset += now;
-            len -= now;
-        }
-    }
-}
+/// Granules of the arena that are asked for at a time: a frame of 1500 octets.
+const PREFETCH_GRANULES: u32 = 24;

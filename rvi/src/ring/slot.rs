@@ -101,14 +101,15 @@ impl SlotFields {
         if self.meta.resent {
             word |= RESENT;
         }
+        let place =
+            u32::from(self.meta.channel.0) | u32::from(KIND_DATA) << 8 | u32::from(self.meta.session) << 16;
         let mut o = [0; SLOT_BODY - 4];
-        o[0..4].copy_from_slice(&word.to_le_bytes());
-        o[4..8].copy_from_slice(&self.arena.to_le_bytes());
-        o[8..12].copy_from_slice(&self.meta.mseq.to_le_bytes());
-        o[12..16].copy_from_slice(&u32::from(self.meta.lane).to_le_bytes());
-        o[16] = self.meta.channel.0;
-        o[17] = KIND_DATA;
-        o[18..20].copy_from_slice(&self.meta.session.to_le_bytes());
+        let (words, _) = o.as_chunks_mut::<4>();
+        for (o, word) in
+            words.iter_mut().zip([word, self.arena, self.meta.mseq, self.meta.lane.into(), place])
+        {
+            *o = word.to_le_bytes();
+        }
         o
     }
 

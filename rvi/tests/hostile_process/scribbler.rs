@@ -76,6 +76,7 @@ impl Scribbler<'_> {
             (self.write)(ring.slot(position.wrapping_add(more)) + 4, &octets);
         }
         (self.write)(place, &position.wrapping_add(1).to_le_bytes());
+        (self.write)(ring.tail, &position.wrapping_add(slots).to_le_bytes());
         if !flips_before {
             self.flip(&mut slot);
             (self.write)(place + 4, &slot[4..]);

@@ -13,13 +13,14 @@ use crate::command::{Request, Tally, in_parallel, replayed, usage};
 
 /// How it is used.
 pub const USAGE: &str = "\
-usage: weft-sim packet run [--seeds N] [--first-seed S] [--family NAME]
+usage: weft-sim packet run [--seeds N] [--first-seed S] [--family NAME] [--complete]
        weft-sim packet replay SEED [--family NAME] [--trace]
        weft-sim packet list
        weft-sim packet tables [--out FOLDER] [--only NAME]
 
 run     runs every family with N seeds (20), from S (0) on, or one of them; chaos gets ten times as many;
-        prints which faults met which states; every sixteenth seed is run twice and compared
+        prints which faults met which states; every sixteenth seed is run twice and compared; with --complete a
+        cell of the table that is zero fails
 replay  runs one seed of a family (chaos) again; --trace prints what happens
 list    names the families
 tables  measures the tables and plots of docs/packet-legs and writes them (docs/packet-legs)";
@@ -108,5 +109,5 @@ fn run_families(request: &Request, family: Option<Family>) -> ExitCode {
     }
     println!("\n{audit:?}\n");
     let gaps: Vec<_> = coverage.gaps().map(|(f, s)| format!("{} / {}", f.name(), s.name())).collect();
-    tally.finish(&coverage, &gaps)
+    tally.finish(&coverage, &gaps, request.complete)
 }

@@ -80,8 +80,8 @@ pub struct End {
     pub probes: ProbeBudget,
     /// It does not run before this.
     pub paused_until: Option<Instant>,
-    /// Its timers were late once, or it was stopped: what it finds lost may come later ever since (amendment 27).
-    pub was_late: bool,
+    /// Until then its timers are late, or were a moment ago, or it is stopped: what it finds lost may come later.
+    pub excused_until: Instant,
     /// Its timers come up to so much late.
     pub timers_late: Duration,
     /// What it delivers counts as settled at once.
@@ -92,8 +92,6 @@ pub struct End {
     pub next_run: Option<(Instant, u64)>,
     /// It is at work until then.
     pub busy_until: Instant,
-    /// When a packet last reached its transport, in true time.
-    pub last_received: Option<Instant>,
     /// It said that nothing answers.
     pub is_stalled: bool,
     /// A message found no room in the last batch.
@@ -119,13 +117,12 @@ impl End {
             consumer: Consumer::default(),
             probes: ProbeBudget::default(),
             paused_until: None,
-            was_late: false,
+            excused_until: Instant::ZERO,
             timers_late: Duration::ZERO,
             settles: true,
             counts: EndCounts::default(),
             next_run: None,
             busy_until: Instant::ZERO,
-            last_received: None,
             is_stalled: false,
             is_full: false,
             overdue: 0,
@@ -162,7 +159,6 @@ impl End {
         self.is_alive = true;
         self.windows = ModelWindows::new(channels, 0);
         self.consumer.kept.clear();
-        self.last_received = None;
         self.is_stalled = false;
         self.overdue = 0;
     }

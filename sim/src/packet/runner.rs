@@ -30,6 +30,23 @@ mod tests {
     use super::*;
     use crate::packet::families::find;
 
+    //= spec/packet-sender.md#loss-in-time
+    //= type=test
+    //# A packet that an ack passed by MUST count as lost when it is 9/8 of a round trip old, whatever is not known of packets
+    //# sent before it.
+    //= spec/packet-sender.md#moved-deadlines
+    //= type=test
+    //# A call MUST NOT count as later than the time since the host's round before.
+    #[test]
+    fn no_leg_is_blamed_long_after_the_last_packet() {
+        let family = find("chaos").expect("it is a family");
+        for seed in [1388, 2879, 4158, 5891, 10_021, 10_140] {
+            if let Err(failure) = run_family(&family, seed, false) {
+                panic!("{failure}");
+            }
+        }
+    }
+
     #[test]
     fn a_seed_replays_exactly() {
         let family = find("chaos").expect("it is a family");

@@ -6,6 +6,7 @@
 
 mod batch;
 mod converge;
+mod evidence;
 mod faults;
 mod holes;
 mod inspect;

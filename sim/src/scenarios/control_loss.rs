@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use vlan_core::LegNumber;
+use vlan_core::{DropReason, LegNumber};
 
 use super::{Scenario, boot, boot_to_direct, ms};
 use crate::checker::Violation;
@@ -46,6 +46,11 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         name: "a_leg_that_outlives_its_grant_takes_nothing",
         plan: busy_pair,
         script: leg_without_grant,
+    },
+    Scenario {
+        name: "a_grant_opens_no_leg_of_an_earlier_session",
+        plan: busy_pair,
+        script: grant_after_a_pause,
     },
     Scenario {
         name: "direct_traffic_goes_on_while_the_control_node_is_dead",
@@ -168,8 +173,8 @@ fn barrier_after_an_old_word(world: &mut World) -> Result<(), Violation> {
 }
 
 /// The control node dies while one leg of a pair is up at one end only, and the pair's other leg hangs up: the end that has
-/// no leg left ends its association, and then gets the second leg, by which the other end goes on. Nobody is there to
-/// grant anything again, so what comes by that leg must lie there until the leg is left.
+/// no leg left ends its association, and then gets the second leg, by which the other end goes on. It refuses that, so that
+/// the other end has back what it sent there.
 fn leg_without_grant(world: &mut World) -> Result<(), Violation> {
     boot(world)?;
     world.start_traffic();
@@ -190,6 +195,31 @@ fn leg_without_grant(world: &mut World) -> Result<(), Violation> {
         world.run_for(ms(40))?;
     }
     Ok(())
+}
+
+/// A node stops while all its legs to a peer are cut and come back. The peer goes on with its session by those; the node has
+/// lost its own when it runs again, and the next grant may be there before the hang-up of the legs. What the peer sent goes
+/// by relay, but for what the node had taken before.
+fn grant_after_a_pause(world: &mut World) -> Result<(), Violation> {
+    boot(world)?;
+    world.start_traffic();
+    let (a, b) = (Plan::number(0), Plan::number(1));
+    for _ in 0..4 {
+        world.run_until_pair((0, 1), PairState::DirectTwoLegs, ms(200))?;
+        world.pause_node(0, ms(45));
+        world.run_for(ms(2))?;
+        world.cut(a, b, Some(LegNumber(0)));
+        world.run_for(ms(4))?;
+        world.cut(a, b, Some(LegNumber(1)));
+        world.run_for(ms(6))?;
+        world.heal(a, b);
+        world.run_for(ms(12))?;
+        world.cut(a, b, None);
+        world.run_for(ms(6))?;
+        world.heal(a, b);
+        world.run_for(ms(60))?;
+    }
+    world.expect_none_of(&[DropReason::PeerGone])
 }
 
 fn lose_control_legs(world: &mut World, node: usize) {
@@ -277,11 +307,20 @@ mod tests {
 
     #[test]
     fn a_leg_that_outlives_its_grant_takes_nothing() {
-        //= spec/rvi.md#before-the-first-channel
+        //= spec/rvi.md#ended-epochs
         //= type=test
-        //# An end MUST NOT take data from a leg before a channel of an interface has been open in the session.
+        //# An end MUST refuse a leg or a grant of an epoch whose association has ended there or is being left.
         let outcome = passes("a_leg_that_outlives_its_grant_takes_nothing");
         assert_eq!(outcome.drops.of(vlan_core::DropReason::NoChannel), 0, "{:?}", outcome.drops);
+    }
+
+    #[test]
+    fn a_grant_opens_no_leg_of_an_earlier_session() {
+        //= spec/rvi.md#epochs-of-a-pair
+        //= type=test
+        //# A leg between two nodes MUST carry the epoch of the association that it was made for, and an end MUST take a leg
+        //# or a grant only into the association of that epoch: it ends one of another epoch first.
+        passes("a_grant_opens_no_leg_of_an_earlier_session");
     }
 
     #[test]

@@ -236,7 +236,7 @@ fn legs_while_stopped(world: &mut World) -> Result<(), Violation> {
 
 #[cfg(test)]
 mod tests {
-    use crate::scenarios::testing::passes;
+    use crate::scenarios::testing::{passes, passes_from};
 
     #[test]
     fn a_barrier_at_full_rate_keeps_order() {
@@ -246,6 +246,12 @@ mod tests {
     #[test]
     fn a_cut_and_a_heal_lose_nothing() {
         passes("a_cut_and_a_heal_lose_nothing");
+    }
+
+    /// A node has frames of another's stack before it has made its own device.
+    #[test]
+    fn what_comes_before_there_is_a_device_is_nobodys_loss() {
+        passes_from("a_cut_and_a_heal_lose_nothing", 416);
     }
 
     #[test]

@@ -17,6 +17,16 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         script: dies_with_unacknowledged_frames,
     },
     Scenario {
+        name: "a_control_node_that_is_asked_to_end_tells_its_nodes_and_loses_nothing",
+        plan: relay_only,
+        script: control_node_leaves,
+    },
+    Scenario {
+        name: "a_control_node_that_is_asked_to_end_keeps_nothing_that_got_lost",
+        plan: relay_only,
+        script: control_node_leaves_under_loss,
+    },
+    Scenario {
         name: "what_opens_a_channel_is_overtaken_and_nothing_is_refused",
         plan: broadcasts,
         script: overtaken_configuration,
@@ -93,6 +103,44 @@ fn dies_with_unacknowledged_frames(world: &mut World) -> Result<(), Violation> {
         world.run_for(ms(15))?;
         world.kill_control();
         world.run_for(ms(20))?;
+        world.start_control_again();
+        world.run_for(ms(300))?;
+    }
+    Ok(())
+}
+
+/// The control node ends and is started again, as when its program is replaced, while everything goes by it.
+fn control_node_leaves(world: &mut World) -> Result<(), Violation> {
+    boot(world)?;
+    cut_all(world);
+    world.start_traffic();
+    for _ in 0..6 {
+        world.run_for(ms(40))?;
+        world.stop_control();
+        // Far less than the second of silence after which nodes take a session for over.
+        world.run_for(ms(4))?;
+        world.expect_detached()?;
+        world.start_control_again();
+        world.run_for(ms(60))?;
+    }
+    world.expect_nothing_lost()
+}
+
+/// The same while one node hears nothing, and then while all packets get lost now and then.
+fn control_node_leaves_under_loss(world: &mut World) -> Result<(), Violation> {
+    boot(world)?;
+    cut_all(world);
+    world.start_traffic();
+    for round in 0..8 {
+        world.run_for(ms(40))?;
+        if round < 4 {
+            world.lay_towards(1, Overlay::Dead, ms(15));
+            world.run_for(ms(3))?;
+        } else {
+            world.lay_everywhere(Overlay::Loss(Ppm::percent(10)));
+        }
+        world.stop_control();
+        world.run_for(ms(30))?;
         world.start_control_again();
         world.run_for(ms(300))?;
     }
@@ -213,6 +261,16 @@ mod tests {
         //# A control node MUST NOT settle a frame that it relays in packets with its sender before the receiver has acknowledged
         //# it, or has not done so for 50 ms.
         passes("a_control_node_that_dies_with_frames_nobody_acknowledged_loses_none");
+    }
+
+    #[test]
+    fn a_control_node_that_is_asked_to_end_tells_its_nodes_and_loses_nothing() {
+        passes("a_control_node_that_is_asked_to_end_tells_its_nodes_and_loses_nothing");
+    }
+
+    #[test]
+    fn a_control_node_that_is_asked_to_end_keeps_nothing_that_got_lost() {
+        passes("a_control_node_that_is_asked_to_end_keeps_nothing_that_got_lost");
     }
 
     #[test]

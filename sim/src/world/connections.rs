@@ -9,7 +9,7 @@ use rvi::ring::RingMemory;
 use rvi::ring::layout::{STATE, STATE_CLOSED};
 use rvi::{Region, SessionTag, ShmConfig, ShmLeg};
 use switch_node::node::PeerId;
-use vlan_core::{Instant, LegNumber, NodeNumber, ProcessId};
+use vlan_core::{Instant, LegNumber, NodeNumber, PairEpoch, ProcessId};
 
 use super::{Event, World};
 use crate::checker::Violation;
@@ -73,6 +73,8 @@ impl End {
 #[derive(Debug)]
 pub(super) struct Connection {
     pub leg: LegNumber,
+    /// Of a leg between nodes: the association that it was made for.
+    epoch: PairEpoch,
     /// Of a leg to a control node: the node's number of its session, and the tag that the control node answered.
     handshake: Option<Handshake>,
     pub first: End,
@@ -178,11 +180,13 @@ impl World {
         &mut self,
         a: (NodeNumber, ProcessId),
         b: (NodeNumber, ProcessId),
+        epoch: PairEpoch,
         leg: LegNumber,
     ) {
         let (Some(first), Some(second)) = (self.living(a), self.living(b)) else { return };
         let config = self.plan.pair_rings;
         let connection = self.make_connection(leg, first, second, &config);
+        self.connections[connection.0].epoch = epoch;
         let late = self.weather.late_introduction;
         let got = self.soon(Duration::from_micros(400));
         let gap = Duration::from_nanos(self.random.below(300_000)) + self.weather.introduction_gap;
@@ -227,6 +231,7 @@ impl World {
         };
         self.connections.push(Connection {
             leg,
+            epoch: PairEpoch::default(),
             handshake: None,
             first: end(first, &one, &two),
             second: end(second, &two, &one),
@@ -299,8 +304,7 @@ impl World {
         match (party, peer) {
             (Party::Node(node), Party::Node(other)) => {
                 let Some(machine) = &mut self.nodes[node].machine else { return false };
-                machine.handle_leg_up(now, Plan::number(other), process, leg, shm);
-                true
+                machine.handle_leg_up(now, Plan::number(other), process, entry.epoch, leg, shm)
             }
             (Party::Node(node), Party::Control(control)) => {
                 let tag = entry.handshake.and_then(|handshake| handshake.tag);

@@ -1,5 +1,7 @@
 //! The host of a control node: its runtime's loop in simulated time.
 
+use std::time::Duration;
+
 use switch_server::control_node::{
     ArpMode, Command, ControlNode, ControlNodeConfig, ControlNodeEvent, FabricEntry, LanConfig, MemberConfig,
     NodeEntry, Output, PortSecurity,
@@ -7,10 +9,10 @@ use switch_server::control_node::{
 use vlan_core::wire::control::LegKind;
 use vlan_core::{CabinetNumber, Instant, LegNumber, NodeNumber, ProcessId, PublicKey, SecretKey};
 
-use super::World;
 use super::connections::Party;
 use super::process::Schedule;
 use super::underlay::Sockets;
+use super::{Event, World};
 use crate::checker::StationIndex;
 use crate::plan::{Plan, SERIAL};
 use crate::simulation::Simulation;
@@ -23,6 +25,11 @@ pub(super) struct ControlHost {
     pub machine: Option<ControlNode>,
     /// It dies in its next batch that takes something, with these of its writes undone.
     pub undo_at_death: Option<super::faults::Undo>,
+    /// It is to end in order.
+    pub is_asked_to_end: bool,
+    /// When it has, it is started again.
+    pub is_started_again: bool,
+    has_left: bool,
     /// What has arrived by the fabrics.
     pub sockets: Sockets,
 }
@@ -37,6 +44,7 @@ impl World {
         host.schedule.reborn(process);
         host.schedule.timers_late = self.timers_late;
         host.undo_at_death = None;
+        (host.is_asked_to_end, host.is_started_again, host.has_left) = (false, false, false);
         host.sockets = Sockets::default();
         let mut machine = ControlNode::new(config);
         if !self.plan.elsewhere.is_empty() {
@@ -110,6 +118,14 @@ impl World {
         self.controls[control].machine = Some(machine);
         self.count_faults_of_batch();
         match over {
+            Some(_) if self.controls[control].has_left => {
+                let again = self.controls[control].is_started_again;
+                self.end_control(now, control);
+                if again {
+                    let at = self.soon(Duration::from_millis(100));
+                    self.queue.schedule(at, Event::Start { party: Party::Control(control) });
+                }
+            }
             Some((messages, more)) => {
                 self.check_queues(control);
                 let deadline = self.controls[control].machine.as_ref().and_then(ControlNode::poll_timeout);
@@ -126,6 +142,9 @@ impl World {
         machine: &mut ControlNode,
     ) -> Option<(usize, bool)> {
         machine.wake();
+        if self.controls[control].is_asked_to_end {
+            machine.leave(now);
+        }
         let packets = self.take_packets(now, Party::Control(control));
         let arrived = packets.len();
         for (leg, from, mut octets) in packets {
@@ -192,7 +211,7 @@ impl World {
 
     fn control_output(&mut self, now: Instant, control: usize, output: Output) {
         match output {
-            Output::Introduce { a, b, leg } => self.introduce(a, b, leg),
+            Output::Introduce { a, b, epoch, leg } => self.introduce(a, b, epoch, leg),
             Output::CloseLeg { node, process, leg } => {
                 let peer = Party::Node(usize::from(node.0) - 1);
                 self.close_leg(Party::Control(control), peer, process, leg);
@@ -207,6 +226,7 @@ impl World {
                 self.journal.line(now, format_args!("node {node}: {traced:?}"));
             }
             Output::CaptureOver { id, .. } => self.journal.line(now, format_args!("capture {id} is over")),
+            Output::Left => self.controls[control].has_left = true,
             Output::Log(event) => {
                 self.note_attachment(now, &event);
                 self.journal.line(now, format_args!("control node {control}: {event}"));

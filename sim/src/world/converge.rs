@@ -78,6 +78,7 @@ impl World {
         let now = self.now();
         self.stop_traffic();
         self.faults_left = 0;
+        self.waiting_fault = None;
         self.timers_late = Duration::ZERO;
         self.underlay.heal();
         self.plan.fault_menu.clear();
@@ -89,7 +90,10 @@ impl World {
             let schedule = self.schedule(party);
             schedule.dies_after = None;
             match party {
-                Party::Control(control) => self.controls[control].undo_at_death = None,
+                Party::Control(control) => {
+                    self.controls[control].undo_at_death = None;
+                    self.controls[control].is_started_again = true;
+                }
                 Party::Node(node) => self.nodes[node].is_started_again = true,
             }
             self.start(now, party);

@@ -49,7 +49,10 @@ impl World {
         self.faults_left -= 1;
         let place = self.random.below(self.plan.fault_menu.len() as u64) as usize;
         let fault = self.plan.fault_menu[place];
-        self.inject(now, fault);
+        let waits = self.plan.waiting_percent > 0 && self.chance(self.plan.waiting_percent);
+        if !(waits && self.have_fault_wait(now, fault)) {
+            self.inject(now, fault);
+        }
         let mean = self.plan.duration.as_nanos() as u64 / self.plan.faults as u64;
         // Now and then two faults in one moment: that is where the rare states are.
         let pause =
@@ -93,6 +96,10 @@ impl World {
             Fault::ConnectFailure => {
                 self.weather.connect_failure_percent = 30 + self.random.below(71);
                 self.lasting_uncounted(any);
+                if self.plan.waiting_percent > 0 {
+                    // Somebody has to connect for it to be met.
+                    self.hang_up_somewhere(Fault::ControlHangUp);
+                }
             }
             Fault::LateIntroduction => {
                 self.weather.late_introduction = Duration::from_millis(1 + self.random.below(60));
@@ -101,6 +108,10 @@ impl World {
             Fault::Leave => {
                 self.ask_to_end(node);
                 self.nodes[node].is_started_again = true;
+            }
+            Fault::ControlLeave => {
+                self.ask_control_to_end(control);
+                self.controls[control].is_started_again = true;
             }
             // These come with the plan: its rings, and its hostile node.
             Fault::Starved | Fault::Hostile => {}
@@ -151,6 +162,16 @@ impl World {
         }
     }
 
+    /// A control node's process is asked to end.
+    pub(super) fn ask_control_to_end(&mut self, control: usize) {
+        let party = Party::Control(control);
+        if self.controls[control].machine.is_some() {
+            self.count_fault_of(Fault::ControlLeave, party);
+            self.controls[control].is_asked_to_end = true;
+            self.wake(party);
+        }
+    }
+
     /// A control node dies in its next batch that takes something.
     pub(super) fn crash_in_batch(&mut self, control: usize, undo: Undo) {
         self.count_death(Fault::ControlCrashInBatch, Party::Control(control));
@@ -183,6 +204,8 @@ impl World {
             if let Some(&(a, b, _)) = self.cuts.first() {
                 self.count_fault_between(fault, usize::from(a.0) - 1, usize::from(b.0) - 1);
                 self.heal(a, b);
+            } else if self.plan.waiting_percent > 0 {
+                self.heal_a_leg_somewhere();
             }
             return;
         }

@@ -34,6 +34,27 @@ impl World {
         self.controls[0].undo_at_death = Some(undo);
     }
 
+    /// The control node's process is asked to end, and ends in order.
+    pub fn stop_control(&mut self) {
+        self.ask_control_to_end(0);
+    }
+
+    /// Every node must know that no control node serves it.
+    ///
+    /// # Errors
+    /// When one does not.
+    pub fn expect_detached(&self) -> Result<(), Violation> {
+        let is_attached =
+            |node: &usize| self.nodes[*node].machine.as_ref().is_some_and(|machine| machine.is_attached());
+        match (0..self.nodes.len()).find(is_attached) {
+            None => Ok(()),
+            Some(node) => {
+                let detail = format!("node {node} was not told that its control node has ended");
+                Err(Violation { invariant: "the end of a control node", at: self.now(), detail })
+            }
+        }
+    }
+
     /// The control node is started again, unless it lives.
     pub fn start_control_again(&mut self) {
         let now = self.now();
@@ -226,7 +247,13 @@ impl World {
         }
     }
 
-    /// No machine may have counted a permitted loss so far.
+    /// The platform is up. A process that starts may have frames before its devices are made: what was dropped until now is
+    /// nobody's loss.
+    pub fn note_boot(&mut self) {
+        self.at_boot = self.losses();
+    }
+
+    /// No machine may have counted a permitted loss since the platform is up.
     ///
     /// # Errors
     /// When one has.
@@ -234,17 +261,18 @@ impl World {
         self.expect_none_of(&super::inspect::PERMITTED)
     }
 
-    /// No machine may have counted a frame dropped for any of these reasons so far.
+    /// No machine may have counted a frame dropped for any of these reasons since the platform is up.
     ///
     /// # Errors
     /// When one has.
     pub fn expect_none_of(&self, reasons: &[DropReason]) -> Result<(), Violation> {
-        let drops = self.losses().drops;
-        let lost = reasons.iter().find(|&&reason| drops.of(reason) > 0);
+        let (drops, before) = (self.losses().drops, &self.at_boot.drops);
+        let counted = |reason: DropReason| drops.of(reason) - before.of(reason);
+        let lost = reasons.iter().find(|&&reason| counted(reason) > 0);
         match lost {
             None => Ok(()),
             Some(reason) => {
-                let detail = format!("{} frames {reason} where nothing need be lost", drops.of(*reason));
+                let detail = format!("{} frames {reason} where nothing need be lost", counted(*reason));
                 Err(Violation { invariant: "I-4 every frame ends once", at: self.now(), detail })
             }
         }

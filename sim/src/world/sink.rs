@@ -41,6 +41,7 @@ impl FrameSink for Devices<'_> {
         rest.copy_to(&mut octets[head.len()..]);
         if !self.stacks.contains_key(&vif.0) {
             // The machine has just got this interface; its host has not made the device yet.
+            self.journal.trace(self.now, format_args!("node {}: no device {vif} yet", self.node));
             self.refused += 1;
             return Delivery::DeviceFull;
         }

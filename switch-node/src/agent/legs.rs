@@ -217,7 +217,11 @@ impl Legs {
                 Ok(SetupProgress::Pending) => Some(Stage::Pair { setup, deadline }),
                 Ok(SetupProgress::Up { leg: up, shm }) => {
                     let peer = PeerId::Node(up.peer);
-                    node.handle_leg_up(now, up.peer, up.peer_process, up.leg, shm);
+                    if !node.handle_leg_up(now, up.peer, up.peer_process, up.epoch, up.leg, shm) {
+                        debug!(%peer, leg = %up.leg, epoch = %up.epoch, "the leg's association is over");
+                        poller.remove(up.as_fd());
+                        return None;
+                    }
                     self.close_older(peer, &up, poller);
                     Some(Stage::Up(Up::new(peer, up)))
                 }
@@ -345,7 +349,7 @@ fn hung_up(now: Instant, mut up: Up, node: &mut Node, poller: &Poller) -> Option
 
 #[cfg(test)]
 mod tests {
-    use rvi::ShmLeg;
+    use rvi::{Association, AssociationConfig, LegEnd, ShmLeg, Unsent};
     use vlan_core::CabinetNumber;
 
     use super::*;
@@ -366,7 +370,12 @@ mod tests {
     }
 
     const NOW: Instant = Instant::ZERO;
-    const PEER: PeerEnd = PeerEnd { peer: NodeNumber(2), peer_process: ProcessId(22), leg: LegNumber(0) };
+    const PEER: PeerEnd = PeerEnd {
+        peer: NodeNumber(2),
+        peer_process: ProcessId(22),
+        leg: LegNumber(0),
+        epoch: vlan_core::PairEpoch(5),
+    };
 
     /// A node with a leg to a peer, and the peer's end.
     fn connected(legs: &mut Legs, node: &mut Node, poller: &Poller) -> (u32, EstablishedLeg, ShmLeg) {
@@ -384,33 +393,62 @@ mod tests {
         }
     }
 
+    fn lone_node() -> (Poller, Legs, Node) {
+        let (number, process) = (NodeNumber(1), ProcessId(11));
+        let identity = Identity { number, process, key: PrivateKey::generate() };
+        let node = Node::new(NodeConfig {
+            number,
+            process,
+            cabinet: CabinetNumber(0),
+            control_node_legs: Vec::new(),
+            seed: 1,
+        });
+        (Poller::new().unwrap(), Legs::new(identity, Vec::new()), node)
+    }
+
+    /// The machine finishes the legs that have hung up, and the host does what it says of them.
+    fn leave(legs: &mut Legs, node: &mut Node, poller: &Poller) {
+        node.receive(NOW, 16, &mut NoStack);
+        while let Some(output) = node.poll_output() {
+            if let Output::CloseLeg { peer, process, leg } = output {
+                legs.close(peer, process, leg, poller);
+            }
+        }
+    }
+
     #[test]
     fn a_hang_up_is_answered_when_the_machine_has_left_the_leg() {
         //= spec/rvi.md#leaving-a-leg
         //= type=test
         //# An end that leaves a leg MUST stop consuming, MUST store its final heads and CLOSED, and only then hang up.
-        let poller = Poller::new().unwrap();
-        let identity =
-            Identity { number: NodeNumber(1), process: ProcessId(11), key: PrivateKey::generate() };
-        let mut legs = Legs::new(identity, Vec::new());
-        let mut node = Node::new(NodeConfig {
-            number: NodeNumber(1),
-            process: ProcessId(11),
-            cabinet: CabinetNumber(0),
-            control_node_legs: Vec::new(),
-            seed: 1,
-        });
+        let (poller, mut legs, mut node) = lone_node();
         let (id, peer, _shm) = connected(&mut legs, &mut node, &poller);
         rustix::net::shutdown(peer.as_fd(), Shutdown::Write).unwrap();
         legs.handle_ready(NOW, id, &mut node, &poller);
         assert!(!peer.is_hung_up(), "the node still takes what the peer had published");
-        node.receive(NOW, 16, &mut NoStack);
-        while let Some(output) = node.poll_output() {
-            if let Output::CloseLeg { peer, process, leg } = output {
-                legs.close(peer, process, leg, &poller);
-            }
-        }
+        leave(&mut legs, &mut node, &poller);
         assert!(peer.is_hung_up());
         assert!(legs.stages.is_empty());
+    }
+
+    #[test]
+    fn a_leg_of_an_association_that_is_over_is_closed_with_nothing_taken() {
+        //= spec/rvi.md#refused-legs
+        //= type=test
+        //# An end that refuses a leg MUST mark its own region CLOSED with nothing taken before it hangs up.
+        let (poller, mut legs, mut node) = lone_node();
+        let (id, peer, _shm) = connected(&mut legs, &mut node, &poller);
+        drop(peer);
+        legs.handle_ready(NOW, id, &mut node, &poller);
+        leave(&mut legs, &mut node, &poller);
+        let (_, peer, shm) = connected(&mut legs, &mut node, &poller);
+        assert!(peer.is_hung_up() && legs.stages.is_empty());
+        let mut association = Association::new(&AssociationConfig::default());
+        association.handle_leg_up(NOW, LegNumber(0), shm);
+        association.send_control(NOW, &[1]).unwrap();
+        assert_eq!(association.handle_leg_gone(NOW, LegNumber(0)), LegEnd::Closed);
+        let mut unsent = Vec::new();
+        association.drain_unsent(&mut |_, octets, unsent_as| unsent.push((octets.to_vec(), unsent_as)));
+        assert_eq!(unsent, [(vec![1], Unsent::Ring { maybe_taken: false })]);
     }
 }

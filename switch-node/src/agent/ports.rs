@@ -13,10 +13,14 @@ use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use crate::agent::cut::Cutter;
+use crate::agent::give_way::GiveWay;
+use crate::agent::intake::Intake;
 use crate::agent::namespace::Namespace;
 use crate::agent::netlink::{InterfaceIndex, Netlink, NetlinkError, StackAddress};
 use crate::agent::poller::{Poller, Source};
-use crate::agent::tap::{Tap, TapBuffer, TapError, Written};
+use crate::agent::pump::clock;
+use crate::agent::tap::{Tap, TapError, Written};
 use crate::node::{Accept, Delivery, FrameSink, Node};
 
 /// Frames of one interface that go into one batch.
@@ -44,11 +48,9 @@ struct Port {
     index: InterfaceIndex,
     /// What its device is configured to.
     config: InterfaceConfig,
-    buffer: TapBuffer,
-    /// A frame in `buffer` that the node could not take yet: its length with the vnet header.
-    waiting: Option<usize>,
-    /// The TAP may have a frame.
-    is_readable: bool,
+    intake: Intake,
+    cutter: Cutter,
+    give_way: GiveWay,
     /// The stack gives this interface a link-local address by itself.
     expects_link_local: bool,
     addresses: Vec<StackAddress>,
@@ -89,18 +91,18 @@ impl Ports {
             wanted.drop_port(poller);
             wanted.retry_at = Some(now + RETRY);
         } else if let Some(port) = &mut wanted.port {
-            port.is_readable = true;
+            port.intake.handle_readable();
         }
     }
 
     /// Looks at every TAP at the next batch: when frames flow, reading finds out cheaper than asking first.
     pub fn assume_readable(&mut self) {
-        self.ports_mut().for_each(|port| port.is_readable = true);
+        self.ports_mut().for_each(|port| port.intake.handle_readable());
     }
 
     /// True when a frame waits for room in a ring. Nobody rings when there is some.
     pub fn is_any_waiting(&self) -> bool {
-        self.wanted.values().filter_map(|wanted| wanted.port.as_ref()).any(|port| port.waiting.is_some())
+        self.wanted.values().filter_map(|wanted| wanted.port.as_ref()).any(|port| port.intake.is_waiting())
     }
 
     /// How many interfaces there are.
@@ -110,7 +112,7 @@ impl Ports {
 
     /// Watches those TAPs whose next frame could be taken, before the pump sleeps.
     pub fn listen(&mut self, poller: &Poller, listen: bool) {
-        for port in self.ports_mut().filter(|port| port.waiting.is_some()) {
+        for port in self.ports_mut().filter(|port| port.intake.is_waiting()) {
             if let Err(error) = poller.listen(port.tap.as_fd(), Source::Tap(port.vif), listen) {
                 warn!(interface = port.config.name, %error, "the device cannot be watched");
             }
@@ -304,9 +306,9 @@ impl Port {
             tap,
             index,
             config: config.clone(),
-            buffer: TapBuffer::default(),
-            waiting: None,
-            is_readable: true,
+            intake: Intake::default(),
+            cutter: Cutter::default(),
+            give_way: GiveWay::default(),
             expects_link_local,
             addresses: Vec::new(),
             refused: 0,
@@ -342,48 +344,32 @@ impl Port {
     fn send_frames(&mut self, now: Instant, node: &mut Node) -> usize {
         let (mut frames, mut octets) = (0, 0);
         while frames < BATCH_FRAMES_MAX && octets < BATCH_OCTETS_MAX {
-            let Some(len) = self.next_frame() else { break };
-            let (vnet, frame) = self.buffer.frame(len);
-            match node.send_frame(now, self.vif, &vnet, frame) {
-                Accept::Taken => frames += 1,
-                Accept::Busy => {
-                    self.waiting = Some(len);
-                    break;
-                }
+            if let Err(error) = self.intake.fill(|buffer| self.tap.read(buffer), BATCH_FRAMES_MAX - frames) {
+                // The device is down or gone; the poller says which.
+                debug!(interface = self.config.name, %error, "nothing read from the device");
             }
-            octets += len;
+            let Some((vnet, frame)) = self.intake.frame() else { break };
+            octets += frame.len();
+            match node.send_frame(now, self.vif, &vnet, frame) {
+                Accept::Taken => frames += self.intake.take(),
+                Accept::Busy => break,
+            }
         }
         frames
     }
 
-    /// The frame that waits, or the next of the stack's.
-    #[inline]
-    fn next_frame(&mut self) -> Option<usize> {
-        if let Some(len) = self.waiting.take() {
-            return Some(len);
-        }
-        if !self.is_readable {
-            return None;
-        }
-        match self.tap.read(&mut self.buffer) {
-            Ok(Some(len)) => Some(len),
-            Ok(None) => {
-                self.is_readable = false;
-                None
-            }
-            Err(error) => {
-                // The device is down or gone; the poller says which.
-                debug!(interface = self.config.name, %error, "nothing read from the device");
-                self.is_readable = false;
-                None
-            }
-        }
-    }
-
     #[inline]
     fn deliver(&mut self, vnet: &Vnet, head: &[u8], rest: SharedOctets<'_>) -> Delivery {
-        match self.tap.write(vnet, head, rest) {
-            Written::Taken => Delivery::Taken,
+        let written = if Cutter::is_for(vnet) && !self.tap.has_udp_segmentation() {
+            self.cutter.write(&self.tap, vnet, head, rest)
+        } else {
+            self.tap.write(vnet, head, rest)
+        };
+        match written {
+            Written::Taken => {
+                self.give_way(vnet, head.len() + rest.len());
+                Delivery::Taken
+            }
             Written::Full => Delivery::DeviceFull,
             Written::Refused(error) => {
                 self.refused += 1;
@@ -393,6 +379,17 @@ impl Port {
                 Delivery::DeviceFull
             }
         }
+    }
+
+    /// After many datagrams whoever is to receive them gets the core.
+    #[inline]
+    fn give_way(&mut self, vnet: &Vnet, len: usize) {
+        if !Cutter::is_for(vnet) || !self.give_way.is_due(len.div_ceil(usize::from(vnet.gso_size).max(1))) {
+            return;
+        }
+        let from = clock();
+        std::thread::yield_now();
+        self.give_way.handle_return(from, clock());
     }
 
     fn take_addresses(&mut self, addresses: Vec<StackAddress>) {

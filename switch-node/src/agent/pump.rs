@@ -298,6 +298,7 @@ fn log(event: &NodeEvent, legs: &Legs) {
             error!(control_node = name, reason, "refused");
         }
         NodeEvent::Detached { .. }
+        | NodeEvent::SessionClosed { .. }
         | NodeEvent::LegBroken { .. }
         | NodeEvent::Silent { .. }
         | NodeEvent::BadControlMessage { .. } => warn!("{event}"),

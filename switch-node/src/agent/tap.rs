@@ -217,6 +217,33 @@ impl TapBuffer {
         let header = self.0.first_chunk().expect("a TAP buffer is longer than a vnet header");
         (Vnet::parse(header), &self.0[HEADER_LEN..len])
     }
+
+    /// The first `len` octets of the frame, without its vnet header.
+    #[inline]
+    pub(super) fn octets(&self, len: usize) -> &[u8] {
+        &self.0[HEADER_LEN..HEADER_LEN + len]
+    }
+
+    /// The same, to be changed.
+    #[inline]
+    pub(super) fn octets_mut(&mut self, len: usize) -> &mut [u8] {
+        &mut self.0[HEADER_LEN..HEADER_LEN + len]
+    }
+
+    /// Has a frame as if it had been read; gives what reading it would have said.
+    #[cfg(test)]
+    pub(super) fn store(&mut self, vnet: &Vnet, frame: &[u8]) -> usize {
+        self.0[..VNET_LEN].copy_from_slice(&vnet.emit());
+        self.put(0, frame);
+        HEADER_LEN + frame.len()
+    }
+
+    /// Puts `octets` at place `at` of the frame.
+    #[inline]
+    pub(super) fn put(&mut self, at: usize, octets: &[u8]) {
+        let at = HEADER_LEN + at;
+        self.0[at..at + octets.len()].copy_from_slice(octets);
+    }
 }
 
 enum Step {

@@ -4,6 +4,8 @@
 //! into a bounded queue, or is counted as lost. The copies go to the control node in messages that take only room that
 //! nobody waits for. Without a capture there is nothing here but one branch for each frame. Rules: `spec/capture.md`.
 
+mod sent;
+
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;

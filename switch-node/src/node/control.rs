@@ -542,6 +542,7 @@ impl Node {
         }
         self.control[index].stage = Stage::Attached;
         self.control[index].register_until = None;
+        self.control[index].packets_accepted();
         self.set_relay(now, index, true);
         let mut binds = Vec::new();
         for interface in self.interfaces.iter().flatten() {

@@ -13,12 +13,13 @@ use rvi::packet::session::SessionKind;
 use rvi::packet::wire::PacketLeg;
 use rvi::{AssociationEvent, SessionTag};
 use vlan_core::limits::RECONNECT_MAX;
+use vlan_core::random::Random;
 use vlan_core::wire::control::{GrantedLeg, LegAddress};
 use vlan_core::{Instant, LegNumber, ProcessId};
 
 use crate::node::control::{ControlLink, Relation};
 use crate::node::packets::{address_of, close_session, session_legs};
-use crate::node::{Node, NodeEvent, PeerId};
+use crate::node::{Node, NodeEvent, PeerId, backoff};
 
 /// How long nothing of a control node may be opened before its session is over. What it had not settled then goes to the
 /// next.
@@ -37,6 +38,8 @@ pub(super) struct ControlPackets {
     cid: u32,
     /// When the handshake of the next session begins; none while there is one.
     begins_at: Option<Instant>,
+    /// The last pause before a handshake that followed a closed session; none once the control node has accepted this node.
+    pause: Option<Duration>,
     /// When the session is over unless something of the control node is opened; none while there is no session.
     over_at: Option<Instant>,
 }
@@ -57,6 +60,23 @@ impl ControlLink {
         if let Some(packets) = &mut self.packets {
             (packets.begins_at, packets.over_at) = (Some(begins_at), None);
             packets.legs.clone_from(&packets.known);
+        }
+    }
+
+    /// The control node has closed the session: it is asked again after a pause that doubles until it accepts this node.
+    fn pause_packets(&mut self, now: Instant, random: &mut Random) {
+        let pause = self.packets.as_ref().and_then(|packets| packets.pause);
+        let pause = backoff(pause, random);
+        self.end_packets(now + pause);
+        if let Some(packets) = &mut self.packets {
+            packets.pause = Some(pause);
+        }
+    }
+
+    /// The control node has accepted this node.
+    pub fn packets_accepted(&mut self) {
+        if let Some(packets) = &mut self.packets {
+            packets.pause = None;
         }
     }
 
@@ -97,7 +117,8 @@ impl Node {
         if let Some(link) = self.control.get_mut(usize::from(control_node)) {
             let begins_at = Some(Instant::ZERO);
             let known = legs.clone();
-            link.packets = Some(ControlPackets { key, known, legs, cid: 0, begins_at, over_at: None });
+            let packets = ControlPackets { key, known, legs, cid: 0, begins_at, pause: None, over_at: None };
+            link.packets = Some(packets);
         }
     }
 
@@ -162,12 +183,18 @@ impl Node {
                 self.log(NodeEvent::Refused { control_node: index as u8, reason });
             }
             AssociationEvent::PacketsOver { broken } => {
-                if broken {
-                    self.log(NodeEvent::BadControlMessage { peer });
-                }
+                let control_node = index as u8;
+                self.log(if broken {
+                    NodeEvent::BadControlMessage { peer }
+                } else {
+                    NodeEvent::SessionClosed { control_node }
+                });
                 self.control_session_over(now, index);
-                // Whatever it does not like of this node, it is not asked again at once.
-                self.control[index].end_packets(now + RECONNECT_MAX);
+                if broken {
+                    self.control[index].end_packets(now + RECONNECT_MAX);
+                } else {
+                    self.control[index].pause_packets(now, &mut self.random);
+                }
             }
             _ => {}
         }

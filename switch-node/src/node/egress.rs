@@ -1,15 +1,15 @@
 //! Frames from the stacks: step 2 of the walk. The driver says which way; the frame goes into the association
 //! that leads there, or is held for the moment that its way is not clear.
 
-use rvi::{Part, SendError};
+use rvi::{Framed, Part, SendError};
 use vlan_core::driver::{Egress, PeerSlot};
 use vlan_core::ethernet::flow_hash;
-use vlan_core::wire::frame::{FRAME_HEADER_LEN, FrameHeader, FrameKind, Vnet};
-use vlan_core::{Channel, DropReason, Instant, Location, NodeNumber, VifNumber};
+use vlan_core::wire::frame::{FrameHeader, FrameKind, Vnet};
+use vlan_core::{DropReason, Instant, Location, VifNumber};
 
-use crate::node::capture::tap_sent;
 use crate::node::held::{Held, HeldKey};
-use crate::node::{Accept, HELD_RETRY, Node, PeerId};
+use crate::node::interface::Interface;
+use crate::node::{Accept, HELD_RETRY, Node, direct_place};
 
 /// What became of an attempt to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,14 +39,13 @@ impl Node {
             return Accept::Busy;
         }
         let Some(interface) = self.interface(vif) else { return Accept::Taken };
-        let egress = interface.driver.classify(vnet, frame, frame.len());
-        if !interface.held.is_empty() && interface.held.holds(key_of(&egress)) {
-            return self.hold(now, vif, &egress, vnet, frame);
+        if !interface.held.is_empty() && interface.holds_before(vnet, frame) {
+            return self.hold(now, vif, vnet, frame);
         }
-        match self.attempt(now, vif, &egress, vnet, frame, false) {
+        match self.attempt(now, vif, vnet, frame, false) {
             Attempt::Sent => Accept::Taken,
             Attempt::Full => Accept::Busy,
-            Attempt::NoWay => self.hold(now, vif, &egress, vnet, frame),
+            Attempt::NoWay => self.hold(now, vif, vnet, frame),
             Attempt::Drop(reason) => {
                 self.count_drop(vif, reason);
                 self.drop_examples.note(now, vif.0, reason, frame, frame.len());
@@ -55,59 +54,42 @@ impl Node {
         }
     }
 
-    /// Sends a frame the way that the driver chose. `returned`: it was counted when it was first sent.
-    #[inline]
+    /// Sends a frame the way that its driver chooses. `returned`: it was counted when it was first sent.
+    #[inline(always)]
     fn attempt(
         &mut self,
         now: Instant,
         vif: VifNumber,
-        egress: &Egress,
         vnet: &Vnet,
         frame: &[u8],
         returned: bool,
     ) -> Attempt {
-        match *egress {
-            Egress::Direct { node, channel, ref header, copy_to_server, .. } => {
-                let attempt = self.send_direct(now, node, channel, header, frame);
-                if attempt == Attempt::Sent {
-                    if !returned && let Some(interface) = self.interface_mut(vif) {
-                        interface.driver.sent_direct(frame.len());
-                    }
-                    if copy_to_server {
-                        self.send_copy(now, vif, vnet, frame);
-                    }
-                }
-                attempt
-            }
-            Egress::Relay { ref header, .. } | Egress::Arp { ref header } => {
-                let attempt = self.send_relay(now, vif, header, frame);
-                if attempt == Attempt::Sent {
-                    self.count_sent(vif, header, frame.len(), returned);
-                }
-                attempt
-            }
-            Egress::Hold { .. } => Attempt::NoWay,
-            Egress::Drop(reason) => Attempt::Drop(reason),
-        }
-    }
-
-    #[inline]
-    fn send_direct(
-        &mut self,
-        now: Instant,
-        node: NodeNumber,
-        channel: Channel,
-        header: &[u8; FRAME_HEADER_LEN],
-        frame: &[u8],
-    ) -> Attempt {
-        let seed = self.config.seed;
-        let place = self.direct_to(node);
-        let Some(link) = place.and_then(|place| self.direct[place].as_mut()) else { return Attempt::NoWay };
-        let parts = [Part::Private(header), Part::Private(frame)];
-        match link.association.send(now, channel, flow_hash(seed, frame), 0, &parts) {
+        let Some(interface) = self.interfaces.get_mut(usize::from(vif.0)).and_then(Option::as_mut) else {
+            return Attempt::NoWay;
+        };
+        let egress = interface.driver.classify(vnet, frame, frame.len());
+        let Egress::Direct { peer, node, channel, copy_to_server } = egress else {
+            return self.attempt_relay(now, vif, egress, vnet, frame, returned);
+        };
+        let Some(header) = interface.driver.direct_header(peer, vnet, frame.len()) else {
+            return Attempt::NoWay;
+        };
+        let place = direct_place(&self.direct_places, node);
+        let link = place.and_then(|place| self.direct.get_mut(place)).and_then(Option::as_mut);
+        let Some(link) = link else { return Attempt::NoWay };
+        let flow = flow_hash(self.config.seed, frame);
+        match link.association.send(now, channel, flow, 0, Framed { header, frame }) {
             Ok(_) => {
                 link.sent.add(frame.len());
-                tap_sent(&mut self.captures, PeerId::Node(node), channel, [header, frame]);
+                if !returned {
+                    interface.driver.sent_direct(frame.len());
+                }
+                if self.captures.is_some() {
+                    self.tap_sent_direct(vif, peer, vnet, frame);
+                }
+                if copy_to_server {
+                    self.send_copy(now, vif, vnet, frame);
+                }
                 Attempt::Sent
             }
             Err(SendError::Full) if link.association.is_stalled() => Attempt::NoWay,
@@ -117,6 +99,29 @@ impl Node {
         }
     }
 
+    /// The same for a frame that does not go by a direct RVI.
+    #[inline(never)]
+    fn attempt_relay(
+        &mut self,
+        now: Instant,
+        vif: VifNumber,
+        egress: Egress,
+        vnet: &Vnet,
+        frame: &[u8],
+        returned: bool,
+    ) -> Attempt {
+        if let Egress::Drop(reason) = egress {
+            return Attempt::Drop(reason);
+        }
+        let header = self.interface(vif).and_then(|interface| interface.driver.server_header(egress, vnet));
+        let Some(header) = header else { return Attempt::NoWay };
+        let attempt = self.send_relay(now, vif, &header, frame);
+        if attempt == Attempt::Sent {
+            self.count_sent(vif, &header, frame.len(), returned);
+        }
+        attempt
+    }
+
     fn send_relay(&mut self, now: Instant, vif: VifNumber, header: &FrameHeader, frame: &[u8]) -> Attempt {
         let Some(channels) = self.relay_channels(vif) else { return Attempt::NoWay };
         let Some(index) = self.attached() else { return Attempt::NoWay };
@@ -124,31 +129,24 @@ impl Node {
         if !link.resend.is_empty() {
             return Attempt::NoWay;
         }
-        let tap = |is_sent: bool, captures: &mut _, channel, pieces: [&[u8]; 2]| {
-            if is_sent {
-                tap_sent(captures, PeerId::ControlNode(index as u8), channel, pieces);
-            }
-        };
         let sent = match header.kind {
             FrameKind::Arp => {
                 let nowhere = Location::default();
                 let octets = header.emit_arp(&nowhere, &nowhere, frame.len());
                 let parts = [Part::Private(&octets), Part::Private(frame)];
-                let sent = link.association.send(now, channels.1, 0, 0, &parts);
-                tap(sent.is_ok(), &mut self.captures, channels.1, [&octets, frame]);
-                sent
+                link.association.send(now, channels.1, 0, 0, &parts)
             }
             _ => {
-                let octets = header.emit(frame.len());
-                let parts = [Part::Private(&octets), Part::Private(frame)];
-                let sent = link.association.send(now, channels.0, 0, 0, &parts);
-                tap(sent.is_ok(), &mut self.captures, channels.0, [&octets, frame]);
-                sent
+                let framed = Framed { header: header.emit(frame.len()), frame };
+                link.association.send(now, channels.0, 0, 0, framed)
             }
         };
+        if sent.is_ok() && self.captures.is_some() {
+            self.tap_sent_relay(index, channels, header, frame);
+        }
         match sent {
             Ok(_) => Attempt::Sent,
-            Err(SendError::Full) if !link.association.is_stalled() => Attempt::Full,
+            Err(SendError::Full) if !self.control[index].association.is_stalled() => Attempt::Full,
             Err(SendError::TooLong { .. }) => Attempt::Drop(DropReason::TooLong),
             Err(_) => Attempt::NoWay,
         }
@@ -156,6 +154,7 @@ impl Node {
 
     /// The copy of a direct ARP or ND frame for the control node. Without one, or with its ring full, there is
     /// no copy: the frame itself has gone.
+    #[cold]
     fn send_copy(&mut self, now: Instant, vif: VifNumber, vnet: &Vnet, frame: &[u8]) {
         let Some(interface) = self.interface(vif) else { return };
         let header = interface.driver.copy_header(vnet);
@@ -183,8 +182,10 @@ impl Node {
     //= spec/driver.md#held-frames
     //# The driver MUST hold an accepted frame that has no way to go for at most 50 ms, in a bounded queue, and then
     //# count it as expired.
-    fn hold(&mut self, now: Instant, vif: VifNumber, egress: &Egress, vnet: &Vnet, frame: &[u8]) -> Accept {
+    #[cold]
+    fn hold(&mut self, now: Instant, vif: VifNumber, vnet: &Vnet, frame: &[u8]) -> Accept {
         let Some(interface) = self.interface_mut(vif) else { return Accept::Taken };
+        let egress = interface.driver.classify(vnet, frame, frame.len());
         if interface.held.push(now, key_of(egress), vnet, frame) {
             return Accept::Taken;
         }
@@ -216,12 +217,10 @@ impl Node {
         let mut waiting = interface.held.take();
         let mut blocked: alloc::vec::Vec<HeldKey> = alloc::vec::Vec::new();
         while let Some(held) = waiting.pop_front() {
-            let Some(interface) = self.interface(vif) else { return };
-            let egress = interface.driver.classify(&held.vnet, &held.frame, held.frame.len());
             let attempt = if blocked.contains(&held.key) {
                 Attempt::NoWay
             } else {
-                self.attempt(now, vif, &egress, &held.vnet, &held.frame, held.returned)
+                self.attempt(now, vif, &held.vnet, &held.frame, held.returned)
             };
             match attempt {
                 Attempt::Sent => {}
@@ -267,11 +266,19 @@ impl Node {
     }
 }
 
+impl Interface {
+    /// True when a frame would overtake one that is held.
+    #[cold]
+    fn holds_before(&self, vnet: &Vnet, frame: &[u8]) -> bool {
+        self.held.holds(key_of(self.driver.classify(vnet, frame, frame.len())))
+    }
+}
+
 /// Frames with the same key keep their order while they are held.
-fn key_of(egress: &Egress) -> HeldKey {
+fn key_of(egress: Egress) -> HeldKey {
     match egress {
-        Egress::Direct { peer, .. } | Egress::Hold { peer } => Some(*peer),
-        Egress::Relay { peer, .. } => *peer,
-        Egress::Arp { .. } | Egress::Drop(_) => None,
+        Egress::Direct { peer, .. } | Egress::Hold { peer } => Some(peer),
+        Egress::Relay { peer } => peer,
+        Egress::Group | Egress::Arp | Egress::Drop(_) => None,
     }
 }

@@ -23,6 +23,11 @@ pub enum NodeEvent {
         /// The control node.
         control_node: u8,
     },
+    /// A control node that is reached by packets has said that the session is over: it ends, or is done with this node.
+    SessionClosed {
+        /// The control node.
+        control_node: u8,
+    },
     /// A control node has refused this node.
     Refused {
         /// The control node.
@@ -125,6 +130,9 @@ impl fmt::Display for NodeEvent {
                 write!(f, "attached to control node {control_node}, configuration {epoch}")
             }
             Self::Detached { control_node } => write!(f, "control node {control_node} has gone"),
+            Self::SessionClosed { control_node } => {
+                write!(f, "control node {control_node} has closed the session")
+            }
             Self::Refused { control_node, reason } => {
                 write!(f, "refused by control node {control_node}: {reason}")
             }

@@ -3,10 +3,9 @@
 
 use alloc::vec::Vec;
 
-use rvi::ShmLeg;
-use vlan_core::{DropReason, Instant, LegNumber, NodeNumber, ProcessId};
+use vlan_core::{DropReason, Instant, NodeNumber};
 
-use crate::node::{LEAVE_WAIT, Node, Output, PeerId};
+use crate::node::{LEAVE_WAIT, Node, Output};
 
 /// How far the end has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,26 +88,6 @@ impl Node {
                 Stage::Over => self.outputs.push_back(Output::Left),
                 Stage::Direct | Stage::Relay => {}
             }
-        }
-    }
-
-    /// A leg that was on its way when this node began to end is left as the others are.
-    pub(super) fn leave_late_leg(
-        &mut self,
-        now: Instant,
-        node: NodeNumber,
-        process: ProcessId,
-        leg: LegNumber,
-        shm: ShmLeg,
-    ) {
-        let known = self
-            .direct_to(node)
-            .filter(|&place| self.direct[place].as_ref().is_some_and(|link| link.process == process));
-        let place = known.unwrap_or_else(|| self.direct_for(now, node, process));
-        self.forget_earlier_leg(PeerId::Node(node), process, leg);
-        if let Some(link) = &mut self.direct[place] {
-            link.association.handle_leg_up(now, leg, shm);
-            self.close_direct(now, node);
         }
     }
 

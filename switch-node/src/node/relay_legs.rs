@@ -105,8 +105,7 @@ impl Node {
 
     /// Takes a message of a control node on the channel of relayed packets.
     pub(super) fn take_relayed(&mut self, now: Instant, index: usize, message: &Message<'_>) {
-        let mut octets = whole(message);
-        let opened = self.open_relayed(now, index, &mut octets);
+        let opened = self.open_relayed(now, index, message);
         *(if opened.is_some() { &mut self.relayed.received } else { &mut self.relayed.refused }) += 1;
     }
 
@@ -114,18 +113,22 @@ impl Node {
     //= spec/leg-relay.md#receiver
     //# A node MUST take a relayed packet only for the association with the node and in the epoch that its header names, only
     //# from the control node whose relay leg the packet is of, and only when it is DATA, PROBE, CONFIRM or CLOSE.
-    fn open_relayed(&mut self, now: Instant, index: usize, octets: &mut [u8]) -> Option<()> {
-        let header = RelayedPacket::parse(octets, octets.len()).ok()?;
-        let packet = &mut octets[RELAYED_HEADER_LEN..];
+    fn open_relayed(&mut self, now: Instant, index: usize, message: &Message<'_>) -> Option<()> {
+        let header = RelayedPacket::parse(message.head, message.len).ok()?;
         let leg = PacketLeg::relay(index)?;
-        let outer = PacketHeader::parse_packet(packet).ok().filter(|outer| is_carried(outer.kind))?;
+        // Both headers lie in what was copied already: the rest is copied for an association that wants it.
+        let outer = PacketHeader::parse(message.head.get(RELAYED_HEADER_LEN..)?).ok()?;
+        if !is_carried(outer.kind) || outer.packet_len() + RELAYED_HEADER_LEN != message.len {
+            return None;
+        }
         let place = self.direct_to(header.node)?;
         let is_meant = |link: &&mut alloc::boxed::Box<DirectLink>| {
             link.epoch() == header.epoch && link.packets.cid == outer.dst_cid
         };
         let link = self.direct[place].as_mut().filter(is_meant)?;
+        let mut octets = whole(message);
         // The leg that the packet says it is of is compared with this one when it is opened.
-        let opened = link.association.handle_packet(now, leg, packet);
+        let opened = link.association.handle_packet(now, leg, octets.get_mut(RELAYED_HEADER_LEN..)?);
         self.drain_direct_events(now, place);
         self.end_packets(now, place);
         opened.ok()

@@ -64,7 +64,9 @@ impl Far {
                 let tag = tag(node, process as u32);
                 assert!(node.handle_control_leg_up(NOW, index, ProcessId(process), LEG, tag, near));
             }
-            PeerId::Node(number) => node.handle_leg_up(NOW, number, ProcessId(process), LEG, near),
+            PeerId::Node(number) => {
+                assert!(node.handle_leg_up(NOW, number, ProcessId(process), EPOCH, LEG, near));
+            }
         }
         Self::on(far, channels)
     }
@@ -480,163 +482,11 @@ fn direct(node: &mut Node, control: &mut Far) -> Far {
     peer
 }
 
-#[test]
-fn what_a_closed_direct_rvi_did_not_deliver_is_relayed_and_what_a_dead_peer_held_is_counted() {
-    //= spec/driver.md#after-the-end-of-a-direct-rvi
-    //= type=test
-    //# When a direct RVI ends in order, the driver MUST send what the peer did not take by relay, in order and before
-    //# anything new to that peer; when the peer's process died, it MUST count what the peer had not taken as peer-gone.
-    for closed in [true, false] {
-        let mut node = node();
-        let mut control = Far::control(&mut node, 1);
-        let mut peer = direct(&mut node, &mut control);
-        if closed {
-            peer.0.leave_leg(NOW, LEG);
-        }
-        drop(peer);
-        node.handle_leg_gone(NOW, PeerId::Node(NodeNumber(2)), ProcessId(22), LEG);
-        turn(&mut node);
-        send(&mut node, PEER, 3);
-        let numbers: Vec<u8> = control.frames().iter().map(|(_, number)| *number).collect();
-        let lost = drops(&node, DropReason::PeerGone);
-        if closed {
-            assert_eq!((numbers, lost), (vec![1, 2, 3], 0));
-        } else {
-            assert_eq!((numbers, lost), (vec![3], 2));
-        }
-    }
-}
-
-#[test]
-fn a_leg_is_not_hung_up_for_an_earlier_one_of_its_name() {
-    //= spec/rvi.md#legs-of-the-same-name
-    //= type=test
-    //# When a leg takes the place of another of its name, a machine MUST take back what it wanted done to the earlier one.
-    let mut node = node();
-    let mut control = Far::control(&mut node, 1);
-    let earlier = direct(&mut node, &mut control);
-    node.close_direct(NOW, NodeNumber(2));
-    let closed = |node: &mut Node| {
-        let outputs = core::iter::from_fn(|| node.poll_output());
-        outputs.filter(|output| matches!(output, Output::CloseLeg { .. })).count()
-    };
-    assert_eq!(closed(&mut node), 1);
-    // The node was stopped: the hang-up of the earlier leg and the next leg are there at once.
-    drop(earlier);
-    node.handle_leg_gone(NOW, PeerId::Node(NodeNumber(2)), ProcessId(22), LEG);
-    let next = Far::connect(&mut node, PeerId::Node(NodeNumber(2)), 22, &[DIRECT]);
-    turn(&mut node);
-    assert_eq!(closed(&mut node), 0);
-    assert!(node.direct_to(NodeNumber(2)).is_some() && next.0.is_up());
-}
-
-#[test]
-fn an_rvi_that_is_granted_again_has_other_legs_and_keeps_its_way() {
-    //= spec/driver.md#packet-legs-behind-shared-memory
-    //= type=test
-    //# A node MUST go on sending by a packet leg in whose place its association was granted shared memory.
-    let mut node = node();
-    let mut control = Far::control(&mut node, 1);
-    let mut peer = direct(&mut node, &mut control);
-    peer.take(10);
-    assert!(packet_legs(&node).is_empty());
-    control.tell(&mut node, &grant(&[0, 2]));
-    assert_eq!(packet_legs(&node), [0, 2]);
-    assert_eq!(send(&mut node, PEER, 9), Accept::Taken);
-    assert_eq!(peer.frames().iter().map(|(_, number)| *number).collect::<Vec<_>>(), [9]);
-    assert!(control.take(10).is_empty(), "a barrier, or a frame by relay");
-    control.tell(&mut node, &ControlMessage::LegCut { peer: NodeNumber(2), leg: 2 });
-    assert_eq!(packet_legs(&node), [0]);
-    // The place of the other is shared memory's now: what it has still goes by it.
-    control.tell(&mut node, &grant(&[]));
-    assert_eq!(packet_legs(&node), [0]);
-    control.tell(&mut node, &ControlMessage::LegCut { peer: NodeNumber(2), leg: 0 });
-    assert!(packet_legs(&node).is_empty());
-}
-
-/// What the node registers with at its control node.
-fn registered(node: &mut Node) -> (Vec<HeldAssociation>, Vec<OfferedLeg>, usize) {
-    let mut control = Far::connect(node, PeerId::ControlNode(0), 2, &[]);
-    turn(node);
-    let told = control.told();
-    let Some(ControlMessage::Register { associations, legs, direct, .. }) = told.first() else {
-        panic!("no registration but {told:?}")
-    };
-    (associations.clone(), legs.clone(), direct.len())
-}
-
-#[test]
-fn a_node_registers_with_what_it_holds_and_where_its_packet_legs_end() {
-    let mut node = node();
-    let offered = [OfferedLeg { leg: LegNumber(1), address: udp(1) }];
-    node.handle_leg_addresses(NOW, &offered);
-    let mut control = Far::control(&mut node, 1);
-    let _peer = direct(&mut node, &mut control);
-    control.tell(&mut node, &grant(&[1]));
-    lose_control(&mut node, 1);
-    let (associations, legs, direct) = registered(&mut node);
-    let leg = |leg, kind| HeldLeg { leg, kind };
-    let expected = HeldAssociation {
-        peer: NodeNumber(2),
-        process: ProcessId(22),
-        epoch: EPOCH,
-        legs: vec![leg(LEG, LegKind::Unix), leg(LegNumber(1), LegKind::Udp)],
-    };
-    assert_eq!((associations, legs, direct), (vec![expected], offered.to_vec(), 1));
-}
-
-#[test]
-fn a_node_does_not_claim_what_it_is_leaving() {
-    let mut node = node();
-    let mut control = Far::control(&mut node, 1);
-    let _peer = direct(&mut node, &mut control);
-    let (rvi, peer, reason) = (RviNumber(7), NodeNumber(2), RevokeReason::Cut);
-    control.tell(&mut node, &ControlMessage::Revoke { rvi, peer, reason });
-    lose_control(&mut node, 1);
-    assert_eq!(registered(&mut node), (vec![], vec![], 0));
-}
-
-#[test]
-fn control_nodes_are_told_of_other_leg_addresses_once() {
-    let mut node = node();
-    let mut control = Far::control(&mut node, 1);
-    control.told();
-    let legs = vec![OfferedLeg { leg: LegNumber(0), address: udp(3) }];
-    for _ in 0..2 {
-        node.handle_leg_addresses(NOW, &legs);
-        node.publish(NOW);
-    }
-    assert_eq!(control.told(), [ControlMessage::LegAddresses { legs }]);
-}
-
-#[test]
-fn a_fault_is_the_hosts_to_carry_out() {
-    let mut node = node();
-    let mut control = Far::control(&mut node, 1);
-    let fault = Fault::new(Some(LegNumber(1)), FaultDirection::Both, "off").expect("a short text");
-    control.tell(&mut node, &ControlMessage::Fault(fault.clone()));
-    let mut outputs = core::iter::from_fn(|| node.poll_output());
-    assert!(outputs.any(|output| output == Output::Fault(fault.clone())));
-}
-
-#[test]
-fn faults_end_with_the_control_session() {
-    //= spec/leg-udp.md#the-end-of-faults
-    //= type=test
-    //# A node MUST take off every fault that it was asked for when no control node has it attached any more.
-    for spec in ["loss=100%", "off"] {
-        let mut node = node();
-        let mut control = Far::control(&mut node, 1);
-        let fault = Fault::new(None, FaultDirection::Both, spec).expect("a short text");
-        control.tell(&mut node, &ControlMessage::Fault(fault.clone()));
-        while node.poll_output().is_some() {}
-        lose_control(&mut node, 1);
-        let mut outputs = core::iter::from_fn(|| node.poll_output());
-        assert_eq!(outputs.any(|output| output == Output::Fault(Fault::end())), !fault.is_end());
-    }
-}
-
 mod capture;
+mod direct;
+mod epochs;
+mod faults;
 mod packets;
+mod registration;
 mod relay_legs;
 mod trace;

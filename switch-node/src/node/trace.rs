@@ -47,7 +47,9 @@ impl Node {
 
     fn trace_egress(&self, trace: &mut Trace, driver: &Driver, frame: &[u8]) {
         let head = &frame[..frame.len().min(PRIVATE_HEAD_LEN)];
-        match driver.classify(&Vnet::default(), head, frame.len()) {
+        let vnet = Vnet::default();
+        let egress = driver.classify(&vnet, head, frame.len());
+        match egress {
             Egress::Drop(reason) => trace.drop("the driver", reason),
             Egress::Hold { peer } => {
                 let node = driver.peer(peer).map_or(NodeNumber(0), |peer| peer.node);
@@ -57,7 +59,7 @@ impl Node {
                 );
                 trace.hold();
             }
-            Egress::Direct { peer, node, channel, header, copy_to_server } => {
+            Egress::Direct { peer, node, channel, copy_to_server } => {
                 let what = format!(
                     "the destination is bound to node {node}, which has a direct RVI: channel {channel}"
                 );
@@ -67,8 +69,10 @@ impl Node {
                     trace.step(what, "spec/driver.md#neighbour-probes-of-bound-neighbours");
                 }
                 let link = self.direct_to(node).and_then(|place| self.direct[place].as_ref());
-                match link {
-                    Some(link) if link.association.is_up() && !link.association.is_stalled() => {
+                match (link, driver.direct_header(peer, &vnet, frame.len())) {
+                    (Some(link), Some(header))
+                        if link.association.is_up() && !link.association.is_stalled() =>
+                    {
                         let peer_vif = driver.peer(peer).map_or(VifNumber(0), |peer| peer.vif);
                         trace.go_on(TraceEnd::Direct, node, peer_vif, &[&header, frame]);
                     }
@@ -81,17 +85,31 @@ impl Node {
                     }
                 }
             }
-            Egress::Relay { peer, header } => {
-                let (what, rule) =
-                    relay_step(driver, peer.and_then(|peer| driver.peer(peer)).is_some(), &header);
-                trace.step(what, rule);
-                self.trace_relay(trace, &header.emit(frame.len()), frame);
+            Egress::Relay { .. } | Egress::Group | Egress::Arp => {
+                if let Some(header) = driver.server_header(egress, &vnet) {
+                    self.trace_to_server(trace, driver, egress, &header, frame);
+                }
             }
-            Egress::Arp { header } => {
-                trace.step("ARP and ND go to the control node".into(), "spec/arp.md#who-gets-a-message");
-                let nowhere = Location::default();
-                self.trace_relay(trace, &header.emit_arp(&nowhere, &nowhere, frame.len()), frame);
-            }
+        }
+    }
+
+    fn trace_to_server(
+        &self,
+        trace: &mut Trace,
+        driver: &Driver,
+        egress: Egress,
+        header: &FrameHeader,
+        frame: &[u8],
+    ) {
+        if egress == Egress::Arp {
+            trace.step("ARP and ND go to the control node".into(), "spec/arp.md#who-gets-a-message");
+            let nowhere = Location::default();
+            self.trace_relay(trace, &header.emit_arp(&nowhere, &nowhere, frame.len()), frame);
+        } else {
+            let is_bound = matches!(egress, Egress::Relay { peer: Some(_) });
+            let (what, rule) = relay_step(driver, is_bound, header);
+            trace.step(what, rule);
+            self.trace_relay(trace, &header.emit(frame.len()), frame);
         }
     }
 

@@ -122,7 +122,7 @@ impl ControlNode {
         let Some(header) = packets.port.parse(packet) else { return };
         match header.kind {
             PacketKind::Connect => {
-                if packets.port.admits(now, leg, from, packet) {
+                if self.leaving.is_none() && packets.port.admits(now, leg, from, packet) {
                     self.handle_connect(now, packet_leg, from, packet);
                 }
             }
@@ -335,6 +335,11 @@ impl ControlNode {
     /// Makes the packets that are to go now, for one address. To be called until it says `None`, once every socket was
     /// drained and what came of it was moved on.
     pub fn poll_transmit(&mut self, now: Instant, out: &mut TransmitBuffer) -> Option<PacketBatch> {
+        let batch = self.next_batch(now, out);
+        if batch.is_none() && self.tell_nodes(now) { self.next_batch(now, out) } else { batch }
+    }
+
+    fn next_batch(&mut self, now: Instant, out: &mut TransmitBuffer) -> Option<PacketBatch> {
         let packets = self.packets.as_mut()?;
         if let Some(batch) = packets.port.poll_answer(out) {
             return Some(batch);

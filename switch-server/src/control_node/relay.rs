@@ -5,7 +5,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use arp_server::{ArpVerdict, Owner};
-use rvi::{AssociationEvent, Message, Part, Scratch, SendError, Sent};
+use rvi::{AssociationEvent, Body, Framed, Gather, Message, Part, Scratch, SendError, Sent};
 use vlan_core::ethernet::EthernetHeader;
 use vlan_core::server::{MemberSlot, PortSecurity, Verdict};
 use vlan_core::wire::captured::CAPTURED;
@@ -183,14 +183,16 @@ impl ControlNode {
         let frame_len = inbound.frame_len();
         let flags = inbound.header.flags & FrameHeader::RESENT;
         let Some(octets) = FrameHeader::readdressed(inbound.message.head, flags, route.vif) else { return };
-        let (head, rest) = (Part::Private(inbound.head()), inbound.message.rest);
-        let parts = [Part::Private(&octets), head, Part::Shared(rest)];
-        let parts = if rest.is_empty() { &parts[..2] } else { &parts[..] };
-        self.send(now, session, (inbound.lan, to), route.relay, frame_len, parts);
+        let frame = Body { head: inbound.head(), rest: inbound.message.rest };
+        let message = Framed { header: octets, frame };
+        let lost = self.send(now, session, (inbound.lan, to), route.relay, frame_len, message);
+        if let Some(reason) = lost {
+            self.note_drop(now, inbound, reason);
+        }
     }
 
     /// Puts a message into the ring of a member of a LAN. While it waits there for room, or for the acknowledgement of
-    /// packets, its sender's slot is not settled (amendment 22).
+    /// packets, its sender's slot is not settled (amendment 22). Returns why it was dropped, if it was.
     #[inline]
     fn send(
         &mut self,
@@ -199,16 +201,16 @@ impl ControlNode {
         (lan, to): (usize, MemberSlot),
         channel: Channel,
         frame_len: usize,
-        parts: &[Part<'_>],
-    ) {
+        message: impl Gather,
+    ) -> Option<DropReason> {
         let charge = session.charge();
         let place = self.lans[lan].routes[usize::from(to.0)].session;
         let sent = match place {
             None => Err(SendError::NoLeg),
             Some(place) => match &mut self.sessions[place] {
-                Some(other) => other.association.send(now, channel, 0, charge, parts),
+                Some(other) => other.association.send(now, channel, 0, charge, message),
                 // The receiver is the sender's own node, which is taken out.
-                None => session.association.send(now, channel, 0, charge, parts),
+                None => session.association.send(now, channel, 0, charge, message),
             },
         };
         let server = &mut self.lans[lan].server;
@@ -218,6 +220,7 @@ impl ControlNode {
                 if let Some(place) = place {
                     self.hold_for(now, session, place, channel, sent);
                 }
+                None
             }
             //= spec/server.md#full-outputs
             //# When a receiver's queue is full the server MUST drop the frame as egress-full and go on.
@@ -228,11 +231,7 @@ impl ControlNode {
                     _ => DropReason::NotAttached,
                 };
                 server.drop(reason);
-                // The header of the message, then what is private of the frame.
-                if let [_, Part::Private(head), ..] = parts {
-                    let lan = self.lans[lan].config.id.0;
-                    self.drop_examples.note(now, lan, reason, head, frame_len);
-                }
+                Some(reason)
             }
         }
     }
@@ -326,7 +325,10 @@ impl ControlNode {
         };
         let octets = header.emit_arp(&source, &target, frame.len());
         let parts = [Part::Private(&octets), Part::Private(frame)];
-        self.send(now, session, (inbound.lan, to), route.arp, frame.len(), &parts);
+        let lost = self.send(now, session, (inbound.lan, to), route.arp, frame.len(), &parts);
+        if let Some(reason) = lost {
+            self.note_drop(now, inbound, reason);
+        }
     }
 
     /// Where a member is. Its direct RVI is not told here: grants are.

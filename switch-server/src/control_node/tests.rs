@@ -2,6 +2,7 @@
 
 mod adoption;
 mod capture;
+mod leaving;
 mod legs;
 mod relay_legs;
 

@@ -72,6 +72,11 @@ impl Waits {
         free
     }
 
+    /// True while a sender keeps a frame for the node's acknowledgement.
+    pub fn is_any_unacknowledged(&self) -> bool {
+        self.sent.values().flatten().any(|frame| frame.held.is_some())
+    }
+
     /// Everything is over: nothing waits for the node any more.
     pub fn drain(&mut self) -> Vec<Held> {
         let sent = core::mem::take(&mut self.sent).into_values().flatten().filter_map(|frame| frame.held);

@@ -116,7 +116,7 @@ pub struct NodeReport {
     pub drops: Vec<ReportedDrop>,
 }
 
-/// The control thread's end. Dropping it ends the pump.
+/// The control thread's end. Dropping it has the pump end in order.
 #[derive(Debug)]
 pub struct PumpLink {
     orders: Option<Sender<Order>>,

@@ -19,7 +19,7 @@ use rvi::host::{
 use rvi::{ShmConfig, ShmLeg};
 use tracing::{debug, error, info, warn};
 use vlan_core::wire::control::{Fault, FaultDirection};
-use vlan_core::{Instant, LegNumber, NodeNumber};
+use vlan_core::{Instant, LegNumber, NodeNumber, PairEpoch};
 
 use super::captures::Captures;
 use super::legs::{LegId, Legs, Source};
@@ -97,13 +97,8 @@ pub struct Pump {
     refusals: Refusals,
     captures: Captures,
     traces: Traces,
-}
-
-/// Whether the loop goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Next {
-    Continue,
-    End,
+    /// The machine has ended in order.
+    has_left: bool,
 }
 
 impl Pump {
@@ -141,10 +136,11 @@ impl Pump {
             refusals: Refusals::default(),
             captures: Captures::default(),
             traces: Traces::default(),
+            has_left: false,
         })
     }
 
-    /// Runs until the control thread lets go of its end of the link.
+    /// Runs until the control thread has let go of its end of the link, and the nodes have been told.
     pub fn run(mut self) {
         let mut busy_until = now() + SPIN;
         let mut batches = 0;
@@ -154,6 +150,9 @@ impl Pump {
             let taken = self.machine.pump(at, BATCH) + received;
             self.carry_out(at);
             let is_all_sent = self.transmit_packets(at);
+            if self.has_left && is_all_sent {
+                return;
+            }
             if taken > 0 || !is_all_sent {
                 busy_until = at + SPIN;
             }
@@ -162,9 +161,7 @@ impl Pump {
             if idle || batches >= BATCHES_PER_LOOK {
                 batches = 0;
                 let timeout = if idle { self.sleep_time(at) } else { Some(Duration::ZERO) };
-                if self.look(timeout) == Next::End {
-                    return;
-                }
+                self.look(timeout);
                 if idle {
                     // Whatever woke it, there may be more in a moment.
                     busy_until = now() + SPIN;
@@ -192,7 +189,7 @@ impl Pump {
     }
 
     /// Looks at sockets and orders, waiting for them up to `timeout` if the machine may sleep.
-    fn look(&mut self, timeout: Option<Duration>) -> Next {
+    fn look(&mut self, timeout: Option<Duration>) {
         let sleeps = timeout != Some(Duration::ZERO) && self.machine.prepare_sleep();
         let timeout = if sleeps { timeout } else { Some(Duration::ZERO) };
         let timeout = timeout.map(|timeout| Timespec {
@@ -208,10 +205,9 @@ impl Pump {
         }
         let at = now();
         self.setups = 0;
-        let mut next = Next::Continue;
         for event in &events[..count.unwrap_or(0)] {
             match Source::from_data(event.data.u64()) {
-                Source::Wake => next = self.handle_orders(at),
+                Source::Wake => self.handle_orders(at),
                 Source::Listener(place) => self.handle_connections(at, place),
                 Source::Leg(place) => self.handle_leg_event(at, place),
                 Source::Packets(leg) => {
@@ -221,7 +217,6 @@ impl Pump {
                 }
             }
         }
-        next
     }
 
     fn handle_timeouts(&mut self, at: Instant) {
@@ -277,7 +272,7 @@ impl Pump {
 
     // --- orders ---------------------------------------------------------------------------------------------
 
-    fn handle_orders(&mut self, at: Instant) -> Next {
+    fn handle_orders(&mut self, at: Instant) {
         self.link.clear_wake();
         for _ in 0..ORDERS_PER_LOOK {
             match self.link.orders.try_recv() {
@@ -303,13 +298,15 @@ impl Pump {
                     self.captures.begin(at, start, &mut self.machine);
                     self.carry_out(at);
                 }
-                Err(TryRecvError::Disconnected) => return Next::End,
-                Err(TryRecvError::Empty) => return Next::Continue,
+                Err(TryRecvError::Disconnected) => {
+                    self.machine.leave(at);
+                    return;
+                }
+                Err(TryRecvError::Empty) => return,
             }
         }
         // There may be more: they have their turn at the next look.
         self.link.set_wake();
-        Next::Continue
     }
 
     /// Passes a drill on to the nodes that have packet legs.
@@ -460,9 +457,9 @@ impl Pump {
     fn carry_out(&mut self, at: Instant) {
         while let Some(output) = self.machine.poll_output() {
             match output {
-                Output::Introduce { a, b, leg } => {
+                Output::Introduce { a, b, epoch, leg } => {
                     let id = |(node, process)| LegId { node, process, leg };
-                    self.introduce(at, id(a), id(b));
+                    self.introduce(at, id(a), id(b), epoch);
                 }
                 Output::CloseLeg { node, process, leg } => self.legs.leave(at, &LegId { node, process, leg }),
                 Output::Report { node, id, items, drops } => {
@@ -472,6 +469,7 @@ impl Pump {
                 Output::Captured { id, octets } => self.captures.give(at, id, octets, &mut self.machine),
                 Output::Traced { node, traced } => self.traces.answer(node, traced),
                 Output::CaptureOver { id, is_refused } => self.captures.end(id, is_refused),
+                Output::Left => self.has_left = true,
                 Output::Log(event @ ControlNodeEvent::UnknownKey { .. }) => {
                     self.refusals.log_text(at, &event.to_string());
                 }
@@ -487,7 +485,7 @@ impl Pump {
     }
 
     /// Gives each of two processes an end of a new socketpair.
-    fn introduce(&mut self, at: Instant, a: LegId, b: LegId) {
+    fn introduce(&mut self, at: Instant, a: LegId, b: LegId, epoch: PairEpoch) {
         let (end_a, end_b) = match LegSocket::pair() {
             Ok(pair) => pair,
             Err(errno) => {
@@ -496,7 +494,7 @@ impl Pump {
             }
         };
         for (to, peer, socket) in [(a, b, end_a), (b, a, end_b)] {
-            let end = PeerEnd { peer: peer.node, peer_process: peer.process, leg: peer.leg };
+            let end = PeerEnd { peer: peer.node, peer_process: peer.process, leg: peer.leg, epoch };
             let Some(up) = self.legs.find(&to) else {
                 // The other node sees its end hang up.
                 debug!(node = %to.node, leg = %to.leg, "no leg to introduce a peer over");

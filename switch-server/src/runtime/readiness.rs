@@ -20,8 +20,8 @@ impl Readiness {
             // SAFETY: F_GETFD reads a flag of a descriptor number, and fails for one that is not open.
             fd > 2 && unsafe { libc::fcntl(fd, libc::F_GETFD) } >= 0
         });
-        if open != ready_fd {
-            warn!(?ready_fd, "the descriptor of --ready-fd is not open");
+        if let (Some(descriptor), None) = (ready_fd, open) {
+            warn!(descriptor, "the descriptor of --ready-fd is not open");
         }
         // SAFETY: the descriptor was inherited for this purpose alone, and checked to be open; nothing else in
         // this process knows it.

@@ -1,4 +1,4 @@
-//! A control node and nodes of other hosts, joined by two fabrics in memory, the first of UDP, the second of Ethernet frames.
+//! One or two control nodes and nodes of other hosts, joined by two fabrics in memory, the first of UDP, the second of Ethernet frames.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -19,6 +19,8 @@ use vlan_core::{
 };
 
 pub const FABRICS: [LegNumber; 2] = [LegNumber(0), LegNumber(1)];
+/// The numbers of the control nodes, beside those of nodes.
+pub const CONTROL_NODES: [u16; 2] = [0, 100];
 /// Between two looks at a machine: what a datagram takes.
 const STEP: Duration = Duration::from_micros(100);
 
@@ -55,6 +57,8 @@ pub struct Hosted {
 pub struct World {
     pub now: Instant,
     pub control: Option<ControlNode>,
+    /// Another control node of the same platform, which only nodes of [`World::with_two`] know.
+    pub second: Option<ControlNode>,
     pub nodes: Vec<Hosted>,
     pub log: Vec<ControlNodeEvent>,
     /// Fabrics that carry nothing.
@@ -66,6 +70,8 @@ pub struct World {
     air: Vec<Datagram>,
     buffer: TransmitBuffer,
     lives: u64,
+    /// Control nodes that the nodes know.
+    known: usize,
 }
 
 pub fn key(number: u16) -> PrivateKey {
@@ -76,7 +82,7 @@ pub fn mac(number: u16) -> MacAddress {
     MacAddress([2, 0, 1, 0, 0, number as u8])
 }
 
-/// Where the process of a number receives on a fabric; 0 is the control node.
+/// Where the process of a number receives on a fabric; control nodes have those of [`CONTROL_NODES`].
 pub fn address(number: u16, leg: LegNumber) -> LegAddress {
     if leg.0 == 1 {
         let own = EtherAddress { mac: MacAddress([2, 0, 0, 1, 0, number as u8]), port: port(number) };
@@ -89,19 +95,28 @@ pub fn address(number: u16, leg: LegNumber) -> LegAddress {
 fn port(number: u16) -> EtherPort {
     match number {
         0 => EtherPort::of_control_node(ControlNodeSerial(1)),
+        100 => EtherPort::of_control_node(ControlNodeSerial(2)),
         _ => EtherPort::of_node(NodeNumber(number)),
     }
 }
 
-/// Where the platform file says that the control node receives on a fabric.
+/// Where the platform file says that the first control node receives on a fabric.
 pub fn known_address(leg: LegNumber) -> LegAddress {
-    match address(0, leg) {
-        LegAddress::Ether(_) => LegAddress::Ether(EtherAddress::of_control_node(ControlNodeSerial(1))),
+    known_address_of(0, leg)
+}
+
+fn known_address_of(control_node: usize, leg: LegNumber) -> LegAddress {
+    match address(CONTROL_NODES[control_node], leg) {
+        LegAddress::Ether(_) => LegAddress::Ether(EtherAddress::of_control_node(serial(control_node))),
         address @ LegAddress::Udp(_) => address,
     }
 }
 
-fn control_config(nodes: u16, process: ProcessId) -> ControlNodeConfig {
+fn serial(control_node: usize) -> ControlNodeSerial {
+    ControlNodeSerial(control_node as u16 + 1)
+}
+
+fn control_config(control_node: usize, nodes: u16, process: ProcessId) -> ControlNodeConfig {
     let member = |node: u16| MemberConfig {
         node: NodeNumber(node),
         vif: VifNumber(1),
@@ -118,7 +133,7 @@ fn control_config(nodes: u16, process: ProcessId) -> ControlNodeConfig {
         legs: vec![vec![LegKind::Udp], vec![LegKind::Ether]],
     };
     ControlNodeConfig {
-        serial: ControlNodeSerial(1),
+        serial: serial(control_node),
         cabinet: CabinetNumber(1),
         process,
         epoch: 3,
@@ -139,21 +154,27 @@ fn control_config(nodes: u16, process: ProcessId) -> ControlNodeConfig {
 
 /// A node that has not been heard of, with the key of node `keyed`.
 pub fn node(number: u16, keyed: u16, process: u64) -> Node {
+    node_of(1, number, keyed, process)
+}
+
+fn node_of(control_nodes: usize, number: u16, keyed: u16, process: u64) -> Node {
     let mut node = Node::new(NodeConfig {
         number: NodeNumber(number),
         process: ProcessId(process),
         cabinet: CabinetNumber(1),
-        control_node_legs: vec![Vec::new()],
+        control_node_legs: vec![Vec::new(); control_nodes],
         seed: process,
     });
     node.enable_packets(key(keyed), [process as u8; 32]);
-    let legs = FABRICS.map(|leg| GrantedLeg {
-        leg,
-        address: known_address(leg),
-        is_trusted: leg.0 == 1,
-        fabric_key: [0x11, 0x22][usize::from(leg.0)],
-    });
-    node.reach_by_packets(0, key(0).public(), legs.to_vec());
+    for (place, own) in CONTROL_NODES.into_iter().enumerate().take(control_nodes) {
+        let legs = FABRICS.map(|leg| GrantedLeg {
+            leg,
+            address: known_address_of(place, leg),
+            is_trusted: leg.0 == 1,
+            fabric_key: [0x11, 0x22][usize::from(leg.0)],
+        });
+        node.reach_by_packets(place as u8, key(own).public(), legs.to_vec());
+    }
     let offered = FABRICS.map(|leg| OfferedLeg { leg, address: address(number, leg) });
     node.handle_leg_addresses(Instant::ZERO, &offered);
     node
@@ -166,10 +187,21 @@ fn hosted(node: Node) -> Hosted {
 impl World {
     /// Nodes 1 to `count` and their control node, of which nothing has been said yet.
     pub fn new(count: u16) -> Self {
+        Self::knowing(1, count)
+    }
+
+    /// The same, of nodes that know two control nodes, of which the first is there.
+    pub fn with_two(count: u16) -> Self {
+        Self::knowing(2, count)
+    }
+
+    fn knowing(known: usize, count: u16) -> Self {
+        let hosted = |number: u16| hosted(node_of(known, number, number, 100 + u64::from(number)));
         let mut world = Self {
             now: Instant::from_nanos(1_000_000_000),
             control: None,
-            nodes: (1..=count).map(|number| hosted(node(number, number, 100 + u64::from(number)))).collect(),
+            second: None,
+            nodes: (1..=count).map(hosted).collect(),
             log: Vec::new(),
             down: [false; 2],
             are_nodes_apart: false,
@@ -177,6 +209,7 @@ impl World {
             air: Vec::new(),
             buffer: TransmitBuffer::new(16, 65_000),
             lives: 0,
+            known,
         };
         world.start_control();
         world
@@ -192,16 +225,25 @@ impl World {
 
     /// Starts the control node, as another process than before.
     pub fn start_control(&mut self) {
+        self.control = Some(self.started(0));
+    }
+
+    /// Starts the second control node.
+    pub fn start_second(&mut self) {
+        self.second = Some(self.started(1));
+    }
+
+    fn started(&mut self, place: usize) -> ControlNode {
         self.lives += 1;
-        let mut control =
-            ControlNode::new(control_config(self.nodes.len() as u16, ProcessId(0xc0 + self.lives)));
-        control.enable_packets(key(0), [self.lives as u8; 32], &FABRICS);
-        self.control = Some(control);
+        let config = control_config(place, self.nodes.len() as u16, ProcessId(0xc0 + self.lives));
+        let mut control = ControlNode::new(config);
+        control.enable_packets(key(CONTROL_NODES[place]), [self.lives as u8; 32], &FABRICS);
+        control
     }
 
     /// Another process takes the place of a node's.
     pub fn replace(&mut self, number: u16, process: u64) {
-        self.nodes[usize::from(number) - 1] = hosted(node(number, number, process));
+        self.nodes[usize::from(number) - 1] = hosted(node_of(self.known, number, number, process));
     }
 
     pub fn are_attached(&self) -> bool {
@@ -246,7 +288,9 @@ impl World {
     pub fn step(&mut self) {
         self.now = self.now + STEP;
         for datagram in core::mem::take(&mut self.air) {
-            let is_of_control = [datagram.from, datagram.to].contains(&address(0, datagram.leg));
+            let is_of_control = CONTROL_NODES
+                .iter()
+                .any(|number| [datagram.from, datagram.to].contains(&address(*number, datagram.leg)));
             if !self.down[usize::from(datagram.leg.0)] && (is_of_control || !self.are_nodes_apart) {
                 self.deliver(&datagram);
             }
@@ -254,17 +298,20 @@ impl World {
         for place in 0..self.nodes.len() {
             self.turn_of_node(place);
         }
-        self.turn_of_control();
+        for place in 0..CONTROL_NODES.len() {
+            self.turn_of_control(place);
+        }
     }
 
     /// A datagram arrives where it is for.
     pub fn deliver(&mut self, datagram: &Datagram) {
         let Datagram { leg, from, to, ref octets } = *datagram;
         let mut octets = octets.clone();
-        if let Some(control) =
-            self.control.as_mut().filter(|_| [address(0, leg), known_address(leg)].contains(&to))
-        {
-            control.handle_packet(self.now, leg, from, &mut octets);
+        for (place, control) in [&mut self.control, &mut self.second].into_iter().enumerate() {
+            let is_its = [address(CONTROL_NODES[place], leg), known_address_of(place, leg)].contains(&to);
+            if let Some(control) = control.as_mut().filter(|_| is_its) {
+                control.handle_packet(self.now, leg, from, &mut octets);
+            }
         }
         for (number, hosted) in (1..).zip(&mut self.nodes).filter(|(_, hosted)| !hosted.is_over) {
             if to == address(number, leg) {
@@ -301,15 +348,17 @@ impl World {
         }
     }
 
-    fn turn_of_control(&mut self) {
+    fn turn_of_control(&mut self, place: usize) {
         let now = self.now;
-        let Some(control) = &mut self.control else { return };
+        let slot = if place == 0 { &mut self.control } else { &mut self.second };
+        let Some(control) = slot else { return };
+        let mut has_left = false;
         control.pump(now, 1000);
         if control.poll_timeout().is_some_and(|at| at <= now) {
             control.handle_timeout(now);
         }
         while let Some(batch) = control.poll_transmit(now, &mut self.buffer) {
-            let from = address(0, batch.leg);
+            let from = address(CONTROL_NODES[place], batch.leg);
             for octets in self.buffer.octets().chunks(batch.segment_len) {
                 let datagram = Datagram { leg: batch.leg, from, to: batch.to, octets: octets.to_vec() };
                 self.air.push(datagram.clone());
@@ -317,9 +366,14 @@ impl World {
             }
         }
         while let Some(output) = control.poll_output() {
-            if let control_node::Output::Log(event) = output {
-                self.log.push(event);
+            match output {
+                control_node::Output::Log(event) => self.log.push(event),
+                control_node::Output::Left => has_left = true,
+                _ => {}
             }
+        }
+        if has_left {
+            *slot = None;
         }
     }
 }

@@ -83,6 +83,9 @@ impl Driver {
     /// counts what it drops.
     ///
     /// `head` is the message's private head, with the frame's header; `message_len` the length of the whole.
+    //= spec/driver.md#direct-frames
+    //# The driver MUST discard a frame from a direct RVI whose LAN, origin or interface is not that of the grant,
+    //# or whose source MAC is not the granted peer's under port security.
     #[inline]
     #[must_use]
     pub fn admit_unicast(&self, slot: PeerSlot, head: &[u8], message_len: usize) -> Option<Vnet> {

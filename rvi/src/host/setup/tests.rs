@@ -8,7 +8,8 @@ const HELLO: NodeHello =
 /// The control node's number of the session that legs join.
 const JOINED: u32 = 9;
 const CONTROL_NODE: ProcessId = ProcessId(1);
-const END: PeerEnd = PeerEnd { peer: NodeNumber(8), peer_process: ProcessId(80), leg: LegNumber(0) };
+const END: PeerEnd =
+    PeerEnd { peer: NodeNumber(8), peer_process: ProcessId(80), leg: LegNumber(0), epoch: PairEpoch(6) };
 
 fn config() -> ShmConfig {
     ShmConfig { slots_log2: 6, arena_len: 1 << 18 }
@@ -128,6 +129,7 @@ fn a_pair_leg_comes_up_over_sockets_that_a_control_node_made() {
     let (mut at_one, _shm) = expect_up(one.advance());
     assert_eq!((at_one.peer, at_other.peer), (NodeNumber(8), NodeNumber(7)));
     assert_eq!(at_one.session, at_other.session);
+    assert_eq!((at_one.epoch, at_other.epoch), (END.epoch, END.epoch));
     assert!(matches!(at_one.receive(), established::Datagram::Doorbell));
     drop(at_other);
     assert!(matches!(at_one.receive(), established::Datagram::Closed));

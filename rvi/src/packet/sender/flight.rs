@@ -5,6 +5,7 @@
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+use core::ops::Range;
 use core::time::Duration;
 
 use vlan_core::Instant;
@@ -79,6 +80,8 @@ pub(super) struct Flight {
     unproven_from: u64,
     /// Acks tell nothing any more of packets before this one.
     told_from: u64,
+    /// Every packet that an ack passed by and nothing is proven of lies in here, and the first is one.
+    passed: Range<u64>,
     /// Packets among those remembered that are lost.
     lost: usize,
     /// Octets of open packets.
@@ -137,9 +140,10 @@ impl Flight {
         self.at(number).map(|packet| packet.sent_at)
     }
 
-    /// True when nothing was known of the arrival of packet `number` so far.
-    pub(super) fn is_unproven(&self, number: u64) -> bool {
-        self.at(number).is_some_and(|packet| matches!(packet.fate, Fate::Open | Fate::Rescued))
+    /// True when packet `number` asked for an ack and nothing was known of its arrival so far.
+    pub(super) fn is_question(&self, number: u64) -> bool {
+        let is_unproven = |packet: &SentPacket| matches!(packet.fate, Fate::Open | Fate::Rescued);
+        self.at(number).is_some_and(|packet| packet.asks && is_unproven(packet))
     }
 
     fn at(&self, number: u64) -> Option<&SentPacket> {
@@ -228,6 +232,10 @@ impl Flight {
                 continue;
             }
             packet.is_passed = true;
+            self.passed = match self.passed.is_empty() {
+                true => number..number + 1,
+                false => self.passed.start.min(number)..self.passed.end.max(number + 1),
+            };
             if number + PACKET_THRESHOLD <= largest || packet.sent_at + loss_delay <= now {
                 self.lose(index, pieces, proofs);
             }
@@ -243,7 +251,8 @@ impl Flight {
         pieces: &mut Vec<Piece>,
         proofs: &mut Proofs,
     ) {
-        for index in (self.unproven_from.max(self.base) - self.base) as usize..self.packets.len() {
+        for number in self.passed.clone() {
+            let index = (number - self.base) as usize;
             let packet = &self.packets[index];
             if packet.sent_at + loss_delay > now {
                 break;
@@ -256,12 +265,11 @@ impl Flight {
     }
 
     /// When the oldest packet that an ack passed by was sent.
+    //= spec/packet-sender.md#loss-in-time
+    //# A packet that an ack passed by MUST count as lost when it is 9/8 of a round trip old, whatever is not known of packets
+    //# sent before it.
     pub(super) fn oldest_passed(&self) -> Option<Instant> {
-        let start = (self.unproven_from.max(self.base) - self.base) as usize;
-        let unproven = |p: &&SentPacket| matches!(p.fate, Fate::Open | Fate::Rescued);
-        // Passed packets lie close to the front: what follows the last range of an ack is not passed.
-        let mut rest = self.packets.range(start..).take(64).filter(unproven);
-        rest.find(|p| p.is_passed).map(|p| p.sent_at)
+        if self.passed.is_empty() { None } else { self.sent_at(self.passed.start) }
     }
 
     /// Finds packets that an ack does not have although it was written after `witness`, when they should have arrived:
@@ -340,7 +348,7 @@ impl Flight {
         rescue
     }
 
-    /// Moves both marks behind what they need not look at any more.
+    /// Moves the marks behind what they need not look at any more.
     fn skip_proven(&mut self) {
         self.open_from = self.open_from.max(self.base);
         while let Some(packet) = self.at(self.open_from) {
@@ -356,6 +364,15 @@ impl Flight {
             }
             self.unproven_from += 1;
         }
+        self.passed.start = self.passed.start.max(self.base);
+        while !self.passed.is_empty() && !self.is_passed(self.passed.start) {
+            self.passed.start += 1;
+        }
+    }
+
+    fn is_passed(&self, number: u64) -> bool {
+        let is_unproven = |packet: &SentPacket| matches!(packet.fate, Fate::Open | Fate::Rescued);
+        self.at(number).is_some_and(|packet| packet.is_passed && is_unproven(packet))
     }
 
     /// Forgets packets at the front that have arrived, or whose fate has not become known for `keep`.
@@ -525,6 +542,26 @@ mod tests {
         assert_eq!((proofs.lost, flight.oldest_passed()), (1, Some(at(60))));
         let (lost, _) = ack(&mut flight, at(100), FAR, &[(8, 9)]);
         assert!(lost.is_empty(), "6 and 7 lie below the ranges: unknown, or known already");
+    }
+
+    //= spec/packet-sender.md#loss-in-time
+    //= type=test
+    //# A packet that an ack passed by MUST count as lost when it is 9/8 of a round trip old, whatever is not known of packets
+    //# sent before it.
+    #[test]
+    fn a_packet_that_was_passed_by_is_found_behind_any_number_that_was_not() {
+        let mut flight = flight(200);
+        let (lost, _) = ack(&mut flight, at(2000), FAR, &[(150, 150), (148, 148)]);
+        assert!(lost.is_empty(), "149 is only passed by, and nothing is told of those before 148");
+        assert_eq!(flight.oldest_passed(), Some(at(1490)));
+        // A late ack tells of older ones.
+        ack(&mut flight, at(2000), FAR, &[(102, 102), (100, 100)]);
+        assert_eq!(flight.oldest_passed(), Some(at(1010)));
+        let (mut pieces, mut proofs) = (Vec::new(), Proofs::default());
+        flight.detect_passed(at(1055), Duration::from_micros(45), &mut pieces, &mut proofs);
+        assert_eq!((proofs.lost, flight.oldest_passed()), (1, Some(at(1490))));
+        flight.detect_passed(at(1535), Duration::from_micros(45), &mut pieces, &mut proofs);
+        assert_eq!((proofs.lost, flight.oldest_passed()), (2, None));
     }
 
     #[test]

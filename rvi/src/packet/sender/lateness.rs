@@ -17,14 +17,26 @@ pub(super) struct Lateness {
     verdicts_from: Instant,
     period_end: Instant,
     shifted: Duration,
+    /// When the host called last, and when it did before that.
+    called_at: Instant,
+    called_before: Instant,
 }
 
 impl Lateness {
+    /// The host calls, for whatever it has. Its calls of one round come at one time.
+    pub(super) fn note_call(&mut self, now: Instant) {
+        if now > self.called_at {
+            (self.called_before, self.called_at) = (self.called_at, now);
+        }
+    }
+
     /// A call that was due at `deadline` comes now.
     //= spec/packet-sender.md#late-calls
     //# A late call MUST shift only verdicts, by no more than it is late and by no more than 20 ms in a second.
     pub(super) fn note(&mut self, now: Instant, deadline: Instant) {
-        let overrun = now.since(deadline);
+        //= spec/packet-sender.md#moved-deadlines
+        //# A call MUST NOT count as later than the time since the host's round before.
+        let overrun = now.since(deadline.max(self.called_before));
         if overrun < LATE {
             return;
         }
@@ -66,5 +78,21 @@ mod tests {
         assert_eq!(lateness.shift(at(400)), at(400), "nothing is left of the second");
         lateness.note(at(1200), at(1190));
         assert_eq!(lateness.shift(at(1200)), at(1210));
+    }
+
+    //= spec/packet-sender.md#moved-deadlines
+    //= type=test
+    //# A call MUST NOT count as later than the time since the host's round before.
+    #[test]
+    fn a_deadline_that_has_moved_into_the_past_is_no_late_call() {
+        let mut lateness = Lateness::default();
+        for now in [99, 99, 101, 101] {
+            lateness.note_call(at(now));
+        }
+        lateness.note(at(101), at(60));
+        assert_eq!(lateness.shift(at(101)), at(103), "the host had called 2 ms before");
+        lateness.note_call(at(101) + LATE / 2);
+        lateness.note(at(101) + LATE / 2, at(60));
+        assert_eq!(lateness.shift(at(101)), at(103), "and just now");
     }
 }

@@ -20,6 +20,7 @@ impl Sender {
         now: Instant,
         blocks: AckBlocks<'_>,
     ) -> Result<(), PacketError> {
+        self.note_call(now);
         self.check_acks(blocks)?;
         let witness = self.witness(blocks);
         let mut ranges = [AckRanges::default(); PacketLeg::COUNT];
@@ -61,9 +62,13 @@ impl Sender {
         blocks.filter_map(written_after).max()
     }
 
+    //= spec/packet-sender.md#round-trips
+    //# A sender MUST measure a round trip only with a packet that asked for an ack, and only when the ack says for how long it
+    //# was kept back.
     fn acknowledge(&mut self, now: Instant, block: &AckBlock, proofs: &mut Proofs) {
         let Some(leg) = &mut self.legs[block.leg.index()] else { return };
-        if leg.flight.is_unproven(block.largest)
+        if leg.flight.is_question(block.largest)
+            && block.delay_us < u16::MAX
             && let Some(sent_at) = leg.flight.sent_at(block.largest)
         {
             leg.rtt.sample(now, sent_at, Duration::from_micros(block.delay_us.into()));

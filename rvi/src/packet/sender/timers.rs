@@ -63,12 +63,18 @@ impl Sender {
         legs.map(|leg| leg.rtt.pto()).max().unwrap_or_default()
     }
 
+    /// The host is running: from here on its next call counts as late.
+    pub(in crate::packet) fn note_call(&mut self, now: Instant) {
+        self.lateness.note_call(now);
+    }
+
     /// Time has passed. A probe that nobody asked for is sent only if `probe_allowed` says so.
     pub(in crate::packet) fn handle_timeout(
         &mut self,
         now: Instant,
         probe_allowed: &mut dyn FnMut() -> bool,
     ) {
+        self.note_call(now);
         if let Some(deadline) = self.verdict_deadline() {
             self.lateness.note(now, deadline);
         }

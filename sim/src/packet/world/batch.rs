@@ -50,14 +50,13 @@ impl PacketWorld {
     }
 
     fn batch(&mut self, side: Side, local: Instant) -> Result<(), Violation> {
-        self.watch_before(side);
         self.receive(side, local)?;
         self.timers(side, local);
         self.deliver(side)?;
         self.send_offers(side, local);
         self.transmit(side, local)?;
         self.drain_events(side);
-        self.check_end(side)
+        self.check_end(side, local)
     }
 
     fn receive(&mut self, side: Side, local: Instant) -> Result<(), Violation> {
@@ -69,7 +68,6 @@ impl PacketWorld {
                 &packet[packet.len() - TAG_LEN - usize::from(header.payload_len)..packet.len() - TAG_LEN];
             let end = &mut self.ends[side.index()];
             end.counts.received += 1;
-            end.last_received = Some(now);
             let Some(transport) = &mut end.transport else { continue };
             if let Err(error) = transport.handle_packet(local, &header, payload, &end.windows) {
                 let detail =
@@ -77,6 +75,7 @@ impl PacketWorld {
                 return Err(self.violation("I-6 honest packets", detail));
             }
             self.wire.arrived(side, leg, &header, payload);
+            self.watch.evidence.arrived(side, local, &header, payload);
         }
         Ok(())
     }
@@ -223,6 +222,7 @@ impl PacketWorld {
         if let Err((rule, what)) = self.wire.check(len_max, &self.ends[side.index()], leg, packet) {
             return Err(self.violation(rule, format!("{side:?} leg {leg}: {what}")));
         }
+        self.watch.evidence.sent(side, leg, self.local(side));
         seal(key, packet);
         let Self { network, queue, ends, .. } = self;
         let counts = &mut ends[side.index()].counts;

@@ -14,6 +14,11 @@ use super::super::side::Side;
 use super::{Event, PacketWorld};
 use crate::simulation::Simulation;
 
+/// Late timers come up to so much late.
+const TIMERS_LATE: Duration = Duration::from_millis(3);
+/// Verdicts are shifted by so much at most (amendment 27).
+const SHIFT_MAX: Duration = Duration::from_millis(20);
+
 /// A lasting fault that ends.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Relief {
@@ -214,8 +219,8 @@ impl PacketWorld {
     /// Timers of `side` come up to 3 ms late.
     pub fn delay_timers(&mut self, side: Side, lasts: Duration) {
         self.count_fault(Fault::LateTimers, side);
-        self.ends[side.index()].timers_late = Duration::from_millis(3);
-        self.ends[side.index()].was_late = true;
+        self.ends[side.index()].timers_late = TIMERS_LATE;
+        self.excuse(side, self.now() + lasts);
         self.note_conditions();
         self.queue.schedule(self.now() + lasts, Event::Relief(Relief::TimersOnTime(side)));
     }
@@ -229,10 +234,16 @@ impl PacketWorld {
             return;
         }
         end.paused_until = Some(until);
-        end.was_late = true;
         end.next_run = None;
+        self.excuse(side, until);
         self.note_conditions();
         self.queue.schedule(until, Event::Resume { side, until });
+    }
+
+    /// An end runs late until `until`.
+    fn excuse(&mut self, side: Side, until: Instant) {
+        let end = &mut self.ends[side.index()];
+        end.excused_until = end.excused_until.max(until + TIMERS_LATE + SHIFT_MAX);
     }
 
     /// Who takes messages at `side` needs `pause` for each.

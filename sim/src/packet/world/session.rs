@@ -8,6 +8,7 @@ use super::super::coverage::Fault;
 use super::super::ledger::Ledger;
 use super::super::seal::SealKey;
 use super::super::side::Side;
+use super::evidence::Evidence;
 use super::{Event, PacketWorld};
 use crate::checker::Violation;
 use crate::simulation::Simulation;
@@ -35,7 +36,7 @@ impl PacketWorld {
         self.session = Session { number: self.session.number + 1, id: self.random.next_u64() | 1 };
         let config = self.plan.transport_config();
         self.wire.begin(config.credit_messages, config.credit_kib);
-        self.watch.begin();
+        self.watch.evidence = Evidence::default();
         // Every leg is there again, whatever a host had taken away.
         self.removed.clear();
         for side in Side::BOTH {
@@ -65,6 +66,7 @@ impl PacketWorld {
             PacketLegConfig { leg: super::super::packet_leg(leg), packet_len_max: plan.packet_len_max };
         if let Some(transport) = &mut end.transport {
             transport.leg_up(local, config);
+            self.watch.evidence.leg_up(side, leg);
         }
     }
 

@@ -1,8 +1,8 @@
-//! The checks that run all the time: delays, memory, verdicts without evidence, circles.
+//! The checks that run all the time: delays, memory, false verdicts, circles.
 //!
-//! I-2 and I-8 (nothing takes long while a leg is able), I-7 (bounded memory), I-14 (no verdict without proof),
-//! I-16 (control is not blocked by data), I-18 (see [`super::holes`]), and I-4 as far as the sender's view of
-//! acknowledgements goes.
+//! I-2 and I-8 (nothing takes long while a leg is able), I-7 (bounded memory), I-12 (no false verdict), I-14 (see
+//! [`super::evidence`]), I-16 (control is not blocked by data), I-18 (see [`super::holes`]), and I-4 as far as the sender's
+//! view of acknowledgements goes.
 
 use std::time::Duration;
 
@@ -13,18 +13,11 @@ use vlan_core::{Channel, Instant};
 use super::super::coverage::{Fault, State};
 use super::super::metrics::Health;
 use super::super::side::Side;
+use super::evidence::{Batch, Evidence};
 use super::holes::Holes;
 use super::{Event, PacketWorld, WATCH_INTERVAL};
 use crate::checker::Violation;
 use crate::simulation::Simulation;
-
-/// A verdict may come so long after the last packet, and two round trips more: bins of evidence, and the wait for the
-/// batch.
-const VERDICT_AFTER_PACKET_MAX: Duration = Duration::from_millis(1);
-/// So much longer where a spike may have made the latest round trip, which a passed packet is held to, longer than usual.
-const SPIKE_MAX: Duration = Duration::from_millis(25);
-/// So much longer with timers that come late, which shift what they find lost (amendment 27).
-const LATENESS_MAX: Duration = Duration::from_millis(20);
 
 /// A leg that delivered nine of ten packets for so long is innocent: what came before is judged by then.
 const INNOCENT_AFTER: Duration = Duration::from_millis(40);
@@ -42,15 +35,7 @@ pub(super) struct Watch {
     /// From when on a verdict against a leg that delivers nine of ten packets each way is false.
     innocent_from: BTreeMap<u8, Instant>,
     pub(super) holes: Holes,
-    /// Each leg's score when its end's last batch ended, and packets received by then.
-    scores: [Vec<(u8, u32)>; 2],
-    received: [u64; 2],
-}
-
-impl Watch {
-    pub(super) fn begin(&mut self) {
-        self.scores = [Vec::new(), Vec::new()];
-    }
+    pub(super) evidence: Evidence,
 }
 
 impl PacketWorld {
@@ -137,16 +122,11 @@ impl PacketWorld {
         self.queue.schedule(now + WATCH_INTERVAL, Event::Watch);
     }
 
-    /// Notes what an end's batch starts from.
-    pub(super) fn watch_before(&mut self, side: Side) {
-        self.watch.received[side.index()] = self.ends[side.index()].counts.received;
-    }
-
     /// The state of an end after a batch.
-    pub(super) fn check_end(&mut self, side: Side) -> Result<(), Violation> {
+    pub(super) fn check_end(&mut self, side: Side, local: Instant) -> Result<(), Violation> {
         self.check_acknowledged(side)?;
         self.check_memory(side)?;
-        self.check_scores(side)
+        self.check_blame(side, local)
     }
 
     fn check_acknowledged(&self, side: Side) -> Result<(), Violation> {
@@ -175,49 +155,26 @@ impl PacketWorld {
         Ok(())
     }
 
-    /// A score rises only with a packet that proves something.
-    fn check_scores(&mut self, side: Side) -> Result<(), Violation> {
+    /// Legs are blamed only for what acks prove.
+    fn check_blame(&mut self, side: Side, local: Instant) -> Result<(), Violation> {
         let now = self.now();
-        let is_silent = self.is_silent_for_long(side);
-        let end = &self.ends[side.index()];
-        let Some(transport) = &end.transport else { return Ok(()) };
-        let scores: Vec<_> = transport.leg_status().map(|leg| (leg.leg.number(), leg.score)).collect();
-        let silent_for = end.last_received.map(|at| self.now().since(at));
-        let before = std::mem::replace(&mut self.watch.scores[side.index()], scores);
-        for (leg, score) in &self.watch.scores[side.index()] {
-            let old = before.iter().find(|(l, _)| l == leg).map_or(0, |(_, s)| *s);
-            if *score != old {
-                self.journal.trace(now, format_args!("{side:?} leg {leg} score {old} to {score}"));
-            }
-            if *score > old && is_silent {
-                let detail =
-                    format!("{side:?} blames leg {leg} ({old} to {score}) after {silent_for:?} of silence");
-                return Err(self.violation("I-14 no blame without proof", detail));
-            }
+        let Some(transport) = &self.ends[side.index()].transport else { return Ok(()) };
+        let is_excused = now < self.ends[side.index()].excused_until;
+        let judged = self.watch.evidence.judge(Batch { side, local, is_excused }, transport.leg_status());
+        let changed = judged.map_err(|detail| Violation {
+            invariant: "I-14 no blame without proof",
+            at: now,
+            detail,
+        })?;
+        for (leg, old, score) in changed {
+            self.journal.trace(now, format_args!("{side:?} leg {leg} score {old} to {score}"));
         }
         Ok(())
-    }
-
-    /// Nothing has reached `side` for longer than evidence lasts.
-    fn is_silent_for_long(&self, side: Side) -> bool {
-        let end = self.end(side);
-        let rtt = self.legs(side).iter().map(|leg| leg.rtt_ns).max().unwrap_or_default();
-        let late = if end.was_late { LATENESS_MAX } else { Duration::ZERO };
-        let has_spikes = self.plan.fault_menu.contains(&Fault::DelaySpike);
-        let spike = if has_spikes { SPIKE_MAX } else { Duration::ZERO };
-        let limit = VERDICT_AFTER_PACKET_MAX + 2 * Duration::from_nanos(rtt) + late + spike;
-        end.last_received.is_none_or(|at| self.now().since(at) > limit)
     }
 
     /// A leg got a new verdict.
     pub(super) fn verdict_given(&mut self, side: Side, leg: u8, to: Health) {
         if to != Health::Down {
-            return;
-        }
-        if self.is_silent_for_long(side) {
-            let detail = format!("{side:?} calls leg {leg} DOWN while nothing at all arrives");
-            let violation = self.violation("I-14 no blame without proof", detail);
-            self.break_invariant(violation);
             return;
         }
         let from = self.watch.innocent_from.get(&leg).filter(|from| **from <= self.now());

@@ -24,11 +24,15 @@ impl ControlNode {
         let Some(pair) = self.pairs.pairs.get(&key).filter(|pair| pair.state == PairState::Granted) else {
             return;
         };
-        let (processes, before) = (pair.processes, &pair.legs);
+        let (processes, epoch, before) = (pair.processes, pair.epoch, &pair.legs);
         let Some(legs) = self.wanted_legs(key, processes, before) else { return };
         let gained = |leg: &LegNumber| legs[leg] == PairLeg::Unix && before.get(leg) != Some(&PairLeg::Unix);
-        let introductions: Vec<Output> =
-            legs.keys().filter(|leg| gained(leg)).map(|&leg| introduce(key, processes, leg)).collect();
+        let [a, b] = [(key.0, processes[0]), (key.1, processes[1])];
+        //= spec/rvi.md#epochs-of-a-pair
+        //# A leg between two nodes MUST carry the epoch of the association that it was made for, and an end MUST take a leg or
+        //# a grant only into the association of that epoch: it ends one of another epoch first.
+        let introduce = |&leg: &LegNumber| Output::Introduce { a, b, epoch, leg };
+        let introductions: Vec<Output> = legs.keys().filter(|leg| gained(leg)).map(introduce).collect();
         let is_new = pair.rvis.iter().all(|rvi| !rvi.is_granted);
         let mut due: Vec<PairRvi> = pair.rvis.iter().filter(|rvi| !rvi.is_granted).copied().collect();
         if due.is_empty() && packets(before).ne(packets(&legs)) {
@@ -144,8 +148,4 @@ fn packets(legs: &Legs) -> impl Iterator<Item = (LegNumber, Option<[LegAddress; 
         PairLeg::Unix => None,
         PairLeg::Packet(_, addresses) => Some((leg, *addresses)),
     })
-}
-
-fn introduce(key: PairKey, processes: [ProcessId; 2], leg: LegNumber) -> Output {
-    Output::Introduce { a: (key.0, processes[0]), b: (key.1, processes[1]), leg }
 }

@@ -242,6 +242,32 @@ fn a_fault_reaches_the_node_that_is_meant_or_all() {
     assert_eq!(ends.each_mut().map(End::told), [0, 1, 2].map(|_| vec![told.clone()]));
 }
 
+#[test]
+fn nodes_are_introduced_in_the_epoch_that_they_are_granted() {
+    //= spec/rvi.md#epochs-of-a-pair
+    //= type=test
+    //# A leg between two nodes MUST carry the epoch of the association that it was made for, and an end MUST take a leg or a
+    //# grant only into the association of that epoch: it ends one of another epoch first.
+    let mut control = control_node();
+    let mut ends = [1, 2].map(|node| member(&mut control, node));
+    let mut seen = Vec::new();
+    for _ in 0..2 {
+        burst(&mut control, &mut ends[0], 2);
+        let introduced = outputs(&mut control).into_iter().find_map(|output| match output {
+            Output::Introduce { epoch, .. } => Some(epoch),
+            _ => None,
+        });
+        let granted = ends.each_mut().map(|end| grants(&end.told())[0].association.epoch);
+        assert_eq!(granted.map(Some), [introduced; 2]);
+        assert!(!seen.contains(&granted[0]), "each life has an epoch of its own");
+        seen.push(granted[0]);
+        for (end, peer) in ends.iter_mut().zip([2, 1]) {
+            let lost = ControlMessage::DirectLost { peer: NodeNumber(peer), process: process(peer) };
+            end.tell(&mut control, &lost);
+        }
+    }
+}
+
 fn come_up(control: &mut ControlNode, end: &End, leg: LegNumber) -> [Region; 2] {
     let config = ShmConfig::default();
     let regions = [0, 1].map(|_| Region::heap(config.region_len()));

@@ -1,0 +1,87 @@
+//! Control messages of the script's choice.
+
+use vlan_core::wire::ControlMessage;
+use vlan_core::wire::control::{
+    Fault, FaultDirection, HeldAssociation, HeldDirect, HeldLeg, InterfaceAddress, LegAddress, LegKind,
+    OfferedLeg, ReportItem,
+};
+use vlan_core::{
+    Channel, EtherAddress, EtherPort, LegNumber, MacAddress, NodeNumber, PairEpoch, ProcessId, RviNumber,
+    VifNumber,
+};
+
+use super::{BLUE, RED};
+use crate::script::{Script, mac};
+
+/// An address of a packet leg of `node`, good or bad.
+pub(super) fn offered(node: u8, choice: u8) -> OfferedLeg {
+    let udp = |ip: [u8; 4]| LegAddress::Udp((std::net::Ipv4Addr::from(ip), 7000 + u16::from(node)).into());
+    let port = EtherPort(u32::from(node));
+    let ether = |mac| LegAddress::Ether(EtherAddress { mac, port });
+    let address = match choice / 4 {
+        0 => udp([192, 0, 2, node]),
+        1 => udp([192, 0, 2, node + 100]),
+        2 => udp([224, 0, 0, 1]),
+        3 => LegAddress::Udp((std::net::Ipv4Addr::LOCALHOST, 0).into()),
+        4 => ether(mac(node)),
+        _ => ether(MacAddress::BROADCAST),
+    };
+    OfferedLeg { leg: LegNumber(choice % 4), address }
+}
+
+fn legs(script: &mut Script<'_>, node: NodeNumber) -> Option<Vec<OfferedLeg>> {
+    let count = script.below(4)?;
+    (0..count).map(|_| Some(offered(node.0 as u8, script.below(24)?))).collect()
+}
+
+/// What a node says that it holds of its association with `peer`.
+fn association(script: &mut Script<'_>, peer: NodeNumber) -> Option<HeldAssociation> {
+    const KINDS: [LegKind; 3] = [LegKind::Unix, LegKind::Udp, LegKind::Ether];
+    let legs = script.below(3)?;
+    let leg = |leg| Some(HeldLeg { leg: LegNumber(leg), kind: KINDS[usize::from(script.below(3)?)] });
+    let legs = (0..legs).map(leg).collect::<Option<Vec<_>>>()?;
+    let process = ProcessId(u64::from(peer.0) + u64::from(script.below(2)?));
+    Some(HeldAssociation { peer, process, epoch: PairEpoch(script.below(3)?.into()), legs })
+}
+
+/// A control message that only a node sends, with fields of the script's choice.
+pub(super) fn control_message(script: &mut Script<'_>, node: NodeNumber) -> Option<ControlMessage> {
+    let vif = VifNumber(script.below(4)?.into());
+    let rvi = RviNumber(script.below(8)?.into());
+    let peer = NodeNumber(script.below(5)?.into());
+    let address = std::net::Ipv4Addr::new(10, 1, 0, script.octet()?).into();
+    Some(match script.below(11)? {
+        0 => ControlMessage::Heartbeat { number: 1 },
+        1 | 2 => ControlMessage::Bind { vif, address: InterfaceAddress { address, prefix: 24 } },
+        3 => ControlMessage::Unbind { vif, address },
+        4 => ControlMessage::DirectIdle { rvi },
+        5 => ControlMessage::DirectLost { peer, process: ProcessId(u64::from(peer.0)) },
+        6 => ControlMessage::Revoked { rvi },
+        7 => ControlMessage::Report {
+            id: 1,
+            last: script.flag()?,
+            items: vec![ReportItem { name: "x".into(), value: 1 }; 40],
+        },
+        8 => ControlMessage::LegAddresses { legs: legs(script, node)? },
+        9 => ControlMessage::Fault(Fault::new(None, FaultDirection::Out, "off")?),
+        _ => {
+            let held = HeldDirect {
+                rvi,
+                lan: if script.flag()? { RED } else { BLUE },
+                peer,
+                channel: Channel(script.below(4)?),
+                own_vif: vif,
+                peer_vif: VifNumber(script.below(3)?.into()),
+            };
+            ControlMessage::Register {
+                version: u16::from(script.below(3)?),
+                node: if script.octet()? == 0 { peer } else { node },
+                process: ProcessId(script.octet()?.into()),
+                interfaces: Vec::new(),
+                direct: vec![held; usize::from(script.below(3)?)],
+                associations: vec![association(script, peer)?; usize::from(script.below(3)?)],
+                legs: legs(script, node)?,
+            }
+        }
+    })
+}

@@ -1,0 +1,290 @@
+//! Step 1 of the walk: frames of a stack are read here, each with its vnet header. Datagrams of a flow that it sent one by
+//! one become one super-frame, as far as they are there already.
+
+use std::collections::VecDeque;
+use std::io;
+
+use vlan_core::super_frame::UdpCoalescer;
+use vlan_core::wire::frame::Vnet;
+
+use crate::agent::tap::TapBuffer;
+
+/// Frames put together at the same time, each of another flow.
+const FLOWS_MAX: usize = 8;
+
+/// What reads a frame into a buffer.
+pub(super) trait Read: FnMut(&mut TapBuffer) -> io::Result<Option<usize>> {}
+
+impl<F: FnMut(&mut TapBuffer) -> io::Result<Option<usize>>> Read for F {}
+
+/// A frame that goes on, perhaps put together from several.
+struct Parcel {
+    buffer: TapBuffer,
+    vnet: Vnet,
+    /// Octets, the vnet header not counted.
+    len: usize,
+    /// Frames of the stack in it.
+    frames: usize,
+    /// While more may be joined.
+    coalescer: Option<UdpCoalescer>,
+}
+
+/// Where a frame goes that was read.
+enum Place {
+    /// Into the parcel with this number.
+    Joined,
+    /// Others may be joined with it.
+    First(UdpCoalescer),
+    /// It goes by itself, behind all before it and before all behind it.
+    Alone,
+}
+
+/// What was read of a stack and has not gone.
+#[derive(Default)]
+pub(super) struct Intake {
+    /// In the order in which they began.
+    parcels: VecDeque<Parcel>,
+    /// Room for frames; the last was used last, and is warm.
+    spares: Vec<TapBuffer>,
+    /// The TAP may have a frame.
+    is_readable: bool,
+}
+
+impl Intake {
+    /// The TAP may have a frame.
+    #[inline]
+    pub fn handle_readable(&mut self) {
+        self.is_readable = true;
+    }
+
+    /// Has frames ready, put together from up to `frames_max` of the stack's, if there are any now. `read` is that of the
+    /// TAP ([`crate::agent::tap::Tap::read`]).
+    ///
+    /// # Errors
+    /// As `read`; what was read before goes all the same.
+    //= spec/super-frames.md#joining-waits-for-nothing
+    //# A node MUST NOT keep a datagram back for others that its stack has not sent yet, and MUST NOT let a frame of its flow, or one
+    //# that is not joined, overtake it.
+    #[inline]
+    pub fn fill(&mut self, mut read: impl Read, frames_max: usize) -> io::Result<()> {
+        if !self.parcels.is_empty() {
+            return Ok(());
+        }
+        let ended = self.collect(&mut read, frames_max);
+        for parcel in &mut self.parcels {
+            if let Some(coalescer) = parcel.coalescer.take() {
+                parcel.vnet = coalescer.finish(parcel.buffer.octets_mut(parcel.len));
+            }
+        }
+        ended
+    }
+
+    /// Reads what is there, up to a frame that goes by itself.
+    fn collect(&mut self, read: &mut impl Read, frames_max: usize) -> io::Result<()> {
+        let mut frames = 0;
+        while self.is_readable && frames < frames_max && self.parcels.len() < FLOWS_MAX {
+            let mut buffer = self.spares.pop().unwrap_or_default();
+            let result = read(&mut buffer);
+            let Ok(Some(len)) = result else {
+                self.spares.push(buffer);
+                self.is_readable = false;
+                return result.map(drop);
+            };
+            frames += 1;
+            let (vnet, frame) = buffer.frame(len);
+            let len = frame.len();
+            let coalescer = match self.place(&vnet, frame) {
+                Place::Joined => {
+                    self.spares.push(buffer);
+                    continue;
+                }
+                Place::First(coalescer) => Some(coalescer),
+                Place::Alone => None,
+            };
+            let is_alone = coalescer.is_none();
+            self.parcels.push_back(Parcel { buffer, vnet, len, frames: 1, coalescer });
+            if is_alone {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Joins a frame with what is there of its flow, if it goes with that.
+    #[inline]
+    fn place(&mut self, vnet: &Vnet, frame: &[u8]) -> Place {
+        if self.parcels.back_mut().is_some_and(|latest| latest.join(vnet, frame)) {
+            return Place::Joined;
+        }
+        let Some(coalescer) = UdpCoalescer::begin(vnet, frame) else { return Place::Alone };
+        let mut latest_first = self.parcels.iter_mut().rev();
+        let of_flow = |parcel: &&mut Parcel| coalescer.is_flow_of(frame, parcel.buffer.octets(parcel.len));
+        let is_joined = latest_first.find(of_flow).is_some_and(|parcel| parcel.join(vnet, frame));
+        if is_joined { Place::Joined } else { Place::First(coalescer) }
+    }
+
+    /// The frame that is next.
+    #[inline]
+    pub fn frame(&self) -> Option<(Vnet, &[u8])> {
+        self.parcels.front().map(|parcel| (parcel.vnet, parcel.buffer.octets(parcel.len)))
+    }
+
+    /// That frame has gone; says of how many of the stack's it was put together.
+    #[inline]
+    pub fn take(&mut self) -> usize {
+        let Some(parcel) = self.parcels.pop_front() else { return 0 };
+        self.spares.push(parcel.buffer);
+        parcel.frames
+    }
+
+    /// A frame waits that could not go.
+    pub fn is_waiting(&self) -> bool {
+        !self.parcels.is_empty()
+    }
+}
+
+impl Parcel {
+    /// Puts the payload of a frame behind what there is, if it carries that on.
+    #[inline]
+    fn join(&mut self, vnet: &Vnet, frame: &[u8]) -> bool {
+        let Some(coalescer) = &mut self.coalescer else { return false };
+        let Some(payload) = coalescer.admit(self.buffer.octets(self.len), vnet, frame) else { return false };
+        self.buffer.put(self.len, payload);
+        self.len = coalescer.len();
+        self.frames = coalescer.count();
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A datagram to a port, as a stack hands it over; its octets count.
+    fn datagram(port: u8, number: u8) -> Vec<u8> {
+        let mut frame = vec![0; 62 + 10];
+        frame[12..14].copy_from_slice(&[0x86, 0xdd]);
+        (frame[14], frame[19], frame[20]) = (0x60, 18, 17);
+        (frame[57], frame[59], frame[61]) = (port, 18, 35);
+        frame[62..].fill(number);
+        frame
+    }
+
+    fn state() -> Vnet {
+        Vnet { flags: Vnet::NEEDS_CSUM, csum_start: 54, csum_offset: 6, ..Vnet::default() }
+    }
+
+    /// What a TAP has: frames, or nothing more for now.
+    struct Stack(VecDeque<Vec<u8>>);
+
+    impl Stack {
+        fn of(frames: &[(u8, u8)]) -> Self {
+            Self(frames.iter().map(|(port, number)| datagram(*port, *number)).collect())
+        }
+
+        fn read(&mut self, buffer: &mut TapBuffer) -> io::Result<Option<usize>> {
+            match self.0.pop_front() {
+                Some(frame) if frame.is_empty() => Err(io::Error::other("the device is down")),
+                Some(frame) if frame[15] == 1 => Ok(Some(buffer.store(&Vnet::default(), &frame))),
+                Some(frame) => Ok(Some(buffer.store(&state(), &frame))),
+                None => Ok(None),
+            }
+        }
+    }
+
+    /// The ports and numbers of the datagrams in each frame that comes out, in order.
+    fn drain(intake: &mut Intake, stack: &mut Stack, frames_max: usize) -> Vec<(u8, Vec<u8>)> {
+        let mut frames = Vec::new();
+        intake.handle_readable();
+        loop {
+            let filled = intake.fill(|buffer| stack.read(buffer), frames_max);
+            let Some((vnet, frame)) = intake.frame() else { break };
+            let numbers: Vec<u8> = frame[62..].chunks(10).map(|payload| payload[0]).collect();
+            assert_eq!(vnet.gso_type != 0, numbers.len() > 1);
+            assert!(numbers.len() <= frames_max && vnet.is_valid_for(frame.len()));
+            frames.push((frame[57], numbers.clone()));
+            assert_eq!(intake.take(), numbers.len());
+            if filled.is_err() {
+                intake.handle_readable();
+            }
+        }
+        frames
+    }
+
+    //= spec/super-frames.md#joining-waits-for-nothing
+    //= type=test
+    //# A node MUST NOT keep a datagram back for others that its stack has not sent yet, and MUST NOT let a frame of its flow, or one
+    //# that is not joined, overtake it.
+    #[test]
+    fn what_is_there_is_joined_flow_by_flow_and_nothing_waits_for_more() {
+        let mut intake = Intake::default();
+        let mut stack = Stack::of(&[(1, 1), (1, 2), (2, 3), (1, 4), (2, 5), (3, 6), (1, 7)]);
+        let frames = drain(&mut intake, &mut stack, 64);
+        assert_eq!(frames, [(1, vec![1, 2, 4, 7]), (2, vec![3, 5]), (3, vec![6])]);
+        let mut later = Stack::of(&[(2, 8)]);
+        assert_eq!(drain(&mut intake, &mut later, 64), [(2, vec![8])]);
+    }
+
+    #[test]
+    fn nothing_overtakes_a_frame_that_goes_by_itself() {
+        let mut stack = Stack::of(&[(1, 1), (2, 2), (1, 3), (1, 4), (2, 5), (1, 6)]);
+        // A finished sum: of the same flow, but nothing to be joined.
+        stack.0[2][15] = 1;
+        let frames = drain(&mut Intake::default(), &mut stack, 64);
+        assert_eq!(frames, [(1, vec![1]), (2, vec![2]), (1, vec![3]), (1, vec![4, 6]), (2, vec![5])]);
+    }
+
+    #[test]
+    fn a_datagram_that_does_not_go_with_its_flow_begins_anew_behind_it() {
+        let mut stack = Stack::of(&[(1, 1), (2, 2), (1, 3), (2, 4), (1, 5)]);
+        // Another hop limit.
+        stack.0[2][21] = 9;
+        stack.0[4][21] = 9;
+        let frames = drain(&mut Intake::default(), &mut stack, 64);
+        assert_eq!(frames, [(1, vec![1]), (2, vec![2, 4]), (1, vec![3, 5])]);
+        let mut stack = Stack::of(&[(1, 1), (1, 2), (2, 3), (1, 4)]);
+        stack.0[1][21] = 9;
+        let frames = drain(&mut Intake::default(), &mut stack, 64);
+        assert_eq!(frames, [(1, vec![1]), (1, vec![2]), (2, vec![3]), (1, vec![4])]);
+    }
+
+    #[test]
+    fn more_flows_than_there_is_room_for_take_turns() {
+        let ports: Vec<(u8, u8)> = (0..3 * FLOWS_MAX as u8).map(|n| (n % 12, n)).collect();
+        let frames = drain(&mut Intake::default(), &mut Stack::of(&ports), 64);
+        let numbers: Vec<u8> = frames.iter().flat_map(|(_, numbers)| numbers).copied().collect();
+        assert_eq!(numbers, (0..3 * FLOWS_MAX as u8).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn no_more_are_joined_than_the_batch_has_room_for() {
+        let mut stack = Stack::of(&[(1, 1), (1, 2), (1, 3), (1, 4), (1, 5)]);
+        let frames = drain(&mut Intake::default(), &mut stack, 2);
+        assert_eq!(frames, [(1, vec![1, 2]), (1, vec![3, 4]), (1, vec![5])]);
+    }
+
+    #[test]
+    fn frames_that_cannot_go_stay_as_they_are_and_nothing_more_is_read() {
+        let (mut intake, mut stack) = (Intake::default(), Stack::of(&[(1, 1), (2, 2), (2, 3), (2, 4)]));
+        for _ in 0..3 {
+            intake.handle_readable();
+            intake.fill(|buffer| stack.read(buffer), 3).unwrap();
+            assert!(intake.is_waiting());
+            assert_eq!(intake.frame(), Some((state(), &datagram(1, 1)[..])));
+            assert_eq!(stack.0.len(), 1);
+        }
+        assert_eq!(intake.take(), 1);
+        assert!(intake.is_waiting());
+        assert_eq!(drain(&mut intake, &mut stack, 64), [(2, vec![2, 3]), (2, vec![4])]);
+        assert!(!intake.is_waiting());
+    }
+
+    #[test]
+    fn what_was_read_before_a_device_failed_goes_all_the_same() {
+        let mut stack = Stack::of(&[(1, 1), (1, 2)]);
+        stack.0.push_back(Vec::new());
+        stack.0.push_back(datagram(1, 3));
+        let frames = drain(&mut Intake::default(), &mut stack, 64);
+        assert_eq!(frames, [(1, vec![1, 2]), (1, vec![3])]);
+    }
+}

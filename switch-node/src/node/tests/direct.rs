@@ -1,0 +1,77 @@
+//! A node's direct RVI: its legs, and what they had not delivered when they go.
+
+use super::*;
+
+#[test]
+fn what_a_closed_direct_rvi_did_not_deliver_is_relayed_and_what_a_dead_peer_held_is_counted() {
+    //= spec/driver.md#after-the-end-of-a-direct-rvi
+    //= type=test
+    //# When a direct RVI ends in order, the driver MUST send what the peer did not take by relay, in order and before
+    //# anything new to that peer; when the peer's process died, it MUST count what the peer had not taken as peer-gone.
+    for closed in [true, false] {
+        let mut node = node();
+        let mut control = Far::control(&mut node, 1);
+        let mut peer = direct(&mut node, &mut control);
+        if closed {
+            peer.0.leave_leg(NOW, LEG);
+        }
+        drop(peer);
+        node.handle_leg_gone(NOW, PeerId::Node(NodeNumber(2)), ProcessId(22), LEG);
+        turn(&mut node);
+        send(&mut node, PEER, 3);
+        let numbers: Vec<u8> = control.frames().iter().map(|(_, number)| *number).collect();
+        let lost = drops(&node, DropReason::PeerGone);
+        if closed {
+            assert_eq!((numbers, lost), (vec![1, 2, 3], 0));
+        } else {
+            assert_eq!((numbers, lost), (vec![3], 2));
+        }
+    }
+}
+
+#[test]
+fn a_leg_is_not_hung_up_for_an_earlier_one_of_its_name() {
+    //= spec/rvi.md#legs-of-the-same-name
+    //= type=test
+    //# When a leg takes the place of another of its name, a machine MUST take back what it wanted done to the earlier one.
+    let mut node = node();
+    let mut control = Far::control(&mut node, 1);
+    let earlier = direct(&mut node, &mut control);
+    node.leave_direct_leg(NOW, NodeNumber(2), LEG);
+    let closed = |node: &mut Node| {
+        let outputs = core::iter::from_fn(|| node.poll_output());
+        outputs.filter(|output| matches!(output, Output::CloseLeg { .. })).count()
+    };
+    assert_eq!(closed(&mut node), 1);
+    // The node was stopped: the hang-up of the earlier leg and the next leg are there at once.
+    drop(earlier);
+    node.handle_leg_gone(NOW, PeerId::Node(NodeNumber(2)), ProcessId(22), LEG);
+    let next = Far::connect(&mut node, PeerId::Node(NodeNumber(2)), 22, &[DIRECT]);
+    turn(&mut node);
+    assert_eq!(closed(&mut node), 0);
+    assert!(node.direct_to(NodeNumber(2)).is_some() && next.0.is_up());
+}
+
+#[test]
+fn an_rvi_that_is_granted_again_has_other_legs_and_keeps_its_way() {
+    //= spec/driver.md#packet-legs-behind-shared-memory
+    //= type=test
+    //# A node MUST go on sending by a packet leg in whose place its association was granted shared memory.
+    let mut node = node();
+    let mut control = Far::control(&mut node, 1);
+    let mut peer = direct(&mut node, &mut control);
+    peer.take(10);
+    assert!(packet_legs(&node).is_empty());
+    control.tell(&mut node, &grant(&[0, 2]));
+    assert_eq!(packet_legs(&node), [0, 2]);
+    assert_eq!(send(&mut node, PEER, 9), Accept::Taken);
+    assert_eq!(peer.frames().iter().map(|(_, number)| *number).collect::<Vec<_>>(), [9]);
+    assert!(control.take(10).is_empty(), "a barrier, or a frame by relay");
+    control.tell(&mut node, &ControlMessage::LegCut { peer: NodeNumber(2), leg: 2 });
+    assert_eq!(packet_legs(&node), [0]);
+    // The place of the other is shared memory's now: what it has still goes by it.
+    control.tell(&mut node, &grant(&[]));
+    assert_eq!(packet_legs(&node), [0]);
+    control.tell(&mut node, &ControlMessage::LegCut { peer: NodeNumber(2), leg: 0 });
+    assert!(packet_legs(&node).is_empty());
+}
