@@ -14,6 +14,7 @@ pub mod counters;
 pub mod driver;
 pub mod drop_reason;
 pub mod ethernet;
+pub mod group;
 pub mod key;
 pub mod limits;
 pub mod location;

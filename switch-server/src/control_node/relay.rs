@@ -132,7 +132,7 @@ impl ControlNode {
                 }
             }
             //= spec/server.md#group-frames
-            //# The server MUST give a group frame once to every attached member of the LAN but its sender.
+            //# The server MUST give a group frame that is for everybody once to every attached member of the LAN but its sender.
             Verdict::Group => {
                 self.give_others(lan, from, |control, to| control.forward(now, session, inbound, to))
             }

@@ -431,7 +431,7 @@ fn a_flooding_source_leaves_room_for_a_quiet_one() {
 fn a_group_frame_reaches_every_other_member_once() {
     //= spec/server.md#group-frames
     //= type=test
-    //# The server MUST give a group frame once to every attached member of the LAN but its sender.
+    //# The server MUST give a group frame that is for everybody once to every attached member of the LAN but its sender.
     let mut control = control_node();
     let mut ends = [1, 2, 3].map(|node| member(&mut control, node));
     for end in &mut ends {
