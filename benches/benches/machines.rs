@@ -147,6 +147,7 @@ fn bench_lan_server(criterion: &mut Criterion) {
         mtu: 1500,
         port_security: PortSecurity::Mac,
         members: (1..=32).map(|node| (NodeNumber(node), VifNumber(1), mac(node))).collect(),
+        multicast: Default::default(),
         seed: 7,
     });
     for slot in 0..32 {

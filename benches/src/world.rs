@@ -77,6 +77,7 @@ impl World {
                 mtu: vlan_core::limits::LAN_MTU,
                 arp: ArpMode::Relay,
                 port_security: PortSecurity::Mac,
+                multicast: Default::default(),
                 members: numbers.map(member).to_vec(),
             }],
         });

@@ -37,7 +37,7 @@ pub fn run(data: &[u8]) {
 
 fn start(port_security: PortSecurity) -> Run {
     let members = (0..MEMBERS).map(|n| (NodeNumber(u16::from(n) + 1), VifNumber(1), mac(n))).collect();
-    let config = LanServerConfig { id: LAN, name: "red".into(), mtu: 1500, port_security, members, seed: 3 };
+    let config = LanServerConfig { id: LAN, name: "red".into(), mtu: 1500, port_security, members, multicast: Default::default(), seed: 3 };
     Run {
         server: LanServer::new(config),
         arp: ArpServer::new(&ArpConfig { capacity: 64, suppress: false }),

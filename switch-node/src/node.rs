@@ -9,6 +9,7 @@ mod control_packets;
 mod direct;
 mod egress;
 mod event;
+mod groups;
 mod held;
 mod ingress;
 mod interface;
@@ -360,6 +361,7 @@ impl Node {
         self.control_timeouts(now);
         self.direct_timeouts(now);
         self.barrier_timeouts(now);
+        self.group_timeouts(now);
         self.expire_held(now);
         self.flush_held(now);
         self.go_on_leaving(now);

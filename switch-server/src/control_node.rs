@@ -6,6 +6,7 @@
 //! of nodes have a direct RVI.
 
 mod event;
+mod groups;
 mod leg_addresses;
 mod packets;
 mod pairs;
@@ -25,6 +26,7 @@ use arp_server::{ArpConfig, ArpServer};
 use rvi::{LegEnd, Scratch, SessionTag, ShmLeg};
 use vlan_core::address::ControlNodeSerial;
 use vlan_core::counters::DropCounters;
+use vlan_core::group::members::MulticastConfig;
 use vlan_core::limits::ADDRESSES_PER_VIF_MAX;
 use vlan_core::random::Random;
 use vlan_core::server::{LanServer, LanServerConfig, MemberSlot};
@@ -35,6 +37,7 @@ use vlan_core::{
 };
 
 pub use event::ControlNodeEvent;
+pub use groups::{GroupMemberStatus, GroupSource, GroupStatus};
 pub use pairs::RelayCounters;
 pub use status::{
     BindingStatus, LanStatus, MemberStatus, NodeStatus, RviLegStatus, RviState, RviStatus, Status,
@@ -108,6 +111,8 @@ pub struct LanConfig {
     pub arp: ArpMode,
     /// Which sources are checked.
     pub port_security: PortSecurity,
+    /// What it does with multicast.
+    pub multicast: MulticastConfig,
     /// Its members.
     pub members: Vec<MemberConfig>,
 }
@@ -514,6 +519,7 @@ impl Lan {
                 mtu: lan.mtu,
                 port_security: lan.port_security,
                 members,
+                multicast: lan.multicast.clone(),
                 seed,
             }),
             arp: ArpServer::new(&ArpConfig {

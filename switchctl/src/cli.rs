@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use hyper::Method;
 use platform::failure::Failure;
 use platform::management::{
-    Binding, Counter, Drop, Fault, FaultDirection, LabAnswer, Lan, Node, Rvi, RviDrill, Status,
+    Binding, Counter, Drop, Fault, FaultDirection, Group, LabAnswer, Lan, Node, Rvi, RviDrill, Status,
 };
 use platform::{Management, Platform};
 use serde::de::DeserializeOwned;
@@ -100,6 +100,8 @@ enum Command {
     },
     /// IP addresses, the MAC that each is bound to, and where it is
     Bindings,
+    /// Multicast groups, who gets their frames, and how that is known
+    Groups,
     /// Frames dropped, by place and reason
     Drops,
     /// Every counter of the control node and of its nodes
@@ -235,6 +237,7 @@ pub fn run() -> Result<(), Failure> {
         Command::Rvis { rates: false } => target.show::<Vec<Rvi>>("/v1/rvis"),
         Command::Rvis { rates: true } => target.rates(),
         Command::Bindings => target.show::<Vec<Binding>>("/v1/bindings"),
+        Command::Groups => target.show::<Vec<Group>>("/v1/groups"),
         Command::Drops => target.show::<Vec<Drop>>("/v1/drops"),
         Command::Counters => target.show::<Vec<Counter>>("/v1/counters"),
         Command::Rvi(RviCommand::Cut(pair)) => target.drill("/v1/rvi/cut", "cut", pair),

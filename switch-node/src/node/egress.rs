@@ -28,6 +28,7 @@ impl Node {
         if self.leaving.is_some() {
             return Accept::Busy;
         }
+        self.hear_outgoing(now, vif, frame);
         let Some(interface) = self.interface(vif) else { return Accept::Taken };
         let egress = interface.driver.classify(vnet, frame, frame.len());
         if !interface.held.is_empty() && interface.held.holds(key_of(&egress)) {

@@ -19,6 +19,7 @@ impl Node {
     /// Takes up to `budget` messages from the associations, in turns, and gives their frames to `sink`.
     /// Returns how many it took; less than `budget` means that nothing more was there.
     pub fn receive(&mut self, now: Instant, budget: usize, sink: &mut dyn FrameSink) -> usize {
+        self.deliver_queries(sink);
         let mut scratch = core::mem::take(&mut self.scratch);
         let links = self.control.len() + self.direct.len();
         let (mut taken, mut quiet) = (0, 0);
@@ -80,7 +81,7 @@ impl Node {
                 continue;
             };
             match FrameHeader::parse(message.head, message.len) {
-                Ok(header) => self.deliver_relayed(vif, &header, &message, sink),
+                Ok(header) => self.deliver_relayed(now, vif, &header, &message, sink),
                 Err(TlvError::UnknownKind { .. }) => {
                     let message = ControlMessage::parse(&whole(&message));
                     self.handle_in_band_relay(vif, message);
@@ -94,6 +95,7 @@ impl Node {
     #[inline]
     fn deliver_relayed(
         &mut self,
+        now: Instant,
         vif: VifNumber,
         header: &FrameHeader,
         message: &Message<'_>,
@@ -110,6 +112,13 @@ impl Node {
                     (FrameHeader::parse_locations(message.head), EthernetHeader::parse(head))
             {
                 interface.driver.handle_binding(ethernet.source, &source);
+            }
+            if header.kind == FrameKind::Group {
+                interface.listener.handle_incoming(now, head);
+                if !interface.listener.admits(head) {
+                    interface.driver.count_drop(DropReason::NotJoined, 1);
+                    return;
+                }
             }
             let taken = sink.deliver(vif, &vnet, head, message.rest) == Delivery::Taken;
             interface.driver.delivered(false, frame_len, taken);

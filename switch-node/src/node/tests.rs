@@ -636,5 +636,6 @@ fn faults_end_with_the_control_session() {
     }
 }
 
+mod groups;
 mod packets;
 mod relay_legs;

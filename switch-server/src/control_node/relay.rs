@@ -136,6 +136,9 @@ impl ControlNode {
             Verdict::Group => {
                 self.give_others(lan, from, |control, to| control.forward(now, session, inbound, to))
             }
+            Verdict::Joined(row) => {
+                self.give_joined(lan, from, row, |control, to| control.forward(now, session, inbound, to));
+            }
             Verdict::Arp => self.handle_arp(now, session, inbound),
             Verdict::Drop(_) => {}
         }

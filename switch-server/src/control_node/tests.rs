@@ -1,6 +1,7 @@
 //! A control node against ends that a test plays message by message.
 
 mod adoption;
+mod groups;
 mod legs;
 mod relay_legs;
 
@@ -42,7 +43,7 @@ fn control_node() -> ControlNode {
     ControlNode::new(config())
 }
 
-fn config() -> ControlNodeConfig {
+pub(super) fn config() -> ControlNodeConfig {
     let member = |node: u16| MemberConfig {
         node: NodeNumber(node),
         vif: VifNumber(1),
@@ -73,6 +74,7 @@ fn config() -> ControlNodeConfig {
             mtu: 1500,
             arp: ArpMode::Relay,
             port_security: PortSecurity::Mac,
+            multicast: MulticastConfig::default(),
             members: (1..=3).map(member).collect(),
         }],
     }
@@ -149,6 +151,16 @@ impl End {
         frame[..6].copy_from_slice(&to.0);
         frame[6..12].copy_from_slice(&mac(self.node).0);
         frame[12] = 8;
+        self.queue_frame(to, flags, &frame);
+    }
+
+    fn send_frame(&mut self, control: &mut ControlNode, frame: &[u8]) {
+        self.queue_frame(MacAddress::from_octets(frame).expect("an address"), 0, frame);
+        control.pump(NOW, 1000);
+    }
+
+    fn queue_frame(&mut self, to: MacAddress, flags: u8, frame: &[u8]) {
+        let len = frame.len();
         let header = FrameHeader {
             kind: if to.is_group() { FrameKind::Group } else { FrameKind::Relay },
             flags,
@@ -162,7 +174,7 @@ impl End {
         };
         self.bseq += 1;
         let octets = header.emit(frame.len());
-        let parts = [Part::Private(&octets), Part::Private(&frame)];
+        let parts = [Part::Private(&octets), Part::Private(frame)];
         self.association.send(NOW, RELAY, 0, 0, &parts).expect("room");
         self.association.publish();
     }

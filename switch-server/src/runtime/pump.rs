@@ -283,6 +283,9 @@ impl Pump {
                     // Whoever asked may have given up waiting.
                     let _ = answer.send(self.machine.status());
                 }
+                Ok(Order::Groups(answer)) => {
+                    let _ = answer.send(self.machine.groups(at));
+                }
                 Ok(Order::Fault(order)) => self.handle_fault(at, order),
                 Err(TryRecvError::Disconnected) => return Next::End,
                 Err(TryRecvError::Empty) => return Next::Continue,

@@ -132,6 +132,7 @@ fn control_config(nodes: u16, process: ProcessId) -> ControlNodeConfig {
             mtu: 1500,
             arp: ArpMode::Relay,
             port_security: PortSecurity::Mac,
+            multicast: Default::default(),
             members: (1..=nodes).map(member).collect(),
         }],
     }

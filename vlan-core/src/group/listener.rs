@@ -285,6 +285,13 @@ impl Listener {
         self.has_news = true;
     }
 
+    /// True when there is something to tell.
+    #[inline]
+    #[must_use]
+    pub fn has_news(&self) -> bool {
+        self.has_news
+    }
+
     /// The next notice for the control nodes.
     pub fn poll_notice(&mut self) -> Option<GroupNotice> {
         if !core::mem::take(&mut self.has_news) {
@@ -368,13 +375,6 @@ impl Listener {
     #[inline]
     pub fn poll_query(&mut self) -> Option<Vec<u8>> {
         self.queries.pop_front()
-    }
-
-    /// True while a query waits for the interface.
-    #[inline]
-    #[must_use]
-    pub fn has_query(&self) -> bool {
-        !self.queries.is_empty()
     }
 
     fn ask_for(&mut self, group: Group) {

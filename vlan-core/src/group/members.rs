@@ -6,7 +6,7 @@
 use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
-use core::net::{IpAddr, Ipv4Addr};
+use core::net::IpAddr;
 
 use crate::group::Group;
 use crate::limits::{GROUPS_PER_LAN_MAX, GROUPS_PER_VIF_MAX};
@@ -21,8 +21,6 @@ pub struct MulticastConfig {
     pub floods: bool,
     /// Members that get every group.
     pub every_group: Vec<MemberSlot>,
-    /// The address that queries of IGMP come from; none: one that no subnet has.
-    pub querier: Option<Ipv4Addr>,
 }
 
 /// The row of a group that somebody has joined. It holds until the next change of memberships.

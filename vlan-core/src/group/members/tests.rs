@@ -6,6 +6,7 @@ use crate::group::testing::group;
 use crate::random::Random;
 use crate::wire::control::JoinedGroup;
 use alloc::collections::BTreeSet;
+use core::net::Ipv4Addr;
 
 fn notice(joined: &[Group], left: &[Group]) -> GroupNotice {
     GroupNotice {
