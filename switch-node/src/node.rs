@@ -162,6 +162,8 @@ pub struct Node {
     /// By vif number.
     interfaces: Vec<Option<Interface>>,
     gone: Vec<GoneLeg>,
+    /// A driver has a query of multicast groups for its interface.
+    queries_wait: bool,
     /// Where the round over the associations goes on.
     next_link: usize,
     outputs: VecDeque<Output>,
@@ -199,6 +201,7 @@ impl Node {
             packets: None,
             interfaces: Vec::new(),
             gone: Vec::new(),
+            queries_wait: false,
             next_link: 0,
             outputs: VecDeque::new(),
             scratch: Scratch::default(),
@@ -371,7 +374,7 @@ impl Node {
     /// When [`Self::handle_timeout`] is wanted next.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        if !self.gone.is_empty() {
+        if !self.gone.is_empty() || self.queries_wait {
             return Some(Instant::ZERO);
         }
         let control = self.control.iter().filter_map(ControlLink::poll_timeout);

@@ -22,10 +22,15 @@ impl Node {
     /// Hears what a stack, or a host behind it, sends to a group.
     #[inline]
     pub(super) fn hear_outgoing(&mut self, now: Instant, vif: VifNumber, frame: &[u8]) {
-        let is_group = frame.first().is_some_and(|octet| octet & 1 != 0);
-        let Some(interface) = self.interface_mut(vif).filter(|_| is_group) else { return };
+        // The group bit of the destination (IEEE 802-2014, 8.2.2): nearly every frame ends here.
+        if frame.first().is_none_or(|octet| octet & 1 == 0) {
+            return;
+        }
+        let Some(interface) = self.interface_mut(vif) else { return };
         interface.listener.handle_outgoing(now, frame);
-        if interface.listener.has_news() {
+        let (has_query, has_news) = (interface.listener.has_query(), interface.listener.has_news());
+        self.queries_wait |= has_query;
+        if has_news {
             self.tell_groups(now);
         }
     }
@@ -69,6 +74,7 @@ impl Node {
     pub(super) fn group_timeouts(&mut self, now: Instant) {
         for interface in self.interfaces.iter_mut().flatten() {
             interface.listener.handle_timeout(now);
+            self.queries_wait |= interface.listener.has_query();
         }
         self.tell_groups(now);
     }
@@ -76,6 +82,9 @@ impl Node {
     /// Gives the interfaces the queries that their drivers have for them.
     #[inline]
     pub(super) fn deliver_queries(&mut self, sink: &mut dyn FrameSink) {
+        if !core::mem::take(&mut self.queries_wait) {
+            return;
+        }
         for interface in self.interfaces.iter_mut().flatten() {
             while let Some(query) = interface.listener.poll_query() {
                 let vif = interface.driver.vif();

@@ -175,11 +175,14 @@ mod tests {
         let store = Store::open(dir.path()).unwrap();
         let sorted = configured(crate::demo::PLATFORM, &store).lans.remove(0).multicast;
         assert_eq!(sorted, MulticastConfig::default());
-        let text = crate::demo::PLATFORM
-            .replace("[[lan]]\n", "[[lan]]\nmulticast = \"flood\"\n")
-            .replace("node = \"web2\"\naddress", "node = \"web2\"\nmulticast = \"all\"\naddress");
-        let config = configured(&text, &store).lans.remove(0).multicast;
-        assert_eq!(config, MulticastConfig { floods: true, every_group: vec![MemberSlot(1)] });
+        let changed = |from: &str, to: &str| {
+            configured(&crate::demo::PLATFORM.replace(from, to), &store).lans.remove(0).multicast
+        };
+        let flooded = changed("[[lan]]\n", "[[lan]]\nmulticast = \"flood\"\n");
+        assert_eq!(flooded, MulticastConfig { floods: true, every_group: vec![] });
+        let web2 = "node = \"web2\"\naddress";
+        let all = changed(web2, "node = \"web2\"\nmulticast = \"all\"\naddress");
+        assert_eq!(all, MulticastConfig { floods: false, every_group: vec![MemberSlot(1)] });
     }
 
     #[test]

@@ -377,6 +377,13 @@ impl Listener {
         self.queries.pop_front()
     }
 
+    /// True while a query waits for the interface.
+    #[inline]
+    #[must_use]
+    pub fn has_query(&self) -> bool {
+        !self.queries.is_empty()
+    }
+
     fn ask_for(&mut self, group: Group) {
         if let Some(queriers) = self.queriers {
             let source = queriers[usize::from(!group.is_ipv4())].source;

@@ -87,6 +87,8 @@ pub struct GroupMembers {
     /// Row plus one, by the hash of its group; 0 is an empty place. At most half of them are taken.
     places: Box<[u16]>,
     rows: Vec<Option<Row>>,
+    /// Rows that are none.
+    free: Vec<u16>,
     len: usize,
     seed: u64,
     members: Vec<MemberState>,
@@ -108,6 +110,7 @@ impl GroupMembers {
         Self {
             places: vec![0; (GROUPS_PER_LAN_MAX * 2).next_power_of_two()].into_boxed_slice(),
             rows: Vec::new(),
+            free: Vec::new(),
             len: 0,
             seed: seed | 1,
             members: states,
@@ -240,11 +243,13 @@ impl GroupMembers {
         if self.len >= GROUPS_PER_LAN_MAX {
             return None;
         }
-        let free = self.rows.iter().position(Option::is_none);
-        let place = free.unwrap_or_else(|| {
-            self.rows.push(None);
-            self.rows.len() - 1
-        });
+        let place = self.free.pop().map_or_else(
+            || {
+                self.rows.push(None);
+                self.rows.len() - 1
+            },
+            usize::from,
+        );
         let bits = vec![0; self.every_group.len()].into_boxed_slice();
         self.rows[place] = Some(Row { group, bits, joined: Vec::new() });
         let at = self.find(group);
@@ -256,6 +261,7 @@ impl GroupMembers {
     fn remove_row(&mut self, place: usize, group: Group) {
         let mut hole = self.find(group);
         self.rows[place] = None;
+        self.free.push(place as u16);
         self.len -= 1;
         // Close the gap: move back each follower whose home does not lie behind the hole.
         let mask = self.places.len() - 1;

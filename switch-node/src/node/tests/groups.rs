@@ -140,6 +140,7 @@ fn queries_go_to_the_interface_and_nowhere_else() {
     let due = NOW + FIRST_QUERY;
     assert!(node.poll_timeout().is_some_and(|at| at <= due));
     node.handle_timeout(due);
+    assert_eq!(node.poll_timeout(), Some(Instant::ZERO), "at once");
     let mut sink = Sink::default();
     node.receive(due, 1000, &mut sink);
     node.publish(due);

@@ -46,7 +46,7 @@ fn a_groups_frames_go_to_those_who_have_joined_it() {
     //# group, once to each and never to its sender, and to nobody else.
     let mut control = control_node();
     let mut ends = three(&mut control);
-    let mut taken = |control: &mut ControlNode, ends: &mut [End; 3]| {
+    let taken = |control: &mut ControlNode, ends: &mut [End; 3]| {
         ends.iter_mut().for_each(|end| drop(end.arrived()));
         ends[0].send_frame(control, &stream());
         [0, 1, 2].map(|end| ends[end].frames().len())
