@@ -8,6 +8,7 @@ pub mod arp;
 pub mod control_node;
 pub mod driver;
 pub mod ether_frame;
+pub mod groups;
 pub mod lan_server;
 pub mod numbers;
 pub mod packet_end;
@@ -44,5 +45,6 @@ pub const TARGETS: &[Target] = &[
     Target { name: "session", run: session::run, seeds: session::seeds },
     Target { name: "packet_payload", run: packet_payload::run, seeds: packet_payload::seeds },
     Target { name: "ether_frame", run: ether_frame::run, seeds: ether_frame::seeds },
+    Target { name: "groups", run: groups::run, seeds: groups::seeds },
     Target { name: "packet_transport", run: packet_transport::run, seeds: packet_transport::seeds },
 ];

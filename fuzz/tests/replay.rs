@@ -47,5 +47,6 @@ targets! {
     the_session_corpus_breaks_no_rule = "session",
     the_packet_payload_corpus_breaks_no_rule = "packet_payload",
     the_ether_frame_corpus_breaks_no_rule = "ether_frame",
+    the_groups_corpus_breaks_no_rule = "groups",
     the_packet_transport_corpus_breaks_no_rule = "packet_transport",
 }
