@@ -11,11 +11,17 @@ use arp_server::{ArpConfig, ArpServer, ArpVerdict, Owner};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use rvi::{Association, AssociationConfig, Part, Region, Scheduler, Scratch, ShmConfig, ShmLeg};
 use vlan_core::driver::{Driver, Egress, PeerSlot};
+use vlan_core::ethernet::EthernetHeader;
+use vlan_core::group::listener::Listener;
+use vlan_core::group::members::{GroupMembers, MulticastConfig};
+use vlan_core::group::{Group, audience};
 use vlan_core::limits::{BSEQ_WINDOW, MESSAGE_WINDOW};
 use vlan_core::mac_table::MacTable;
 use vlan_core::server::{LanServer, LanServerConfig, MemberSlot, PortSecurity, Verdict};
 use vlan_core::window::Window;
-use vlan_core::wire::control::{Grant, InterfaceAddress, InterfaceConfig, MemberNotice};
+use vlan_core::wire::control::{
+    Grant, GroupCause, GroupNotice, GroupPolicy, InterfaceAddress, InterfaceConfig, JoinedGroup, MemberNotice,
+};
 use vlan_core::wire::{ControlMessage, FrameHeader, FrameKind, Vnet};
 use vlan_core::{
     BootTag, Channel, Instant, LanId, LegNumber, MacAddress, NodeNumber, ProcessId, RviNumber, VifNumber,
@@ -146,6 +152,7 @@ fn bench_lan_server(criterion: &mut Criterion) {
         mtu: 1500,
         port_security: PortSecurity::Mac,
         members: (1..=32).map(|node| (NodeNumber(node), VifNumber(1), mac(node))).collect(),
+        multicast: Default::default(),
         seed: 7,
     });
     for slot in 0..32 {
@@ -169,6 +176,67 @@ fn bench_lan_server(criterion: &mut Criterion) {
         });
     });
     group.finish();
+}
+
+/// Groups in the table of a LAN: half of what it holds at most.
+const GROUPS: u32 = 2048;
+
+fn group_address(number: u32) -> Ipv4Addr {
+    Ipv4Addr::from(0xef01_0000 + number)
+}
+
+fn bench_groups(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("multicast groups");
+    group.throughput(Throughput::Elements(1));
+    let mut table = GroupMembers::new(32, &MulticastConfig::default(), 7);
+    let groups: Vec<Group> = (0..GROUPS).filter_map(|n| Group::new(group_address(n).into())).collect();
+    for slot in 0..32_u16 {
+        let own = groups.iter().skip(slot.into()).step_by(32);
+        let joined =
+            own.map(|group| JoinedGroup { group: group.address(), cause: GroupCause::Own }).collect();
+        let notice =
+            GroupNotice { vif: VifNumber(1), more: false, every_group: false, joined, left: Vec::new() };
+        table.handle_notice(NOW, MemberSlot(slot), &notice);
+    }
+    let mut next = 0;
+    group.bench_function("lookup, 2048 groups", |b| {
+        b.iter(|| {
+            next = (next + 769) % groups.len();
+            table.lookup(black_box(groups[next]))
+        });
+    });
+    group.bench_function("lookup, and who of 32 members wants it", |b| {
+        b.iter(|| {
+            next = (next + 769) % groups.len();
+            let row = table.lookup(black_box(groups[next]));
+            (0..32).filter(|&slot| table.wants(row, MemberSlot(slot))).count()
+        });
+    });
+    let datagram = multicast(group_address(769));
+    group.bench_function("audience of a datagram", |b| {
+        b.iter(|| EthernetHeader::parse(black_box(&datagram)).map(|header| audience(&header, &datagram)));
+    });
+    let mut listener = Listener::new(VifNumber(1));
+    let policy = GroupPolicy { vif: VifNumber(1), snoops: true, querier: group_address(0).into() };
+    listener.handle_policy(NOW, policy);
+    listener.handle_own(NOW, &groups[..512].iter().map(|group| group.address()).collect::<Vec<_>>());
+    let datagram = multicast(group_address(300));
+    group.bench_function("a driver with 512 groups admits a datagram", |b| {
+        b.iter(|| listener.admits(black_box(&datagram)));
+    });
+    group.bench_function("a driver hears a datagram that says nothing", |b| {
+        b.iter(|| listener.handle_outgoing(NOW, black_box(&datagram)));
+    });
+    group.finish();
+}
+
+/// A UDP datagram to a group.
+fn multicast(group: Ipv4Addr) -> Vec<u8> {
+    let [_, b, c, d] = group.octets();
+    let mut datagram = frame(MacAddress([1, 0, 0x5e, b & 0x7f, c, d]), mac(1), 64);
+    datagram[14] = 0x45;
+    datagram[30..34].copy_from_slice(&group.octets());
+    datagram
 }
 
 fn bench_arp(criterion: &mut Criterion) {
@@ -295,6 +363,7 @@ criterion_group!(
     machines,
     bench_driver,
     bench_lan_server,
+    bench_groups,
     bench_arp,
     bench_tlv,
     bench_association,

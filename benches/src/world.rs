@@ -9,6 +9,7 @@ use switch_server::control_node::{
     Output as CnOutput, PortSecurity,
 };
 use vlan_core::address::ControlNodeSerial;
+use vlan_core::group::members::MulticastConfig;
 use vlan_core::wire::control::LegKind;
 use vlan_core::{
     CabinetNumber, Instant, LanId, LegNumber, MacAddress, NodeNumber, ProcessId, PublicKey, SecretKey,
@@ -77,6 +78,8 @@ impl World {
                 mtu: vlan_core::limits::LAN_MTU,
                 arp: ArpMode::Relay,
                 port_security: PortSecurity::Mac,
+                // Else drivers would put queries among the frames that are counted.
+                multicast: MulticastConfig { floods: true, ..MulticastConfig::default() },
                 members: numbers.map(member).to_vec(),
             }],
         });

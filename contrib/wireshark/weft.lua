@@ -75,6 +75,7 @@ local held_interface = { { "lan_id", "u16" }, { "vif", "u16" }, { "mac", "mac" }
 local held_direct = {
     { "rvi", "u32" }, { "lan_id", "u16" }, { "peer", "u16" }, { "channel", "u8" }, { "vif", "u16" }, { "peer_vif", "u16" },
 }
+local joined_group = { { "group", "ip" }, { "cause", "u8" } }
 local held_leg = { { "leg", "u8" }, { "leg_kind", "u8" } }
 local held_association = { { "peer", "u16" }, { "process", "u64" }, { "epoch", "u32" }, { "held_leg", "list", held_leg } }
 local offered_leg = { { "leg", "u8" }, { "leg_address", "leg_address" } }
@@ -102,6 +103,11 @@ local messages = {
     [0xc035] = { "BINDING", { { "mac", "mac" }, { "location", "record", location } } },
     [0xc036] = { "REFUSED", { { "reason", "text" } } },
     [0xc037] = { "FENCED", {} },
+    [0xc038] = { "GROUPS", {
+        { "vif", "u16" }, { "more", "bool" }, { "every_group", "bool" }, { "joined_group", "list", joined_group },
+        { "left_groups", "list", { { "left_group", "ip" } } },
+    } },
+    [0xc039] = { "GROUP_POLICY", { { "vif", "u16" }, { "snoops", "bool" }, { "querier", "ip" } } },
     [0xc03c] = { "LEG_ADDRESSES", { { "offered_leg", "list", offered_leg } } },
     [0xc060] = { "INTERFACE", {
         { "lan_id", "u16" }, { "vif", "u16" }, { "mac", "mac" }, { "mtu", "u16" }, { "relay_channel", "u8" },

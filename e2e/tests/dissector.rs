@@ -12,9 +12,9 @@ use e2e::pair::wait_for_legs;
 use std::process::Stdio;
 use vlan_core::wire::control::{
     CaptureDirections, CaptureOrder, CapturePoint, Fault, FaultDirection, Grant, GrantedAssociation,
-    GrantedLeg, HeldAssociation, HeldDirect, HeldInterface, HeldLeg, InterfaceAddress, InterfaceConfig,
-    LegAddress, LegKind, MemberNotice, OfferedLeg, ReportItem, ReportedDrop, RevokeReason, TraceEnd,
-    TraceOrder, TraceStep, TraceWay, Traced,
+    GrantedLeg, GroupCause, GroupNotice, GroupPolicy, HeldAssociation, HeldDirect, HeldInterface, HeldLeg,
+    InterfaceAddress, InterfaceConfig, JoinedGroup, LegAddress, LegKind, MemberNotice, OfferedLeg,
+    ReportItem, ReportedDrop, RevokeReason, TraceEnd, TraceOrder, TraceStep, TraceWay, Traced,
 };
 use vlan_core::wire::{ControlMessage, FrameHeader, FrameKind, Vnet};
 use vlan_core::{
@@ -87,6 +87,17 @@ fn messages() -> Vec<(&'static str, ControlMessage)> {
         ("BINDING", M::Binding { mac, location: Location::default() }),
         ("REFUSED", M::Refused { reason: "no such node".into() }),
         ("FENCED", M::Fenced),
+        (
+            "GROUPS",
+            M::Groups(GroupNotice {
+                vif,
+                more: false,
+                every_group: true,
+                joined: vec![JoinedGroup { group: [239, 1, 1, 1].into(), cause: GroupCause::Both }],
+                left: vec!["ff05::7".parse().expect("an address")],
+            }),
+        ),
+        ("GROUP_POLICY", M::GroupPolicy(GroupPolicy { vif, snoops: true, querier: [10, 1, 0, 254].into() })),
         ("LEG_ADDRESSES", M::LegAddresses { legs }),
         (
             "INTERFACE",

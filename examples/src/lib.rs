@@ -292,6 +292,7 @@ fn configuration(numbers: &[NodeNumber], process: ProcessId) -> ControlNodeConfi
             mtu: LAN_MTU,
             arp: ArpMode::Relay,
             port_security: PortSecurity::Mac,
+            multicast: Default::default(),
             members: numbers.iter().map(member).collect(),
         }],
     }

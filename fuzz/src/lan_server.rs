@@ -2,7 +2,9 @@
 //! node composes them: the ledger closes, nothing reaches a member that is not there, nothing is taken twice.
 
 use arp_server::{ArpConfig, ArpServer, ArpVerdict};
+use vlan_core::group::members::Joined;
 use vlan_core::server::{LanServer, LanServerConfig, MemberSlot, PortSecurity, Verdict};
+use vlan_core::wire::control::{GroupCause, GroupNotice, JoinedGroup};
 use vlan_core::wire::{FrameHeader, FrameKind, Vnet};
 use vlan_core::{BootTag, DropReason, Instant, LanId, MacAddress, NodeNumber, ProcessId, VifNumber};
 
@@ -37,7 +39,15 @@ pub fn run(data: &[u8]) {
 
 fn start(port_security: PortSecurity) -> Run {
     let members = (0..MEMBERS).map(|n| (NodeNumber(u16::from(n) + 1), VifNumber(1), mac(n))).collect();
-    let config = LanServerConfig { id: LAN, name: "red".into(), mtu: 1500, port_security, members, seed: 3 };
+    let config = LanServerConfig {
+        id: LAN,
+        name: "red".into(),
+        mtu: 1500,
+        port_security,
+        members,
+        multicast: Default::default(),
+        seed: 3,
+    };
     Run {
         server: LanServer::new(config),
         arp: ArpServer::new(&ArpConfig { capacity: 64, suppress: false }),
@@ -66,8 +76,29 @@ impl Run {
                 self.arp.forget(slot);
             }
             2 => script.advance(&mut self.now)?,
+            7 => self.groups(script, slot)?,
             _ => self.frame(script, slot)?,
         }
+        Some(())
+    }
+
+    /// A member joins a group, leaves it, or asks for every group.
+    fn groups(&mut self, script: &mut Script<'_>, from: MemberSlot) -> Option<()> {
+        let group = [239, 1, 1, script.octet()?].into();
+        let joined = JoinedGroup { group, cause: GroupCause::Reported };
+        let (joins, leaves) = (script.flag()?, script.flag()?);
+        let notice = GroupNotice {
+            vif: VifNumber(1),
+            more: script.flag()?,
+            every_group: script.flag()?,
+            joined: Vec::from_iter(joins.then_some(joined)),
+            left: Vec::from_iter(leaves.then_some(group)),
+        };
+        assert!(self.server.handle_groups(self.now, from, &notice));
+        let lists = |joined: &[Joined]| joined.iter().any(|joined| joined.slot == from);
+        let is_member =
+            self.server.groups().groups().any(|(g, joined)| g.address() == group && lists(joined));
+        assert!(is_member == joins || !joins && !leaves);
         Some(())
     }
 
@@ -99,9 +130,10 @@ impl Run {
                 assert!(member.process.is_some() && to != from);
                 self.server.delivered(to, frame_len);
             }
-            Verdict::Group => self.flood(from, frame_len),
+            Verdict::Group => self.flood(from, frame_len, |_, _| true),
+            Verdict::Joined(row) => self.flood(from, frame_len, |server, slot| server.wants(row, slot)),
             Verdict::Arp => match self.arp.handle_frame(frame, from, source) {
-                ArpVerdict::Flood { .. } => self.flood(from, frame_len),
+                ArpVerdict::Flood { .. } => self.flood(from, frame_len, |_, _| true),
                 ArpVerdict::Unicast { to, .. } => {
                     let verdict = match self.server.slot_of(to) {
                         Some(to) => self.server.decide_unicast(self.now, from, to),
@@ -118,11 +150,12 @@ impl Run {
         }
     }
 
-    fn flood(&mut self, from: MemberSlot, frame_len: usize) {
+    fn flood(&mut self, from: MemberSlot, frame_len: usize, wants: impl Fn(&LanServer, MemberSlot) -> bool) {
         let receivers: Vec<MemberSlot> = self
             .server
             .members()
             .filter(|(slot, member)| *slot != from && member.process.is_some())
+            .filter(|(slot, _)| wants(&self.server, *slot))
             .map(|(slot, _)| slot)
             .collect();
         self.server.cloned(receivers.len());
@@ -170,6 +203,7 @@ fn header(script: &mut Script<'_>, from: MemberSlot) -> Option<FrameHeader> {
 fn frame(script: &mut Script<'_>, source: MacAddress) -> Option<Vec<u8>> {
     let destination = match script.octet()? {
         255 => MacAddress::BROADCAST,
+        254 => MacAddress([1, 0, 0x5e, 1, 1, 1]),
         n => mac(n % 6),
     };
     let mut frame = vec![0; 60];
@@ -201,5 +235,8 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let restart: &[u8] = &[1, 0, 0, 0, 3];
     let talk = [&[1][..], attach, unicast, group, request, reply, restart, unicast];
     let open = [&[0][..], attach, unicast, &[2, 0, 0, 0x40], unicast, group];
-    vec![talk.concat(), open.concat()]
+    let datagram: &[u8] = &[3, 0, 1, 0, 1, 10, 9, 254, 2, 8, 0, 0x45];
+    let to_group = [datagram, &[0; 15], &[239, 1, 1, 1], &[0; 26]].concat();
+    let joins = [&[1][..], attach, &[7, 1, 1, 1, 0, 0, 0], &to_group, &[7, 1, 1, 0, 1, 0, 0]];
+    vec![talk.concat(), open.concat(), joins.concat()]
 }

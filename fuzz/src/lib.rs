@@ -9,6 +9,7 @@ pub mod capture_filter;
 pub mod control_node;
 pub mod driver;
 pub mod ether_frame;
+pub mod groups;
 pub mod lan_server;
 pub mod numbers;
 pub mod packet_end;
@@ -47,6 +48,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "packet_payload", run: packet_payload::run, seeds: packet_payload::seeds },
     Target { name: "ether_frame", run: ether_frame::run, seeds: ether_frame::seeds },
     Target { name: "capture_filter", run: capture_filter::run, seeds: capture_filter::seeds },
+    Target { name: "groups", run: groups::run, seeds: groups::seeds },
     Target { name: "packet_transport", run: packet_transport::run, seeds: packet_transport::seeds },
     Target { name: "super_frame", run: super_frame::run, seeds: super_frame::seeds },
 ];

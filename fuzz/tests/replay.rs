@@ -48,6 +48,7 @@ targets! {
     the_packet_payload_corpus_breaks_no_rule = "packet_payload",
     the_ether_frame_corpus_breaks_no_rule = "ether_frame",
     the_capture_filter_corpus_breaks_no_rule = "capture_filter",
+    the_groups_corpus_breaks_no_rule = "groups",
     the_packet_transport_corpus_breaks_no_rule = "packet_transport",
     the_super_frame_corpus_breaks_no_rule = "super_frame",
 }

@@ -13,6 +13,7 @@
 //! | `GET /v1/lans` | list of [`Lan`] |
 //! | `GET /v1/rvis` | list of [`Rvi`] |
 //! | `GET /v1/bindings` | list of [`Binding`] |
+//! | `GET /v1/groups` | list of [`Group`] |
 //! | `GET /v1/drops` | list of [`Drop`] |
 //! | `GET /v1/counters` | list of [`Counter`] |
 //! | `POST /v1/rvi/cut`, `POST /v1/rvi/heal` with an [`RviDrill`] | [`RviDrillAnswer`] |
@@ -214,6 +215,33 @@ pub struct Binding {
     pub lan: String,
     /// Number of the interface in its node.
     pub vif: u16,
+}
+
+/// One multicast group of a LAN and who gets its frames: `GET /v1/groups`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Group {
+    /// Name of the LAN.
+    pub lan: String,
+    /// The group's IP address; `*` stands for every group.
+    pub group: String,
+    /// Who gets its frames.
+    pub members: Vec<GroupMember>,
+}
+
+/// One member of a LAN that gets the frames of a group.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GroupMember {
+    /// Name of the node.
+    pub node: String,
+    /// Number of the interface in its node.
+    pub vif: u16,
+    /// How it is known: `own` (the interface's stack has joined), `report` (by IGMP or MLD), `own+report`; or why it gets
+    /// every group: `configured`, `asked` (by its driver), `no-room` (for what it has joined), `unsaid` (so far).
+    pub source: String,
+    /// Seconds since it joined, as this control node knows; 0 for one that gets every group.
+    pub age_s: u64,
 }
 
 /// Frames dropped at one place for one reason: `GET /v1/drops`. Reasons that never happened are left out.

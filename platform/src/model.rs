@@ -341,6 +341,8 @@ pub struct Lan {
     pub arp: ArpMode,
     /// Which source addresses are checked.
     pub port_security: PortSecurity,
+    /// Who gets the frames of multicast groups.
+    pub multicast: LanMulticast,
     /// Its members, in file order; one at least.
     pub members: Vec<Member>,
     /// Its way to a network outside.
@@ -372,8 +374,20 @@ pub struct Member {
     pub learn: u16,
     /// How the interface meets its user.
     pub attach: Attach,
+    /// It gets every multicast group, joined or not.
+    pub every_group: bool,
     /// Rate limits.
     pub limits: Limits,
+}
+
+/// Who gets the frames of multicast groups on a LAN.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LanMulticast {
+    /// Those who have joined.
+    #[default]
+    Snoop,
+    /// Every member.
+    Flood,
 }
 
 /// What a member may be, beside a plain one.

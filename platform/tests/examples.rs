@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use platform::{
-    Attach, CheckKind, Leg, Limits, Management, Platform, PortSecurity, Role, Sticky, Subnet, UplinkMode,
+    Attach, CheckKind, LanMulticast, Leg, Limits, Management, Platform, PortSecurity, Role, Sticky, Subnet,
+    UplinkMode,
 };
 use vlan_core::{CabinetNumber, ControlNodeSerial, FabricIndex, LanId, NodeNumber, VifNumber};
 
@@ -80,6 +81,8 @@ fn every_key_arrives_in_the_model() {
 
     let lan = platform.lan("red").unwrap();
     assert_eq!((lan.mtu, lan.port_security), (16_896, PortSecurity::Mac));
+    assert_eq!(lan.multicast, LanMulticast::Snoop);
+    assert_eq!(lan.members.iter().map(|m| m.every_group).collect::<Vec<_>>(), [false, true, false]);
     let member = &lan.members[0];
     assert_eq!(member.interface, "red0");
     assert_eq!(member.mac.unwrap().to_string(), "52:54:00:00:00:01");

@@ -456,6 +456,26 @@ fn the_mtu_of_a_fabric_has_bounds() {
 }
 
 #[test]
+fn multicast_is_said_of_a_lan_or_of_a_member() {
+    //= spec/platform-file.md#multicast
+    //= type=test
+    //# A member MUST NOT ask for every group of a LAN that gives every group to every member.
+    let (lan, member) = ("arp = \"relay\"", "address = \"10.1.0.2/24\"");
+    one(lan, &format!("{lan}\nmulticast = §\"some\""), "some", "snoop");
+    one(member, &format!("{member}\nmulticast = §\"none\""), "none", "joined");
+    for (of_lan, of_member) in [("snoop", "all"), ("snoop", "joined"), ("flood", "joined"), ("flood", "all")]
+    {
+        let text = GOOD.replacen(lan, &format!("{lan}\nmulticast = \"{of_lan}\""), 1).replacen(
+            member,
+            &format!("{member}\nmulticast = \"{of_member}\""),
+            1,
+        );
+        let contradicts = (of_lan, of_member) == ("flood", "all");
+        assert_eq!(mistakes(&text).len(), usize::from(contradicts), "{of_lan} {of_member}");
+    }
+}
+
+#[test]
 fn a_node_must_reach_its_control_nodes() {
     //= spec/platform-file.md#reach
     //= type=test

@@ -2,7 +2,7 @@
 //!
 //! It checks I-1 (no duplicate within the lives of both processes), I-3 and I-15 (order within each flow, over
 //! relay, barrier and direct together), I-4 (every accepted frame ends once), I-5 (every octet and the vnet state
-//! as sent), and that nothing reaches a stack that is not a member of the frame's LAN.
+//! as sent), and that nothing reaches a stack that is not a member of the frame's LAN, or has not joined its group.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,6 +11,7 @@ use vlan_core::wire::frame::Vnet;
 use vlan_core::{Instant, LanId};
 
 use crate::frame::{self, Addressing, Numbering};
+use crate::memberships::Memberships;
 
 /// A rule that was broken, with what broke it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +45,8 @@ pub enum Receivers {
     One(StationIndex),
     /// Every other member of the LAN.
     Group,
+    /// Every other member of the LAN that has joined the group which the flow goes to.
+    Joined,
     /// Nobody: an attempt to reach another LAN or to use another's address.
     Nobody,
 }
@@ -130,6 +133,8 @@ const RELAY_DWELL: Duration = Duration::from_millis(300);
 pub struct Checker {
     stations: Vec<Station>,
     flows: Vec<Flow>,
+    /// Who is a member of which multicast group.
+    pub memberships: Memberships,
     /// Frames that stacks got, of any kind.
     pub deliveries: u64,
 }
@@ -174,7 +179,8 @@ impl Checker {
     }
 
     /// The stack at `station` is gone.
-    pub fn station_down(&mut self, station: StationIndex) {
+    pub fn station_down(&mut self, now: Instant, station: StationIndex) {
+        self.memberships.end_life(now, station);
         self.stations[station.0].is_up = false;
     }
 
@@ -215,13 +221,20 @@ impl Checker {
 
     /// The node took the frame that [`Self::next_frame`] made.
     pub fn frame_accepted(&mut self, now: Instant, flow: FlowIndex, len: usize) {
-        let Self { stations, flows, .. } = self;
+        let Self { stations, flows, memberships, .. } = self;
         let record = &mut flows[flow.0];
         let up = |i: &usize| stations[*i].is_up && !stations[*i].is_hostile;
         let expected: Vec<_> = match record.to {
             Receivers::One(StationIndex(to)) => vec![to],
             Receivers::Group => {
                 let is_receiver = |i: &usize| stations[*i].lan == record.lan && *i != record.from.0;
+                (0..stations.len()).filter(is_receiver).collect()
+            }
+            Receivers::Joined => {
+                let group = record.addressing.destination;
+                let is_receiver = |i: &usize| {
+                    *i != record.from.0 && memberships.must_get(StationIndex(*i), group, now, Duration::ZERO)
+                };
                 (0..stations.len()).filter(is_receiver).collect()
             }
             Receivers::Nobody => Vec::new(),
@@ -307,6 +320,9 @@ impl Checker {
         let meant = match flow.to {
             Receivers::One(one) => one == station,
             Receivers::Group => flow.from != station,
+            Receivers::Joined => {
+                flow.from != station && self.memberships.is_member(station, flow.addressing.destination)
+            }
             Receivers::Nobody => false,
         };
         if meant && lan == flow.lan && self.stations[station.0].is_up {
@@ -352,7 +368,7 @@ impl Checker {
             for frame in &flow.frames {
                 match flow.to {
                     Receivers::One(to) => self.audit_unicast(&mut audit, flow, frame, to),
-                    Receivers::Group => self.audit_group(&mut audit, flow, frame),
+                    Receivers::Group | Receivers::Joined => self.audit_group(&mut audit, flow, frame),
                     Receivers::Nobody => {}
                 }
             }
@@ -386,7 +402,7 @@ impl Checker {
                 let mut audit = Audit::default();
                 match flow.to {
                     Receivers::One(to) => self.audit_unicast(&mut audit, flow, frame, to),
-                    Receivers::Group => self.audit_group(&mut audit, flow, frame),
+                    Receivers::Group | Receivers::Joined => self.audit_group(&mut audit, flow, frame),
                     Receivers::Nobody => {}
                 }
                 (audit.lost + audit.group_lost > 0).then_some((FlowIndex(i), number as u32, frame.accepted))
@@ -411,7 +427,7 @@ impl Checker {
 
     fn audit_group(&self, audit: &mut Audit, flow: &Flow, frame: &FrameRecord) {
         let lost_before = audit.group_lost;
-        for &(to, _) in &frame.expected {
+        for &(to, _) in frame.expected.iter().filter(|&&(to, _)| self.is_still_expected(flow, frame, to)) {
             audit.group_expected += 1;
             if frame.delivered.iter().any(|(s, _)| *s == to) {
                 audit.group_delivered += 1;
@@ -428,6 +444,18 @@ impl Checker {
         let reached = !frame.delivered.is_empty() || !frame.refused_by_device.is_empty();
         let lost = audit.group_lost - lost_before;
         audit.group_drops += if reached { lost } else { lost.min(1) };
+    }
+
+    /// One that has left a group while a frame was under way need not get it.
+    fn is_still_expected(&self, flow: &Flow, frame: &FrameRecord, to: StationIndex) -> bool {
+        let group = flow.addressing.destination;
+        flow.to != Receivers::Joined || self.memberships.must_get(to, group, frame.accepted, RELAY_DWELL)
+    }
+
+    /// Deliveries of frames to those who have joined their group.
+    #[must_use]
+    pub fn streamed(&self) -> usize {
+        self.flows.iter().filter(|flow| flow.to == Receivers::Joined).map(|flow| flow.deliveries).sum()
     }
 
     fn is_judged(&self, flow: &Flow) -> bool {
@@ -514,7 +542,7 @@ mod tests {
         let (mut checker, b, flow) = two_stations();
         let frames = send(&mut checker, flow, 3);
         assert_eq!(arrive(&mut checker, b, &frames[1]), None);
-        checker.station_down(b);
+        checker.station_down(Instant::ZERO, b);
         checker.station_up(b);
         assert_eq!(arrive(&mut checker, b, &frames[1]), None);
         let audit = checker.audit();

@@ -11,6 +11,7 @@ pub mod coverage;
 pub mod event;
 pub mod frame;
 pub mod journal;
+pub mod memberships;
 pub mod packet;
 pub mod plan;
 pub mod runner;

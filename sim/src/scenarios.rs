@@ -9,6 +9,7 @@ use crate::world::World;
 
 mod control_loss;
 mod direct;
+mod groups;
 mod hosts;
 mod meetings;
 mod pressure;
@@ -31,6 +32,7 @@ pub fn all() -> Vec<Scenario> {
     [
         control_loss::SCENARIOS,
         direct::SCENARIOS,
+        groups::SCENARIOS,
         hosts::SCENARIOS,
         meetings::SCENARIOS,
         pressure::SCENARIOS,

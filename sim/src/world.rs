@@ -9,6 +9,7 @@ mod control_host;
 mod converge;
 mod fabric_faults;
 mod faults;
+mod groups;
 mod hostile;
 mod inspect;
 mod meetings;
@@ -123,6 +124,8 @@ pub struct World {
     in_batch: Option<Vec<(crate::coverage::Fault, Party)>>,
     traffic_on: bool,
     violation: Option<Violation>,
+    /// Which stations' stacks are members of the streams' groups.
+    joined: Vec<bool>,
     /// Counters of processes that have died.
     dead: inspect::Losses,
     /// What had been dropped when the platform was up.
@@ -198,6 +201,7 @@ impl World {
             in_batch: None,
             traffic_on: false,
             violation: None,
+            joined: vec![false; stations.len()],
             dead: inspect::Losses::default(),
             at_boot: inspect::Losses::default(),
             stations,

@@ -140,7 +140,7 @@ impl Agent {
         }
         reach_by_packets(&mut node, &config.control_nodes);
         let monitor = AddressMonitor::open(&config.namespace).map_err(AgentError::Netlink)?;
-        let ports = Ports::new(config.namespace).map_err(AgentError::Netlink)?;
+        let ports = Ports::new(config.namespace, monitor.hears_memberships()).map_err(AgentError::Netlink)?;
         let poller = Poller::new().map_err(AgentError::Wait)?;
         // SAFETY: the monitor lives as long as the poller: both go into the pump.
         let watched = unsafe { BorrowedFd::borrow_raw(monitor.as_raw_fd()) };

@@ -11,6 +11,7 @@ mod direct;
 mod egress;
 mod epochs;
 mod event;
+mod groups;
 mod held;
 mod ingress;
 mod interface;
@@ -173,6 +174,8 @@ pub struct Node {
     /// By vif number.
     interfaces: Vec<Option<Interface>>,
     gone: Vec<GoneLeg>,
+    /// A driver has a query of multicast groups for its interface.
+    queries_wait: bool,
     /// Where the round over the associations goes on.
     next_link: usize,
     outputs: VecDeque<Output>,
@@ -216,6 +219,7 @@ impl Node {
             packets: None,
             interfaces: Vec::new(),
             gone: Vec::new(),
+            queries_wait: false,
             next_link: 0,
             outputs: VecDeque::new(),
             scratch: Scratch::default(),
@@ -388,6 +392,7 @@ impl Node {
         self.control_timeouts(now);
         self.direct_timeouts(now);
         self.barrier_timeouts(now);
+        self.group_timeouts(now);
         self.expire_held(now);
         self.flush_held(now);
         self.send_copies(now);
@@ -398,7 +403,7 @@ impl Node {
     /// When [`Self::handle_timeout`] is wanted next.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        if !self.gone.is_empty() {
+        if !self.gone.is_empty() || self.queries_wait {
             return Some(Instant::ZERO);
         }
         let control = self.control.iter().filter_map(ControlLink::poll_timeout);

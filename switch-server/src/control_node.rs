@@ -7,6 +7,7 @@
 
 mod capture;
 mod event;
+mod groups;
 mod leaving;
 mod leg_addresses;
 mod packets;
@@ -29,6 +30,7 @@ use rvi::{LegEnd, Scratch, SessionTag, ShmLeg};
 use vlan_core::address::ControlNodeSerial;
 use vlan_core::counters::DropCounters;
 use vlan_core::drop_example::DropExamples;
+use vlan_core::group::members::MulticastConfig;
 use vlan_core::limits::ADDRESSES_PER_VIF_MAX;
 use vlan_core::random::Random;
 use vlan_core::server::{LanServer, LanServerConfig, MemberSlot};
@@ -41,6 +43,7 @@ use vlan_core::{
 };
 
 pub use event::ControlNodeEvent;
+pub use groups::{GroupMemberStatus, GroupSource, GroupStatus};
 pub use pairs::RelayCounters;
 pub use status::{
     BindingStatus, LanStatus, MemberStatus, NodeStatus, RviLegStatus, RviState, RviStatus, Status,
@@ -117,6 +120,8 @@ pub struct LanConfig {
     pub arp: ArpMode,
     /// Which sources are checked.
     pub port_security: PortSecurity,
+    /// What it does with multicast.
+    pub multicast: MulticastConfig,
     /// Its members.
     pub members: Vec<MemberConfig>,
 }
@@ -594,6 +599,7 @@ impl Lan {
                 mtu: lan.mtu,
                 port_security: lan.port_security,
                 members,
+                multicast: lan.multicast.clone(),
                 seed,
             }),
             arp: ArpServer::new(&ArpConfig {

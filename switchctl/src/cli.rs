@@ -10,8 +10,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use hyper::Method;
 use platform::failure::Failure;
 use platform::management::{
-    Binding, Counter, Drop, Fault, FaultDirection, LabAnswer, Lan, Node, Rvi, RviDrill, Status, TraceAnswer,
-    TraceRequest,
+    Binding, Counter, Drop, Fault, FaultDirection, Group, LabAnswer, Lan, Node, Rvi, RviDrill, Status,
+    TraceAnswer, TraceRequest,
 };
 use platform::{Management, Platform};
 use serde::de::DeserializeOwned;
@@ -127,6 +127,8 @@ enum Command {
     },
     /// IP addresses, the MAC that each is bound to, and where it is
     Bindings,
+    /// Multicast groups, who gets their frames, and how that is known
+    Groups,
     /// Frames dropped, by place and reason, with the last example of each
     ///
     /// The example is the last frame that was dropped there for that reason: who sent what to whom, and when. Its headers are
@@ -298,6 +300,7 @@ pub fn run() -> Result<(), Failure> {
         Command::Rvis { rates: false } => target.show::<Vec<Rvi>>("/v1/rvis"),
         Command::Rvis { rates: true } => target.rates(),
         Command::Bindings => target.show::<Vec<Binding>>("/v1/bindings"),
+        Command::Groups => target.show::<Vec<Group>>("/v1/groups"),
         Command::Drops { rates: false } => target.show::<Vec<Drop>>("/v1/drops"),
         Command::Drops { rates: true } => target.drop_rates(),
         Command::Counters => target.show::<Vec<Counter>>("/v1/counters"),

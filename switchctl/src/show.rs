@@ -1,8 +1,8 @@
 //! Answers of a control node as text for people.
 
 use platform::management::{
-    Binding, Counter, Drop, FAULT_OFF, Fault, FaultAnswer, FaultDirection, Lan, LegEnd, Node, Rvi, RviDrill,
-    RviDrillAnswer, RviEnd, RviLeg, Status, TraceAnswer,
+    Binding, Counter, Drop, FAULT_OFF, Fault, FaultAnswer, FaultDirection, Group, Lan, LegEnd, Node, Rvi,
+    RviDrill, RviDrillAnswer, RviEnd, RviLeg, Status, TraceAnswer,
 };
 
 use crate::table::Table;
@@ -158,6 +158,25 @@ impl Show for Vec<Binding> {
             ]);
         }
         or_none(self, "bindings", &table)
+    }
+}
+
+impl Show for Vec<Group> {
+    fn show(&self) -> String {
+        let mut table = Table::new(&["LAN", "GROUP", "MEMBER", ">VIF", "SOURCE", "AGE"]);
+        for group in self {
+            let mut head = [group.lan.clone(), group.group.clone()];
+            for member in &group.members {
+                let is_every = group.group == "*";
+                table.row(std::mem::take(&mut head).into_iter().chain([
+                    member.node.clone(),
+                    member.vif.to_string(),
+                    member.source.clone(),
+                    if is_every { String::new() } else { duration(member.age_s) },
+                ]));
+            }
+        }
+        or_none(self, "multicast groups joined", &table)
     }
 }
 
@@ -357,6 +376,7 @@ RVI  LEG  KIND  STATE  END   ADDRESS      RTT us  SIZE  SCORE  TX PACKETS  RX PA
         );
         assert_eq!(Vec::<Drop>::new().show(), "no frames dropped\n");
         assert_eq!(Vec::<Binding>::new().show(), "no bindings\n");
+        assert_eq!(Vec::<Group>::new().show(), "no multicast groups joined\n");
         assert_eq!(Vec::<Counter>::new().show(), "no counters\n");
     }
 

@@ -126,6 +126,11 @@ fn every_list_has_its_own_request_and_a_table() {
             "web2",
         ),
         ("bindings", r#"[{"address":"10.1.0.1","mac":"m","node":"web1","lan":"red","vif":1}]"#, "10.1.0.1"),
+        (
+            "groups",
+            r#"[{"lan":"red","group":"239.1.1.1","members":[{"node":"web2","source":"report"}]}]"#,
+            "web2",
+        ),
         ("drops", r#"[{"where":"web1/red","reason":"expired","frames":7}]"#, "expired"),
         ("counters", r#"[{"name":"node.web1.vif.1.tx.frames","value":9}]"#, "node.web1.vif.1.tx.frames"),
     ];

@@ -52,6 +52,8 @@ reasons! {
     UnknownDestination = "unknown-destination",
     /// The destination is a member whose node is not attached.
     NotAttached = "not-attached",
+    /// A frame for a multicast group that nobody behind the interface has joined.
+    NotJoined = "not-joined",
     /// A frame addressed to its own sender.
     Hairpin = "hairpin",
     /// The receiver has had this frame already (amendment 22).
@@ -92,6 +94,7 @@ impl DropReason {
             Self::BadArp => "spec/arp.md#arp-messages",
             Self::AddressConflict => "spec/arp.md#the-first-holder",
             Self::TableFull => "spec/arp.md#bounds",
+            Self::NotJoined => "spec/multicast.md#not-joined",
             _ => "",
         }
     }

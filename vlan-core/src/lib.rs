@@ -16,6 +16,7 @@ pub mod driver;
 pub mod drop_example;
 pub mod drop_reason;
 pub mod ethernet;
+pub mod group;
 pub mod key;
 pub mod limits;
 pub mod location;

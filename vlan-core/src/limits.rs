@@ -48,3 +48,7 @@ pub const CONTROL_NODES_MAX: usize = 2;
 pub const FABRICS_MAX: usize = 4;
 /// IP addresses that one interface may register.
 pub const ADDRESSES_PER_VIF_MAX: usize = 64;
+/// Multicast groups that one interface may have joined.
+pub const GROUPS_PER_VIF_MAX: usize = 512;
+/// Multicast groups that the members of one LAN may have joined.
+pub const GROUPS_PER_LAN_MAX: usize = 4096;

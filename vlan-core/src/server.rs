@@ -12,10 +12,13 @@ use crate::address::{LanId, MacAddress, NodeNumber, ProcessId, VifNumber};
 use crate::counters::{DropCounters, FrameCount};
 use crate::drop_reason::DropReason;
 use crate::ethernet::{EthernetHeader, is_neighbour_resolution};
+use crate::group::members::{GroupMembers, GroupRow, MulticastConfig};
+use crate::group::{Audience, audience};
 use crate::limits::{BSEQ_WINDOW, ETHERNET_HEADER_LEN, FRAME_LEN_MAX, GRANT_AFTER_FRAMES, GRANT_AFTER_TIME};
 use crate::mac_table::MacTable;
 use crate::time::Instant;
 use crate::window::{Window, WindowVerdict};
+use crate::wire::control::GroupNotice;
 use crate::wire::frame::{FrameHeader, FrameKind};
 
 /// A member of a LAN by its place in that LAN's configuration.
@@ -46,6 +49,8 @@ pub struct LanServerConfig {
     pub port_security: PortSecurity,
     /// The members, in the order of their slots.
     pub members: Vec<(NodeNumber, VifNumber, MacAddress)>,
+    /// What it does with multicast.
+    pub multicast: MulticastConfig,
     /// Seed of the address table.
     pub seed: u64,
 }
@@ -81,6 +86,8 @@ pub enum Verdict {
     },
     /// Give it to every attached member but its sender.
     Group,
+    /// Give it to every attached member but its sender that [`LanServer::wants`] it.
+    Joined(Option<GroupRow>),
     /// Ask the ARP server.
     Arp,
     /// Discard it; counted already.
@@ -105,6 +112,7 @@ pub struct LanServer {
     config: LanServerConfig,
     members: Vec<Member>,
     by_mac: MacTable<MemberSlot>,
+    groups: GroupMembers,
     meters: Box<[Meter]>,
     drops: DropCounters,
     /// Frames in, clones made and frames out, for the ledger.
@@ -151,10 +159,12 @@ impl LanServer {
             let (ingress, egress) = (FrameCount::default(), FrameCount::default());
             members.push(Member { node, vif, mac, process: None, ingress, egress, window: None });
         }
+        let groups = GroupMembers::new(members.len(), &config.multicast, config.seed);
         Self {
             config,
             members,
             by_mac,
+            groups,
             meters: vec![Meter::default(); METERS].into_boxed_slice(),
             drops: DropCounters::default(),
             ledger: Ledger::default(),
@@ -223,11 +233,33 @@ impl LanServer {
             member.window = None;
         }
         member.process = Some(process);
+        // It says anew what it has joined, also when the process is the same.
+        self.groups.forget(slot);
     }
 
     /// A member's node has gone.
     pub fn detach(&mut self, slot: MemberSlot) {
         self.members[usize::from(slot.0)].process = None;
+        self.groups.forget(slot);
+    }
+
+    /// The driver of the member at `slot` says what has been joined behind it. False: part of it is nothing that can be
+    /// joined.
+    pub fn handle_groups(&mut self, now: Instant, slot: MemberSlot, notice: &GroupNotice) -> bool {
+        self.groups.handle_notice(now, slot, notice)
+    }
+
+    /// Who has joined which groups. The use count of a group is the number of its members (S112).
+    #[must_use]
+    pub fn groups(&self) -> &GroupMembers {
+        &self.groups
+    }
+
+    /// True when the member gets frames of the group that [`Verdict::Joined`] named.
+    #[inline]
+    #[must_use]
+    pub fn wants(&self, row: Option<GroupRow>, slot: MemberSlot) -> bool {
+        self.groups.wants(row, slot)
     }
 
     /// Decides about a frame of `frame_len` octets that came from the member at `from`; `head` holds its first
@@ -348,11 +380,25 @@ impl LanServer {
             return self.drop(DropReason::BadArp);
         }
         if ethernet.destination.is_group() {
-            return Verdict::Group;
+            return self.decide_group(ethernet, head);
         }
         match self.by_mac.lookup(ethernet.destination) {
             Some(to) => self.decide_unicast(now, from, to),
             None => self.drop(DropReason::UnknownDestination),
+        }
+    }
+
+    //= spec/multicast.md#reports
+    //# The server MUST give reports of IGMP and MLD to the members that get every group, and to nobody else.
+    #[inline]
+    fn decide_group(&self, ethernet: &EthernetHeader, head: &[u8]) -> Verdict {
+        if self.config.multicast.floods {
+            return Verdict::Group;
+        }
+        match audience(ethernet, head) {
+            Audience::Everybody => Verdict::Group,
+            Audience::Routers => Verdict::Joined(None),
+            Audience::Joined(group) => Verdict::Joined(self.groups.lookup(group)),
         }
     }
 
@@ -409,6 +455,9 @@ fn check_length(header: &FrameHeader, frame_len: usize, mtu: u16) -> Result<(), 
 mod tests {
     use super::*;
     use crate::address::BootTag;
+    use crate::group::message::tests::old_report;
+    use crate::group::testing::{datagram, group};
+    use crate::wire::control::{GroupCause, JoinedGroup};
     use crate::wire::frame::Vnet;
     use core::time::Duration;
 
@@ -426,6 +475,7 @@ mod tests {
             mtu: 1500,
             port_security,
             members,
+            multicast: MulticastConfig::default(),
             seed: 5,
         });
         for slot in 0..3 {
@@ -466,6 +516,49 @@ mod tests {
         let to = Verdict::Unicast { to: MemberSlot(1), worth_direct: false };
         assert_eq!(verdict(&mut server, &header(0), &frame(mac(2), mac(1))), to);
         assert_eq!(verdict(&mut server, &header(1), &frame(MacAddress::BROADCAST, mac(1))), Verdict::Group);
+    }
+
+    #[test]
+    fn a_group_reaches_those_who_have_joined_it_and_reports_reach_routers() {
+        //= spec/multicast.md#joined-members
+        //= type=test
+        //# The server MUST give a frame of a snooped group to the members that have joined it and to those that get every
+        //# group, once to each and never to its sender, and to nobody else.
+        //= spec/multicast.md#reports
+        //= type=test
+        //# The server MUST give reports of IGMP and MLD to the members that get every group, and to nobody else.
+        let mut server = server(PortSecurity::Mac);
+        let stream = datagram("239.1.1.1");
+        let joined = JoinedGroup { group: "239.1.1.1".parse().unwrap(), cause: GroupCause::Own };
+        let says = |joined: Vec<JoinedGroup>, every_group| GroupNotice {
+            vif: VifNumber(1),
+            more: false,
+            every_group,
+            joined,
+            left: vec![],
+        };
+        server.handle_groups(Instant::ZERO, MemberSlot(0), &says(vec![], false));
+        server.handle_groups(Instant::ZERO, MemberSlot(1), &says(vec![joined], false));
+        let mut number = 0;
+        let mut takers = |server: &mut LanServer, frame: &[u8]| {
+            number += 1;
+            match verdict(server, &header(number), frame) {
+                Verdict::Joined(row) => [0, 1, 2].map(|slot| server.wants(row, MemberSlot(slot))),
+                other => panic!("{other:?}"),
+            }
+        };
+        let mut report = old_report(group("239.1.1.1"), false);
+        report[6..12].copy_from_slice(&mac(1).0);
+        assert_eq!(takers(&mut server, &stream), [false, true, true], "the third has said nothing yet");
+        assert_eq!(takers(&mut server, &report), [false, false, true]);
+        server.handle_groups(Instant::ZERO, MemberSlot(2), &says(vec![], false));
+        assert_eq!(takers(&mut server, &stream), [false, true, false]);
+        assert_eq!(takers(&mut server, &report), [false; 3]);
+        server.attach(MemberSlot(1), ProcessId(101));
+        server.handle_groups(Instant::ZERO, MemberSlot(1), &says(vec![], false));
+        assert_eq!(takers(&mut server, &stream), [false; 3], "another session begins with nothing");
+        server.config.multicast.floods = true;
+        assert_eq!(verdict(&mut server, &header(99), &stream), Verdict::Group);
     }
 
     #[test]

@@ -27,6 +27,7 @@ pub(super) fn config(port_security: PortSecurity) -> ControlNodeConfig {
         mtu: 1500,
         arp: ArpMode::Relay,
         port_security,
+        multicast: Default::default(),
         members,
     };
     // All on one host but node 3; on the second fabric shared memory comes after packets.

@@ -4,7 +4,7 @@ use vlan_core::LanId;
 use vlan_core::limits::LAN_MTU;
 use vlan_core::server::PortSecurity;
 
-use crate::model::{ArpMode, Driver, Lan, Platform, Uplink, UplinkMode, UplinkPort};
+use crate::model::{ArpMode, Driver, Lan, LanMulticast, Platform, Uplink, UplinkMode, UplinkPort};
 use crate::reader::{Reader, Table, Value};
 use crate::registry::Kind;
 use crate::sections::member::{read_member, read_node_reference, require_member};
@@ -37,6 +37,7 @@ pub(super) fn read_lan(
         mtu: mtu_value.and_then(|v| v.integer16(reader, MTU_MIN..=LAN_MTU)).unwrap_or(LAN_MTU),
         arp: read_arp(reader, table.optional("arp")),
         port_security: read_port_security(reader, table.optional("port-security")),
+        multicast: read_multicast(reader, table.optional("multicast")),
         members: Vec::new(),
         uplink: None,
         clusters: Vec::new(),
@@ -76,6 +77,11 @@ fn read_port_security(reader: &mut Reader<'_>, value: Option<Value<'_>>) -> Port
         reader.not_built(value.offset, "port security by address");
     }
     security
+}
+
+fn read_multicast(reader: &mut Reader<'_>, value: Option<Value<'_>>) -> LanMulticast {
+    let words = [("snoop", LanMulticast::Snoop), ("flood", LanMulticast::Flood)];
+    value.and_then(|v| v.choice(reader, &words)).unwrap_or_default()
 }
 
 //= spec/platform-file.md#mtu

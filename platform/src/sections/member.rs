@@ -6,7 +6,7 @@ use vlan_core::limits::{ADDRESSES_PER_VIF_MAX, VIFS_PER_NODE_MAX};
 use vlan_core::wire::control::InterfaceAddress;
 use vlan_core::{MacAddress, NodeNumber, VifNumber};
 
-use crate::model::{Attach, Lan, Limits, Member, Role};
+use crate::model::{Attach, Lan, LanMulticast, Limits, Member, Role};
 use crate::reader::{Reader, Table, Value};
 use crate::registry::Kind;
 use crate::sections::{Known, unknown};
@@ -53,6 +53,7 @@ pub(super) fn read_member(
         Some(learn)
     });
     let attach = table.optional("attach").and_then(|v| read_attach(reader, v)).unwrap_or_default();
+    let every_group = read_multicast(reader, table.optional("multicast"), lan);
     let limits = table.optional("limits").and_then(|v| read_limits(reader, v)).unwrap_or_default();
     table.finish(reader);
     Member {
@@ -66,6 +67,7 @@ pub(super) fn read_member(
         role,
         learn: learn.unwrap_or(0),
         attach,
+        every_group,
         limits,
     }
 }
@@ -216,6 +218,21 @@ fn read_attach(reader: &mut Reader<'_>, value: Value<'_>) -> Option<Attach> {
     let path = reader.folder.join(path);
     reader.claim(Kind::Socket, 0, path.to_string_lossy(), value.offset);
     Some(Attach::VhostUser(path))
+}
+
+//= spec/platform-file.md#multicast
+//# A member MUST NOT ask for every group of a LAN that gives every group to every member.
+fn read_multicast(reader: &mut Reader<'_>, value: Option<Value<'_>>, lan: &Lan) -> bool {
+    let choice = value.and_then(|v| Some((v, v.choice(reader, &[("joined", false), ("all", true)])?)));
+    let Some((value, every_group)) = choice else { return false };
+    if every_group && lan.multicast == LanMulticast::Flood {
+        reader.mistake(
+            value.offset,
+            format!("LAN {:?} gives every multicast group to every member", lan.name),
+            "remove `multicast` here, or `multicast = \"flood\"` from the LAN",
+        );
+    }
+    every_group
 }
 
 fn read_limits(reader: &mut Reader<'_>, value: Value<'_>) -> Option<Limits> {

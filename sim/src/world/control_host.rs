@@ -80,6 +80,7 @@ impl World {
                 mtu: lan.mtu,
                 arp: ArpMode::Relay,
                 port_security: if lan.checks_addresses { PortSecurity::Address } else { PortSecurity::Mac },
+                multicast: Default::default(),
                 members: members.collect(),
             }
         });

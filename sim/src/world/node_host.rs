@@ -321,6 +321,7 @@ impl World {
         if let Some(stack) = self.nodes[node].stacks.get(&vif.0) {
             machine.handle_addresses(now, vif, stack.addresses());
         }
+        self.tell_memberships(station.0, machine, vif);
         self.run_at(Party::Node(node), now);
     }
 
@@ -328,7 +329,7 @@ impl World {
         if self.nodes[node].stacks.remove(&vif.0).is_some()
             && let Some(StationIndex(station)) = self.station_at(node, vif)
         {
-            self.checker.station_down(StationIndex(station));
+            self.checker.station_down(self.queue.now(), StationIndex(station));
         }
     }
 

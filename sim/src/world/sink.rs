@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use rvi::SharedOctets;
 use switch_node::node::{Delivery, FrameSink};
 use vlan_core::ethernet::{ETHERTYPE_ARP, ETHERTYPE_IPV6, EthernetHeader, is_neighbour_resolution};
+use vlan_core::group::query::QUERIER_MAC;
 use vlan_core::random::Random;
 use vlan_core::wire::frame::Vnet;
 use vlan_core::{Instant, VifNumber};
@@ -75,7 +76,9 @@ impl Devices<'_> {
             }
             return Ok(());
         }
-        if self.is_hostile || self.is_hostiles_own(station, octets) {
+        // Queries are the fabric's own; these stacks answer none, as their hosts say what they have joined.
+        let is_query = EthernetHeader::parse(octets).is_some_and(|h| h.source == QUERIER_MAC);
+        if is_query || self.is_hostile || self.is_hostiles_own(station, octets) {
             return Ok(());
         }
         let numbering = self.checker.frame_arrived(self.now, StationIndex(station), vnet, octets, refuse)?;

@@ -71,7 +71,7 @@ impl World {
         }
     }
 
-    fn add_source(
+    pub(super) fn add_source(
         &mut self,
         from: usize,
         to: Receivers,
@@ -143,7 +143,8 @@ impl World {
     /// Mostly short frames, some full-sized ones, some super-frames of up to 65,549 octets.
     fn draw_len(&mut self, flow: FlowIndex) -> usize {
         let record = self.checker.flow(flow);
-        let (addressing, is_group) = (record.addressing, record.to == Receivers::Group);
+        let (addressing, is_group) =
+            (record.addressing, matches!(record.to, Receivers::Group | Receivers::Joined));
         let least = addressing.frame_len_min() as u64;
         let large = self.plan.traffic.large_percent;
         if !self.chance(large) {

@@ -5,6 +5,7 @@
 //! changed; the complete list is then read anew, so that a lost or merged notification loses nothing.
 
 mod links;
+mod memberships;
 
 use std::fmt;
 use std::io;
@@ -28,6 +29,7 @@ use vlan_core::wire::control::InterfaceAddress;
 use crate::agent::namespace::Namespace;
 
 pub use self::links::VethPair;
+pub use self::memberships::Memberships;
 
 /// Room for one datagram of an answer: the kernel makes none above 32 KiB (`netlink_dump`).
 const ANSWER_LEN: usize = 32 * 1024;
@@ -35,6 +37,9 @@ const ANSWER_LEN: usize = 32 * 1024;
 const DUMP_TRIES: usize = 8;
 /// The legacy multicast groups that report addresses (rtnetlink(7)).
 const ADDRESS_GROUPS: u32 = (libc::RTMGRP_IPV4_IFADDR | libc::RTMGRP_IPV6_IFADDR) as u32;
+/// The netlink groups that report memberships of multicast groups, of IPv4 and IPv6: RTNLGRP_IPV4_MCADDR and
+/// RTNLGRP_IPV6_MCADDR of `linux/rtnetlink.h`, from Linux 6.13 on.
+const MEMBERSHIP_GROUPS: [u32; 2] = [37, 38];
 
 /// A request that the kernel refused.
 #[derive(Debug)]
@@ -327,10 +332,11 @@ fn read_answers(
     Ok(Progress::More)
 }
 
-/// Says when addresses of a namespace have changed.
+/// Says when addresses of a namespace, or its memberships of multicast groups, have changed.
 pub struct AddressMonitor {
     socket: Socket,
     notice: Vec<u8>,
+    hears_memberships: bool,
 }
 
 impl AddressMonitor {
@@ -343,11 +349,20 @@ impl AddressMonitor {
             let mut socket = Socket::new(NETLINK_ROUTE)?;
             socket.bind(&SocketAddr::new(0, ADDRESS_GROUPS))?;
             socket.set_non_blocking(true)?;
-            Ok(socket)
+            let hears = MEMBERSHIP_GROUPS.map(|group| socket.add_membership(group).is_ok());
+            Ok((socket, hears == [true; 2]))
         };
-        let socket = namespace.run(open);
-        let socket = socket.map_err(|source| NetlinkError { doing: "listen for addresses", source })?;
-        Ok(Self { socket, notice: Vec::with_capacity(ANSWER_LEN) })
+        let opened = namespace.run(open);
+        let (socket, hears_memberships) =
+            opened.map_err(|source| NetlinkError { doing: "listen for addresses", source })?;
+        Ok(Self { socket, notice: Vec::with_capacity(ANSWER_LEN), hears_memberships })
+    }
+
+    /// True when the kernel reports memberships of multicast groups. Else the list of an interface may be old at any time,
+    /// and only what its stack says by IGMP and MLD is of use.
+    #[must_use]
+    pub fn hears_memberships(&self) -> bool {
+        self.hears_memberships
     }
 
     /// Takes all notices that wait; true when there was any, or when some were lost: then

@@ -10,6 +10,7 @@ use vlan_core::wire::frame::Vnet;
 use vlan_core::{Instant, VifNumber};
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use crate::agent::cut::Cutter;
 use crate::agent::give_way::GiveWay;
 use crate::agent::intake::Intake;
 use crate::agent::namespace::Namespace;
-use crate::agent::netlink::{InterfaceIndex, Netlink, NetlinkError, StackAddress};
+use crate::agent::netlink::{InterfaceIndex, Memberships, Netlink, NetlinkError, StackAddress};
 use crate::agent::poller::{Poller, Source};
 use crate::agent::pump::clock;
 use crate::agent::tap::{Tap, TapError, Written};
@@ -62,17 +63,26 @@ struct Port {
 pub(super) struct Ports {
     namespace: Namespace,
     netlink: Netlink,
+    /// None where the kernel does not say when memberships change.
+    memberships: Option<Memberships>,
     wanted: BTreeMap<VifNumber, Wanted>,
 }
 
 impl Ports {
-    pub fn new(namespace: Namespace) -> Result<Self, NetlinkError> {
+    pub fn new(namespace: Namespace, follows_memberships: bool) -> Result<Self, NetlinkError> {
         let mut netlink = Netlink::open(&namespace)?;
         // A namespace is born with loopback down; without it a tenant cannot even reach itself.
         if let Err(error) = netlink.index_of("lo").and_then(|lo| netlink.set_up(lo)) {
             warn!(%error, "loopback stays down");
         }
-        Ok(Self { namespace, netlink, wanted: BTreeMap::new() })
+        let memberships = match follows_memberships.then(|| Memberships::open(&namespace)).transpose() {
+            Ok(memberships) => memberships,
+            Err(error) => {
+                warn!(%error, "multicast groups are known by IGMP and MLD alone");
+                None
+            }
+        };
+        Ok(Self { namespace, netlink, memberships, wanted: BTreeMap::new() })
     }
 
     // --- frames ---------------------------------------------------------------------------------------------
@@ -182,6 +192,19 @@ impl Ports {
             let usable = port.addresses.iter().filter(|address| address.is_usable);
             let usable: Vec<InterfaceAddress> = usable.map(|address| address.address).collect();
             node.handle_addresses(now, port.vif, &usable);
+        }
+    }
+
+    /// Reads which multicast groups the stack has joined on each interface, and tells `node`.
+    pub fn read_memberships(&mut self, now: Instant, node: &mut Node) {
+        let Some(memberships) = &mut self.memberships else { return };
+        let all = match memberships.read() {
+            Ok(all) => all,
+            Err(error) => return warn!(%error, "memberships of multicast groups not read"),
+        };
+        for port in self.ports_mut() {
+            let own = all.iter().filter(|(index, _)| *index == port.index).map(|(_, group)| *group);
+            node.handle_memberships(now, port.vif, &own.collect::<Vec<IpAddr>>());
         }
     }
 

@@ -340,6 +340,7 @@ impl Node {
             link.heartbeat.start(now);
             let register = self.register_message();
             self.send_control(now, place, &register);
+            self.announce_groups(now, place);
         }
     }
 
@@ -482,6 +483,7 @@ impl Node {
                     interface.driver.handle_binding(mac, &location);
                 }
             }
+            ControlMessage::GroupPolicy(policy) => self.handle_group_policy(now, policy),
             ControlMessage::Grant(grant) => self.handle_grant(now, &grant),
             ControlMessage::Revoke { peer, reason, rvi } => {
                 // A cut leaves the association by its legs; the other reasons end it too, until one association
@@ -552,6 +554,7 @@ impl Node {
         for bind in &binds {
             self.send_control(now, index, bind);
         }
+        self.announce_groups(now, index);
         self.flush_held(now);
     }
 

@@ -38,6 +38,7 @@ impl Node {
         if self.leaving.is_some() {
             return Accept::Busy;
         }
+        self.hear_outgoing(now, vif, frame);
         let Some(interface) = self.interface(vif) else { return Accept::Taken };
         if !interface.held.is_empty() && interface.holds_before(vnet, frame) {
             return self.hold(now, vif, vnet, frame);

@@ -22,6 +22,7 @@ impl Node {
     pub fn receive(&mut self, now: Instant, budget: usize, sink: &mut dyn FrameSink) -> usize {
         self.batch_at = now;
         self.set_capture_time(now);
+        self.deliver_queries(sink);
         let mut scratch = core::mem::take(&mut self.scratch);
         let links = self.control.len() + self.direct.len();
         let (mut taken, mut quiet) = (0, 0);
@@ -84,7 +85,7 @@ impl Node {
                 continue;
             };
             match FrameHeader::parse(message.head, message.len) {
-                Ok(header) => self.deliver_relayed(vif, &header, &message, sink),
+                Ok(header) => self.deliver_relayed(now, vif, &header, &message, sink),
                 Err(TlvError::UnknownKind { .. }) => {
                     let message = ControlMessage::parse(&whole(&message));
                     self.handle_in_band_relay(vif, message);
@@ -98,6 +99,7 @@ impl Node {
     #[inline]
     fn deliver_relayed(
         &mut self,
+        now: Instant,
         vif: VifNumber,
         header: &FrameHeader,
         message: &Message<'_>,
@@ -115,6 +117,14 @@ impl Node {
                     (FrameHeader::parse_locations(message.head), EthernetHeader::parse(head))
             {
                 interface.driver.handle_binding(ethernet.source, &source);
+            }
+            if header.kind == FrameKind::Group {
+                interface.listener.handle_incoming(now, head);
+                if !interface.listener.admits(head) {
+                    interface.driver.count_drop(DropReason::NotJoined, 1);
+                    self.note_refusal(vif, Ingress::Drop(DropReason::NotJoined), head, frame_len);
+                    return;
+                }
             }
             let taken = sink.deliver(vif, &vnet, head, message.rest) == Delivery::Taken;
             interface.driver.delivered(false, frame_len, taken);
@@ -220,7 +230,7 @@ impl Node {
 
     /// What is remembered of a frame that the stack was given, or its device refused.
     #[inline]
-    fn note_delivery(&mut self, vif: VifNumber, taken: bool, head: &[u8], rest: SharedOctets<'_>) {
+    pub(super) fn note_delivery(&mut self, vif: VifNumber, taken: bool, head: &[u8], rest: SharedOctets<'_>) {
         if self.captures.is_some() {
             self.tap_delivered(vif, head, rest);
         }

@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use vlan_core::driver::{Driver, DriverCounters};
+use vlan_core::group::listener::Listener;
 use vlan_core::wire::control::{ControlMessage, InterfaceAddress, InterfaceConfig};
 use vlan_core::{Instant, ProcessId};
 
@@ -32,6 +33,8 @@ pub struct InterfaceState<'a> {
 
 pub(super) struct Interface {
     pub driver: Driver,
+    /// Who behind it has joined which groups.
+    pub listener: Listener,
     pub addresses: Vec<InterfaceAddress>,
     pub held: HeldQueue,
     /// Set while the configuration is told anew: not named again means removed.
@@ -41,6 +44,7 @@ pub(super) struct Interface {
 impl Interface {
     pub fn new(node: NodeNumber, process: ProcessId, config: InterfaceConfig, seed: u64) -> Self {
         Self {
+            listener: Listener::new(config.vif),
             driver: Driver::new(node, process, config, PEERS_MAX, seed),
             addresses: Vec::new(),
             held: HeldQueue::default(),
@@ -60,7 +64,8 @@ impl Interface {
     }
 
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.driver.poll_timeout().into_iter().chain(self.held.poll_timeout()).min()
+        let timeouts = [self.driver.poll_timeout(), self.held.poll_timeout(), self.listener.poll_timeout()];
+        timeouts.into_iter().flatten().min()
     }
 
     /// Takes the complete list of addresses; returns what the control node is to be told.

@@ -486,6 +486,7 @@ mod capture;
 mod direct;
 mod epochs;
 mod faults;
+mod groups;
 mod packets;
 mod registration;
 mod relay_legs;

@@ -14,6 +14,7 @@ use vlan_core::wire::frame::{FrameHeader, FrameKind, Vnet};
 use vlan_core::{DropReason, Instant, Location, NodeNumber, VifNumber};
 
 use crate::node::Node;
+use crate::node::interface::Interface;
 
 /// A trace under way.
 struct Trace(Traced);
@@ -39,7 +40,7 @@ impl Node {
                 self.trace_egress(&mut trace, &interface.driver, &order.octets);
             }
             (Some(interface), way) => {
-                trace.ingress(&mut interface.driver.clone(), way, order.peer, &order.octets);
+                trace.ingress(interface, way, order.peer, &order.octets);
             }
         }
         trace.0
@@ -174,8 +175,9 @@ impl Trace {
         self.0.message = parts.concat();
     }
 
-    /// What the driver does with a message; it is a copy, whose counters and windows nobody sees.
-    fn ingress(&mut self, driver: &mut Driver, way: TraceWay, peer: NodeNumber, message: &[u8]) {
+    /// What the driver does with a message; a copy of it does, whose counters and windows nobody sees.
+    fn ingress(&mut self, interface: &Interface, way: TraceWay, peer: NodeNumber, message: &[u8]) {
+        let mut driver = interface.driver.clone();
         let private = &message[..message.len().min(PRIVATE_HEAD_LEN)];
         let Ok(header) = FrameHeader::parse(private, message.len()) else {
             return self.drop("the driver", DropReason::Malformed);
@@ -197,7 +199,9 @@ impl Trace {
                 (driver.admit_direct(slot, &header, head, frame_len), "spec/driver.md#direct-frames")
             }
         };
+        let is_wanted = header.kind != FrameKind::Group || interface.listener.admits(head);
         match ingress {
+            Ingress::Deliver(_) if !is_wanted => self.drop("the driver", DropReason::NotJoined),
             Ingress::Deliver(_) => {
                 let what = format!("the driver of {} lets it through to the stack", driver.config().name);
                 self.step(what, rule);

@@ -70,6 +70,7 @@ impl ControlNode {
                     self.lans[lan].arp.unbind(address, Owner(slot.0));
                 }
             }
+            ControlMessage::Groups(notice) => self.handle_groups(now, session, &notice),
             ControlMessage::LegAddresses { legs } => self.take_leg_addresses(session, &legs),
             ControlMessage::DirectIdle { rvi } => self.direct_idle(now, session.node, rvi),
             ControlMessage::DirectLost { peer, process } => {
@@ -174,6 +175,7 @@ impl ControlNode {
         let route = &mut entry.routes[usize::from(slot.0)];
         (route.session, route.relay, route.arp) = (Some(session.place), channels.0, channels.1);
         session.send_control(now, &ControlMessage::Interface(self.interface_config(lan, slot)));
+        session.send_control(now, &self.group_policy(lan, slot));
         for (other, member) in self.lans[lan].server.members() {
             if other != slot && member.process.is_some() {
                 let notice = self.member_notice(lan, other, true);
@@ -231,7 +233,7 @@ impl ControlNode {
 
     // --- addresses ------------------------------------------------------------------------------------------
 
-    fn membership(&self, session: &Session, vif: VifNumber) -> Option<(usize, MemberSlot)> {
+    pub(super) fn membership(&self, session: &Session, vif: VifNumber) -> Option<(usize, MemberSlot)> {
         let mut memberships = session.memberships.iter();
         memberships.find(|&&(lan, slot)| self.lans[lan].member_config(slot).vif == vif).copied()
     }

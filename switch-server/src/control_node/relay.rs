@@ -137,9 +137,12 @@ impl ControlNode {
                 }
             }
             //= spec/server.md#group-frames
-            //# The server MUST give a group frame once to every attached member of the LAN but its sender.
+            //# The server MUST give a group frame that is for everybody once to every attached member of the LAN but its sender.
             Verdict::Group => {
                 self.give_others(lan, from, |control, to| control.forward(now, session, inbound, to))
+            }
+            Verdict::Joined(row) => {
+                self.give_joined(lan, from, row, |control, to| control.forward(now, session, inbound, to));
             }
             Verdict::Arp => self.handle_arp(now, session, inbound),
             Verdict::Drop(reason) => self.note_drop(now, inbound, reason),

@@ -81,6 +81,16 @@ impl ControlNode {
                 judgement.step(what, "spec/server.md#group-frames");
                 self.give_all(&mut judgement, lan, from, &header, frame);
             }
+            Verdict::Joined(row) => {
+                let what = format!("{} gives it to the members that want this group", server_of(&server));
+                judgement.step(what, "spec/multicast.md#joined-members");
+                let wants = |slot| server.wants(row, slot);
+                self.give_wanted(&mut judgement, (lan, from), (&header, frame), wants);
+                if judgement.receivers.is_empty() {
+                    let what = "no other member has joined it".into();
+                    judgement.step(what, "spec/multicast.md#joined-members");
+                }
+            }
             Verdict::Arp => self.judge_arp(&mut judgement, now, (lan, from), (&header, frame), &mut server),
         }
         judgement
@@ -113,7 +123,7 @@ impl ControlNode {
                 match verdict.unwrap_or(Verdict::Drop(DropReason::UnknownDestination)) {
                     Verdict::Unicast { to, .. } => self.give(judgement, lan, to, header, frame),
                     Verdict::Drop(reason) => judgement.drop(&server_of(server), reason),
-                    Verdict::Group | Verdict::Arp => {}
+                    Verdict::Group | Verdict::Joined(_) | Verdict::Arp => {}
                 }
             }
         }
@@ -127,13 +137,25 @@ impl ControlNode {
         header: &FrameHeader,
         frame: &[u8],
     ) {
-        for slot in (0..self.lans[lan].routes.len()).map(|slot| MemberSlot(slot as u16)) {
-            if slot != from && self.lans[lan].routes[usize::from(slot.0)].session.is_some() {
-                self.give(judgement, lan, slot, header, frame);
-            }
-        }
+        self.give_wanted(judgement, (lan, from), (header, frame), |_| true);
         if judgement.receivers.is_empty() {
             judgement.step("no other member is attached".into(), "spec/server.md#group-frames");
+        }
+    }
+
+    /// To each attached member but the sender that `wants` it.
+    fn give_wanted(
+        &self,
+        judgement: &mut Judgement,
+        (lan, from): (usize, MemberSlot),
+        (header, frame): (&FrameHeader, &[u8]),
+        wants: impl Fn(MemberSlot) -> bool,
+    ) {
+        for slot in (0..self.lans[lan].routes.len()).map(|slot| MemberSlot(slot as u16)) {
+            let is_attached = self.lans[lan].routes[usize::from(slot.0)].session.is_some();
+            if slot != from && is_attached && wants(slot) {
+                self.give(judgement, lan, slot, header, frame);
+            }
         }
     }
 

@@ -1,15 +1,17 @@
 //! From what the machine and the nodes say to what the management interface says.
 
 use platform::management::{
-    Binding, Counter, Drop, DropExample, Interface, Lan, LanMember, LegEnd, Node, Rvi, RviEnd, RviLeg, Status,
+    Binding, Counter, Drop, DropExample, Group, GroupMember, Interface, Lan, LanMember, LegEnd, Node, Rvi,
+    RviEnd, RviLeg, Status,
 };
 use rvi::packet::sender::PacketLegState;
-use vlan_core::wire::control::{ReportItem, ReportedDrop};
+use vlan_core::group::members::EveryGroup;
+use vlan_core::wire::control::{GroupCause, ReportItem, ReportedDrop};
 use vlan_core::{DropReason, Instant, LanId, NodeNumber};
 
 use super::frame_text::frame_text;
 use super::view::{Examples, Reports};
-use crate::control_node::{self, LanStatus, NodeStatus, RviState, RviStatus};
+use crate::control_node::{self, GroupSource, GroupStatus, LanStatus, NodeStatus, RviState, RviStatus};
 
 /// The machine at a glance; what only the host knows is left at its default.
 pub fn status(name: &str, status: &control_node::Status) -> Status {
@@ -93,6 +95,34 @@ pub fn bindings(status: &control_node::Status) -> Vec<Binding> {
         vif: binding.vif.0,
     };
     status.bindings.iter().map(binding).collect()
+}
+
+/// Every multicast group; `status` knows the names.
+pub fn groups(status: &control_node::Status, groups: &[GroupStatus]) -> Vec<Group> {
+    let member = |member: &control_node::GroupMemberStatus| GroupMember {
+        node: node_name(status, member.node),
+        vif: member.vif.0,
+        source: group_source(member.source).to_owned(),
+        age_s: member.age.map_or(0, |age| age.as_secs()),
+    };
+    let group = |group: &GroupStatus| Group {
+        lan: lan_name(status, group.lan),
+        group: group.group.map_or_else(|| "*".to_owned(), |address| address.to_string()),
+        members: group.members.iter().map(member).collect(),
+    };
+    groups.iter().map(group).collect()
+}
+
+fn group_source(source: GroupSource) -> &'static str {
+    match source {
+        GroupSource::Joined(GroupCause::Own) => "own",
+        GroupSource::Joined(GroupCause::Reported) => "report",
+        GroupSource::Joined(GroupCause::Both) => "own+report",
+        GroupSource::Every(EveryGroup::Configured) => "configured",
+        GroupSource::Every(EveryGroup::Unsaid) => "unsaid",
+        GroupSource::Every(EveryGroup::Asked) => "asked",
+        GroupSource::Every(EveryGroup::NoRoom) => "no-room",
+    }
 }
 
 fn node_name(status: &control_node::Status, node: NodeNumber) -> String {
@@ -496,6 +526,45 @@ mod tests {
         let whole: Vec<_> = shown(&legs(&reports));
         assert_eq!(whole, [("relay".to_owned(), "up".to_owned())]);
         assert_eq!(legs(&reports)[1].b.tx_packets, 7);
+    }
+
+    #[test]
+    fn a_group_names_its_members_and_how_they_are_known() {
+        let member = |node, source, age| control_node::GroupMemberStatus {
+            node: NodeNumber(node),
+            vif: VifNumber(1),
+            source,
+            age,
+        };
+        let age = Some(std::time::Duration::from_millis(7_900));
+        let reported = GroupSource::Joined(GroupCause::Reported);
+        let said = [
+            GroupStatus {
+                lan: LanId(10),
+                group: None,
+                members: vec![member(1, GroupSource::Every(EveryGroup::Asked), None)],
+            },
+            GroupStatus {
+                lan: LanId(10),
+                group: Some("ff05::7".parse().unwrap()),
+                members: vec![member(2, reported, age)],
+            },
+        ];
+        let told: Vec<_> = groups(&machine(), &said)
+            .into_iter()
+            .map(|group| (group.lan, group.group, group.members[0].clone()))
+            .collect();
+        let told_member = |node: &str, source: &str, age_s| GroupMember {
+            node: node.into(),
+            vif: 1,
+            source: source.into(),
+            age_s,
+        };
+        let expected = [
+            ("red".into(), "*".into(), told_member("web1", "asked", 0)),
+            ("red".into(), "ff05::7".into(), told_member("web2", "report", 7)),
+        ];
+        assert_eq!(told, expected);
     }
 
     #[test]

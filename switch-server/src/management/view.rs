@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use platform::Platform;
 use platform::management::{
-    Binding, Counter, Drop, FAULT_SPEC_LEN_MAX, Fault, FaultAnswer, Lan, Node, Rvi, RviDrill, RviDrillAnswer,
-    Status,
+    Binding, Counter, Drop, FAULT_SPEC_LEN_MAX, Fault, FaultAnswer, Group, Lan, Node, Rvi, RviDrill,
+    RviDrillAnswer, Status,
 };
 use tokio::sync::{mpsc, oneshot};
 use vlan_core::wire::control::{ReportItem, ReportedDrop};
@@ -133,6 +133,14 @@ impl View {
     /// `GET /v1/bindings`.
     pub async fn bindings(&self) -> Result<Vec<Binding>, Refused> {
         Ok(tables::bindings(&self.machine_status().await?))
+    }
+
+    /// `GET /v1/groups`.
+    pub async fn groups(&self) -> Result<Vec<Group>, Refused> {
+        let (sender, receiver) = oneshot::channel();
+        self.order(Order::Groups(sender))?;
+        let groups = self.answered(receiver).await?;
+        Ok(tables::groups(&self.machine_status().await?, &groups))
     }
 
     /// `GET /v1/rvis`.

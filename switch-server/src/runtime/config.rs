@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use platform::model::{Fabric, Lan};
 use platform::{ControlNode as Entry, Member, Node, Platform};
 use rvi::host::{PublicKey, random_u64};
+use vlan_core::group::members::MulticastConfig;
+use vlan_core::server::MemberSlot;
 use vlan_core::{LanId, MacAddress, NodeNumber, ProcessId, SecretKey};
 
 use super::refuse_store;
@@ -116,7 +118,16 @@ fn lan_config(lan: &Lan, macs: &Macs) -> LanConfig {
             platform::ArpMode::Suppress => ArpMode::Suppress,
         },
         port_security: lan.port_security,
+        multicast: multicast(lan),
         members: lan.members.iter().map(|member| member_config(lan, member, macs)).collect(),
+    }
+}
+
+fn multicast(lan: &Lan) -> MulticastConfig {
+    let slots = (0..).map(MemberSlot).zip(&lan.members);
+    MulticastConfig {
+        floods: lan.multicast == platform::LanMulticast::Flood,
+        every_group: slots.filter(|(_, member)| member.every_group).map(|(slot, _)| slot).collect(),
     }
 }
 
@@ -156,6 +167,22 @@ mod tests {
             assert_eq!(node.legs, [[LegKind::Unix], [LegKind::Unix]]);
             assert_eq!(node.host, None);
         }
+    }
+
+    #[test]
+    fn the_file_says_which_lans_flood_and_which_members_get_every_group() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let sorted = configured(crate::demo::PLATFORM, &store).lans.remove(0).multicast;
+        assert_eq!(sorted, MulticastConfig::default());
+        let changed = |from: &str, to: &str| {
+            configured(&crate::demo::PLATFORM.replace(from, to), &store).lans.remove(0).multicast
+        };
+        let flooded = changed("[[lan]]\n", "[[lan]]\nmulticast = \"flood\"\n");
+        assert_eq!(flooded, MulticastConfig { floods: true, every_group: vec![] });
+        let web2 = "node = \"web2\"\naddress";
+        let all = changed(web2, "node = \"web2\"\nmulticast = \"all\"\naddress");
+        assert_eq!(all, MulticastConfig { floods: false, every_group: vec![MemberSlot(1)] });
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use vlan_core::wire::control::{CaptureOrder, ReportItem, ReportedDrop, TraceOrder, Traced};
 use vlan_core::{LegNumber, NodeNumber, VifNumber};
 
-use crate::control_node::{Command, Judgement, Status};
+use crate::control_node::{Command, GroupStatus, Judgement, Status};
 
 /// Orders that may wait for the pump, which looks between batches.
 const ORDERS_MAX: usize = 64;
@@ -26,6 +26,8 @@ pub enum Order {
     Command(Command),
     /// Read everything back.
     Status(oneshot::Sender<Status>),
+    /// Say who gets which multicast groups.
+    Groups(oneshot::Sender<Vec<GroupStatus>>),
     /// Have nodes spoil what crosses their packet legs.
     Fault(FaultOrder),
     /// Have nodes copy what passes.

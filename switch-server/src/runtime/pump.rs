@@ -284,6 +284,9 @@ impl Pump {
                     // Whoever asked may have given up waiting.
                     let _ = answer.send(self.machine.status());
                 }
+                Ok(Order::Groups(answer)) => {
+                    let _ = answer.send(self.machine.groups(at));
+                }
                 Ok(Order::Fault(order)) => self.handle_fault(at, order),
                 Ok(Order::Trace(start)) => {
                     self.traces.begin(at, start, &mut self.machine);

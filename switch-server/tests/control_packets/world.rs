@@ -11,6 +11,7 @@ use switch_server::control_node::{
     self, ArpMode, ControlNode, ControlNodeConfig, ControlNodeEvent, FabricEntry, LanConfig, MemberConfig,
     NodeEntry, PortSecurity,
 };
+use vlan_core::group::query::QUERIER_MAC;
 use vlan_core::wire::Vnet;
 use vlan_core::wire::control::{GrantedLeg, LegAddress, LegKind, OfferedLeg};
 use vlan_core::{
@@ -39,7 +40,10 @@ pub struct Stack(pub Vec<u8>);
 
 impl FrameSink for Stack {
     fn deliver(&mut self, _: VifNumber, _: &Vnet, head: &[u8], _: SharedOctets<'_>) -> Delivery {
-        self.0.push(head[14]);
+        // Queries of multicast groups are the driver's own.
+        if head[6..12] != QUERIER_MAC.0 {
+            self.0.push(head[14]);
+        }
         Delivery::Taken
     }
 }
@@ -147,6 +151,7 @@ fn control_config(control_node: usize, nodes: u16, process: ProcessId) -> Contro
             mtu: 1500,
             arp: ArpMode::Relay,
             port_security: PortSecurity::Mac,
+            multicast: Default::default(),
             members: (1..=nodes).map(member).collect(),
         }],
     }

@@ -7,6 +7,7 @@ mod capture;
 mod fault;
 mod fields;
 mod grant;
+mod groups;
 mod interface;
 mod leg;
 mod registration;
@@ -27,6 +28,7 @@ use fields::{Reader, Writer};
 pub use capture::{CaptureDirections, CaptureOrder, CapturePoint};
 pub use fault::{FAULT_OFF, Fault, FaultDirection};
 pub use grant::{Grant, GrantedAssociation, RevokeReason};
+pub use groups::{GroupCause, GroupNotice, GroupPolicy, JoinedGroup};
 pub use interface::{InterfaceAddress, InterfaceConfig, MemberNotice};
 pub use leg::{GrantedLeg, HeldLeg, LegAddress, LegKind, OfferedLeg};
 pub use registration::{HeldAssociation, HeldDirect, HeldInterface};
@@ -110,6 +112,10 @@ pub enum ControlMessage {
         /// The address.
         address: IpAddr,
     },
+    /// Node to control node: what an interface wants of multicast (S111).
+    Groups(GroupNotice),
+    /// Control node to node: what the LAN does with multicast at an interface.
+    GroupPolicy(GroupPolicy),
     /// Control node to node: another member came or went.
     Member(MemberNotice),
     /// Control node to node: where a MAC is (D2). Its location's RVI is 0 when the pair has no direct RVI.
@@ -235,6 +241,7 @@ macro_rules! kinds {
 kinds! {
     HEARTBEAT = 0x0020, HEARTBEAT_REPLY = 0x0021, REGISTER = 0xc030, REGISTERED = 0xc031, BIND = 0xc032,
     UNBIND = 0xc033, MEMBER = 0xc034, BINDING = 0xc035, REFUSED = 0xc036, FENCED = 0xc037,
+    GROUPS = 0xc038, GROUP_POLICY = 0xc039,
     LEG_ADDRESSES = 0xc03c,
     INTERFACE = 0xc060, INTERFACE_REMOVED = 0xc061, CONFIGURATION_END = 0xc062, GRANT = 0xc064,
     REVOKE = 0xc065, REVOKED = 0xc066, LEG_CUT = 0xc067, DIRECT_IDLE = 0xc068, DIRECT_LOST = 0xc069,
@@ -282,6 +289,8 @@ messages! {
     CONFIGURATION_END => ConfigurationEnd { epoch },
     BIND => Bind { vif, address },
     UNBIND => Unbind { vif, address },
+    GROUPS => Groups(notice: GroupNotice),
+    GROUP_POLICY => GroupPolicy(policy: GroupPolicy),
     MEMBER => Member(notice: MemberNotice),
     BINDING => Binding { mac, location },
     GRANT => Grant(grant: Grant),

@@ -1,8 +1,9 @@
 //! Captures of a node: what is copied, what is not, and what happens to copies that nobody takes.
 
 use super::*;
+use vlan_core::group::listener::FIRST_QUERY;
 use vlan_core::limits::MESSAGE_LEN_MAX;
-use vlan_core::wire::control::{CaptureDirections, CaptureOrder, CapturePoint};
+use vlan_core::wire::control::{CaptureDirections, CaptureOrder, CapturePoint, GroupPolicy};
 use vlan_core::wire::{CAPTURED_HEADER_LEN, CapturedHeader, CapturedRecord};
 
 const WINDOW: u32 = 128 * 1024;
@@ -157,6 +158,21 @@ fn copies_that_nobody_takes_are_lost_and_nothing_else_is() {
     let (header, _) = control.end(&mut node, true);
     assert_eq!((header.seen, header.is_last), (2 * u64::from(most), true));
     assert!(header.lost > 0 && header.lost < header.seen, "{header:?}");
+}
+
+#[test]
+fn queries_that_the_driver_makes_are_copied_as_its_stack_gets_them() {
+    let mut node = node();
+    let mut control = Far::control(&mut node, 1);
+    let policy = GroupPolicy { vif: VIF, snoops: true, querier: [10, 1, 0, 254].into() };
+    control.tell(&mut node, &ControlMessage::GroupPolicy(policy));
+    control.begin(&mut node, order(CapturePoint::Interface(VIF)));
+    let due = NOW + FIRST_QUERY;
+    node.handle_timeout(due);
+    node.receive(due, 1000, &mut Sink::default());
+    let (_, copies) = control.end(&mut node, false);
+    let said: Vec<_> = copies.iter().map(|(at, is_out, ..)| (*at, *is_out)).collect();
+    assert_eq!(said, [(EPOCH + due.as_nanos(), false); 2], "one of IGMP and one of MLD");
 }
 
 #[test]

@@ -55,6 +55,18 @@ fn examples() -> Vec<ControlMessage> {
         ControlMessage::ConfigurationEnd { epoch: 3 },
         ControlMessage::Bind { vif: VifNumber(1), address },
         ControlMessage::Unbind { vif: VifNumber(1), address: address.address },
+        ControlMessage::Groups(GroupNotice {
+            vif: VifNumber(1),
+            more: true,
+            every_group: false,
+            joined: vec![JoinedGroup { group: "ff05::7".parse().unwrap(), cause: GroupCause::Both }],
+            left: vec!["239.1.1.1".parse().unwrap()],
+        }),
+        ControlMessage::GroupPolicy(GroupPolicy {
+            vif: VifNumber(1),
+            snoops: true,
+            querier: "10.1.0.254".parse().unwrap(),
+        }),
         ControlMessage::Member(MemberNotice {
             lan: LanId(10),
             node: NodeNumber(2),

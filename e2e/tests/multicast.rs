@@ -1,0 +1,260 @@
+//! Streams to multicast groups reach those who have joined and nobody else, with stock programs at the ends.
+
+use std::fmt::Write;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use e2e::traffic::socket_in;
+use e2e::{Lab, run};
+
+/// The groups of the streams: each with the sender's address.
+const STREAMS: [(&str, &str); 2] = [("239.1.1.1", "10.1.0.1"), ("ff05::7", "fd00:1::1")];
+/// Groups of the link, which nobody need join at a switch: those of mDNS.
+const MDNS: [(&str, &str); 2] = [("224.0.0.251", "10.1.0.1"), ("ff02::fb", "fd00:1::1")];
+const PORT: u16 = 5004;
+/// Datagrams a second: a video of 2 Mbit/s has about as many.
+const RATE: u64 = 500;
+
+/// A LAN of ten members. The interface of the last one may be a bridge's: it has no address then.
+fn ten_members(is_last_bridged: bool) -> String {
+    let mut text = "[platform]\nname = \"ten\"\n[[fabric]]\nname = \"a\"\n[[control-node]]\nname = \"cn-a\"\nserial = 1\n\
+                    key-file = \"keys/cn-a\"\nstate-dir = \"state/cn-a\"\nmanagement = \"unix:run/cn-a.sock\"\n\
+                    legs = { a = \"unix:run/cn-a-a.sock\" }\n"
+        .to_owned();
+    for n in 1..=10 {
+        let _ = writeln!(
+            text,
+            "[[node]]\nname = \"web{n}\"\nnumber = {n}\nkey-file = \"keys/web{n}\"\nlegs = {{ a = \"unix\" }}"
+        );
+    }
+    text.push_str("[[lan]]\nname = \"red\"\nid = 10\nmtu = 1500\nport-security = \"off\"\n");
+    for n in 1..=10 {
+        let _ = writeln!(text, "[[lan.member]]\nnode = \"web{n}\"");
+        if n < 10 || !is_last_bridged {
+            let _ = writeln!(text, "address = [\"10.1.0.{n}/24\", \"fd00:1::{n}/64\"]");
+        }
+    }
+    text
+}
+
+/// A socat that has joined a group in a namespace and writes what it gets to a file.
+struct Listener {
+    socat: Child,
+    file: PathBuf,
+}
+
+impl Listener {
+    fn join(lab: &Lab, namespace: &str, interface: &str, group: &str) -> Result<Self> {
+        let file = lab.file().with_file_name(format!("{namespace}-{}.txt", group.replace(':', "-")));
+        let receive = match group.contains(':') {
+            true => format!("UDP6-RECV:{PORT},ipv6only,ipv6-join-group=[{group}]:{interface}"),
+            false => format!("UDP4-RECV:{PORT},ip-add-membership={group}:0.0.0.0:{interface}"),
+        };
+        let to = format!("OPEN:{},creat,append", file.display());
+        let socat = lab.spawn(namespace, 60, &["socat", "-u", &receive, &to])?;
+        Ok(Self { socat, file })
+    }
+
+    fn lines(&self) -> Vec<String> {
+        fs::read_to_string(&self.file).unwrap_or_default().lines().map(str::to_owned).collect()
+    }
+
+    fn leave(mut self) -> Result<Vec<String>> {
+        run(5, &["kill", "-TERM", &self.socat.id().to_string()])?.ok()?;
+        self.socat.wait()?;
+        Ok(self.lines())
+    }
+}
+
+/// The members of a group as the control node has them, with the source of each.
+fn members(lab: &Lab, group: &str) -> Result<Vec<(String, String)>> {
+    let groups = lab.json(&["groups"])?;
+    let found = groups.as_array().into_iter().flatten().find(|entry| entry["group"] == group);
+    let members = found.and_then(|entry| entry["members"].as_array()).into_iter().flatten();
+    let word = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let mut members: Vec<_> =
+        members.map(|member| (word(&member["node"]), word(&member["source"]))).collect();
+    members.sort();
+    Ok(members)
+}
+
+fn wait_for_members(lab: &Lab, group: &str, nodes: &[&str]) -> Result<()> {
+    lab.wait_for(&format!("{nodes:?} to be members of {group}"), || {
+        Ok(members(lab, group)?.iter().map(|(node, _)| node.as_str()).eq(nodes.iter().copied()))
+    })
+}
+
+/// Sends lines with the numbers `from..to` to a group, at [`RATE`], and gives them.
+fn send(lab: &Lab, (group, source): (&str, &str), numbers: std::ops::Range<u64>) -> Result<Vec<String>> {
+    let socket = socket_in(&lab.namespace("web1"), source.parse()?)?;
+    let target = SocketAddr::new(group.parse::<IpAddr>()?, PORT);
+    let (start, first) = (Instant::now(), numbers.start);
+    let mut lines = Vec::new();
+    for number in numbers {
+        let due = Duration::from_micros((number - first) * 1_000_000 / RATE);
+        while let Some(early) = due.checked_sub(start.elapsed()).filter(|early| !early.is_zero()) {
+            std::thread::park_timeout(early);
+        }
+        let line = format!("{number:07}");
+        socket.send_to(format!("{line}\n").as_bytes(), target)?;
+        lines.push(line);
+    }
+    Ok(lines)
+}
+
+/// A capture of what comes to [`PORT`] at a node's interface, that has begun.
+fn watch(lab: &Lab, node: &str) -> Result<Child> {
+    let filter = format!("udp port {PORT}");
+    let options = ["--immediate-mode", "-Q", "in", "-n", "-l", "-i", "red"];
+    let capture = lab.spawn(node, 120, &[&["tcpdump"], &options[..], &[&filter]].concat())?;
+    let listens = || Ok(lab.exec(node, 5, &["cat", "/proc/net/packet"])?.ok()?.lines().count() > 1);
+    lab.wait_for("tcpdump to listen", listens)?;
+    Ok(capture)
+}
+
+/// Ends a capture when a datagram has come there that is sent now, and gives how many to the group came before.
+fn seen(lab: &Lab, node: &str, mut capture: Child, group: &str) -> Result<usize> {
+    let (from, number) = if node == "web2" { ("web3", 3) } else { ("web2", 2) };
+    let socket = socket_in(&lab.namespace(from), IpAddr::from([10, 1, 0, number]))?;
+    let to: u8 = node.trim_start_matches("web").parse()?;
+    socket.send_to(b"the last", SocketAddr::new(IpAddr::from([10, 1, 0, to]), PORT))?;
+    let out = capture.stdout.take().context("no output")?;
+    let mut seen = 0;
+    for line in BufReader::new(out).lines() {
+        let line = line?;
+        seen += usize::from(line.contains(&format!("> {group}.{PORT}")));
+        if line.contains(&format!("> 10.1.0.{to}.{PORT}")) {
+            run(5, &["kill", "-INT", &capture.id().to_string()])?.ok()?;
+            capture.wait()?;
+            return Ok(seen);
+        }
+    }
+    bail!("the capture at {node} ended early")
+}
+
+#[test]
+fn three_of_ten_members_join_a_stream_and_the_other_seven_see_nothing() -> Result<()> {
+    let lab = Lab::start_text(&ten_members(false), "e2emc")?;
+    let (joined, others) =
+        (["web2", "web5", "web9"], ["web1", "web3", "web4", "web6", "web7", "web8", "web10"]);
+    for stream in STREAMS {
+        let listeners = joined
+            .map(|node| Listener::join(&lab, node, "red", stream.0))
+            .into_iter()
+            .collect::<Result<Vec<_>>>()?;
+        wait_for_members(&lab, stream.0, &joined)?;
+        let captures = others.map(|node| watch(&lab, node)).into_iter().collect::<Result<Vec<_>>>()?;
+        let sent = send(&lab, stream, 0..1000)?;
+        lab.wait_for("the stream to arrive", || Ok(listeners.iter().all(|l| l.lines().len() >= sent.len())))?;
+        for (node, capture) in others.iter().zip(captures) {
+            ensure!(seen(&lab, node, capture, stream.0)? == 0, "{node} saw the stream to {}", stream.0);
+        }
+        for listener in listeners {
+            ensure!(listener.leave()? == sent, "not every datagram once");
+        }
+        wait_for_members(&lab, stream.0, &[])?;
+    }
+    lab.stop()
+}
+
+#[test]
+fn groups_of_the_link_reach_everybody_without_a_join() -> Result<()> {
+    let lab = Lab::start_text(&ten_members(false), "e2emdns")?;
+    for stream in MDNS {
+        let capture = watch(&lab, "web7")?;
+        let listener = Listener::join(&lab, "web4", "red", stream.0)?;
+        let listens = || Ok(lab.exec("web4", 5, &["ss", "-Hulna"])?.ok()?.contains("5004"));
+        lab.wait_for("socat to listen", listens)?;
+        let sent = send(&lab, stream, 0..50)?;
+        lab.wait_for("them to arrive", || Ok(listener.lines().len() >= sent.len()))?;
+        ensure!(members(&lab, stream.0)?.is_empty());
+        ensure!(listener.leave()? == sent);
+        ensure!(
+            seen(&lab, "web7", capture, stream.0)? == 50,
+            "one that has not joined is to see {}",
+            stream.0
+        );
+    }
+    // Neighbour discovery, to a station that nobody has spoken to.
+    lab.exec("web3", 20, &["ping", "-q", "-c", "3", "-i", "0.2", "fd00:1::8"])?.ok()?;
+    lab.stop()
+}
+
+#[test]
+fn a_station_behind_a_bridge_joins_and_leaves_by_its_reports() -> Result<()> {
+    let lab = Lab::start_text(&ten_members(true), "e2embr")?;
+    let station = lab.namespace("station");
+    run(5, &["ip", "netns", "add", &station])?.ok()?;
+    for words in [
+        "ip link add br0 type bridge mcast_snooping 1",
+        "ip link set red master br0",
+        "ip link set br0 up",
+        "ip link add v0 type veth peer name v1",
+        "ip link set v0 master br0 up",
+    ] {
+        lab.exec("web10", 5, &words.split(' ').collect::<Vec<_>>())?.ok()?;
+    }
+    lab.exec("web10", 5, &["ip", "link", "set", "v1", "netns", &station])?.ok()?;
+    for words in
+        ["ip addr add 10.1.0.10/24 dev v1", "ip addr add fd00:1::a/64 dev v1 nodad", "ip link set v1 up"]
+    {
+        lab.exec("station", 5, &words.split(' ').collect::<Vec<_>>())?.ok()?;
+    }
+    for stream in STREAMS {
+        let listener = Listener::join(&lab, "station", "v1", stream.0)?;
+        wait_for_members(&lab, stream.0, &["web10"])?;
+        ensure!(members(&lab, stream.0)?[0].1 == "report", "{:?}", members(&lab, stream.0)?);
+        // The bridge takes a moment to let its new port speak; the join has crossed it already.
+        let sent = send(&lab, stream, 0..1000)?;
+        lab.wait_for("the stream to arrive", || Ok(listener.lines().len() >= sent.len()))?;
+        ensure!(listener.leave()? == sent, "not every datagram once");
+        wait_for_members(&lab, stream.0, &[])?;
+    }
+    // The kernel's bridge takes the driver's queries, and sends reports towards who asks and nowhere else from then on.
+    lab.wait_for_long("the bridge to hear a query", Duration::from_secs(60), || {
+        let ports = lab.exec("web10", 5, &["bridge", "-d", "mdb", "show"])?.ok()?;
+        Ok(ports.lines().any(|line| line.contains("router ports on br0") && line.contains("red")))
+    })?;
+    for (group, _) in STREAMS {
+        let listener = Listener::join(&lab, "station", "v1", group)?;
+        wait_for_members(&lab, group, &["web10"])?;
+        listener.leave()?;
+        wait_for_members(&lab, group, &[])?;
+    }
+    run(5, &["ip", "netns", "del", &station])?.ok()?;
+    lab.stop()
+}
+
+#[test]
+fn a_stream_goes_on_when_the_control_node_starts_again() -> Result<()> {
+    let lab = Lab::start_text(&ten_members(false), "e2emre")?;
+    for stream in STREAMS {
+        let listeners = ["web2", "web3"].map(|node| Listener::join(&lab, node, "red", stream.0));
+        let listeners = listeners.into_iter().collect::<Result<Vec<_>>>()?;
+        wait_for_members(&lab, stream.0, &["web2", "web3"])?;
+        let capture = watch(&lab, "web4")?;
+        let sent = std::thread::scope(|scope| -> Result<Vec<String>> {
+            let sender = scope.spawn(|| send(&lab, stream, 0..3000));
+            lab.wait_for("the stream to begin", || Ok(listeners.iter().all(|l| l.lines().len() > 100)))?;
+            lab.kill("cn-a")?;
+            sender.join().map_err(|_| anyhow::anyhow!("the sender panicked"))?
+        })?;
+        let has_last = |l: &Listener| l.lines().last() == sent.last();
+        lab.wait_for("the end of the stream", || Ok(listeners.iter().all(has_last)))?;
+        wait_for_members(&lab, stream.0, &["web2", "web3"])?;
+        ensure!(seen(&lab, "web4", capture, stream.0)? == 0, "web4 saw the stream to {}", stream.0);
+        for listener in listeners {
+            let lines = listener.leave()?;
+            ensure!(lines.windows(2).all(|pair| pair[0] < pair[1]), "twice, or out of order: {lines:?}");
+            // 50 ms for any way to go, and some hundred for the control node to start: a fifth of the stream's time.
+            ensure!(lines.len() >= sent.len() * 4 / 5, "{} of {}", lines.len(), sent.len());
+        }
+        wait_for_members(&lab, stream.0, &[])?;
+    }
+    lab.stop()
+}
