@@ -8,6 +8,8 @@ use vlan_core::{Channel, Instant, NodeNumber, PairEpoch, ProcessId};
 pub(super) struct Player {
     pub(super) number: NodeNumber,
     pub(super) process: ProcessId,
+    /// Processes that it has had.
+    lives: u64,
     pub(super) association: Association,
     /// Its number of the session, and the control node's from the first leg on.
     pub(super) session: (u32, Option<u32>),
@@ -21,6 +23,7 @@ impl Player {
         let mut player = Self {
             number,
             process: ProcessId(0),
+            lives: 0,
             association: control_association(),
             session: (1, None),
             bseq: 0,
@@ -30,9 +33,10 @@ impl Player {
         player
     }
 
-    /// Another process takes the node's place.
+    /// Another process takes the node's place. Its number was never another's: it is drawn from 64 bits.
     pub(super) fn restart(&mut self, process: u64) {
-        self.process = ProcessId(process);
+        self.process = ProcessId(self.lives << 16 | process);
+        self.lives += 1;
         self.association = control_association();
         self.session = (1, None);
         self.bseq = 0;

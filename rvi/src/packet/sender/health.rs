@@ -127,9 +127,16 @@ impl Health {
 
     fn note_answer(&mut self, now: Instant) {
         self.last_answer = Some(now);
-        if self.state == PacketLegState::Down {
-            self.back_at.get_or_insert(now + self.hold_down);
-            self.probe_often(now);
+        match self.state {
+            PacketLegState::Down => {
+                self.back_at.get_or_insert(now + self.hold_down);
+                self.probe_often(now);
+            }
+            PacketLegState::Suspect => {
+                self.probe_gap = SUSPECT_PROBE;
+                self.probe_at = self.probe_at.min(now + SUSPECT_PROBE);
+            }
+            PacketLegState::Starting | PacketLegState::Good => {}
         }
     }
 
@@ -171,7 +178,7 @@ impl Health {
         self.probe_at = now;
         match state {
             PacketLegState::Down => self.enter_down(now),
-            PacketLegState::Suspect => self.probe_gap = SUSPECT_PROBE,
+            PacketLegState::Suspect => (self.fast_from, self.probe_gap) = (now, SUSPECT_PROBE),
             PacketLegState::Starting | PacketLegState::Good => self.probe_gap = self.idle_probe,
         }
     }
@@ -200,8 +207,12 @@ impl Health {
         if is_silent && !self.is_silent && is_alive {
             (self.fast_from, self.probe_gap, self.probe_at) = (now, DOWN_PROBE, now);
         }
-        if !is_silent && self.is_silent && self.state == PacketLegState::Good {
-            self.probe_gap = self.idle_probe;
+        if !is_silent && self.is_silent {
+            match self.state {
+                PacketLegState::Good => self.probe_gap = self.idle_probe,
+                PacketLegState::Suspect => (self.fast_from, self.probe_gap) = (now, SUSPECT_PROBE),
+                PacketLegState::Starting | PacketLegState::Down => {}
+            }
         }
         self.is_silent = is_silent;
     }
@@ -227,6 +238,15 @@ impl Health {
         }
     }
 
+    /// False when the leg is suspect and has not answered for so long that nothing is proven of it any more: with long round
+    /// trips it takes long until that is known as silence.
+    //= spec/packet-sender.md#probes-in-vain
+    //# A suspect leg that has not answered for 20 ms MUST be probed at intervals that double up to 250 ms.
+    fn may_answer(&self, now: Instant) -> bool {
+        let since = self.last_answer.map_or(self.fast_from, |at| at.max(self.fast_from));
+        now.since(since) < DOWN_PROBE_FAST
+    }
+
     /// Draws the time of the next probe; the present one is sent, or was refused a token.
     pub(super) fn next_probe(&mut self, now: Instant, is_sent: bool, random: &mut Random) {
         match self.state {
@@ -235,7 +255,9 @@ impl Health {
                 self.adapt_idle_gap(is_sent);
                 self.draw_idle_gap(random);
             }
-            PacketLegState::Suspect if !self.is_silent => self.probe_at = now + SUSPECT_PROBE,
+            PacketLegState::Suspect if !self.is_silent && self.may_answer(now) => {
+                self.probe_at = now + SUSPECT_PROBE;
+            }
             _ => {
                 self.probe_at = now + self.probe_gap;
                 if now.since(self.fast_from) >= DOWN_PROBE_FAST {
@@ -394,6 +416,29 @@ mod tests {
         }
         assert!(probe > at(begun + 1_000_000), "{probe}");
         health.set_silent(probe, false);
+        health.next_probe(probe, true, &mut random);
+        assert_eq!(health.probe_deadline(), Some(probe + SUSPECT_PROBE));
+    }
+
+    //= spec/packet-sender.md#probes-in-vain
+    //= type=test
+    //# A suspect leg that has not answered for 20 ms MUST be probed at intervals that double up to 250 ms.
+    #[test]
+    fn a_suspect_leg_that_does_not_answer_is_probed_less_and_less_until_it_does() {
+        let (mut random, mut health) = (Random::new(3), good());
+        let begun = at(1_000 + feed(&mut health, 1_000, 0, 1));
+        let mut probe = begun;
+        let mut gaps = std::vec::Vec::new();
+        for _ in 0..130 {
+            health.next_probe(probe, true, &mut random);
+            let next = health.probe_deadline().expect("suspect legs are probed");
+            gaps.push(next.since(probe).as_micros());
+            probe = next;
+        }
+        assert!(gaps[..100].iter().all(|gap| *gap == 200), "once a bin for 20 ms: {gaps:?}");
+        assert_eq!(gaps[100..104], [200, 400, 800, 1600]);
+        assert_eq!(gaps[120..], [250_000; 10]);
+        health.record(probe, 1, 0, false);
         health.next_probe(probe, true, &mut random);
         assert_eq!(health.probe_deadline(), Some(probe + SUSPECT_PROBE));
     }
