@@ -80,3 +80,22 @@ fn an_rvi_that_is_granted_again_has_other_legs_and_keeps_its_way() {
     control.tell(&mut node, &ControlMessage::LegCut { peer: NodeNumber(2), leg: 0 });
     assert!(packet_legs(&node).is_empty());
 }
+
+#[test]
+fn a_word_about_a_relay_that_is_not_lost_ends_no_barrier() {
+    //= spec/driver.md#words-about-a-lost-relay
+    //= type=test
+    //# A node that is attached MUST ignore a RELAY_DRAINED, and ask for it when its own control node is lost.
+    for waiting in [false, true] {
+        let mut node = node();
+        let mut control = Far::control(&mut node, 1);
+        control.tell(&mut node, &grant(&[]));
+        let mut peer = Far::connect(&mut node, PeerId::Node(NodeNumber(2)), 22, &[DIRECT]);
+        turn(&mut node);
+        assert_eq!(control.take(10).len(), 1, "the barrier");
+        peer.send(DIRECT, &ControlMessage::RelayDrained { waiting }.emit());
+        turn(&mut node);
+        assert_eq!(send(&mut node, PEER, 1), Accept::Taken, "held");
+        assert!(peer.take(10).is_empty(), "a frame before the barrier came back, or an answer");
+    }
+}
