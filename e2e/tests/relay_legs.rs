@@ -102,6 +102,9 @@ fn a_control_node_carries_the_packets_of_two_hosts_that_no_fabric_joins() -> Res
     lab.stop()
 }
 
+/// Datagrams in a super-frame at most, as a kernel takes them.
+const DATAGRAMS_MAX: u64 = vlan_core::super_frame::DATAGRAMS_MAX as u64;
+
 #[test]
 fn when_the_control_node_that_carries_is_killed_what_is_lost_is_counted() -> Result<()> {
     let lab = lab("e2ecarry")?;
@@ -128,7 +131,11 @@ fn when_the_control_node_that_carries_is_killed_what_is_lost_is_counted() -> Res
     }
     let dropped =
         lab.counter(|name| name.ends_with(".drop.expired") || name.ends_with(".drop.egress-full"))?;
-    ensure!(reordered == 0 && lost <= dropped, "{lost} lost, {dropped} counted, {reordered} reordered");
+    // Datagrams that a busy sender's stack had ready together crossed as one super-frame, which counts once.
+    ensure!(
+        reordered == 0 && lost <= dropped * DATAGRAMS_MAX,
+        "{lost} lost, {dropped} counted, {reordered} reordered"
+    );
     ensure!(lost > 0, "the control node was not needed");
     lab.stop()
 }
