@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -71,6 +72,20 @@ impl Stream {
     /// # Errors
     /// When a socket cannot be opened.
     pub fn start(from: (&str, IpAddr), to: (&str, IpAddr), rate: u64, size: usize) -> Result<Self> {
+        Self::start_growing(from, to, rate, size..size + 1)
+    }
+
+    /// The same with datagrams each an octet longer than the one before, over and over through `sizes`: no agent joins those
+    /// to one super-frame, which would count once where it is dropped.
+    ///
+    /// # Errors
+    /// When a socket cannot be opened.
+    pub fn start_growing(
+        from: (&str, IpAddr),
+        to: (&str, IpAddr),
+        rate: u64,
+        sizes: Range<usize>,
+    ) -> Result<Self> {
         let (sender, receiver) = (socket_in(from.0, from.1)?, socket_in(to.0, to.1)?);
         // A receiver that is not scheduled for some milliseconds is not the fabric's loss.
         rustix::net::sockopt::set_socket_recv_buffer_size_force(&receiver, 32 << 20)?;
@@ -91,7 +106,7 @@ impl Stream {
             stop,
             received,
             sent,
-            sender: std::thread::spawn(move || send(&sender, target, rate, size, progress, &done)),
+            sender: std::thread::spawn(move || send(&sender, target, rate, sizes, progress, &done)),
             receiver: std::thread::spawn(move || receive(&receiver, &seen, &total)),
         })
     }
@@ -127,19 +142,20 @@ fn send(
     socket: &UdpSocket,
     target: SocketAddr,
     rate: u64,
-    size: usize,
+    sizes: Range<usize>,
     goes_on: impl Fn(u64) -> bool,
     done: &AtomicU64,
 ) -> Result<u64> {
-    let (start, mut sent, mut datagram) = (Instant::now(), 0_u64, vec![0x5a; size.max(8)]);
+    let (start, mut sent, mut datagram) = (Instant::now(), 0_u64, vec![0x5a; sizes.end.max(8)]);
     while goes_on(sent) {
         let due = (start.elapsed().as_secs_f64() * rate as f64) as u64;
         let burst_end = due.min(sent + BURST);
         let mut is_behind = false;
         while sent < burst_end {
             datagram[..8].copy_from_slice(&sent.to_le_bytes());
+            let size = sizes.start + sent as usize % sizes.len();
             // Without its interface, while its node is dead, the stack refuses: nothing was sent.
-            if socket.send_to(&datagram, target).is_err() {
+            if socket.send_to(&datagram[..size.max(8)], target).is_err() {
                 is_behind = false;
                 break;
             }

@@ -117,24 +117,26 @@ fn watch(lab: &Lab, node: &str) -> Result<Child> {
     Ok(capture)
 }
 
-/// Ends a capture when a datagram has come there that is sent now, and gives how many to the group came before.
-fn seen(lab: &Lab, node: &str, mut capture: Child, group: &str) -> Result<usize> {
+/// Reads a capture until `expected` datagrams to the group have come and then another, which is sent now; ends it, and gives
+/// how many to the group came. The other one is of another sender, and may overtake the group's.
+fn seen(lab: &Lab, node: &str, mut capture: Child, group: &str, expected: usize) -> Result<usize> {
     let (from, number) = if node == "web2" { ("web3", 3) } else { ("web2", 2) };
     let socket = socket_in(&lab.namespace(from), IpAddr::from([10, 1, 0, number]))?;
     let to: u8 = node.trim_start_matches("web").parse()?;
     socket.send_to(b"the last", SocketAddr::new(IpAddr::from([10, 1, 0, to]), PORT))?;
     let out = capture.stdout.take().context("no output")?;
-    let mut seen = 0;
+    let (mut seen, mut is_last_seen) = (0, false);
     for line in BufReader::new(out).lines() {
         let line = line?;
         seen += usize::from(line.contains(&format!("> {group}.{PORT}")));
-        if line.contains(&format!("> 10.1.0.{to}.{PORT}")) {
+        is_last_seen |= line.contains(&format!("> 10.1.0.{to}.{PORT}"));
+        if is_last_seen && seen >= expected {
             run(5, &["kill", "-INT", &capture.id().to_string()])?.ok()?;
             capture.wait()?;
             return Ok(seen);
         }
     }
-    bail!("the capture at {node} ended early")
+    bail!("the capture at {node} ended after {seen} datagrams to {group}, of {expected}")
 }
 
 #[test]
@@ -152,7 +154,7 @@ fn three_of_ten_members_join_a_stream_and_the_other_seven_see_nothing() -> Resul
         let sent = send(&lab, stream, 0..1000)?;
         lab.wait_for("the stream to arrive", || Ok(listeners.iter().all(|l| l.lines().len() >= sent.len())))?;
         for (node, capture) in others.iter().zip(captures) {
-            ensure!(seen(&lab, node, capture, stream.0)? == 0, "{node} saw the stream to {}", stream.0);
+            ensure!(seen(&lab, node, capture, stream.0, 0)? == 0, "{node} saw the stream to {}", stream.0);
         }
         for listener in listeners {
             ensure!(listener.leave()? == sent, "not every datagram once");
@@ -174,11 +176,8 @@ fn groups_of_the_link_reach_everybody_without_a_join() -> Result<()> {
         lab.wait_for("them to arrive", || Ok(listener.lines().len() >= sent.len()))?;
         ensure!(members(&lab, stream.0)?.is_empty());
         ensure!(listener.leave()? == sent);
-        ensure!(
-            seen(&lab, "web7", capture, stream.0)? == 50,
-            "one that has not joined is to see {}",
-            stream.0
-        );
+        let seen = seen(&lab, "web7", capture, stream.0, 50)?;
+        ensure!(seen == 50, "one that has not joined is to see {}: {seen} of 50", stream.0);
     }
     // Neighbour discovery, to a station that nobody has spoken to.
     lab.exec("web3", 20, &["ping", "-q", "-c", "3", "-i", "0.2", "fd00:1::8"])?.ok()?;
@@ -247,7 +246,7 @@ fn a_stream_goes_on_when_the_control_node_starts_again() -> Result<()> {
         let has_last = |l: &Listener| l.lines().last() == sent.last();
         lab.wait_for("the end of the stream", || Ok(listeners.iter().all(has_last)))?;
         wait_for_members(&lab, stream.0, &["web2", "web3"])?;
-        ensure!(seen(&lab, "web4", capture, stream.0)? == 0, "web4 saw the stream to {}", stream.0);
+        ensure!(seen(&lab, "web4", capture, stream.0, 0)? == 0, "web4 saw the stream to {}", stream.0);
         for listener in listeners {
             let lines = listener.leave()?;
             ensure!(lines.windows(2).all(|pair| pair[0] < pair[1]), "twice, or out of order: {lines:?}");

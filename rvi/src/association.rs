@@ -299,8 +299,7 @@ impl Association {
         }
     }
 
-    /// The same for a message that goes by packets.
-    #[cold]
+    /// The same for a message that goes by packets. Apart: else the ring's way would have the message in memory for it.
     #[inline(never)]
     fn push_packet_of(&mut self, index: usize, channel: Channel, lane: u16, message: impl Gather) -> bool {
         message.with_parts(|parts| self.push_packet(index, channel, lane, parts))

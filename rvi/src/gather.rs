@@ -5,6 +5,8 @@
 
 #![allow(unsafe_code, reason = "copies into ring memory")]
 
+use alloc::vec::Vec;
+
 use vlan_core::wire::frame::FRAME_HEADER_LEN;
 
 use crate::message::{Part, SharedOctets};
@@ -73,7 +75,13 @@ unsafe impl<B: Gather> Gather for Framed<B> {
         self.frame.with_parts(|parts| match parts {
             [] => then(&[Part::Private(&self.header)]),
             [one] => then(&[Part::Private(&self.header), *one]),
-            [one, two, ..] => then(&[Part::Private(&self.header), *one, *two]),
+            [one, two] => then(&[Part::Private(&self.header), *one, *two]),
+            more => {
+                let mut all = Vec::with_capacity(1 + more.len());
+                all.push(Part::Private(&self.header));
+                all.extend_from_slice(more);
+                then(&all)
+            }
         })
     }
 }

@@ -219,6 +219,9 @@ impl RingMemory for Region {
     #[cfg(target_arch = "x86_64")]
     fn prefetch_write(&self, offset: usize) {
         let line = self.at(offset);
+        // Not `_mm_prefetch` with its hint for writing: where the processor is not known to have `prefetchw` that compiles to a
+        // prefetch for reading, and the line is fetched a second time when it is written. Processors that know no `prefetchw`
+        // take it for nothing.
         // SAFETY: a hint about an address inside the region; it reads and writes nothing.
         unsafe {
             core::arch::asm!("prefetchw [{}]", in(reg) line, options(nostack, preserves_flags, readonly))
