@@ -6,8 +6,10 @@
 //! of nodes have a direct RVI.
 
 mod capture;
+mod config;
 mod event;
 mod groups;
+mod host;
 mod leaving;
 mod leg_addresses;
 mod packets;
@@ -23,27 +25,21 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::net::IpAddr;
 
 use arp_server::{ArpConfig, ArpServer};
 use rvi::{LegEnd, Scratch, SessionTag, ShmLeg};
-use vlan_core::address::ControlNodeSerial;
 use vlan_core::counters::DropCounters;
 use vlan_core::drop_example::DropExamples;
-use vlan_core::group::members::MulticastConfig;
 use vlan_core::limits::ADDRESSES_PER_VIF_MAX;
 use vlan_core::random::Random;
 use vlan_core::server::{LanServer, LanServerConfig, MemberSlot};
-use vlan_core::wire::control::{
-    CaptureOrder, ControlMessage, Fault, InterfaceAddress, LegKind, ReportItem, ReportedDrop, Traced,
-};
-use vlan_core::{
-    CabinetNumber, Channel, Instant, LanId, LegNumber, MacAddress, NodeNumber, PairEpoch, ProcessId,
-    PublicKey, SecretKey, VifNumber,
-};
+use vlan_core::wire::control::ControlMessage;
+use vlan_core::{Channel, Instant, LegNumber, NodeNumber, ProcessId, VifNumber};
 
+pub use config::{ArpMode, ControlNodeConfig, FabricEntry, LanConfig, MemberConfig, NodeEntry};
 pub use event::ControlNodeEvent;
 pub use groups::{GroupMemberStatus, GroupSource, GroupStatus};
+pub use host::{Command, Output};
 pub use pairs::RelayCounters;
 pub use status::{
     BindingStatus, LanStatus, MemberStatus, NodeStatus, RviLegStatus, RviState, RviStatus, Status,
@@ -56,219 +52,6 @@ use leaving::Leaving;
 use packets::Packets;
 use pairs::Pairs;
 use session::Session;
-
-/// How ARP and ND are handled on a LAN.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ArpMode {
-    /// Requests are relayed to the members, who answer.
-    Relay,
-    /// The control node answers from bindings. Not built yet.
-    Suppress,
-}
-
-/// A node that may register.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NodeEntry {
-    /// Its number.
-    pub number: NodeNumber,
-    /// Its name, for messages.
-    pub name: String,
-    /// Its public key, which its peers are told.
-    pub public_key: PublicKey,
-    /// The machine it runs on; none is the one on which all of the platform without a host runs.
-    pub host: Option<String>,
-    /// The kinds of leg that it has on each fabric, the preferred one first.
-    pub legs: Vec<Vec<LegKind>>,
-}
-
-/// A switch fabric, as far as legs need it. Its place is the number of its legs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FabricEntry {
-    /// Its packet legs are authenticated and not encrypted.
-    pub is_trusted: bool,
-    /// What packets on it carry, so that a swapped cable is noticed.
-    pub key: u16,
-}
-
-/// A member of a LAN.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MemberConfig {
-    /// Its node.
-    pub node: NodeNumber,
-    /// The interface's number in the node: the node's memberships in the order of the platform file, from 1.
-    pub vif: VifNumber,
-    /// Its virtual MAC, on disk already.
-    pub mac: MacAddress,
-    /// The interface's name in the node.
-    pub interface: String,
-    /// Addresses to configure.
-    pub addresses: Vec<InterfaceAddress>,
-    /// Default gateways to configure.
-    pub gateways: Vec<IpAddr>,
-}
-
-/// A virtual LAN.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LanConfig {
-    /// Its number.
-    pub id: LanId,
-    /// Its name.
-    pub name: String,
-    /// Its MTU in octets.
-    pub mtu: u16,
-    /// How ARP and ND are handled.
-    pub arp: ArpMode,
-    /// Which sources are checked.
-    pub port_security: PortSecurity,
-    /// What it does with multicast.
-    pub multicast: MulticastConfig,
-    /// Its members.
-    pub members: Vec<MemberConfig>,
-}
-
-/// What a control node is told when it is made.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ControlNodeConfig {
-    /// Its serial number.
-    pub serial: ControlNodeSerial,
-    /// Its cabinet.
-    pub cabinet: CabinetNumber,
-    /// This life of it, drawn at random by the host.
-    pub process: ProcessId,
-    /// Epoch of the configuration.
-    pub epoch: u64,
-    /// Seed of tables.
-    pub seed: u64,
-    /// The platform's secret, from which the keys of pairs are derived.
-    pub grant_key: SecretKey,
-    /// The fabrics of the platform.
-    pub fabrics: Vec<FabricEntry>,
-    /// The nodes of the platform.
-    pub nodes: Vec<NodeEntry>,
-    /// The virtual LANs.
-    pub lans: Vec<LanConfig>,
-}
-
-/// What an administrator may ask for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Command {
-    /// Cut the direct RVIs of two nodes, or one leg of their association, until healed (a drill).
-    Cut {
-        /// One node.
-        a: NodeNumber,
-        /// The other.
-        b: NodeNumber,
-        /// The leg; all when none.
-        leg: Option<LegNumber>,
-    },
-    /// Let what was cut come back.
-    Heal {
-        /// One node.
-        a: NodeNumber,
-        /// The other.
-        b: NodeNumber,
-        /// The leg; everything when none.
-        leg: Option<LegNumber>,
-    },
-    /// Pass a fault on to the packet legs of a node (a drill); one that is not attached does not hear of it.
-    Fault {
-        /// The node; all when none.
-        node: Option<NodeNumber>,
-        /// The fault, or its end.
-        fault: Fault,
-    },
-    /// Have a node copy what passes an interface or an RVI of it: [`Output::Captured`] brings the copies, and
-    /// [`Output::CaptureOver`] ends it. A node that is not attached begins when it is.
-    Capture {
-        /// The node.
-        node: NodeNumber,
-        /// What it is to copy; its `id` is no other capture's.
-        order: CaptureOrder,
-    },
-    /// Copies have been got rid of: as many more may come.
-    CaptureCredit {
-        /// Number of the capture.
-        id: u32,
-        /// What the messages cost ([`vlan_core::wire::CapturedHeader::cost`]).
-        octets: u32,
-    },
-    /// End a capture.
-    CaptureEnd {
-        /// Number of the capture.
-        id: u32,
-        /// Nobody wants what has been copied.
-        discard: bool,
-    },
-    /// Ask every attached node for its counters; each answers with [`Output::Report`].
-    RequestReports {
-        /// Number of the request.
-        id: u32,
-    },
-}
-
-/// What the host is to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Output {
-    /// Make a socketpair and give an end to each of these processes, over their control leg of this number.
-    Introduce {
-        /// One node and its process.
-        a: (NodeNumber, ProcessId),
-        /// The other.
-        b: (NodeNumber, ProcessId),
-        /// The epoch of their association, which each end is told with its socket.
-        epoch: PairEpoch,
-        /// The leg of their association.
-        leg: LegNumber,
-    },
-    /// This end has left the leg: shut the sending side of its socket down; when the other end has hung up too,
-    /// call `handle_leg_gone` unless that was done, and close the socket. When a leg of the same name comes up first, the
-    /// machine takes this back, and the host closes the earlier socket by itself.
-    CloseLeg {
-        /// The node.
-        node: NodeNumber,
-        /// Its process.
-        process: ProcessId,
-        /// The leg.
-        leg: LegNumber,
-    },
-    /// A node's report is complete.
-    Report {
-        /// The node.
-        node: NodeNumber,
-        /// Number of the request.
-        id: u32,
-        /// The counters.
-        items: Vec<ReportItem>,
-        /// The last frames that it dropped.
-        drops: Vec<ReportedDrop>,
-    },
-    /// Copies of a capture: a message that begins with a [`vlan_core::wire::CapturedHeader`].
-    Captured {
-        /// Number of the capture.
-        id: u32,
-        /// The message.
-        octets: Vec<u8>,
-    },
-    /// Nothing more comes of a capture.
-    CaptureOver {
-        /// Number of the capture.
-        id: u32,
-        /// Its node cannot capture that.
-        is_refused: bool,
-    },
-    /// What a node would do with a frame, as [`ControlNode::trace`] asked.
-    Traced {
-        /// The node.
-        node: NodeNumber,
-        /// What it would do.
-        traced: Traced,
-    },
-    /// The nodes have been told, after [`ControlNode::leave`]: once the packets that are there have been sent, the process
-    /// may end.
-    Left,
-    /// Something the operator may want to know.
-    Log(ControlNodeEvent),
-}
 
 /// Where a member's frames go.
 #[derive(Clone, Copy, Debug)]

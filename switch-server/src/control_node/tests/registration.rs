@@ -1,0 +1,85 @@
+//! Who is taken for a node, and which of its processes.
+
+use super::*;
+
+#[test]
+fn a_registration_must_match_its_proof_its_version_and_a_membership() {
+    //= spec/server.md#registration
+    //= type=test
+    //# A control node MUST accept a registration only for the node and the process that the handshake proved, in the
+    //# same version of the TLV layer, and only from a node that is a member of a virtual LAN.
+    for (node, claim) in [
+        (1, register(2, process(1))),
+        (1, register(1, process(2))),
+        (4, register(4, process(4))),
+        (1, version(register(1, process(1)), TLV_VERSION + 1)),
+    ] {
+        let mut control = control_node();
+        let mut end = End::connect(&mut control, node, process(node), &ShmConfig::default());
+        let told = end.tell(&mut control, &claim);
+        assert!(matches!(told[..], [ControlMessage::Refused { .. }]), "{claim:?}: {told:?}");
+        assert!(control.status().nodes.iter().all(|node| node.process.is_none()));
+        assert!(end.register(&mut control).is_empty(), "a refused session goes on");
+    }
+    let mut control = control_node();
+    member(&mut control, 1);
+}
+
+#[test]
+fn an_older_process_is_fenced_and_heard_no_more() {
+    //= spec/server.md#fencing
+    //= type=test
+    //# When a newer process of a node registers, the control node MUST tell the older one that it is fenced and take
+    //# nothing more from it.
+    let mut control = control_node();
+    let mut old = member(&mut control, 1);
+    let mut other = member(&mut control, 2);
+    let mut new = End::connect(&mut control, 1, ProcessId(999), &ShmConfig::default());
+    new.tell(&mut control, &register(1, ProcessId(999)));
+    assert!(old.told().contains(&ControlMessage::Fenced));
+    other.arrived();
+    old.send(&mut control, mac(2), 0);
+    assert!(other.frames().is_empty());
+}
+
+#[test]
+fn a_leg_joins_only_the_session_that_it_was_set_up_for() {
+    //= spec/leg-setup.md#session-tags
+    //= type=test
+    //# An end MUST take a leg only into the session whose tag it has: the tag of a later session ends the one that is
+    //# there first, and a leg with the tag of an earlier one MUST be closed.
+    let (number, process, other) = (NodeNumber(1), process(1), LegNumber(1));
+    let mut control = control_node();
+    let _one = member(&mut control, 1);
+    let tag = tag_of(&control, 1);
+    assert_eq!(control.session_tag(number, process, tag.node), Some(tag));
+    assert_eq!(control.session_tag(number, process, tag.node - 1), None);
+    for wrong in
+        [SessionTag { node: tag.node - 1, ..tag }, SessionTag { control_node: tag.control_node + 9, ..tag }]
+    {
+        assert!(!control.handle_leg_up(NOW, number, process, other, wrong, lone_leg()));
+    }
+    assert!(control.handle_leg_up(NOW, number, process, other, tag, lone_leg()));
+    assert_eq!(control.status().nodes[0].legs, [LEG, other]);
+    while control.poll_output().is_some() {}
+
+    let later = control.session_tag(number, process, tag.node + 1).expect("a later session");
+    assert!(later.control_node > tag.control_node);
+    assert!(control.handle_leg_up(NOW, number, process, other, later, lone_leg()));
+    assert_eq!(control.status().nodes[0].process, None, "the later session has not registered");
+    let closed: Vec<_> = core::iter::from_fn(|| control.poll_output())
+        .filter_map(|output| match output {
+            Output::CloseLeg { leg, .. } => Some(leg),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(closed, [LEG], "the leg of the same name is the later session's");
+    // The earlier session's hang-up is seen only now.
+    control.handle_leg_gone(NOW, number, process, LEG);
+    control.pump(NOW, 1000);
+    assert_eq!(tag_of(&control, 1), later);
+    // A tag that was given out before another session took its number.
+    let stale = control.session_tag(number, process, later.node + 1).expect("a later session");
+    let _two = member(&mut control, 2);
+    assert!(!control.handle_leg_up(NOW, number, process, other, stale, lone_leg()));
+}
