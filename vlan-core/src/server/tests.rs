@@ -1,0 +1,216 @@
+//! A LAN's server, frame by frame.
+
+use super::*;
+use crate::address::BootTag;
+use crate::group::message::tests::old_report;
+use crate::group::testing::{datagram, group};
+use crate::wire::control::{GroupCause, JoinedGroup};
+use crate::wire::frame::Vnet;
+use core::time::Duration;
+
+const LAN: LanId = LanId(10);
+
+fn mac(n: u8) -> MacAddress {
+    MacAddress([2, 0, 1, 0, 0, n])
+}
+
+fn server(port_security: PortSecurity) -> LanServer {
+    let members = (1..=3).map(|n| (NodeNumber(n.into()), VifNumber(1), mac(n))).collect();
+    let mut server = LanServer::new(LanServerConfig {
+        id: LAN,
+        name: "red".into(),
+        mtu: 1500,
+        port_security,
+        members,
+        multicast: MulticastConfig::default(),
+        seed: 5,
+    });
+    for slot in 0..3 {
+        server.attach(MemberSlot(slot), ProcessId(100 + u64::from(slot)));
+    }
+    server
+}
+
+fn header(bseq: u32) -> FrameHeader {
+    FrameHeader {
+        kind: FrameKind::Relay,
+        flags: 0,
+        lan: LAN,
+        origin: NodeNumber(1),
+        origin_vif: VifNumber(1),
+        destination_vif: VifNumber(0),
+        vnet: Vnet::default(),
+        boot: BootTag(100),
+        bseq,
+    }
+}
+
+fn frame(destination: MacAddress, source: MacAddress) -> [u8; 60] {
+    let mut frame = [0; 60];
+    frame[..6].copy_from_slice(&destination.0);
+    frame[6..12].copy_from_slice(&source.0);
+    frame[12] = 8;
+    frame
+}
+
+fn verdict(server: &mut LanServer, header: &FrameHeader, frame: &[u8]) -> Verdict {
+    server.handle_frame(Instant::ZERO, MemberSlot(0), header, frame, frame.len())
+}
+
+#[test]
+fn a_member_reaches_a_member_and_a_group_reaches_all() {
+    let mut server = server(PortSecurity::Mac);
+    let to = Verdict::Unicast { to: MemberSlot(1), worth_direct: false };
+    assert_eq!(verdict(&mut server, &header(0), &frame(mac(2), mac(1))), to);
+    assert_eq!(verdict(&mut server, &header(1), &frame(MacAddress::BROADCAST, mac(1))), Verdict::Group);
+}
+
+#[test]
+fn a_group_reaches_those_who_have_joined_it_and_reports_reach_routers() {
+    //= spec/multicast.md#joined-members
+    //= type=test
+    //# The server MUST give a frame of a snooped group to the members that have joined it and to those that get every
+    //# group, once to each and never to its sender, and to nobody else.
+    //= spec/multicast.md#reports
+    //= type=test
+    //# The server MUST give reports of IGMP and MLD to the members that get every group, and to nobody else.
+    let mut server = server(PortSecurity::Mac);
+    let stream = datagram("239.1.1.1");
+    let joined = JoinedGroup { group: "239.1.1.1".parse().unwrap(), cause: GroupCause::Own };
+    let says = |joined: Vec<JoinedGroup>, every_group| GroupNotice {
+        vif: VifNumber(1),
+        more: false,
+        every_group,
+        joined,
+        left: vec![],
+    };
+    server.handle_groups(Instant::ZERO, MemberSlot(0), &says(vec![], false));
+    server.handle_groups(Instant::ZERO, MemberSlot(1), &says(vec![joined], false));
+    let mut number = 0;
+    let mut takers = |server: &mut LanServer, frame: &[u8]| {
+        number += 1;
+        match verdict(server, &header(number), frame) {
+            Verdict::Joined(row) => [0, 1, 2].map(|slot| server.wants(row, MemberSlot(slot))),
+            other => panic!("{other:?}"),
+        }
+    };
+    let mut report = old_report(group("239.1.1.1"), false);
+    report[6..12].copy_from_slice(&mac(1).0);
+    assert_eq!(takers(&mut server, &stream), [false, true, true], "the third has said nothing yet");
+    assert_eq!(takers(&mut server, &report), [false, false, true]);
+    server.handle_groups(Instant::ZERO, MemberSlot(2), &says(vec![], false));
+    assert_eq!(takers(&mut server, &stream), [false, true, false]);
+    assert_eq!(takers(&mut server, &report), [false; 3]);
+    server.attach(MemberSlot(1), ProcessId(101));
+    server.handle_groups(Instant::ZERO, MemberSlot(1), &says(vec![], false));
+    assert_eq!(takers(&mut server, &stream), [false; 3], "another session begins with nothing");
+    server.config.multicast.floods = true;
+    assert_eq!(verdict(&mut server, &header(99), &stream), Verdict::Group);
+}
+
+#[test]
+fn frames_that_do_not_match_their_channel_are_dropped() {
+    //= spec/server.md#admission
+    //= type=test
+    //# The server MUST discard a frame whose LAN, origin node, origin interface or process is not that of the
+    //# member whose channel it came by.
+    let mut server = server(PortSecurity::Mac);
+    let good = frame(mac(2), mac(1));
+    for (wrong, reason) in [
+        (FrameHeader { lan: LanId(11), ..header(0) }, DropReason::WrongGrant),
+        (FrameHeader { origin: NodeNumber(2), ..header(0) }, DropReason::WrongGrant),
+        (FrameHeader { origin_vif: VifNumber(2), ..header(0) }, DropReason::WrongGrant),
+        (FrameHeader { boot: BootTag(7), ..header(0) }, DropReason::StaleBoot),
+        (FrameHeader { kind: FrameKind::Unicast, ..header(0) }, DropReason::Malformed),
+    ] {
+        assert_eq!(verdict(&mut server, &wrong, &good), Verdict::Drop(reason));
+        assert_eq!(server.drops().of(reason), server.drops().of(reason).max(1));
+    }
+    server.detach(MemberSlot(0));
+    assert_eq!(verdict(&mut server, &header(0), &good), Verdict::Drop(DropReason::NotMember));
+}
+
+#[test]
+fn a_foreign_source_mac_is_dropped_under_port_security() {
+    //= spec/server.md#port-security
+    //= type=test
+    //# Under port security the server MUST discard a frame whose source MAC is not the sending interface's own.
+    let forged = frame(mac(2), mac(3));
+    let mut checked = server(PortSecurity::Mac);
+    assert_eq!(verdict(&mut checked, &header(0), &forged), Verdict::Drop(DropReason::SourceMac));
+    let mut open = server(PortSecurity::Off);
+    assert!(matches!(verdict(&mut open, &header(0), &forged), Verdict::Unicast { .. }));
+    let group_source = frame(mac(2), MacAddress([3, 0, 0, 0, 0, 1]));
+    assert_eq!(verdict(&mut open, &header(1), &group_source), Verdict::Drop(DropReason::BadSource));
+}
+
+#[test]
+fn a_numbered_frame_is_taken_once_and_a_new_process_numbers_anew() {
+    //= spec/server.md#numbered-frames
+    //= type=test
+    //# The server MUST take each numbered frame of an origin at most once.
+    let mut server = server(PortSecurity::Mac);
+    let good = frame(mac(2), mac(1));
+    assert!(matches!(verdict(&mut server, &header(7), &good), Verdict::Unicast { .. }));
+    assert_eq!(verdict(&mut server, &header(7), &good), Verdict::Drop(DropReason::Duplicate));
+    // The first to come had overtaken another.
+    assert!(matches!(verdict(&mut server, &header(6), &good), Verdict::Unicast { .. }));
+    assert_eq!(verdict(&mut server, &header(6), &good), Verdict::Drop(DropReason::Duplicate));
+    server.attach(MemberSlot(0), ProcessId(200));
+    let header = FrameHeader { boot: BootTag(200), ..header(7) };
+    assert!(matches!(verdict(&mut server, &header, &good), Verdict::Unicast { .. }));
+}
+
+#[test]
+fn a_pair_is_worth_a_direct_rvi_by_frames_or_by_time() {
+    //= spec/server.md#direct-rvis
+    //= type=test
+    //# The server MUST report a pair as worth a direct RVI after 64 relayed frames, or when a frame comes 10 ms or
+    //# more after the pair's first.
+    let worth = |v| matches!(v, Verdict::Unicast { worth_direct: true, .. });
+    let mut server = server(PortSecurity::Mac);
+    let good = frame(mac(2), mac(1));
+    for bseq in 0..63 {
+        assert!(!worth(verdict(&mut server, &header(bseq), &good)), "frame {bseq}");
+    }
+    assert!(worth(verdict(&mut server, &header(63), &good)));
+    let other = frame(mac(3), mac(1));
+    let first = Instant::from_nanos(1);
+    assert!(!worth(server.handle_frame(first, MemberSlot(0), &header(64), &other, 60)));
+    let later = first + Duration::from_millis(10);
+    assert!(worth(server.handle_frame(later, MemberSlot(0), &header(65), &other, 60)));
+}
+
+#[test]
+fn lengths_beyond_the_mtu_need_segmentation_state() {
+    let mut server = server(PortSecurity::Mac);
+    let good = frame(mac(2), mac(1));
+    let long = server.handle_frame(Instant::ZERO, MemberSlot(0), &header(0), &good, 1519);
+    assert_eq!(long, Verdict::Drop(DropReason::TooLong));
+    let vnet = Vnet {
+        flags: Vnet::NEEDS_CSUM,
+        gso_type: 1,
+        hdr_len: 54,
+        gso_size: 1446,
+        csum_start: 34,
+        csum_offset: 16,
+    };
+    let header = FrameHeader { vnet: Vnet { csum_start: 58, ..vnet }, ..header(1) };
+    let whole = server.handle_frame(Instant::ZERO, MemberSlot(0), &header, &good, 65_000);
+    assert!(matches!(whole, Verdict::Unicast { .. }));
+    let arp = FrameHeader { kind: FrameKind::Arp, vnet: Vnet::default(), bseq: 9, ..header };
+    assert_eq!(verdict(&mut server, &arp, &good), Verdict::Drop(DropReason::BadArp), "no ARP inside");
+    let unknown = verdict(&mut server, &FrameHeader { bseq: 2, ..header }, &frame(mac(9), mac(1)));
+    assert_eq!(unknown, Verdict::Drop(DropReason::Malformed), "sums beyond a short frame");
+}
+
+#[test]
+fn frames_to_nobody_to_oneself_and_to_the_absent_are_counted_apart() {
+    let mut server = server(PortSecurity::Mac);
+    let drop = |v, reason| assert_eq!(v, Verdict::Drop(reason));
+    drop(verdict(&mut server, &header(0), &frame(mac(9), mac(1))), DropReason::UnknownDestination);
+    drop(verdict(&mut server, &header(1), &frame(mac(1), mac(1))), DropReason::Hairpin);
+    server.detach(MemberSlot(1));
+    drop(verdict(&mut server, &header(2), &frame(mac(2), mac(1))), DropReason::NotAttached);
+    assert!(server.ledger().closes(server.drops().total()));
+}
