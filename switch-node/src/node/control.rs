@@ -488,7 +488,9 @@ impl Node {
             ControlMessage::Revoke { peer, reason, rvi } => {
                 // A cut leaves the association by its legs; the other reasons end it too, until one association
                 // can lose one of several RVIs by a barrier of its own.
-                let _: RevokeReason = reason;
+                if reason == RevokeReason::Ended {
+                    self.note_other_end_over(peer, rvi);
+                }
                 self.close_direct(now, peer);
                 self.send_control(now, index, &ControlMessage::Revoked { rvi });
             }
