@@ -143,6 +143,7 @@ impl Receiver {
             } else if windows.is_delivered(key.channel, key.mseq) || self.waiting.contains(key) {
                 self.counters.duplicates += 1;
                 self.drop_octets(message.octets);
+                self.tell_delivered(key.channel);
             } else if let Some(message) = self.turn_of(message, windows) {
                 return Some(self.hand_out(message));
             }
@@ -199,17 +200,28 @@ impl Receiver {
         if !self.waiting.is_empty() {
             self.waiting.release(key, windows.window(channel).0, &mut self.ready);
         }
-        self.give_up_pieces(key);
+        if self.give_up_pieces(key) {
+            self.tell_delivered(channel);
+        }
     }
 
-    /// Forgets the pieces of a message that is there as a whole.
+    /// The packets of a message that another leg has brought are acknowledged, so it is not sent again: a message ack alone
+    /// tells the peer that it is delivered.
+    //= spec/packet.md#delivered-by-another-leg
+    //# A receiver MUST acknowledge a message of which it held anything when another leg delivered it.
+    fn tell_delivered(&mut self, channel: Channel) {
+        self.reports.mark(self.now, channel);
+    }
+
+    /// Forgets the pieces of a message that is there as a whole; true when there were any.
     #[inline]
-    fn give_up_pieces(&mut self, key: Key) {
-        if !self.assembly.is_empty()
-            && let Some(len) = self.assembly.give_up(key, &mut self.pool)
-        {
-            self.octets_held -= len + OVERHEAD;
+    fn give_up_pieces(&mut self, key: Key) -> bool {
+        if self.assembly.is_empty() {
+            return false;
         }
+        let given_up = self.assembly.give_up(key, &mut self.pool);
+        self.octets_held -= given_up.map_or(0, |len| len + OVERHEAD);
+        given_up.is_some()
     }
 
     /// Takes the octets of a message back: their room is free, and the peer gets credit for as many.

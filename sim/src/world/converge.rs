@@ -163,13 +163,18 @@ impl World {
 
     /// An idle process hardly runs (I-9).
     fn watch_idle(&mut self) -> Result<(), Violation> {
-        let batches = |world: &Self| -> Vec<u64> {
-            let nodes = world.nodes.iter().map(|n| n.schedule.batches);
-            nodes.chain(world.controls.iter().map(|c| c.schedule.batches)).collect()
+        let batches = |world: &Self| -> Vec<(u32, u64)> {
+            let schedules = world.nodes.iter().map(|n| &n.schedule);
+            let all = schedules.chain(world.controls.iter().map(|c| &c.schedule));
+            all.map(|schedule| (schedule.life, schedule.batches)).collect()
         };
         let before = batches(self);
         self.run_for(IDLE)?;
-        let ran: Vec<u64> = batches(self).iter().zip(&before).map(|(after, before)| after - before).collect();
+        let ran: Vec<u64> = batches(self)
+            .into_iter()
+            .zip(before)
+            .filter_map(|(after, before)| ran_since(before, after))
+            .collect();
         // Every neighbour may be probed: three probes and three answers, each a batch or two.
         let probed =
             if self.plan.elsewhere.is_empty() { 0 } else { IDLE_PROBES_MAX * self.nodes.len() as u64 };
@@ -209,7 +214,26 @@ impl World {
         Ok(Outcome { audit, drops, coverage, underlay, digest: self.journal.digest(), ended: self.now() })
     }
 
+    /// The invariant of a platform that does not come on.
     pub(super) fn stuck(&self, detail: String) -> Violation {
         Violation { invariant: "I-8 progress", at: self.now(), detail }
+    }
+}
+
+/// Batches of a process between two looks at its life and its batches so far. None of one that started in between: it
+/// counts from 0 again, and was not idle.
+fn ran_since(before: (u32, u64), after: (u32, u64)) -> Option<u64> {
+    (before.0 == after.0).then(|| after.1 - before.1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_starts_again_is_not_judged_as_an_idle_one() {
+        assert_eq!(ran_since((1, 100), (1, 130)), Some(30));
+        // One that was asked to end before all was healed, and took its second for it.
+        assert_eq!(ran_since((1, 100), (2, 30)), None);
     }
 }

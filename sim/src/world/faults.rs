@@ -6,7 +6,7 @@ use rvi::Region;
 use rvi::ring::layout;
 use vlan_core::{Instant, LegNumber, NodeNumber};
 
-use super::connections::{Party, Side};
+use super::connections::{ConnectionIndex, Party, Side};
 use super::{Event, World};
 use crate::coverage::Fault;
 use crate::plan::Plan;
@@ -229,15 +229,20 @@ impl World {
         let open: Vec<_> = self
             .open_connections()
             .filter(|(_, c)| c.is_whole() && is_control(c) == wanted)
-            .map(|(index, c)| (index, c.first.party, c.second.party))
+            .map(|(index, _)| index)
             .collect();
-        if open.is_empty() {
-            return;
+        if !open.is_empty() {
+            let index = open[self.random.below(open.len() as u64) as usize];
+            self.break_leg(fault, index);
         }
-        let (index, first, second) = open[self.random.below(open.len() as u64) as usize];
-        match (first, second) {
+    }
+
+    /// The socket of this leg hangs up, and the fault is counted.
+    pub(super) fn break_leg(&mut self, fault: Fault, index: ConnectionIndex) {
+        let Some((_, connection)) = self.open_connections().find(|(open, _)| *open == index) else { return };
+        match (connection.first.party, connection.second.party) {
             (Party::Node(a), Party::Node(b)) => self.count_fault_between(fault, a, b),
-            _ => self.count_fault_of(fault, second),
+            (_, second) => self.count_fault_of(fault, second),
         }
         // Nobody left it in order: both hosts see the same.
         self.break_socket(index);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use vlan_core::{Instant, LegNumber};
 
-use super::connections::Party;
+use super::connections::{Connection, ConnectionIndex, Party};
 use super::{Event, World};
 use crate::coverage::{ControlState, Fault, PairState};
 use crate::plan::Plan;
@@ -65,12 +65,25 @@ impl World {
             self.waiting_fault = Some(WaitingFault { is_ready: true, ..waiting });
             self.make_ready(now, waiting);
         } else if is_there && self.control_state() == waiting.control {
-            self.waiting_fault = None;
             match waiting.fault {
                 Fault::Heal => self.heal_a_leg(waiting.pair),
+                Fault::ControlHangUp => {
+                    let Some(leg) = self.control_leg_of(waiting.pair) else { return };
+                    self.break_leg(Fault::ControlHangUp, leg);
+                }
                 fault => self.inject(now, fault),
             }
+            self.waiting_fault = None;
         }
+    }
+
+    /// A leg in shared memory of a node of the pair to a control node. One that starts has none for a while.
+    fn control_leg_of(&self, (a, b): (usize, usize)) -> Option<ConnectionIndex> {
+        let nodes = [Party::Node(a), Party::Node(b)];
+        let is_it = |c: &Connection| {
+            c.is_whole() && matches!(c.first.party, Party::Control(_)) && nodes.contains(&c.second.party)
+        };
+        self.open_connections().find(|(_, c)| is_it(c)).map(|(index, _)| index)
     }
 
     /// The state is to last, and the control node to come to its own.

@@ -11,7 +11,7 @@ use vlan_core::random::Random;
 use vlan_core::wire::control::{ControlMessage, Fault, InterfaceConfig, RevokeReason};
 use vlan_core::wire::frame::{FrameHeader, FrameKind};
 use vlan_core::wire::tlv::TlvError;
-use vlan_core::{Channel, DropReason, Instant, LegNumber, ProcessId, VifNumber};
+use vlan_core::{Channel, DropReason, Instant, LegNumber, MacAddress, ProcessId, VifNumber};
 
 use crate::node::capture::tap_sent;
 use crate::node::control_packets::ControlPackets;
@@ -393,8 +393,9 @@ impl Node {
         self.drops.add_many(DropReason::NoChannel, link.association.take_refused());
         // In front of what waits: it was sent before.
         let mut resend = VecDeque::new();
+        let interfaces = &self.interfaces;
         link.association.drain_unsent(&mut |_, octets, _| {
-            if FrameHeader::parse(octets, octets.len()).is_ok() {
+            if is_to_be_sent_again(interfaces, octets) {
                 let mut octets = octets.to_vec();
                 octets[2] |= FrameHeader::RESENT;
                 resend.push_back(octets);
@@ -488,7 +489,9 @@ impl Node {
             ControlMessage::Revoke { peer, reason, rvi } => {
                 // A cut leaves the association by its legs; the other reasons end it too, until one association
                 // can lose one of several RVIs by a barrier of its own.
-                let _: RevokeReason = reason;
+                if reason == RevokeReason::Ended {
+                    self.note_other_end_over(peer, rvi);
+                }
                 self.close_direct(now, peer);
                 self.send_control(now, index, &ControlMessage::Revoked { rvi });
             }
@@ -585,4 +588,14 @@ impl Node {
         tap_sent(&mut self.captures, PeerId::ControlNode(index as u8), channel, [&[], octets]);
         Ok(())
     }
+}
+
+/// True for a message that is a frame and may not have come to its end.
+fn is_to_be_sent_again(interfaces: &[Option<Interface>], octets: &[u8]) -> bool {
+    let Ok(header) = FrameHeader::parse(octets, octets.len()) else { return false };
+    let interface = interfaces.get(usize::from(header.origin_vif.0)).and_then(Option::as_ref);
+    let frame = octets.get(header.kind.header_len()..);
+    let destination = frame.and_then(|frame| frame.first_chunk()).copied().map(MacAddress);
+    let has_ended = |interface: &Interface, to| interface.driver.has_ended(&header, to);
+    !interface.zip(destination).is_some_and(|(interface, to)| has_ended(interface, to))
 }

@@ -114,6 +114,9 @@ impl Node {
         self.log(NodeEvent::LegGone { peer: PeerId::Node(node), leg });
         if over {
             self.end_direct(now, place, end == LegEnd::Died && left.is_none());
+        } else {
+            // Packet legs wait for those of shared memory.
+            self.end_packets(now, place);
         }
     }
 

@@ -17,7 +17,7 @@ use rvi::packet::transport::{Transmit, TransmitBuffer};
 use rvi::packet::wire::{PacketKind, PacketLeg};
 use rvi::{Association, AssociationEvent};
 use vlan_core::wire::control::{ControlMessage, GrantedLeg, LegAddress};
-use vlan_core::{Channel, Instant, LegNumber, NodeNumber, ProcessId};
+use vlan_core::{Channel, Instant, LegNumber, NodeNumber, ProcessId, RviNumber};
 
 use crate::node::capture::tap_sent;
 use crate::node::direct::DirectLink;
@@ -35,6 +35,8 @@ pub(super) struct LinkPackets {
     /// The peer has been told that nothing more comes; so has this end.
     pub done_said: bool,
     pub done_heard: bool,
+    /// A control node says that the other end is over: nothing will answer.
+    pub is_other_over: bool,
     /// When an association that is given up ends whatever the peer does.
     pub closes_at: Option<Instant>,
 }
@@ -277,24 +279,37 @@ impl Node {
     /// said so too, or after a second.
     //= spec/driver.md#the-end-of-packet-legs
     //# An end of an association that is given up MUST keep its packet legs until everything sent by them is
-    //# acknowledged and the peer has said the same, or a second has passed.
+    //# acknowledged and the peer has said the same, or a control node says that the other end is over, or a second has passed.
     pub(super) fn end_packets(&mut self, now: Instant, place: usize) {
         let Some(link) = &mut self.direct[place] else { return };
         if !link.is_closing() || !link.association.has_packets() || link.is_leaving_a_leg() {
             return;
         }
-        if link.association.is_drained() && !link.packets.done_said {
+        let is_other_over = link.packets.is_other_over;
+        if link.association.is_drained() && !link.packets.done_said && !is_other_over {
             link.packets.done_said = true;
             let done = ControlMessage::DirectDone.emit();
             let _ = link.association.send_control(now, &done);
             tap_sent(&mut self.captures, PeerId::Node(link.node), Channel::CONTROL, [&done[..], &[]]);
             return;
         }
-        let is_done = link.packets.done_said && link.packets.done_heard && link.association.is_drained();
+        let is_agreed = link.packets.done_said && link.packets.done_heard && link.association.is_drained();
+        let is_done = is_agreed || is_other_over;
         let is_late = link.packets.closes_at.is_some_and(|at| at <= now);
         if is_done || is_late {
             self.close_packets(now, place);
             self.end_direct(now, place, is_late && !is_done);
+        }
+    }
+
+    /// A control node says that the other end of the association with the RVI `rvi` is over. Its CLOSE may have been lost by
+    /// every leg, and nobody would send it again.
+    pub(super) fn note_other_end_over(&mut self, node: NodeNumber, rvi: RviNumber) {
+        let Some(place) = self.direct_to(node) else { return };
+        if let Some(link) =
+            self.direct[place].as_mut().filter(|link| link.rvis().any(|own| own.number == rvi))
+        {
+            link.packets.is_other_over = true;
         }
     }
 

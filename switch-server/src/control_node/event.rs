@@ -143,6 +143,7 @@ impl fmt::Display for ControlNodeEvent {
                     RevokeReason::Cut => "cut by the administrator",
                     RevokeReason::Membership => "membership changed",
                     RevokeReason::Mismatch => "the ends do not agree on it",
+                    RevokeReason::Ended => "over at one end",
                 };
                 write!(f, "direct RVIs of nodes {a} and {b} revoked: {why}")
             }

@@ -2,9 +2,10 @@
 //! there, and nothing goes by the new one before it has come back.
 
 use super::{BARRIER_RETRY, BARRIER_WAIT, Driver, InBand, Path, Peer, PeerSlot};
-use crate::address::{BootTag, Channel, NodeNumber, VifNumber};
+use crate::address::{BootTag, Channel, MacAddress, NodeNumber, VifNumber};
 use crate::time::Instant;
 use crate::wire::control::ControlMessage;
+use crate::wire::frame::{FrameHeader, FrameKind};
 
 impl Driver {
     /// The grant of the peer at `slot` has ended and nothing is on its way any more: relay from here on.
@@ -108,8 +109,21 @@ impl Driver {
         let peer = &mut self.peers[usize::from(slot.0)];
         if matches!(peer.path, Path::Barrier { id: sent, .. } if sent == id) {
             peer.path = Path::Direct;
+            peer.relay_ended_at = Some(self.next_bseq);
             self.released.push(slot);
         }
+    }
+
+    /// True when a barrier has ended that was behind a relayed frame, of this header and to this station: its receiver has
+    /// the frame, or a control node has dropped and counted it, whether or not that has settled it.
+    //= spec/driver.md#before-an-echoed-barrier
+    //# A node MUST NOT send a relayed frame again behind which a barrier to the same peer has ended.
+    #[must_use]
+    pub fn has_ended(&self, header: &FrameHeader, destination: MacAddress) -> bool {
+        let peer = self.by_mac.lookup(destination).and_then(|slot| self.peer(slot));
+        let age = |number: u32| self.next_bseq.wrapping_sub(number);
+        let is_before = |at: u32| age(header.bseq) > age(at);
+        header.kind == FrameKind::Relay && peer.and_then(|peer| peer.relay_ended_at).is_some_and(is_before)
     }
 
     /// The peer's control node has gone and the peer has taken all it had: relayed frames that are not settled
@@ -120,6 +134,7 @@ impl Driver {
             return false;
         }
         peer.path = Path::Direct;
+        peer.relay_ended_at = Some(self.next_bseq);
         self.released.push(slot);
         true
     }

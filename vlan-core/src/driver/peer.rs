@@ -68,6 +68,9 @@ pub struct Peer {
     pub(super) relay_idle_since: Option<Instant>,
     /// The latest barrier of the peer's present life that came when there was no leg to echo it on.
     pub(super) unechoed: Option<u32>,
+    /// The number of this interface's next frame when a barrier of the peer last ended: what was relayed to it before has
+    /// come to its end.
+    pub(super) relay_ended_at: Option<u32>,
     /// Its numbered frames seen so far, and in which of its lives.
     window: Option<(BootTag, Window)>,
     /// The newest number seen of relayed and of group frames.
@@ -89,6 +92,7 @@ impl Peer {
             incoming,
             relay_idle_since: None,
             unechoed: None,
+            relay_ended_at: None,
             window: None,
             newest: [None; 2],
         }

@@ -334,3 +334,22 @@ fn while_no_control_node_is_up_the_peers_word_replaces_the_barrier() {
     assert!(matches!(classify(&driver, &frame(PEER, OWN, 0x0800)), Egress::Direct { .. }));
     assert!(!driver.handle_relay_drained(SLOT));
 }
+
+#[test]
+fn what_was_relayed_behind_a_barrier_has_not_ended_with_it() {
+    let mut driver = driver();
+    let to_peer = frame(PEER, OWN, 0x0800);
+    let relay = |driver: &mut Driver| {
+        let header = driver.server_header(classify(driver, &to_peer), &Vnet::default()).expect("relayed");
+        driver.sent(&header, 60);
+        header
+    };
+    let before = relay(&mut driver);
+    let id = raise(&mut driver, Instant::ZERO);
+    assert!(!driver.has_ended(&before, PEER), "the barrier is on its way");
+    driver.handle_barrier_echo(SLOT, id);
+    driver.handle_direct_gone(SLOT);
+    let behind = relay(&mut driver);
+    assert!(driver.has_ended(&before, PEER) && !driver.has_ended(&behind, PEER));
+    assert!(!driver.has_ended(&FrameHeader { kind: FrameKind::Group, ..before }, PEER));
+}

@@ -92,6 +92,7 @@ impl Rtt {
         (self.latest, self.sampled_at) = (adjusted, now);
         self.note_delay(raw - adjusted);
         if !self.has_sample {
+            // Nothing is known yet that the delay could be measured by: this one stands as it is (RFC 9002, 5.3).
             self.has_sample = true;
             (self.smoothed, self.variation) = (adjusted, adjusted / 2);
             return;
@@ -173,6 +174,18 @@ mod tests {
         assert_eq!(rtt.base(), 60_000);
         assert!(rtt.pto() < Duration::from_micros(60 + 20 + 20));
         assert!(rtt.pto() >= Duration::from_micros(60 + 10 + 20));
+    }
+
+    #[test]
+    fn the_first_sample_stands_as_it_is_and_the_base_corrects_it() {
+        let mut rtt = Rtt::new(WaitPolicy::Interrupt);
+        rtt.sample(micros(240), micros(0), Duration::from_micros(200));
+        assert_eq!((rtt.smoothed(), rtt.base()), (240_000, 240_000));
+        rtt.sample(micros(1040), micros(1000), Duration::ZERO);
+        for i in 2..100 {
+            rtt.sample(micros(1000 * i + 240), micros(1000 * i), Duration::from_micros(200));
+        }
+        assert_eq!((rtt.smoothed() / 1000, rtt.base()), (40, 40_000));
     }
 
     #[test]

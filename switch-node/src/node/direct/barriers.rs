@@ -70,7 +70,9 @@ impl Node {
                 let Some(in_band) = interface.driver.poll_in_band() else { break };
                 match in_band {
                     InBand::Relay(message) => {
-                        if let Some(index) = attached {
+                        // What a lost control node left goes first: a barrier before it would end too early.
+                        let has_resends = self.control.iter().any(|link| !link.resend.is_empty());
+                        if let Some(index) = attached.filter(|_| !has_resends) {
                             let octets = message.emit();
                             let association = &mut self.control[index].association;
                             let _ = association.send_parts(now, relay, 0, 0, &[Part::Private(&octets)]);

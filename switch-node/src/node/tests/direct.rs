@@ -99,3 +99,29 @@ fn a_word_about_a_relay_that_is_not_lost_ends_no_barrier() {
         assert!(peer.take(10).is_empty(), "a frame before the barrier came back, or an answer");
     }
 }
+
+#[test]
+fn what_was_relayed_before_an_echoed_barrier_is_never_sent_again() {
+    //= spec/driver.md#before-an-echoed-barrier
+    //= type=test
+    //# A node MUST NOT send a relayed frame again behind which a barrier to the same peer has ended.
+    let mut node = node();
+    let mut control = Far::control(&mut node, 1);
+    // One of its receivers keeps the control node from settling anything.
+    let _hold = control.0.hold();
+    send(&mut node, PEER, 10);
+    send(&mut node, MacAddress::BROADCAST, 11);
+    assert_eq!(control.frames().len(), 2);
+    let mut peer = direct(&mut node, &mut control);
+    send(&mut node, MacAddress::BROADCAST, 12);
+    peer.0.leave_leg(NOW, LEG);
+    drop(peer);
+    node.handle_leg_gone(NOW, PeerId::Node(NodeNumber(2)), ProcessId(22), LEG);
+    turn(&mut node);
+    let numbers = |far: &mut Far| far.frames().iter().map(|(_, number)| *number).collect::<Vec<_>>();
+    assert_eq!(numbers(&mut control), [12, 1, 2], "the direct RVI's own have come back");
+    lose_control(&mut node, 1);
+    let mut control = Far::control(&mut node, 2);
+    turn(&mut node);
+    assert_eq!(numbers(&mut control), [11, 12, 1, 2]);
+}

@@ -209,7 +209,7 @@ fn an_association_that_ends_keeps_its_packet_legs_until_both_ends_are_done() {
     //= spec/driver.md#the-end-of-packet-legs
     //= type=test
     //# An end of an association that is given up MUST keep its packet legs until everything sent by them is
-    //# acknowledged and the peer has said the same, or a second has passed.
+    //# acknowledged and the peer has said the same, or a control node says that the other end is over, or a second has passed.
     let mut node = node();
     let mut control = Far::control(&mut node, 1);
     let mut far = FarPackets::connect(&mut node, &mut control);
@@ -246,6 +246,33 @@ fn a_peer_that_does_not_answer_is_waited_for_a_second_and_what_it_may_have_is_co
     far.run(&mut node, 200);
     assert!(!has_link(&node));
     assert_eq!(drops(&node, DropReason::PeerGone), 5);
+}
+
+#[test]
+fn an_end_whose_peer_is_over_waits_for_nothing() {
+    let mut node = node();
+    let mut control = Far::control(&mut node, 1);
+    let mut far = FarPackets::connect(&mut node, &mut control);
+    let revoke = |rvi, reason| ControlMessage::Revoke { rvi: RviNumber(rvi), peer: NodeNumber(2), reason };
+    far.is_cut = true;
+    control.tell(&mut node, &revoke(7, RevokeReason::Cut));
+    far.run(&mut node, 5);
+    // The other end says that it is done, and of what else it says, its acks and its CLOSE, nothing arrives.
+    far.send(&ControlMessage::DirectDone.emit(), Channel::CONTROL);
+    let mut buffer = TransmitBuffer::new(16, 65_000);
+    while let Some(batch) = far.association.poll_transmit(far.at(), &mut buffer) {
+        for packet in buffer.octets().to_vec().chunks(batch.segment_len) {
+            node.handle_packet(far.at(), LEG, udp(0), &mut packet.to_vec());
+        }
+    }
+    assert_eq!(send(&mut node, PEER, 1), Accept::Taken);
+    far.run(&mut node, 20);
+    control.tell(&mut node, &revoke(6, RevokeReason::Ended));
+    assert!(has_link(&node), "an earlier one's end says nothing of this one");
+    control.tell(&mut node, &revoke(7, RevokeReason::Ended));
+    assert!(!has_link(&node));
+    assert_eq!(control.frames().len(), 1, "what was held goes by relay");
+    assert_eq!((drops(&node, DropReason::Expired), drops(&node, DropReason::PeerGone)), (0, 0));
 }
 
 #[test]

@@ -41,7 +41,10 @@ impl ControlNode {
     }
 
     /// A node says that its direct association with a process of `peer` is over. When both ends have, the pair
-    /// may have another; an end that still believes in it is told.
+    /// may have another; an end that still believes in it, or waits for the other, is told.
+    //= spec/server.md#one-end-that-is-over
+    //# When one end of a direct association says that it is over, a control node MUST tell the other end, unless that has said
+    //# so too.
     pub(in crate::control_node) fn direct_lost(
         &mut self,
         now: Instant,
@@ -55,18 +58,18 @@ impl ControlNode {
         if pair.processes != order(end, process, peer_process) {
             return;
         }
-        let (mut done, until, told) = match pair.state {
-            PairState::Ending { done, until } => (done, until, true),
-            _ => ([false; 2], now + END_WAIT, false),
+        let (mut done, until) = match pair.state {
+            PairState::Ending { done, until } => (done, until),
+            _ => ([false; 2], now + END_WAIT),
         };
-        done[end] = true;
+        let is_news = !core::mem::replace(&mut done[end], true);
         done[1 - end] |= is_peer_away;
         let rvi = pair.first_rvi();
         pair.state = PairState::Ending { done, until };
         if done == [true; 2] {
             self.pairs.pairs.remove(&key);
-        } else if !told {
-            let reason = RevokeReason::Mismatch;
+        } else if is_news {
+            let reason = RevokeReason::Ended;
             self.pairs.notices.push((peer, ControlMessage::Revoke { rvi, peer: node, reason }));
         }
     }

@@ -230,6 +230,29 @@ fn peers_of_a_replaced_process_are_told_and_get_another_key() {
 }
 
 #[test]
+fn an_end_hears_once_that_the_other_is_over() {
+    //= spec/server.md#one-end-that-is-over
+    //= type=test
+    //# When one end of a direct association says that it is over, a control node MUST tell the other end, unless that has said
+    //# so too.
+    for is_cut in [false, true] {
+        let (mut control, [mut one, mut two], _) = udp_pair(two_hosts());
+        if is_cut {
+            control.handle_command(NOW, Command::Cut { a: NodeNumber(1), b: NodeNumber(2), leg: None });
+            assert_eq!(revoked(&two.told()), [RevokeReason::Cut]);
+        }
+        let lost = |peer| ControlMessage::DirectLost { peer: NodeNumber(peer), process: process(peer) };
+        one.tell(&mut control, &lost(2));
+        one.tell(&mut control, &lost(2));
+        assert_eq!(revoked(&two.told()), [RevokeReason::Ended]);
+        one.told();
+        two.tell(&mut control, &lost(1));
+        assert_eq!(revoked(&one.told()), []);
+        assert!(control.pairs.pairs.is_empty());
+    }
+}
+
+#[test]
 fn a_fault_reaches_the_node_that_is_meant_or_all() {
     let mut control = control_node();
     let mut ends = [1, 2, 3].map(|node| member(&mut control, node));

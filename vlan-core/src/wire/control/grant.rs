@@ -82,6 +82,8 @@ pub enum RevokeReason {
     Membership = 3,
     /// The two ends and the control node do not agree on it.
     Mismatch = 4,
+    /// The other end is over: nothing of it is to be waited for.
+    Ended = 5,
 }
 
 impl Field for RevokeReason {
@@ -97,6 +99,7 @@ impl Field for RevokeReason {
             2 => Ok(Self::Cut),
             3 => Ok(Self::Membership),
             4 => Ok(Self::Mismatch),
+            5 => Ok(Self::Ended),
             _ => Err(TlvError::BadField { field: "reason" }),
         }
     }

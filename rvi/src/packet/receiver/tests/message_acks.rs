@@ -16,6 +16,27 @@ fn what_is_not_delivered_is_not_acknowledged() {
 }
 
 #[test]
+fn a_message_that_another_leg_delivers_first_is_acknowledged() {
+    //= spec/packet.md#delivered-by-another-leg
+    //= type=test
+    //# A receiver MUST acknowledge a message of which it held anything when another leg delivered it.
+    let whole = |mseq| message(mseq, 0, 100);
+    for record in [whole(0), piece(whole(0), 0, 64)] {
+        let mut bench = Bench::new();
+        bench.arrive(header(LEG, 0), &[record]).expect("good");
+        // One in shared memory, say: it is looked into before what packets have brought is handed out.
+        bench.windows.deliver(Channel(1), 0);
+        bench.receiver.handle_delivered(Channel(1), 0, &bench.windows);
+        assert_eq!(bench.poll_all(), []);
+        assert_eq!(bench.reports(1000), [(Channel(1), 1, vec![])], "{record:?}");
+        assert_eq!(bench.receiver.octets_held(), 0);
+        bench.windows.deliver(Channel(1), 1);
+        bench.receiver.handle_delivered(Channel(1), 1, &bench.windows);
+        assert_eq!(bench.reports(1000), [], "nothing of it has come by packets");
+    }
+}
+
+#[test]
 fn message_acks_are_due_in_time() {
     let mut bench = Bench::with(&ReceiverConfig { ack_every: 3, ..ReceiverConfig::default() });
     bench.now = at(100);
