@@ -109,6 +109,7 @@ fn messages() -> Vec<(&'static str, ControlMessage)> {
                 relay_channel: Channel(1),
                 arp_channel: Channel(2),
                 check_source: true,
+                may_listen: false,
                 name: "red0".into(),
                 lan_name: "red".into(),
                 addresses: vec![address],
