@@ -276,7 +276,8 @@ impl World {
                         now,
                         format_args!("flow {} number {} accepted", flow.0, self.checker.progress(flow).0),
                     );
-                    self.checker.frame_accepted(now, flow, datagram.frame_len);
+                    let listeners = self.listeners_of(machine, vif);
+                    self.checker.frame_accepted(now, flow, datagram.frame_len, &listeners);
                 }
                 accept
             }
@@ -322,6 +323,7 @@ impl World {
             machine.handle_addresses(now, vif, stack.addresses());
         }
         self.tell_memberships(station.0, machine, vif);
+        self.tell_promiscuity(station.0, machine, vif);
         self.run_at(Party::Node(node), now);
     }
 

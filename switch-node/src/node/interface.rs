@@ -29,8 +29,6 @@ pub struct InterfaceState<'a> {
     pub held_octets: usize,
     /// Copies for promiscuous listeners that wait.
     pub copies: usize,
-    /// Promiscuous listeners that it copies its frames to.
-    pub listeners: usize,
     /// Its peers.
     pub peers: &'a [vlan_core::driver::Peer],
 }
@@ -70,7 +68,6 @@ impl Interface {
             held: self.held.len(),
             held_octets: self.held.octets(),
             copies: self.copies.len(),
-            listeners: self.driver.listeners_len(),
             peers: self.driver.peers(),
         }
     }

@@ -80,6 +80,13 @@ impl Node {
         }
     }
 
+    /// The members that get copies of the frames of `vif` now: their nodes and interfaces.
+    pub fn listeners(&self, vif: VifNumber) -> impl Iterator<Item = (NodeNumber, VifNumber)> + '_ {
+        let driver = self.interface(vif).map(|interface| &interface.driver);
+        let slots = driver.into_iter().flat_map(|d| (0..).map_while(|place| d.peer(d.listener(place)?)));
+        slots.map(|peer| (peer.node, peer.vif))
+    }
+
     // --- copies ---------------------------------------------------------------------------------------------
 
     /// Sends the copies of a frame that the stack behind `vif` has got rid of.

@@ -104,12 +104,6 @@ impl Driver {
         !self.listeners.is_empty()
     }
 
-    /// How many listen.
-    #[must_use]
-    pub fn listeners_len(&self) -> usize {
-        self.listeners.len()
-    }
-
     /// The listener at a place of the list.
     #[must_use]
     pub fn listener(&self, place: usize) -> Option<PeerSlot> {
