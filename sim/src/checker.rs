@@ -488,17 +488,40 @@ impl Checker {
         }
     }
 
+    /// Lost copies, for a failure's report: flow, number, when it was accepted, and by whom it was expected.
+    pub fn lost_copies(&self) -> impl Iterator<Item = (FlowIndex, u32, Instant, StationIndex)> + '_ {
+        let judged = self.flows.iter().enumerate().filter(|(_, flow)| self.is_judged(flow));
+        let frames = judged.flat_map(|(at, flow)| flow.frames.iter().zip(0..).map(move |f| (at, flow, f)));
+        frames.flat_map(move |(at, flow, (frame, number))| {
+            let is_lost = move |expected: &&(StationIndex, u32)| {
+                let mut audit = Audit::default();
+                self.audit_copy(&mut audit, flow, frame, **expected);
+                audit.copies_lost > 0
+            };
+            let lost = frame.copies_expected.iter().filter(is_lost);
+            lost.map(move |(listener, _)| (FlowIndex(at), number, frame.accepted, *listener))
+        })
+    }
+
     fn audit_copies(&self, audit: &mut Audit, flow: &Flow, frame: &FrameRecord) {
+        frame.copies_expected.iter().for_each(|&expected| self.audit_copy(audit, flow, frame, expected));
+    }
+
+    fn audit_copy(
+        &self,
+        audit: &mut Audit,
+        flow: &Flow,
+        frame: &FrameRecord,
+        (listener, life): (StationIndex, u32),
+    ) {
         let lives = |s: StationIndex, life| self.stations[s.0].is_up && self.stations[s.0].life == life;
-        for &(listener, life) in &frame.copies_expected {
-            audit.copies_expected += 1;
-            if frame.copied.iter().any(|(station, _)| *station == listener) {
-                audit.copies_delivered += 1;
-            } else if !lives(flow.from, frame.from_life) || !lives(listener, life) {
-                audit.copies_apart += 1;
-            } else {
-                audit.copies_lost += 1;
-            }
+        audit.copies_expected += 1;
+        if frame.copied.iter().any(|(station, _)| *station == listener) {
+            audit.copies_delivered += 1;
+        } else if !lives(flow.from, frame.from_life) || !lives(listener, life) {
+            audit.copies_apart += 1;
+        } else {
+            audit.copies_lost += 1;
         }
     }
 

@@ -1,7 +1,7 @@
 //! Stations that listen promiscuously: who does, and whether every copy came or was counted (I-44).
 
 use switch_node::node::Node;
-use vlan_core::VifNumber;
+use vlan_core::{DropReason, VifNumber};
 
 use super::World;
 use super::connections::Party;
@@ -10,6 +10,12 @@ use crate::checker::{Audit, StationIndex, Violation};
 use crate::coverage::Fault;
 use crate::plan::Plan;
 use crate::simulation::Simulation;
+
+/// Frames of an interface that had no place to wait: they have not been sent, so nobody gets a copy.
+pub(super) fn dropped_at_once(machine: &Node, vif: VifNumber) -> u64 {
+    let interface = machine.interfaces().find(|interface| interface.config.vif == vif);
+    interface.map_or(0, |interface| interface.counters.drops.of(DropReason::EgressFull))
+}
 
 impl World {
     /// A station's device hears everything from now on, in this life and those to come, or its own frames only.
@@ -70,7 +76,14 @@ impl World {
             return Ok(());
         }
         let reasons: Vec<_> = losses.drops.iter().map(|(reason, n)| format!("{reason} {n}")).collect();
-        let detail = format!("{} copies lost, {counted} counted; {reasons:?}; {audit:?}", audit.copies_lost);
+        let first: Vec<_> = self
+            .checker
+            .lost_copies()
+            .take(8)
+            .map(|(f, n, at, to)| format!("flow {} number {n} of {at} for station {}", f.0, to.0))
+            .collect();
+        let lost = audit.copies_lost;
+        let detail = format!("{lost} copies lost, {counted} counted; {first:?}; {reasons:?}; {audit:?}");
         Err(Violation { invariant: "I-44 each copy once", at: self.now(), detail })
     }
 
