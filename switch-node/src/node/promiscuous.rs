@@ -26,6 +26,9 @@ enum CopyAttempt {
     Gone,
 }
 
+/// A copy that its listener did not take from a direct RVI which has ended; none of it when it is lost.
+pub(super) type Returned = (DirectRvi, Option<(Vnet, Vec<u8>)>);
+
 impl Node {
     // --- who listens ----------------------------------------------------------------------------------------
 
@@ -238,11 +241,7 @@ impl Node {
     /// with it.
     //= spec/promiscuous.md#lost-listeners
     //# A copy that its listener's process had not taken when it died MUST be counted as listener-gone.
-    pub(super) fn take_back_copies(
-        &mut self,
-        now: Instant,
-        copies: Vec<(DirectRvi, Option<(Vnet, Vec<u8>)>)>,
-    ) {
+    pub(super) fn take_back_copies(&mut self, now: Instant, copies: Vec<Returned>) {
         // From the last one on, so that the first one comes to stand first.
         for (rvi, copy) in copies.into_iter().rev() {
             let Some(interface) = self.interface_mut(rvi.vif) else { continue };
