@@ -167,7 +167,7 @@ impl Node {
         // The lane that the flow's frames would take.
         let flow = flow_hash(self.config.seed, frame);
         let parts = [Part::Private(header), Part::Private(frame)];
-        let sent = link.association.send(now, channel, flow, 0, &parts);
+        let sent = link.association.send_parts(now, channel, flow, 0, &parts);
         let is_stalled = link.association.is_stalled();
         if sent.is_ok() {
             link.sent.add(frame.len());
@@ -183,15 +183,14 @@ impl Node {
         header: &[u8; PROMISCUOUS_HEADER_LEN],
         frame: &[u8],
     ) -> CopyAttempt {
-        let (Some((relay, _)), Some(index)) = (self.relay_channels(vif), self.attached()) else {
-            return CopyAttempt::NoWay;
-        };
+        let relay = self.interface(vif).map(|interface| interface.driver.config().relay_channel);
+        let (Some(relay), Some(index)) = (relay, self.attached()) else { return CopyAttempt::NoWay };
         let link = &mut self.control[index];
         if !link.resend.is_empty() {
             return CopyAttempt::NoWay;
         }
         let parts = [Part::Private(header), Part::Private(frame)];
-        let sent = link.association.send(now, relay, 0, 0, &parts);
+        let sent = link.association.send_parts(now, relay, 0, 0, &parts);
         let is_stalled = link.association.is_stalled();
         if sent.is_ok() {
             tap_sent(&mut self.captures, PeerId::ControlNode(index as u8), relay, [header, frame]);
