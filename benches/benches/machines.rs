@@ -73,6 +73,7 @@ fn driver() -> Driver {
         relay_channel: Channel(1),
         arp_channel: Channel(2),
         check_source: true,
+        may_listen: false,
         name: "red0".into(),
         lan_name: "red".into(),
         addresses: Vec::new(),

@@ -54,6 +54,7 @@ impl World {
             interface: "red0".into(),
             addresses: Vec::new(),
             gateways: Vec::new(),
+            may_listen: false,
         };
         let control = ControlNode::new(ControlNodeConfig {
             serial: ControlNodeSerial(1),

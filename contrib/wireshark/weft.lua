@@ -55,6 +55,7 @@ local f = {
     vnet_sum_offset = ProtoField.uint16("weft.vnet.sum_offset", "Sum offset"),
     boot = ProtoField.uint16("weft.boot", "Boot tag", base.HEX),
     bseq = ProtoField.uint32("weft.bseq", "bseq"),
+    listener = ProtoField.uint16("weft.listener", "Listener's node"),
     location = ProtoField.none("weft.location", "Location"),
     relayed_node = ProtoField.uint16("weft.relayed.node", "Node"),
     relayed_epoch = ProtoField.uint32("weft.relayed.epoch", "Epoch of the pair"),
@@ -108,10 +109,12 @@ local messages = {
         { "left_groups", "list", { { "left_group", "ip" } } },
     } },
     [0xc039] = { "GROUP_POLICY", { { "vif", "u16" }, { "snoops", "bool" }, { "querier", "ip" } } },
+    [0xc040] = { "PROMISCUOUS", { { "location", "record", location }, { "listens", "bool" } } },
     [0xc03c] = { "LEG_ADDRESSES", { { "offered_leg", "list", offered_leg } } },
     [0xc060] = { "INTERFACE", {
         { "lan_id", "u16" }, { "vif", "u16" }, { "mac", "mac" }, { "mtu", "u16" }, { "relay_channel", "u8" },
-        { "arp_channel", "u8" }, { "check_source", "bool" }, { "interface_name", "text" }, { "lan_name", "text" },
+        { "arp_channel", "u8" }, { "check_source", "bool" }, { "may_listen", "bool" },
+        { "interface_name", "text" }, { "lan_name", "text" },
         { "addresses", "list", { { "address", "prefix" } } }, { "gateways", "list", { { "gateway", "ip" } } },
     } },
     [0xc061] = { "INTERFACE_REMOVED", { { "vif", "u16" } } },
@@ -151,7 +154,7 @@ local messages = {
     [0x0070] = { "REPORT_DROPS", { { "id", "u32" }, { "dropped_frame", "list", dropped_frame } } },
     [0x006f] = { "REPORT", { { "id", "u32" }, { "last", "bool" }, { "counters", "list", counter } } },
 }
-local frame_kinds = { [0x8001] = "unicast", [0x8002] = "group", [0x8003] = "relay", [0x8010] = "ARP" }
+local frame_kinds = { [0x8001] = "unicast", [0x8002] = "group", [0x8003] = "relay", [0x8006] = "promiscuous", [0x8010] = "ARP" }
 local RELAYED_PACKET, COPIES = 0x8004, 0x8005
 
 -- One ProtoField for each name: weft.msg.NAME.
@@ -286,6 +289,9 @@ local function dissect_frame(buffer, pinfo, tree, root, kind, header_len)
     tree:add_le(f.vnet_sum_offset, buffer(24, 2))
     tree:add_le(f.boot, buffer(26, 2))
     tree:add_le(f.bseq, buffer(28, 4))
+    if kind == 0x8006 then
+        tree:add_le(f.listener, buffer(32, 2))
+    end
     if kind == 0x8010 then
         add_fields(location, buffer, 32, tree:add(f.location, buffer(32, 24)):set_text("Source location"))
         add_fields(location, buffer, 56, tree:add(f.location, buffer(56, 24)):set_text("Target location"))
@@ -321,7 +327,7 @@ function tlv.dissector(buffer, pinfo, root)
     -- A snap length may have cut the message: then only what its lengths say can be looked at.
     local whole = header_len + buffer(4, 4):le_uint()
     local is_cut = pinfo.len > pinfo.caplen
-    local least = frame_kinds[kind] and (kind == 0x8010 and 80 or 32) or kind == RELAYED_PACKET and 16 or 8
+    local least = frame_kinds[kind] and (kind == 0x8010 and 80 or kind == 0x8006 and 40 or 32) or kind == RELAYED_PACKET and 16 or 8
     if header_len < least or (whole ~= buffer:len() and not is_cut) then
         tree:add_proto_expert_info(tlv_bad)
         return buffer:len()

@@ -98,6 +98,7 @@ fn messages() -> Vec<(&'static str, ControlMessage)> {
             }),
         ),
         ("GROUP_POLICY", M::GroupPolicy(GroupPolicy { vif, snoops: true, querier: [10, 1, 0, 254].into() })),
+        ("PROMISCUOUS", M::Promiscuous { listener: Location::default(), listens: true }),
         ("LEG_ADDRESSES", M::LegAddresses { legs }),
         (
             "INTERFACE",
@@ -109,6 +110,7 @@ fn messages() -> Vec<(&'static str, ControlMessage)> {
                 relay_channel: Channel(1),
                 arp_channel: Channel(2),
                 check_source: true,
+                may_listen: false,
                 name: "red0".into(),
                 lan_name: "red".into(),
                 addresses: vec![address],
@@ -275,11 +277,14 @@ fn frames_are_read_with_their_headers_and_what_is_in_them() -> Result<()> {
     let location = Location { node: NodeNumber(2), ..Location::default() };
     let arp = header(FrameKind::Arp).emit_arp(&location, &location, frame.len());
     frames.push([&arp[..], &frame].concat());
+    let copy = header(FrameKind::Promiscuous).emit_promiscuous(NodeNumber(4), frame.len());
+    frames.push([&copy[..], &frame].concat());
     fs::write(&file, pcap(&frames))?;
     expect_no_fault(&file)?;
     let names =
         ["weft.name", "weft.lan", "weft.origin", "weft.vnet.gso_size", "weft.bseq", "weft.boot", "eth.src"];
-    for (frame, kind) in fields(&file, "weft", &names)?.into_iter().zip(["unicast", "group", "relay", "ARP"])
+    for (frame, kind) in
+        fields(&file, "weft", &names)?.into_iter().zip(["unicast", "group", "relay", "ARP", "promiscuous"])
     {
         ensure!(frame == [kind, "10", "1", "1448", "77", "0xbeef", "02:02:02:02:02:02"], "{frame:?}");
     }

@@ -3,7 +3,8 @@
 //! Checked: the ledger closes on both sides, a frame goes on a direct RVI only behind an echoed barrier, held
 //! frames are released, and a numbered frame is delivered at most once.
 
-use vlan_core::driver::{BARRIER_RETRY, Driver, Egress, InBand, Ingress, Path, PeerSlot};
+use vlan_core::driver::{BARRIER_RETRY, CopyWay, Driver, Egress, InBand, Ingress, Path, PeerSlot};
+use vlan_core::limits::LISTENERS_PER_LAN_MAX;
 use vlan_core::location::Location;
 use vlan_core::wire::ControlMessage;
 use vlan_core::wire::control::{Grant, InterfaceConfig, MemberNotice};
@@ -63,6 +64,7 @@ fn config() -> InterfaceConfig {
         relay_channel: Channel(1),
         arp_channel: Channel(2),
         check_source: true,
+        may_listen: true,
         name: "red0".into(),
         lan_name: "red".into(),
         addresses: Vec::new(),
@@ -76,7 +78,7 @@ fn config() -> InterfaceConfig {
 }
 
 fn step(script: &mut Script<'_>, driver: &mut Driver, model: &mut Model) -> Option<()> {
-    match script.below(14)? {
+    match script.below(16)? {
         0 => {
             let _ = driver.handle_member(&notice(script)?);
         }
@@ -142,7 +144,52 @@ fn step(script: &mut Script<'_>, driver: &mut Driver, model: &mut Model) -> Opti
         }
         10 | 11 => send(script, driver, model)?,
         12 => receive_relayed(script, driver, model)?,
+        14 => listeners(script, driver)?,
+        15 => copy(script, driver)?,
         _ => receive_direct(script, driver, model)?,
+    }
+    Some(())
+}
+
+/// What control nodes say of listeners, and the device of this one.
+fn listeners(script: &mut Script<'_>, driver: &mut Driver) -> Option<()> {
+    let control_node = script.below(2)?;
+    match script.below(6)? {
+        0 => driver.end_vouching(control_node),
+        1 => driver.forget_unvouched(),
+        2 => {
+            driver.set_promiscuous(script.flag()?);
+        }
+        3 => driver.review_listener(control_node, &notice(script)?),
+        _ => {
+            let (node, vif) = (node(script)?, vif(script)?);
+            let generation = script.below(4)?.into();
+            let at = Location { node, vif, lan: LAN, generation, ..Location::default() };
+            driver.handle_listener(control_node, &at, script.flag()?);
+        }
+    }
+    let listeners = (0..).map_while(|place| driver.listener(place));
+    let listeners: Vec<PeerSlot> = listeners.collect();
+    assert!(listeners.len() <= LISTENERS_PER_LAN_MAX);
+    assert!(listeners.iter().all(|slot| driver.peer(*slot).is_some()), "a listener that is nobody");
+    Some(())
+}
+
+/// A copy for each listener, as the node sends it.
+fn copy(script: &mut Script<'_>, driver: &mut Driver) -> Option<()> {
+    let destination = mac(script.octet()?);
+    let mut place = 0;
+    while let Some(slot) = driver.listener(place) {
+        place += 1;
+        let way = driver.copy_way(slot).expect("a listener has a way");
+        let (header, node) = driver.listener_header(slot, &Vnet::default()).expect("a listener is known");
+        check_header(&header, FrameKind::Promiscuous);
+        let peer = driver.peer(slot).expect("a peer");
+        assert_eq!((header.destination_vif, node), (peer.vif, peer.node));
+        assert!(!matches!(way, CopyWay::Direct { .. }) || peer.direct.is_some());
+        if !driver.is_destination(slot, destination) && way != CopyWay::Hold {
+            driver.sent_copy(way, 60);
+        }
     }
     Some(())
 }
@@ -270,6 +317,8 @@ fn receive_relayed(script: &mut Script<'_>, driver: &mut Driver, model: &mut Mod
     if let Ingress::Deliver(vnet) = driver.admit_relayed(&header, &head, frame_len) {
         assert!(vnet.is_valid_for(frame_len) && header.lan == LAN);
         note_delivered(driver, model, &header);
+        let is_copy = header.kind == FrameKind::Promiscuous;
+        assert!(!is_copy || driver.listens() && header.destination_vif == OWN_VIF);
         driver.delivered(false, frame_len, script.flag().unwrap_or(true));
     }
     Some(())
@@ -301,7 +350,9 @@ fn receive_direct(script: &mut Script<'_>, driver: &mut Driver, model: &mut Mode
             (header.lan, header.origin, header.origin_vif, source),
             (LAN, peer.node, peer.vif, peer.mac)
         );
-        if header.kind != FrameKind::Unicast {
+        // A copy that goes direct at once has no number.
+        let is_plain_copy = header.kind == FrameKind::Promiscuous && header.flags & FrameHeader::RESENT == 0;
+        if header.kind != FrameKind::Unicast && !is_plain_copy {
             note_delivered(driver, model, &header);
         }
         driver.delivered(true, frame_len, script.flag().unwrap_or(true));
@@ -371,9 +422,10 @@ fn grant(script: &mut Script<'_>) -> Option<Grant> {
 }
 
 fn header(script: &mut Script<'_>) -> Option<FrameHeader> {
-    const KINDS: [FrameKind; 4] = [FrameKind::Unicast, FrameKind::Group, FrameKind::Relay, FrameKind::Arp];
+    const KINDS: [FrameKind; 5] =
+        [FrameKind::Unicast, FrameKind::Group, FrameKind::Relay, FrameKind::Arp, FrameKind::Promiscuous];
     Some(FrameHeader {
-        kind: KINDS[usize::from(script.below(4)?)],
+        kind: KINDS[usize::from(script.below(5)?)],
         flags: script.octet()?,
         lan: if script.octet()? == 0 { LanId(11) } else { LAN },
         origin: node(script)?,
@@ -426,5 +478,10 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let life = [&[1], member, send, grant, up, send, echo, send, arp, direct, &[4, 0], send, &[5, 0], send];
     let alone = [&[2], member, grant, &[3, 0, 0], send, &[8, 0], send, relayed, relayed];
     let late = [&[3], member, grant, up, send, &[9, 0xff, 0xff], &[9, 0xff, 0xff], send];
-    vec![life.concat(), alone.concat(), late.concat()]
+    let listens: &[u8] = &[14, 0, 4, 2, 1, 1, 1];
+    let own: &[u8] = &[14, 0, 2, 1];
+    let copied: &[u8] = &[12, 4, 0, 1, 2, 1, 1, 1, 1, 0, 5, 4, 1];
+    let copies =
+        [&[4], member, listens, &[15, 7], grant, up, echo, &[15, 7], own, copied, copied, &[5, 0], &[15, 7]];
+    vec![life.concat(), alone.concat(), late.concat(), copies.concat()]
 }

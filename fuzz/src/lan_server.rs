@@ -58,7 +58,7 @@ fn start(port_security: PortSecurity) -> Run {
 
 impl Run {
     fn step(&mut self, script: &mut Script<'_>) -> Option<()> {
-        let operation = script.below(8)?;
+        let operation = script.below(9)?;
         let member = script.below(MEMBERS)?;
         let slot = MemberSlot(member.into());
         match operation {
@@ -77,6 +77,10 @@ impl Run {
             }
             2 => script.advance(&mut self.now)?,
             7 => self.groups(script, slot)?,
+            8 => {
+                let listens = script.flag()?;
+                assert!(self.server.set_listens(slot, listens) && self.server.listens(slot) == listens);
+            }
             _ => self.frame(script, slot)?,
         }
         Some(())
@@ -147,6 +151,14 @@ impl Run {
                     let _ = self.server.drop(reason);
                 }
             },
+            Verdict::Copy => {
+                let listener = (NodeNumber(u16::from(source.0[5])), VifNumber(1));
+                let verdict = self.server.decide_copy(self.now, from, listener);
+                if let Verdict::Unicast { to, .. } = verdict {
+                    assert!(self.server.listens(to), "a copy for somebody who does not listen");
+                }
+                self.deliver(verdict, from, frame, frame_len, source);
+            }
             Verdict::Drop(_) => {}
         }
     }
@@ -177,9 +189,10 @@ impl Run {
 
 /// A header that is right for `from` but for one field, at most.
 fn header(script: &mut Script<'_>, from: MemberSlot) -> Option<FrameHeader> {
-    const KINDS: [FrameKind; 4] = [FrameKind::Group, FrameKind::Relay, FrameKind::Arp, FrameKind::Unicast];
+    const KINDS: [FrameKind; 5] =
+        [FrameKind::Group, FrameKind::Relay, FrameKind::Arp, FrameKind::Unicast, FrameKind::Promiscuous];
     let mut header = FrameHeader {
-        kind: KINDS[usize::from(script.below(4)?)],
+        kind: KINDS[usize::from(script.below(5)?)],
         flags: 0,
         lan: LAN,
         origin: NodeNumber(from.0 + 1),

@@ -3,7 +3,7 @@
 use vlan_core::limits::RELAYED_PACKET_LEN_MAX;
 use vlan_core::location::{LOCATION_LEN, Location};
 use vlan_core::wire::control::InterfaceAddress;
-use vlan_core::wire::frame::{ARP_HEADER_LEN, FRAME_HEADER_LEN};
+use vlan_core::wire::frame::{ARP_HEADER_LEN, FRAME_HEADER_LEN, PROMISCUOUS_HEADER_LEN};
 use vlan_core::wire::{
     ControlMessage, FrameHeader, FrameKind, RELAYED_HEADER_LEN, RelayedPacket, TlvHeader, Vnet,
 };
@@ -38,6 +38,11 @@ fn frame(data: &[u8]) {
         let octets = header.emit_arp(&source, &target, frame_len);
         assert_eq!(FrameHeader::parse(&octets, ARP_HEADER_LEN + frame_len), Ok(header));
         assert_eq!(FrameHeader::parse_locations(&octets), Ok((source, target)));
+    } else if header.kind == FrameKind::Promiscuous {
+        let listener = FrameHeader::parse_listener(head).expect("the header of a copy names its listener");
+        let octets = header.emit_promiscuous(listener, frame_len);
+        assert_eq!(octets[..34], head[..34]);
+        assert_eq!(FrameHeader::parse(&octets, PROMISCUOUS_HEADER_LEN + frame_len), Ok(header));
     } else {
         assert_eq!(header.emit(frame_len), head[..FRAME_HEADER_LEN]);
     }
@@ -56,7 +61,8 @@ pub(crate) fn control(data: &[u8]) {
     let Ok(message) = ControlMessage::parse(data) else { return };
     let octets = message.emit();
     assert_eq!(ControlMessage::parse(&octets), Ok(message.clone()));
-    let canonical = data[2] == 0 && data[3] == 1 && !matches!(message, ControlMessage::Binding { .. });
+    let has_reserved = matches!(message, ControlMessage::Binding { .. } | ControlMessage::Promiscuous { .. });
+    let canonical = data[2] == 0 && data[3] == 1 && !has_reserved;
     assert!(!canonical || octets == data, "{message:?} has two forms");
 }
 
@@ -81,12 +87,15 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let location = Location { node: NodeNumber(2), ..Location::default() };
     let arp = header(FrameKind::Arp).emit_arp(&location, &location, frame.len());
     seeds.push([&arp[..], &frame].concat());
+    let copy = header(FrameKind::Promiscuous).emit_promiscuous(NodeNumber(3), frame.len());
+    seeds.push([&copy[..], &frame].concat());
     let address = InterfaceAddress { address: [10, 1, 0, 1].into(), prefix: 24 };
     let relayed = RelayedPacket { node: NodeNumber(2), epoch: PairEpoch(5) };
     seeds.push([&relayed.emit(frame.len())[..], &frame].concat());
     seeds.extend([
         ControlMessage::Heartbeat { number: 1 }.emit(),
         ControlMessage::Bind { vif: VifNumber(1), address }.emit(),
+        ControlMessage::Promiscuous { listener: location, listens: true }.emit(),
         ControlMessage::Binding { mac: MacAddress([2; 6]), location }.emit(),
     ]);
     seeds

@@ -116,6 +116,10 @@ pub struct LanMember {
     pub mac: String,
     /// True while the node is attached.
     pub attached: bool,
+    /// `listens` promiscuously, `may` do so, or `no`.
+    pub promiscuous: String,
+    /// How often it wanted to listen and was refused.
+    pub refused: u64,
 }
 
 /// One direct RVI between two nodes: `GET /v1/rvis`.
@@ -238,7 +242,8 @@ pub struct GroupMember {
     /// Number of the interface in its node.
     pub vif: u16,
     /// How it is known: `own` (the interface's stack has joined), `report` (by IGMP or MLD), `own+report`; or why it gets
-    /// every group: `configured`, `asked` (by its driver), `no-room` (for what it has joined), `unsaid` (so far).
+    /// every group: `configured`, `asked` (by its driver), `no-room` (for what it has joined), `listens`
+    /// (promiscuously), `unsaid` (so far).
     pub source: String,
     /// Seconds since it joined, as this control node knows; 0 for one that gets every group.
     pub age_s: u64,

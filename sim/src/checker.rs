@@ -2,7 +2,8 @@
 //!
 //! It checks I-1 (no duplicate within the lives of both processes), I-3 and I-15 (order within each flow, over
 //! relay, barrier and direct together), I-4 (every accepted frame ends once), I-5 (every octet and the vnet state
-//! as sent), and that nothing reaches a stack that is not a member of the frame's LAN, or has not joined its group.
+//! as sent), I-44 (a promiscuous listener gets a copy of each unicast frame once and in order, and what it does not get is counted as a
+//! lost copy), and that nothing reaches a stack that is not a member of the frame's LAN, or has not joined its group.
 
 use std::fmt;
 use std::time::Duration;
@@ -78,6 +79,10 @@ struct FrameRecord {
     expected: Vec<(StationIndex, u32)>,
     delivered: Vec<(StationIndex, u32)>,
     refused_by_device: Vec<StationIndex>,
+    /// Listeners that the sender's driver knew, with their lives when it was accepted.
+    copies_expected: Vec<(StationIndex, u32)>,
+    /// Listeners whose devices got a copy, or refused it.
+    copied: Vec<(StationIndex, u32)>,
 }
 
 #[derive(Debug)]
@@ -88,6 +93,8 @@ struct Station {
     is_up: bool,
     /// Nothing sent by it or to it is judged.
     is_hostile: bool,
+    /// Its device is promiscuous, and it may listen.
+    listens: bool,
     /// Times at which no control node served it, and the start of one that goes on.
     detached: Vec<(Instant, Instant)>,
     detached_since: Option<Instant>,
@@ -123,6 +130,14 @@ pub struct Audit {
     /// Drops that account for these: one for a frame that no receiver had, as its origin may have dropped it
     /// before it was cloned; else one for each receiver.
     pub group_drops: u64,
+    /// Unicast frames times listeners that their sender's driver knew.
+    pub copies_expected: u64,
+    /// Of these, at the listener's device.
+    pub copies_delivered: u64,
+    /// Of these, from or to killed processes.
+    pub copies_apart: u64,
+    /// Of these, lost: each must stand in a counter of lost copies.
+    pub copies_lost: u64,
 }
 
 /// How long after it was accepted a frame may still wait in rings to and from a control node that does not run.
@@ -147,6 +162,7 @@ impl Checker {
             life: 0,
             is_up: false,
             is_hostile: false,
+            listens: false,
             detached: Vec::new(),
             detached_since: Some(Instant::ZERO),
         });
@@ -163,6 +179,17 @@ impl Checker {
         let station = &mut self.stations[station.0];
         station.life += 1;
         station.is_up = true;
+    }
+
+    /// The station's device is promiscuous and it may listen, or no more.
+    pub fn set_listens(&mut self, station: StationIndex, listens: bool) {
+        self.stations[station.0].listens = listens;
+    }
+
+    /// True while frames for others may come to the station.
+    #[must_use]
+    pub fn listens(&self, station: StationIndex) -> bool {
+        self.stations[station.0].listens
     }
 
     /// A control node serves the station from now on, or none does.
@@ -219,8 +246,8 @@ impl Checker {
         self.frame(flow, number, len)
     }
 
-    /// The node took the frame that [`Self::next_frame`] made.
-    pub fn frame_accepted(&mut self, now: Instant, flow: FlowIndex, len: usize) {
+    /// The node took the frame that [`Self::next_frame`] made; its driver knew these listeners.
+    pub fn frame_accepted(&mut self, now: Instant, flow: FlowIndex, len: usize, listeners: &[StationIndex]) {
         let Self { stations, flows, memberships, .. } = self;
         let record = &mut flows[flow.0];
         let up = |i: &usize| stations[*i].is_up && !stations[*i].is_hostile;
@@ -239,8 +266,17 @@ impl Checker {
             }
             Receivers::Nobody => Vec::new(),
         };
+        let is_unicast = matches!(record.to, Receivers::One(_) | Receivers::Nobody);
+        let gets_copy = |i: &usize| {
+            let is_other = !matches!(record.to, Receivers::One(to) if to.0 == *i);
+            is_unicast && is_other && up(i)
+        };
+        let copied = listeners.iter().map(|listener| listener.0).filter(gets_copy);
+        let copies_expected = copied.map(|i| (StationIndex(i), stations[i].life)).collect();
         record.frames.push(FrameRecord {
             len: len as u32,
+            copies_expected,
+            copied: Vec::new(),
             accepted: now,
             from_life: stations[record.from.0].life,
             expected: expected.into_iter().filter(up).map(|i| (StationIndex(i), stations[i].life)).collect(),
@@ -290,9 +326,12 @@ impl Checker {
         }
         self.check_order(now, station, numbering)?;
         let life = self.stations[station.0].life;
+        let is_copy = self.is_copy(&self.flows[flow.0], station);
         let record = &mut self.flows[flow.0];
         let sent = &mut record.frames[number as usize];
-        if refuse {
+        if is_copy {
+            sent.copied.push((station, life));
+        } else if refuse {
             sent.refused_by_device.push(station);
         } else {
             sent.delivered.push((station, life));
@@ -318,6 +357,7 @@ impl Checker {
     ) -> Result<(), Violation> {
         let lan = self.stations[station.0].lan;
         let meant = match flow.to {
+            _ if self.stations[station.0].listens => flow.from != station,
             Receivers::One(one) => one == station,
             Receivers::Group => flow.from != station,
             Receivers::Joined => {
@@ -333,6 +373,19 @@ impl Checker {
         Err(Violation { invariant: "nothing reaches a non-member", at: now, detail })
     }
 
+    /// True for what comes to a station as a listener only.
+    fn is_copy(&self, flow: &Flow, station: StationIndex) -> bool {
+        match flow.to {
+            Receivers::One(to) => to != station,
+            Receivers::Nobody => true,
+            Receivers::Joined => {
+                self.stations[station.0].listens
+                    && !self.memberships.is_member(station, flow.addressing.destination)
+            }
+            Receivers::Group => false,
+        }
+    }
+
     /// Numbers of a flow only grow at one life of a receiver.
     fn check_order(
         &mut self,
@@ -342,20 +395,29 @@ impl Checker {
     ) -> Result<(), Violation> {
         let life = self.stations[station.0].life;
         let record = &mut self.flows[numbering.flow as usize];
-        let Some(last) = record.last.iter_mut().find(|(s, ..)| *s == station) else {
+        let Some(entry) = record.last.iter_mut().find(|(s, ..)| *s == station) else {
             record.last.push((station, life, numbering.number));
             return Ok(());
         };
-        if last.1 != life || numbering.number > last.2 {
-            (last.1, last.2) = (life, numbering.number);
+        if entry.1 != life || numbering.number > entry.2 {
+            (entry.1, entry.2) = (life, numbering.number);
             return Ok(());
         }
+        let last = entry.2;
         let frame = &record.frames[numbering.number as usize];
         let again = frame.delivered.contains(&(station, life)) || frame.refused_by_device.contains(&station);
-        let invariant = if again { "I-1 no duplicate" } else { "I-3 order" };
+        let is_copied = frame.copied.contains(&(station, life));
+        let is_copy = self.is_copy(&self.flows[numbering.flow as usize], station);
+        let frame = &self.flows[numbering.flow as usize].frames[numbering.number as usize];
+        let invariant = match (is_copy, again || is_copied) {
+            (true, true) => "I-44 each copy once",
+            (true, false) => "I-44 order of copies",
+            (false, true) => "I-1 no duplicate",
+            (false, false) => "I-3 order",
+        };
         let detail = format!(
             "{numbering:?} (accepted at {}) came to {station:?} after number {}",
-            frame.accepted, last.2
+            frame.accepted, last
         );
         Err(Violation { invariant, at: now, detail })
     }
@@ -366,6 +428,7 @@ impl Checker {
         let mut audit = Audit::default();
         for flow in self.flows.iter().filter(|flow| self.is_judged(flow)) {
             for frame in &flow.frames {
+                self.audit_copies(&mut audit, flow, frame);
                 match flow.to {
                     Receivers::One(to) => self.audit_unicast(&mut audit, flow, frame, to),
                     Receivers::Group | Receivers::Joined => self.audit_group(&mut audit, flow, frame),
@@ -422,6 +485,43 @@ impl Checker {
             audit.detached += 1;
         } else {
             audit.lost += 1;
+        }
+    }
+
+    /// Lost copies, for a failure's report: flow, number, when it was accepted, and by whom it was expected.
+    pub fn lost_copies(&self) -> impl Iterator<Item = (FlowIndex, u32, Instant, StationIndex)> + '_ {
+        let judged = self.flows.iter().enumerate().filter(|(_, flow)| self.is_judged(flow));
+        let frames = judged.flat_map(|(at, flow)| flow.frames.iter().zip(0..).map(move |f| (at, flow, f)));
+        frames.flat_map(move |(at, flow, (frame, number))| {
+            let is_lost = move |expected: &&(StationIndex, u32)| {
+                let mut audit = Audit::default();
+                self.audit_copy(&mut audit, flow, frame, **expected);
+                audit.copies_lost > 0
+            };
+            let lost = frame.copies_expected.iter().filter(is_lost);
+            lost.map(move |(listener, _)| (FlowIndex(at), number, frame.accepted, *listener))
+        })
+    }
+
+    fn audit_copies(&self, audit: &mut Audit, flow: &Flow, frame: &FrameRecord) {
+        frame.copies_expected.iter().for_each(|&expected| self.audit_copy(audit, flow, frame, expected));
+    }
+
+    fn audit_copy(
+        &self,
+        audit: &mut Audit,
+        flow: &Flow,
+        frame: &FrameRecord,
+        (listener, life): (StationIndex, u32),
+    ) {
+        let lives = |s: StationIndex, life| self.stations[s.0].is_up && self.stations[s.0].life == life;
+        audit.copies_expected += 1;
+        if frame.copied.iter().any(|(station, _)| *station == listener) {
+            audit.copies_delivered += 1;
+        } else if !lives(flow.from, frame.from_life) || !lives(listener, life) {
+            audit.copies_apart += 1;
+        } else {
+            audit.copies_lost += 1;
         }
     }
 
@@ -508,7 +608,7 @@ mod tests {
         (0..count)
             .map(|_| {
                 let frame = checker.next_frame(flow, 100);
-                checker.frame_accepted(Instant::from_nanos(1), flow, 100);
+                checker.frame_accepted(Instant::from_nanos(1), flow, 100, &[]);
                 frame
             })
             .collect()
@@ -535,6 +635,32 @@ mod tests {
         assert_eq!(arrive(&mut checker, b, &unsummed), Some("I-5 content"));
         let audit = checker.audit();
         assert_eq!((audit.accepted, audit.delivered, audit.lost, audit.apart), (4, 2, 2, 0));
+    }
+
+    #[test]
+    fn a_listener_gets_each_copy_once_and_in_order() {
+        let (mut checker, b, flow) = two_stations();
+        let listener = checker.add_station(LanId(10));
+        checker.station_up(listener);
+        checker.attach(Instant::ZERO, listener, true);
+        let frames: Vec<_> = (0..4)
+            .map(|_| {
+                let frame = checker.next_frame(flow, 100);
+                checker.frame_accepted(Instant::from_nanos(1), flow, 100, &[listener, b]);
+                frame
+            })
+            .collect();
+        assert_eq!(arrive(&mut checker, listener, &frames[0]), Some("nothing reaches a non-member"));
+        checker.set_listens(listener, true);
+        assert_eq!(arrive(&mut checker, listener, &frames[0]), None);
+        assert_eq!(arrive(&mut checker, listener, &frames[2]), None);
+        assert_eq!(arrive(&mut checker, listener, &frames[2]), Some("I-44 each copy once"));
+        assert_eq!(arrive(&mut checker, listener, &frames[1]), Some("I-44 order of copies"));
+        let audit = checker.audit();
+        let copies = (audit.copies_expected, audit.copies_delivered, audit.copies_lost, audit.copies_apart);
+        assert_eq!((copies, audit.delivered), ((4, 2, 2, 0), 0), "none of the destination's own");
+        checker.station_down(Instant::ZERO, listener);
+        assert_eq!(checker.audit().copies_apart, 2);
     }
 
     #[test]

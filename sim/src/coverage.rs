@@ -43,6 +43,8 @@ pub enum Fault {
     Leave,
     /// A control node's process is asked to end, and tells its nodes.
     ControlLeave,
+    /// A station begins to listen promiscuously, or ends.
+    Listening,
     /// Packets of a host are lost, independently of each other.
     Loss,
     /// Packets of a host are lost in bursts.
@@ -65,7 +67,7 @@ pub enum Fault {
 
 impl Fault {
     /// What can be done to processes and memory, in the order of the table.
-    pub const ON_ONE_HOST: [Self; 19] = [
+    pub const ON_ONE_HOST: [Self; 20] = [
         Self::NodeCrash,
         Self::ControlCrash,
         Self::ControlCrashInBatch,
@@ -85,6 +87,7 @@ impl Fault {
         Self::Hostile,
         Self::Leave,
         Self::ControlLeave,
+        Self::Listening,
     ];
 
     /// What can be done to fabrics between hosts, in the order of the table.
@@ -134,6 +137,7 @@ impl Fault {
             Self::Hostile => "hostile node",
             Self::Leave => "orderly end",
             Self::ControlLeave => "control orderly end",
+            Self::Listening => "listening",
             Self::Loss => "loss",
             Self::Bursts => "bursts",
             Self::Corruption => "corruption",
@@ -260,33 +264,52 @@ impl Met {
 }
 
 const STATES: usize = Way::ALL.len() * PairState::ALL.len() * ControlState::ALL.len();
-const CELLS: usize = (Fault::ON_ONE_HOST.len() + Fault::OF_FABRICS.len()) * STATES;
+const FAULTS: usize = Fault::ON_ONE_HOST.len() + Fault::OF_FABRICS.len();
+const CELLS: usize = FAULTS * STATES;
 
 /// Counts of fault, pair state and control node state met together.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Coverage([u64; CELLS]);
+pub struct Coverage {
+    cells: [u64; CELLS],
+    /// By fault and pair state: meetings with pairs of which one node listened promiscuously.
+    listened: [[u64; PairState::ALL.len()]; FAULTS],
+}
 
 impl Default for Coverage {
     fn default() -> Self {
-        Self([0; CELLS])
+        Self { cells: [0; CELLS], listened: [[0; PairState::ALL.len()]; FAULTS] }
     }
 }
 
 impl Coverage {
     /// Counts one meeting.
     pub fn count(&mut self, fault: Fault, met: Met) {
-        self.0[Self::cell(fault, met)] += 1;
+        self.cells[Self::cell(fault, met)] += 1;
+    }
+
+    /// Counts a meeting with a pair of which one node listens promiscuously.
+    pub fn count_listened(&mut self, fault: Fault, pair: PairState) {
+        self.listened[fault as usize][pair as usize] += 1;
+    }
+
+    /// How often a fault met a pair in this state of which one node listened.
+    #[must_use]
+    pub fn listened(&self, fault: Fault, pair: PairState) -> u64 {
+        self.listened[fault as usize][pair as usize]
     }
 
     /// How often these met.
     #[must_use]
     pub fn of(&self, fault: Fault, met: Met) -> u64 {
-        self.0[Self::cell(fault, met)]
+        self.cells[Self::cell(fault, met)]
     }
 
     /// Adds the counts of another run.
     pub fn add(&mut self, other: &Self) {
-        for (cell, more) in self.0.iter_mut().zip(other.0) {
+        for (cell, more) in self.cells.iter_mut().zip(other.cells) {
+            *cell += more;
+        }
+        for (cell, more) in self.listened.iter_mut().flatten().zip(other.listened.iter().flatten()) {
             *cell += more;
         }
     }
@@ -357,11 +380,29 @@ impl Coverage {
     }
 }
 
+impl Coverage {
+    fn write_listened(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:23}", "pairs with a listener")?;
+        for pair in PairState::ALL {
+            write!(f, "| {:>9} ", pair.name())?;
+        }
+        for fault in Fault::all() {
+            write!(f, "\n{:23}", fault.name())?;
+            for pair in PairState::ALL {
+                write!(f, "| {:>9} ", self.listened(fault, pair))?;
+            }
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Display for Coverage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.write_table(f, Way::Memory)?;
         f.write_str("\n\n")?;
-        self.write_table(f, Way::Packets)
+        self.write_table(f, Way::Packets)?;
+        f.write_str("\n\n")?;
+        self.write_listened(f)
     }
 }
 
@@ -391,6 +432,10 @@ mod tests {
         let mut sum = coverage.clone();
         sum.add(&coverage);
         assert_eq!(sum.of(Fault::Hostile, met), 2);
-        assert_eq!(sum.to_string().lines().count(), 2 + 19 + 1 + 2 + 28);
+        assert_eq!(sum.to_string().lines().count(), 2 + 20 + 1 + 2 + 29 + 1 + 1 + 29);
+        coverage.count_listened(Fault::Cut, PairState::Barrier);
+        sum.add(&coverage);
+        let of = |pair| sum.listened(Fault::Cut, pair);
+        assert_eq!((of(PairState::Barrier), of(PairState::Relay)), (1, 0));
     }
 }

@@ -75,6 +75,8 @@ pub struct Plan {
     pub lans: Vec<LanPlan>,
     /// Whether control nodes answer requests for addresses in the name of their holders.
     pub suppresses_arp: bool,
+    /// Stations that may listen promiscuously, as places in the list of stations.
+    pub listeners: Vec<usize>,
     /// The node that writes what it likes into its legs, if any. It is a member of no LAN with others' traffic
     /// expectations: nothing sent by it or to it is judged.
     pub hostile: Option<usize>,
@@ -116,6 +118,7 @@ impl Plan {
             control_nodes: 1,
             lans: vec![lan],
             suppresses_arp: false,
+            listeners: Vec::new(),
             hostile: None,
             elsewhere: Vec::new(),
             way: Conditions::calm(Duration::from_micros(20)).with_jitter(Duration::from_micros(5)),
@@ -177,10 +180,29 @@ impl Plan {
         plan.traffic.burst_max = 1 + random.below(16);
         plan.traffic.large_percent = [0, 2, 20][random.below(3) as usize];
         plan.traffic.group_flows = random.below(3) as usize;
-        plan.fault_menu = Fault::ON_ONE_HOST.into_iter().filter(|_| random.below(3) > 0).collect();
+        let of_processes = Fault::ON_ONE_HOST.into_iter().filter(|fault| *fault != Fault::Listening);
+        plan.fault_menu = of_processes.filter(|_| random.below(3) > 0).collect();
         plan.faults = faults;
         plan.duration = Duration::from_millis(150 + random.below(350));
+        plan.draw_listeners();
         plan
+    }
+
+    /// Half of the plans have one or two listeners, drawn apart from the rest.
+    fn draw_listeners(&mut self) {
+        let mut random = Random::new(self.seed ^ 0x6c69_7374_656e_6572);
+        let stations = self.stations().len() as u64;
+        if random.below(2) == 0 {
+            self.listeners = (0..1 + random.below(2)).map(|_| random.below(stations) as usize).collect();
+            self.fault_menu.push(Fault::Listening);
+        }
+    }
+
+    /// A calm platform on which these stations may listen promiscuously.
+    #[must_use]
+    pub fn with_listeners(mut self, stations: &[usize]) -> Self {
+        self.listeners = stations.to_vec();
+        self
     }
 
     /// The same with nodes on a calm platform that are on other hosts than the control nodes.

@@ -11,6 +11,7 @@ mod control_loss;
 mod direct;
 mod groups;
 mod hosts;
+mod listeners;
 mod meetings;
 mod pressure;
 mod relayed;
@@ -34,6 +35,7 @@ pub fn all() -> Vec<Scenario> {
         direct::SCENARIOS,
         groups::SCENARIOS,
         hosts::SCENARIOS,
+        listeners::SCENARIOS,
         meetings::SCENARIOS,
         pressure::SCENARIOS,
         relayed::SCENARIOS,

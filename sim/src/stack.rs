@@ -433,6 +433,7 @@ mod tests {
             mac: MacAddress([2, 0, 1, 0, 0, number]),
             mtu: 1500,
             check_source: true,
+            may_listen: false,
             relay_channel: Channel(1),
             arp_channel: Channel(2),
             name: "red0".into(),

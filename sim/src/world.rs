@@ -12,6 +12,7 @@ mod faults;
 mod groups;
 mod hostile;
 mod inspect;
+mod listeners;
 mod meetings;
 mod node_host;
 mod process;
@@ -126,6 +127,8 @@ pub struct World {
     violation: Option<Violation>,
     /// Which stations' stacks are members of the streams' groups.
     joined: Vec<bool>,
+    /// Which stations' devices are promiscuous.
+    promiscuous: Vec<bool>,
     /// Counters of processes that have died.
     dead: inspect::Losses,
     /// What had been dropped when the platform was up.
@@ -202,6 +205,7 @@ impl World {
             traffic_on: false,
             violation: None,
             joined: vec![false; stations.len()],
+            promiscuous: (0..stations.len()).map(|station| plan.listeners.contains(&station)).collect(),
             dead: inspect::Losses::default(),
             at_boot: inspect::Losses::default(),
             stations,

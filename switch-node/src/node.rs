@@ -17,6 +17,7 @@ mod ingress;
 mod interface;
 mod leaving;
 mod packets;
+mod promiscuous;
 mod registration;
 mod relay_legs;
 mod report;
@@ -392,6 +393,7 @@ impl Node {
         self.barrier_timeouts(now);
         self.group_timeouts(now);
         self.expire_held(now);
+        self.expire_copies(now);
         self.flush_held(now);
         self.send_copies(now);
         self.go_on_leaving(now);

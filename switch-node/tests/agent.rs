@@ -193,6 +193,7 @@ fn interface() -> InterfaceConfig {
         relay_channel: RELAY,
         arp_channel: ARP,
         check_source: true,
+        may_listen: false,
         name: "red0".into(),
         lan_name: "red".into(),
         addresses: vec![at("10.9.0.1", 24), at("fd00:9::1", 64)],

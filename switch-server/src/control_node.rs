@@ -12,6 +12,7 @@ mod groups;
 mod host;
 mod leaving;
 mod leg_addresses;
+mod listeners;
 mod packets;
 mod pairs;
 mod registration;
@@ -40,6 +41,7 @@ pub use config::{ArpMode, ControlNodeConfig, FabricEntry, LanConfig, MemberConfi
 pub use event::ControlNodeEvent;
 pub use groups::{GroupMemberStatus, GroupSource, GroupStatus};
 pub use host::{Command, Output};
+pub use listeners::ListenRefusal;
 pub use pairs::RelayCounters;
 pub use status::{
     BindingStatus, LanStatus, MemberStatus, NodeStatus, RviLegStatus, RviState, RviStatus, Status,
@@ -71,6 +73,8 @@ struct Lan {
     arp: ArpServer,
     /// By member slot.
     routes: Vec<Route>,
+    /// How often each member, by slot, wanted to listen and may not.
+    refused_listeners: Vec<u64>,
 }
 
 /// Octets taken from one node before the next has its turn (amendment 23): about ten full-sized frames. A longer
@@ -390,6 +394,7 @@ impl Lan {
                 suppress: lan.arp == ArpMode::Suppress,
             }),
             routes: lan.members.iter().map(route).collect(),
+            refused_listeners: alloc::vec![0; lan.members.len()],
             config: lan.clone(),
         }
     }

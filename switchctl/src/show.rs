@@ -1,8 +1,8 @@
 //! Answers of a control node as text for people.
 
 use platform::management::{
-    Binding, Counter, Drop, FAULT_OFF, Fault, FaultAnswer, FaultDirection, Group, Lan, LegEnd, Node, Rvi,
-    RviDrill, RviDrillAnswer, RviEnd, RviLeg, Status, TraceAnswer,
+    Binding, Counter, Drop, FAULT_OFF, Fault, FaultAnswer, FaultDirection, Group, Lan, LanMember, LegEnd,
+    Node, Rvi, RviDrill, RviDrillAnswer, RviEnd, RviLeg, Status, TraceAnswer,
 };
 
 use crate::table::Table;
@@ -59,7 +59,7 @@ impl Show for Vec<Node> {
 
 impl Show for Vec<Lan> {
     fn show(&self) -> String {
-        let mut table = Table::new(&[">ID", "LAN", ">MTU", "MEMBER", ">VIF", "MAC", "STATE"]);
+        let mut table = Table::new(&[">ID", "LAN", ">MTU", "MEMBER", ">VIF", "MAC", "STATE", "PROMISCUOUS"]);
         for lan in self {
             let mut head = [lan.id.to_string(), lan.name.clone(), lan.mtu.to_string()];
             for member in &lan.members {
@@ -68,10 +68,19 @@ impl Show for Vec<Lan> {
                     member.vif.to_string(),
                     member.mac.clone(),
                     attached(member.attached).to_owned(),
+                    promiscuous(member),
                 ]));
             }
         }
         or_none(self, "LANs", &table)
+    }
+}
+
+/// Whether a member listens promiscuously, and how often it has asked in vain.
+fn promiscuous(member: &LanMember) -> String {
+    match member.refused {
+        0 => member.promiscuous.clone(),
+        refused => format!("{}, refused {refused} times", member.promiscuous),
     }
 }
 
@@ -297,7 +306,7 @@ fn duration(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use platform::management::{DropExample, Interface, LanMember};
+    use platform::management::{DropExample, Interface};
 
     #[test]
     fn a_node_has_a_line_for_each_interface_and_one_without() {
@@ -368,12 +377,22 @@ RVI  LEG  KIND  STATE  END   ADDRESS      RTT us  SIZE  SCORE  TX PACKETS  RX PA
 
     #[test]
     fn a_lan_shows_its_members_and_empty_lists_say_so() {
-        let member = LanMember { node: "web1".into(), vif: 1, mac: "m".into(), attached: false };
-        let lan = Lan { name: "red".into(), id: 10, mtu: 1500, members: vec![member] };
-        assert_eq!(
-            vec![lan].show(),
-            "ID  LAN   MTU  MEMBER  VIF  MAC  STATE\n10  red  1500  web1      1  m    away\n"
-        );
+        let member = |node: &str, promiscuous: &str, refused| LanMember {
+            node: node.into(),
+            vif: 1,
+            mac: "m".into(),
+            attached: false,
+            promiscuous: promiscuous.into(),
+            refused,
+        };
+        let members = vec![member("web1", "listens", 0), member("web2", "no", 2)];
+        let lan = Lan { name: "red".into(), id: 10, mtu: 1500, members };
+        let expected = "\
+ID  LAN   MTU  MEMBER  VIF  MAC  STATE  PROMISCUOUS
+10  red  1500  web1      1  m    away   listens
+               web2      1  m    away   no, refused 2 times
+";
+        assert_eq!(vec![lan].show(), expected);
         assert_eq!(Vec::<Drop>::new().show(), "no frames dropped\n");
         assert_eq!(Vec::<Binding>::new().show(), "no bindings\n");
         assert_eq!(Vec::<Group>::new().show(), "no multicast groups joined\n");

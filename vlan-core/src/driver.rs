@@ -7,6 +7,7 @@
 
 mod barrier;
 mod ingress;
+mod listeners;
 mod peer;
 
 use alloc::vec::Vec;
@@ -21,6 +22,9 @@ use crate::mac_table::MacTable;
 use crate::wire::control::{ControlMessage, Grant, InterfaceConfig, MemberNotice};
 use crate::wire::frame::{FRAME_HEADER_LEN, FrameHeader, FrameKind, Vnet};
 
+use listeners::Listener;
+
+pub use listeners::CopyWay;
 pub use peer::{BARRIER_RETRY, BARRIER_WAIT, Path, Peer};
 
 /// A peer of the interface, by its place in the driver's table.
@@ -89,6 +93,10 @@ pub struct DriverCounters {
     pub received_direct: FrameCount,
     /// Frames to the stack that came from a control node.
     pub received_relay: FrameCount,
+    /// Copies sent to promiscuous listeners, beside the frames themselves.
+    pub sent_copies: FrameCount,
+    /// Copies that this interface was given as a promiscuous listener; they are among the received frames.
+    pub received_copies: FrameCount,
     /// Frames dropped, by reason.
     pub drops: DropCounters,
 }
@@ -107,6 +115,10 @@ pub struct Driver {
     next_barrier: u32,
     in_band: Vec<InBand>,
     released: Vec<PeerSlot>,
+    /// Members that get a copy of each unicast frame.
+    listeners: Vec<Listener>,
+    /// The interface's own device hears everything that it is given.
+    is_promiscuous: bool,
     counters: DriverCounters,
 }
 
@@ -134,6 +146,8 @@ impl Driver {
             next_barrier: 1,
             in_band: Vec::new(),
             released: Vec::new(),
+            listeners: Vec::new(),
+            is_promiscuous: false,
             counters: DriverCounters::default(),
         }
     }

@@ -72,6 +72,12 @@ reasons! {
     TableFull = "table-full",
     /// The interface is not configured or has been removed.
     InterfaceDown = "interface-down",
+    /// A copy for a promiscuous listener found no room, or for 50 ms no way to go. The frame itself is not lost.
+    ListenerFull = "listener-full",
+    /// A copy was lost with the promiscuous listener that had not taken it. The frame itself is not lost.
+    ListenerGone = "listener-gone",
+    /// A copy for an interface that does not listen promiscuously, or may not.
+    NotListening = "not-listening",
 }
 
 impl DropReason {
@@ -95,6 +101,9 @@ impl DropReason {
             Self::AddressConflict => "spec/arp.md#the-first-holder",
             Self::TableFull => "spec/arp.md#bounds",
             Self::NotJoined => "spec/multicast.md#not-joined",
+            Self::ListenerFull => "spec/promiscuous.md#no-room",
+            Self::ListenerGone => "spec/promiscuous.md#lost-listeners",
+            Self::NotListening => "spec/promiscuous.md#receiving",
             _ => "",
         }
     }

@@ -52,3 +52,5 @@ pub const ADDRESSES_PER_VIF_MAX: usize = 64;
 pub const GROUPS_PER_VIF_MAX: usize = 512;
 /// Multicast groups that the members of one LAN may have joined.
 pub const GROUPS_PER_LAN_MAX: usize = 4096;
+/// Promiscuous listeners of one LAN: each costs every sender a copy of each frame.
+pub const LISTENERS_PER_LAN_MAX: usize = 8;

@@ -3,6 +3,8 @@
 //! On the walk: a frame arrives here from a member's control RVI, still in the sender's ring; the verdict says
 //! which members' rings the control node copies it to (S84, S92, S102, S109).
 
+mod listeners;
+
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec;
@@ -90,6 +92,8 @@ pub enum Verdict {
     Joined(Option<GroupRow>),
     /// Ask the ARP server.
     Arp,
+    /// Give it to the promiscuous listener that its header names: [`LanServer::decide_copy`] says whether it may.
+    Copy,
     /// Discard it; counted already.
     Drop(DropReason),
 }
@@ -113,6 +117,8 @@ pub struct LanServer {
     members: Vec<Member>,
     by_mac: MacTable<MemberSlot>,
     groups: GroupMembers,
+    /// Members that listen promiscuously.
+    listeners: Vec<MemberSlot>,
     meters: Box<[Meter]>,
     drops: DropCounters,
     /// Frames in, clones made and frames out, for the ledger.
@@ -165,6 +171,7 @@ impl LanServer {
             members,
             by_mac,
             groups,
+            listeners: Vec::new(),
             meters: vec![Meter::default(); METERS].into_boxed_slice(),
             drops: DropCounters::default(),
             ledger: Ledger::default(),
@@ -233,13 +240,18 @@ impl LanServer {
             member.window = None;
         }
         member.process = Some(process);
-        // It says anew what it has joined, also when the process is the same.
-        self.groups.forget(slot);
+        // It says anew what it has joined and whether it listens, also when the process is the same.
+        self.forget_said(slot);
     }
 
     /// A member's node has gone.
     pub fn detach(&mut self, slot: MemberSlot) {
         self.members[usize::from(slot.0)].process = None;
+        self.forget_said(slot);
+    }
+
+    fn forget_said(&mut self, slot: MemberSlot) {
+        self.listeners.retain(|listener| *listener != slot);
         self.groups.forget(slot);
     }
 
@@ -373,6 +385,9 @@ impl LanServer {
         ethernet: &EthernetHeader,
         head: &[u8],
     ) -> Verdict {
+        if kind == FrameKind::Promiscuous {
+            return Verdict::Copy;
+        }
         if is_neighbour_resolution(ethernet.ethertype, head) {
             return Verdict::Arp;
         }

@@ -16,7 +16,11 @@ impl Run {
             0 => MacAddress::BROADCAST,
             node => interface(NodeNumber(node.into()), vif).1,
         };
-        let kind = if destination.is_group() { FrameKind::Group } else { FrameKind::Relay };
+        let kind = match destination.is_group() {
+            true => FrameKind::Group,
+            false if script.below(4)? == 0 => FrameKind::Promiscuous,
+            false => FrameKind::Relay,
+        };
         let len = 60 + usize::from(script.below(3)?) * 400;
         let mut frame = vec![0; len];
         frame[..6].copy_from_slice(&destination.0);
@@ -78,6 +82,10 @@ impl Run {
         }
         let octets = match kind {
             FrameKind::Arp => header.emit_arp(&Default::default(), &Default::default(), frame.len()).to_vec(),
+            FrameKind::Promiscuous => {
+                header.destination_vif = VifNumber(vif.into());
+                header.emit_promiscuous(NodeNumber(script.below(5)?.into()), frame.len()).to_vec()
+            }
             _ => header.emit(frame.len()).to_vec(),
         };
         let parts = [Part::Private(&octets), Part::Private(&frame)];

@@ -20,6 +20,7 @@ pub(super) fn config(port_security: PortSecurity) -> ControlNodeConfig {
         interface: "weft0".into(),
         addresses: Vec::new(),
         gateways: Vec::new(),
+        may_listen: node != 2,
     };
     let lan = |id, members| LanConfig {
         id,

@@ -62,6 +62,10 @@ fn check_control(node: NodeNumber, message: &ControlMessage) {
             assert!(is_member(node, notice.lan) && is_member(notice.node, notice.lan), "{message:?}");
         }
         ControlMessage::Interface(config) => assert!(is_member(node, config.lan), "{message:?}"),
+        ControlMessage::Promiscuous { listener, .. } => {
+            let is_true = is_member(node, listener.lan) && is_member(listener.node, listener.lan);
+            assert!(is_true && listener.node != node && listener.node != NodeNumber(2), "{message:?}");
+        }
         ControlMessage::Binding { location, .. } => assert!(is_member(node, location.lan), "{message:?}"),
         _ => {}
     }

@@ -6,8 +6,8 @@ use vlan_core::wire::control::{
     OfferedLeg, ReportItem,
 };
 use vlan_core::{
-    Channel, EtherAddress, EtherPort, LegNumber, MacAddress, NodeNumber, PairEpoch, ProcessId, RviNumber,
-    VifNumber,
+    Channel, EtherAddress, EtherPort, LegNumber, Location, MacAddress, NodeNumber, PairEpoch, ProcessId,
+    RviNumber, VifNumber,
 };
 
 use super::{BLUE, RED};
@@ -50,7 +50,7 @@ pub(super) fn control_message(script: &mut Script<'_>, node: NodeNumber) -> Opti
     let rvi = RviNumber(script.below(8)?.into());
     let peer = NodeNumber(script.below(5)?.into());
     let address = std::net::Ipv4Addr::new(10, 1, 0, script.octet()?).into();
-    Some(match script.below(11)? {
+    Some(match script.below(12)? {
         0 => ControlMessage::Heartbeat { number: 1 },
         1 | 2 => ControlMessage::Bind { vif, address: InterfaceAddress { address, prefix: 24 } },
         3 => ControlMessage::Unbind { vif, address },
@@ -63,6 +63,12 @@ pub(super) fn control_message(script: &mut Script<'_>, node: NodeNumber) -> Opti
             items: vec![ReportItem { name: "x".into(), value: 1 }; 40],
         },
         8 => ControlMessage::LegAddresses { legs: legs(script, node)? },
+        10 => {
+            let lan = if script.flag()? { RED } else { BLUE };
+            let node = if script.octet()? == 0 { peer } else { node };
+            let listener = Location { node, vif, lan, ..Location::default() };
+            ControlMessage::Promiscuous { listener, listens: script.flag()? }
+        }
         9 => ControlMessage::Fault(Fault::new(None, FaultDirection::Out, "off")?),
         _ => {
             let held = HeldDirect {

@@ -33,13 +33,7 @@ pub(super) fn read_member(
     let mac = table.optional("mac").and_then(|v| read_mac(reader, v));
     let addresses = read_addresses(reader, table.optional("address"), scope);
     let gateways = read_gateways(reader, table.optional("gateway"), &addresses);
-    let promiscuous = table.optional("promiscuous").and_then(|value| {
-        let promiscuous = value.boolean(reader)?;
-        if promiscuous {
-            reader.not_built(value.offset, "a promiscuous listener");
-        }
-        Some(promiscuous)
-    });
+    let promiscuous = table.optional("promiscuous").and_then(|value| value.boolean(reader));
     let role = table.optional("role").and_then(|value| {
         reader.not_built(value.offset, "a role");
         value.choice(reader, &[("dhcp-server", Role::DhcpServer), ("router", Role::Router)])

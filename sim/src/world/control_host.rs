@@ -66,13 +66,15 @@ impl World {
 
     fn control_config(&self, process: ProcessId, seed: u64) -> ControlNodeConfig {
         let lans = self.plan.lans.iter().enumerate().map(|(place, lan)| {
-            let members = self.stations.iter().filter(|s| s.lan == place).map(|s| MemberConfig {
+            let stations = self.stations.iter().enumerate();
+            let members = stations.filter(|(_, s)| s.lan == place).map(|(at, s)| MemberConfig {
                 node: Plan::number(s.node),
                 vif: s.vif,
                 mac: s.mac,
                 interface: format!("lan{}", lan.id),
                 addresses: vec![s.ipv4, s.ipv6],
                 gateways: Vec::new(),
+                may_listen: self.plan.listeners.contains(&at),
             });
             LanConfig {
                 id: lan.id,

@@ -191,7 +191,9 @@ impl World {
     /// Every accepted frame ended once: delivered, or counted as a permitted loss (I-4).
     fn account(&mut self) -> Result<Outcome, Violation> {
         let audit = self.checker.audit();
-        let drops = self.losses().drops;
+        let losses = self.losses();
+        self.account_copies(&audit, &losses)?;
+        let drops = losses.drops;
         let permitted: u64 = PERMITTED.iter().map(|&reason| drops.of(reason)).sum();
         let permitted = permitted - drops.of(DropReason::DeviceFull);
         let lost = audit.lost + audit.group_drops;

@@ -113,6 +113,7 @@ impl World {
                 self.ask_control_to_end(control);
                 self.controls[control].is_started_again = true;
             }
+            Fault::Listening => self.turn_a_listener(),
             // These come with the plan: its rings, and its hostile node.
             Fault::Starved | Fault::Hostile => {}
             Fault::Loss

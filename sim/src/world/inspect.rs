@@ -27,10 +27,16 @@ const SEND_OCTETS_MAX: usize = 4 << 20;
 pub(super) const PERMITTED: [DropReason; 4] =
     [DropReason::Expired, DropReason::EgressFull, DropReason::DeviceFull, DropReason::PeerGone];
 
+/// Why copies for promiscuous listeners are lost.
+pub(super) const LOST_COPIES: [DropReason; 3] =
+    [DropReason::ListenerFull, DropReason::ListenerGone, DropReason::NotListening];
+
 /// Drops counted by machines.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Losses {
     pub drops: DropCounters,
+    /// Of these, messages that control nodes which died had in packets: frames or copies.
+    pub at_risk: u64,
 }
 
 impl Losses {
@@ -71,6 +77,7 @@ impl World {
             self.dead.add_control(machine);
             // Nobody is left to count these.
             self.dead.drops.add_many(DropReason::PeerGone, machine.at_risk() as u64);
+            self.dead.at_risk += machine.at_risk() as u64;
         }
     }
 
@@ -159,12 +166,14 @@ impl World {
             return;
         }
         let (mut sent, mut received, mut dropped, mut held, mut refused) = (0, 0, 0, 0, 0);
-        let (mut held_octets, mut interfaces) = (0, 0);
+        let (mut held_octets, mut interfaces, mut copies) = (0, 0, 0);
         for interface in machine.interfaces() {
             let counters = interface.counters;
             sent += counters.sent_direct.frames + counters.sent_relay.frames;
             received += counters.received_direct.frames + counters.received_relay.frames;
-            dropped += counters.drops.total();
+            dropped +=
+                counters.drops.total() - LOST_COPIES.iter().map(|&r| counters.drops.of(r)).sum::<u64>();
+            copies += interface.copies;
             refused += counters.drops.of(DropReason::DeviceFull);
             held += interface.held;
             held_octets += interface.held_octets;
@@ -174,6 +183,8 @@ impl World {
             (self.held_max(node, interfaces), machine.unsettled(), self.unsettled_max(node, interfaces));
         let fault = if held > held_max.0 || held_octets > held_max.1 {
             Some(("I-7 bounds", format!("{held} frames of {held_octets} octets held, at most {held_max:?}")))
+        } else if copies > held_max.0 {
+            Some(("I-7 bounds", format!("{copies} copies held, at most {}", held_max.0)))
         } else if unsettled.0 > unsettled_max.0 || unsettled.1 > unsettled_max.1 {
             Some(("I-7 bounds", format!("{unsettled:?} unsettled, at most {unsettled_max:?}")))
         } else if host.taken > sent + dropped + held as u64 {

@@ -25,6 +25,7 @@ impl World {
             if concerned && (way == Way::Packets || !fault.is_of_fabrics()) {
                 let pair = self.pair_state(a, b);
                 self.coverage.count(fault, Met { way, pair, control });
+                self.count_listened(fault, a, b, pair);
             }
         }
     }
@@ -39,6 +40,13 @@ impl World {
     pub(super) fn count_fault_between(&mut self, fault: Fault, a: usize, b: usize) {
         let (pair, control) = (self.pair_state(a, b), self.control_state());
         self.coverage.count(fault, Met { way: self.way_between(a, b), pair, control });
+        self.count_listened(fault, a, b, pair);
+    }
+
+    fn count_listened(&mut self, fault: Fault, a: usize, b: usize, pair: PairState) {
+        if self.listens(a) || self.listens(b) {
+            self.coverage.count_listened(fault, pair);
+        }
     }
 
     fn way_between(&self, a: usize, b: usize) -> Way {

@@ -8,6 +8,7 @@ use vlan_core::wire::control::{GrantedLeg, InterfaceConfig, OfferedLeg};
 use vlan_core::{CabinetNumber, Instant, LegNumber, ProcessId, VifNumber};
 
 use super::connections::{Party, party_of};
+use super::listeners::dropped_at_once;
 use super::process::Schedule;
 use super::sink::Devices;
 use super::underlay::{Sockets, address};
@@ -269,6 +270,7 @@ impl World {
             Outgoing::Datagram(datagram, _) => {
                 let flow = FlowIndex(datagram.flow as usize);
                 let (vnet, frame) = self.checker.next_frame(flow, datagram.frame_len);
+                let before = dropped_at_once(machine, vif);
                 let accept = machine.send_frame(now, vif, &vnet, &frame);
                 if accept == Accept::Taken {
                     self.journal.record(now, &[5, u64::from(datagram.flow), frame.len() as u64]);
@@ -276,7 +278,9 @@ impl World {
                         now,
                         format_args!("flow {} number {} accepted", flow.0, self.checker.progress(flow).0),
                     );
-                    self.checker.frame_accepted(now, flow, datagram.frame_len);
+                    let is_sent = dropped_at_once(machine, vif) == before;
+                    let listeners = if is_sent { self.listeners_of(machine, vif) } else { Vec::new() };
+                    self.checker.frame_accepted(now, flow, datagram.frame_len, &listeners);
                 }
                 accept
             }
@@ -322,6 +326,7 @@ impl World {
             machine.handle_addresses(now, vif, stack.addresses());
         }
         self.tell_memberships(station.0, machine, vif);
+        self.tell_promiscuity(station.0, machine, vif);
         self.run_at(Party::Node(node), now);
     }
 

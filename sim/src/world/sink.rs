@@ -70,6 +70,9 @@ impl Devices<'_> {
             EthernetHeader::parse(octets).is_some_and(|h| is_neighbour_resolution(h.ethertype, octets));
         if is_resolution {
             self.check_lan(vif, station, octets)?;
+            if !self.is_own(station, octets) {
+                return self.check_listens(vif, station);
+            }
             self.journal.record(self.now, &[3, station as u64, octets.len() as u64]);
             if let (Some(stack), false) = (self.stacks.get_mut(&vif.0), refuse) {
                 stack.handle_resolution(self.now, octets);
@@ -106,6 +109,20 @@ impl Devices<'_> {
             return Ok(());
         }
         Err(self.broken(vif, "ARP or ND of another LAN"))
+    }
+
+    /// True for a frame to the station itself or to a group: its stack takes no others.
+    fn is_own(&self, station: usize, octets: &[u8]) -> bool {
+        let destination = EthernetHeader::parse(octets).map(|header| header.destination);
+        destination.is_none_or(|to| to.is_group() || to == self.stations[station].mac)
+    }
+
+    /// A frame to somebody else comes to listeners alone.
+    fn check_listens(&self, vif: VifNumber, station: usize) -> Result<(), Violation> {
+        if self.checker.listens(StationIndex(station)) || self.plan.hostile.is_some() || self.is_hostile {
+            return Ok(());
+        }
+        Err(self.broken(vif, "ARP or ND for somebody else"))
     }
 
     /// What a hostile member makes up under its own MAC may reach the other members of that MAC's LAN.

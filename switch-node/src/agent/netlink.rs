@@ -35,8 +35,8 @@ pub use self::memberships::Memberships;
 const ANSWER_LEN: usize = 32 * 1024;
 /// How often a list is read again when it changed while it was read.
 const DUMP_TRIES: usize = 8;
-/// The legacy multicast groups that report addresses (rtnetlink(7)).
-const ADDRESS_GROUPS: u32 = (libc::RTMGRP_IPV4_IFADDR | libc::RTMGRP_IPV6_IFADDR) as u32;
+/// The legacy multicast groups that report addresses, and who listens to an interface (rtnetlink(7)).
+const ADDRESS_GROUPS: u32 = (libc::RTMGRP_IPV4_IFADDR | libc::RTMGRP_IPV6_IFADDR | libc::RTMGRP_LINK) as u32;
 /// The netlink groups that report memberships of multicast groups, of IPv4 and IPv6: RTNLGRP_IPV4_MCADDR and
 /// RTNLGRP_IPV6_MCADDR of `linux/rtnetlink.h`, from Linux 6.13 on.
 const MEMBERSHIP_GROUPS: [u32; 2] = [37, 38];
@@ -239,6 +239,27 @@ impl Netlink {
         Err(NetlinkError { doing, source: io::Error::other("they change all the time") })
     }
 
+    /// True while somebody wants all frames of an interface: a packet socket such as tcpdump's, a bridge, or
+    /// `ip link set promisc on`. The flags of the interface show the last of these alone.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn is_promiscuous(&mut self, index: InterfaceIndex) -> Result<bool, NetlinkError> {
+        let mut message = LinkMessage::default();
+        message.header.index = index.0;
+        let mut listeners = 0;
+        self.request("read the interface", RouteNetlinkMessage::GetLink(message), 0, &mut |answer| {
+            if let RouteNetlinkMessage::NewLink(link) = answer {
+                let counts = link.attributes.iter().filter_map(|attribute| match attribute {
+                    LinkAttribute::Promiscuity(count) => Some(*count),
+                    _ => None,
+                });
+                listeners = counts.sum();
+            }
+        })?;
+        Ok(listeners > 0)
+    }
+
     fn set_link(
         &mut self,
         doing: &'static str,
@@ -332,7 +353,7 @@ fn read_answers(
     Ok(Progress::More)
 }
 
-/// Says when addresses of a namespace, or its memberships of multicast groups, have changed.
+/// Says when addresses of a namespace, its memberships of multicast groups, or who listens to its interfaces have changed.
 pub struct AddressMonitor {
     socket: Socket,
     notice: Vec<u8>,

@@ -208,6 +208,16 @@ impl Ports {
         }
     }
 
+    /// Reads which interfaces somebody wants all frames of, and tells `node`.
+    pub fn read_promiscuity(&mut self, now: Instant, node: &mut Node) {
+        for port in self.wanted.values_mut().filter_map(|wanted| wanted.port.as_mut()) {
+            match self.netlink.is_promiscuous(port.index) {
+                Ok(is_promiscuous) => node.handle_promiscuity(now, port.vif, is_promiscuous),
+                Err(error) => warn!(interface = port.config.name, %error, "not known who listens"),
+            }
+        }
+    }
+
     /// True when every interface is there with all its addresses, link-local ones too, past duplicate-address
     /// detection.
     pub fn are_ready(&self) -> bool {

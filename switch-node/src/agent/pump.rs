@@ -144,13 +144,14 @@ impl Pump {
         None
     }
 
-    /// Tells the node which addresses its stacks have and which groups they have joined, and a supervisor when all of them are there.
+    /// Tells the node which addresses its stacks have, which groups they have joined and who listens, and a supervisor when all of them are there.
     fn handle_addresses(&mut self, now: Instant) {
         if self.state.addresses_changed {
             self.state.addresses_changed = false;
             self.state.is_unsettled = true;
             self.ports.read_addresses(now, &mut self.node);
             self.ports.read_memberships(now, &mut self.node);
+            self.ports.read_promiscuity(now, &mut self.node);
             return;
         }
         // What the node was told is published by now: registered means that the control node can see it.

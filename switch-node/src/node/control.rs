@@ -341,6 +341,7 @@ impl Node {
             let register = self.register_message();
             self.send_control(now, place, &register);
             self.announce_groups(now, place);
+            self.announce_listeners(now, place);
         }
     }
 
@@ -405,6 +406,9 @@ impl Node {
         link.resend = resend;
         link.association = association(Scheduler::Failover, seed);
         link.vif_by_channel = [VifNumber(0); 256];
+        for interface in self.interfaces.iter_mut().flatten() {
+            interface.driver.end_vouching(place as u8);
+        }
         if was_attached {
             self.log(NodeEvent::Detached { control_node: place as u8 });
             self.end_faults();
@@ -473,6 +477,7 @@ impl Node {
                 for interface in self.interfaces.iter_mut().flatten() {
                     if interface.driver.lan() == notice.lan {
                         interface.driver.handle_member(&notice);
+                        interface.driver.review_listener(index as u8, &notice);
                     }
                 }
                 if notice.attached {
@@ -483,6 +488,9 @@ impl Node {
                 for interface in self.interfaces.iter_mut().flatten() {
                     interface.driver.handle_binding(mac, &location);
                 }
+            }
+            ControlMessage::Promiscuous { listener, listens } => {
+                self.handle_listener(index, &listener, listens);
             }
             ControlMessage::GroupPolicy(policy) => self.handle_group_policy(now, policy),
             ControlMessage::Grant(grant) => self.handle_grant(now, &grant),
@@ -549,6 +557,9 @@ impl Node {
         self.control[index].register_until = None;
         self.control[index].packets_accepted();
         self.set_relay(now, index, true);
+        for interface in self.interfaces.iter_mut().flatten() {
+            interface.driver.forget_unvouched();
+        }
         let mut binds = Vec::new();
         for interface in self.interfaces.iter().flatten() {
             let vif = interface.driver.vif();
@@ -558,6 +569,7 @@ impl Node {
             self.send_control(now, index, bind);
         }
         self.announce_groups(now, index);
+        self.announce_listeners(now, index);
         self.flush_held(now);
     }
 

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use rvi::{LegEnd, ShmLeg, Unsent};
 use vlan_core::limits::DIRECT_IDLE;
 use vlan_core::wire::control::{ControlMessage, Grant};
-use vlan_core::wire::frame::FrameHeader;
+use vlan_core::wire::frame::{FrameHeader, FrameKind};
 use vlan_core::wire::tlv::TlvError;
 use vlan_core::{Channel, DropReason, Instant, LegNumber, NodeNumber, PairEpoch, ProcessId};
 
@@ -200,19 +200,21 @@ impl Node {
         let rvis = core::mem::take(&mut link.rvis);
         let by_channel = link.by_channel;
         self.drops.add_many(DropReason::NoChannel, link.association.take_refused());
-        let (mut returned, mut lost) = (Vec::new(), 0);
+        let (mut returned, mut copies, mut lost) = (Vec::new(), Vec::new(), 0);
         link.association.drain_unsent(&mut |channel, octets, unsent| {
             let Some(rvi) = rvis.get(usize::from(by_channel[usize::from(channel.0)])) else { return };
             let Ok(header) = FrameHeader::parse(octets, octets.len()) else { return };
             let taken_maybe = matches!(unsent, Unsent::Ring { maybe_taken: true });
-            if taken_maybe || died && matches!(unsent, Unsent::Ring { .. }) {
-                lost += 1;
-                returned.push((*rvi, None));
+            let is_lost = taken_maybe || died && matches!(unsent, Unsent::Ring { .. });
+            lost += u64::from(is_lost);
+            let frame = (!is_lost).then(|| (header.vnet, octets[header.kind.header_len()..].to_vec()));
+            if header.kind == FrameKind::Promiscuous {
+                copies.push((*rvi, frame));
             } else {
-                let frame = octets[header.kind.header_len()..].to_vec();
-                returned.push((*rvi, Some((header.vnet, frame))));
+                returned.push((*rvi, frame));
             }
         });
+        self.take_back_copies(now, copies);
         let count = returned.iter().filter(|(_, frame)| frame.is_some()).count();
         for rvi in &rvis {
             let own = returned.iter_mut().filter(|(of, _)| of == rvi);

@@ -40,11 +40,17 @@ impl Node {
         }
         self.hear_outgoing(now, vif, frame);
         let Some(interface) = self.interface(vif) else { return Accept::Taken };
+        let is_copied = interface.driver.has_listeners();
         if !interface.held.is_empty() && interface.holds_before(vnet, frame) {
             return self.hold(now, vif, vnet, frame);
         }
         match self.attempt(now, vif, vnet, frame, false) {
-            Attempt::Sent => Accept::Taken,
+            Attempt::Sent => {
+                if is_copied {
+                    self.copy_to_listeners(now, vif, vnet, frame);
+                }
+                Accept::Taken
+            }
             Attempt::Full => Accept::Busy,
             Attempt::NoWay => self.hold(now, vif, vnet, frame),
             Attempt::Drop(reason) => {
@@ -184,6 +190,9 @@ impl Node {
         let Some(interface) = self.interface_mut(vif) else { return Accept::Taken };
         let egress = interface.driver.classify(vnet, frame, frame.len());
         if interface.held.push(now, key_of(egress), vnet, frame) {
+            if interface.driver.has_listeners() {
+                self.copy_to_listeners(now, vif, vnet, frame);
+            }
             return Accept::Taken;
         }
         if matches!(egress, Egress::Hold { .. }) {
@@ -202,10 +211,10 @@ impl Node {
             let vif = VifNumber(place as u16);
             let Some(interface) = self.interface_mut(vif) else { continue };
             while interface.driver.poll_released().is_some() {}
-            if interface.held.is_empty() {
-                continue;
+            if !interface.held.is_empty() {
+                self.flush_interface(now, vif);
             }
-            self.flush_interface(now, vif);
+            self.flush_copies(now, vif);
         }
     }
 

@@ -3,7 +3,7 @@
 use alloc::string::String;
 use core::fmt;
 
-use vlan_core::{LegNumber, NodeNumber, RviNumber};
+use vlan_core::{LegNumber, NodeNumber, RviNumber, VifNumber};
 
 use crate::node::PeerId;
 
@@ -102,6 +102,11 @@ pub enum NodeEvent {
         /// The leg.
         leg: LegNumber,
     },
+    /// An interface is promiscuous and may not listen: it gets its own frames only.
+    MayNotListen {
+        /// The interface.
+        vif: VifNumber,
+    },
     /// A peer has not answered heartbeats.
     Silent {
         /// The other end.
@@ -152,6 +157,9 @@ impl fmt::Display for NodeEvent {
                     f,
                     "packet leg {leg} to {peer} crosses another fabric there: check cables and platform files"
                 )
+            }
+            Self::MayNotListen { vif } => {
+                write!(f, "interface {vif} is promiscuous and may not listen: it gets its own frames only")
             }
             Self::Silent { peer } => write!(f, "{peer} does not answer heartbeats"),
             Self::BadControlMessage { peer } => write!(f, "a control message from {peer} was refused"),

@@ -120,7 +120,7 @@ impl Node {
             }
             if header.kind == FrameKind::Group {
                 interface.listener.handle_incoming(now, head);
-                if !interface.listener.admits(head) {
+                if !interface.listener.admits(head) && !interface.driver.listens() {
                     interface.driver.count_drop(DropReason::NotJoined, 1);
                     self.note_refusal(vif, Ingress::Drop(DropReason::NotJoined), head, frame_len);
                     return;
@@ -128,6 +128,9 @@ impl Node {
             }
             let taken = sink.deliver(vif, &vnet, head, message.rest) == Delivery::Taken;
             interface.driver.delivered(false, frame_len, taken);
+            if header.kind == FrameKind::Promiscuous && taken {
+                interface.driver.copy_delivered(frame_len);
+            }
             self.note_delivery(vif, taken, head, message.rest);
         } else {
             self.note_refusal(vif, ingress, head, frame_len);
@@ -222,6 +225,9 @@ impl Node {
         if let Ingress::Deliver(vnet) = ingress {
             let taken = sink.deliver(vif, &vnet, head, message.rest) == Delivery::Taken;
             interface.driver.delivered(true, frame_len, taken);
+            if header.kind == FrameKind::Promiscuous && taken {
+                interface.driver.copy_delivered(frame_len);
+            }
             self.note_delivery(vif, taken, head, message.rest);
         } else {
             self.note_refusal(vif, ingress, head, frame_len);

@@ -27,6 +27,8 @@ pub struct InterfaceState<'a> {
     pub held: usize,
     /// Octets of them.
     pub held_octets: usize,
+    /// Copies for promiscuous listeners that wait.
+    pub copies: usize,
     /// Its peers.
     pub peers: &'a [vlan_core::driver::Peer],
 }
@@ -37,6 +39,10 @@ pub(super) struct Interface {
     pub listener: Listener,
     pub addresses: Vec<InterfaceAddress>,
     pub held: HeldQueue,
+    /// Copies for promiscuous listeners that wait.
+    pub copies: HeldQueue,
+    /// Its device has heard everything at some time.
+    pub was_promiscuous: bool,
     /// Set while the configuration is told anew: not named again means removed.
     pub confirmed: bool,
 }
@@ -48,6 +54,8 @@ impl Interface {
             driver: Driver::new(node, process, config, PEERS_MAX, seed),
             addresses: Vec::new(),
             held: HeldQueue::default(),
+            copies: HeldQueue::default(),
+            was_promiscuous: false,
             confirmed: true,
         }
     }
@@ -59,13 +67,15 @@ impl Interface {
             counters: self.driver.counters(),
             held: self.held.len(),
             held_octets: self.held.octets(),
+            copies: self.copies.len(),
             peers: self.driver.peers(),
         }
     }
 
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let timeouts = [self.driver.poll_timeout(), self.held.poll_timeout(), self.listener.poll_timeout()];
-        timeouts.into_iter().flatten().min()
+        let queues = [self.held.poll_timeout(), self.copies.poll_timeout()];
+        let machines = [self.driver.poll_timeout(), self.listener.poll_timeout()];
+        queues.into_iter().chain(machines).flatten().min()
     }
 
     /// Takes the complete list of addresses; returns what the control node is to be told.

@@ -92,7 +92,10 @@ impl Node {
     }
 
     fn has_frames_to_relay(&self) -> bool {
-        self.interfaces.iter().flatten().any(|interface| !interface.held.is_empty())
+        self.interfaces
+            .iter()
+            .flatten()
+            .any(|interface| !interface.held.is_empty() || !interface.copies.is_empty())
             || self.control.iter().any(|link| !link.resend.is_empty())
     }
 
@@ -101,6 +104,8 @@ impl Node {
         for interface in self.interfaces.iter_mut().flatten() {
             let held = interface.held.take().len() as u64;
             interface.driver.count_drop(DropReason::Expired, held);
+            let copies = interface.copies.take().len() as u64;
+            interface.driver.count_drop(DropReason::ListenerFull, copies);
         }
     }
 

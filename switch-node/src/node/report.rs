@@ -65,6 +65,8 @@ impl Node {
                 ("tx.relay", counters.sent_relay),
                 ("rx.direct", counters.received_direct),
                 ("rx.relay", counters.received_relay),
+                ("tx.copies", counters.sent_copies),
+                ("rx.copies", counters.received_copies),
             ] {
                 add(format!("vif.{vif}.{name}.frames"), count.frames);
                 add(format!("vif.{vif}.{name}.octets"), count.octets);

@@ -96,6 +96,7 @@ impl Far {
             relay_channel: RELAY,
             arp_channel: ARP,
             check_source: true,
+            may_listen: false,
             name: "red0".into(),
             lan_name: "red".into(),
             addresses: vec![],
@@ -488,6 +489,7 @@ mod epochs;
 mod faults;
 mod groups;
 mod packets;
+mod promiscuous;
 mod registration;
 mod relay_legs;
 mod trace;

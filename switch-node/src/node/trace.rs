@@ -199,7 +199,8 @@ impl Trace {
                 (driver.admit_direct(slot, &header, head, frame_len), "spec/driver.md#direct-frames")
             }
         };
-        let is_wanted = header.kind != FrameKind::Group || interface.listener.admits(head);
+        let is_wanted =
+            header.kind != FrameKind::Group || interface.listener.admits(head) || driver.listens();
         match ingress {
             Ingress::Deliver(_) if !is_wanted => self.drop("the driver", DropReason::NotJoined),
             Ingress::Deliver(_) => {

@@ -58,6 +58,8 @@ pub struct MemberConfig {
     pub addresses: Vec<InterfaceAddress>,
     /// Default gateways to configure.
     pub gateways: Vec<IpAddr>,
+    /// It may listen promiscuously.
+    pub may_listen: bool,
 }
 
 /// A virtual LAN.

@@ -7,6 +7,8 @@ use core::net::IpAddr;
 use vlan_core::wire::control::{LegAddress, RevokeReason};
 use vlan_core::{LanId, LegNumber, MacAddress, NodeNumber, ProcessId, PublicKey, RviNumber};
 
+use crate::control_node::ListenRefusal;
+
 /// Something the operator may want to know; the host logs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -80,6 +82,15 @@ pub enum ControlNodeEvent {
         address: IpAddr,
         /// Who wants it.
         node: NodeNumber,
+    },
+    /// A member listens promiscuously, and is not told to anybody: said once for each member.
+    ListenerRefused {
+        /// The LAN.
+        lan: LanId,
+        /// The node.
+        node: NodeNumber,
+        /// Why.
+        why: ListenRefusal,
     },
     /// A node says that a packet leg of it ends where none can, or of a kind that it does not have there.
     LegAddressRefused {
@@ -155,6 +166,18 @@ impl fmt::Display for ControlNodeEvent {
             }
             Self::AddressRefused { lan, address, node } => {
                 write!(f, "address {address} of node {node} on LAN {lan} refused")
+            }
+            Self::ListenerRefused { lan, node, why: ListenRefusal::NotPermitted } => {
+                write!(
+                    f,
+                    "node {node} listens promiscuously on LAN {lan} and may not: see `promiscuous` of [[lan.member]]"
+                )
+            }
+            Self::ListenerRefused { lan, node, why: ListenRefusal::NoRoom } => {
+                write!(
+                    f,
+                    "node {node} listens promiscuously on LAN {lan}, which has as many listeners as it may"
+                )
             }
             Self::LegAddressRefused { node, leg, address } => {
                 write!(f, "{} address {address} of leg {leg} of node {node} refused", address.kind())

@@ -10,6 +10,7 @@ use vlan_core::server::MemberSlot;
 use vlan_core::wire::control::{
     ControlMessage, InterfaceAddress, InterfaceConfig, MemberNotice, OfferedLeg, TLV_VERSION,
 };
+use vlan_core::wire::frame::{FrameHeader, FrameKind};
 use vlan_core::{Channel, DropReason, Instant, LegNumber, NodeNumber, ProcessId, VifNumber};
 
 use crate::control_node::pairs::Held;
@@ -71,6 +72,9 @@ impl ControlNode {
                 }
             }
             ControlMessage::Groups(notice) => self.handle_groups(now, session, &notice),
+            ControlMessage::Promiscuous { listener, listens } => {
+                self.handle_promiscuous(now, session, &listener, listens);
+            }
             ControlMessage::LegAddresses { legs } => self.take_leg_addresses(session, &legs),
             ControlMessage::DirectIdle { rvi } => self.direct_idle(now, session.node, rvi),
             ControlMessage::DirectLost { peer, process } => {
@@ -182,6 +186,7 @@ impl ControlNode {
                 session.send_control(now, &ControlMessage::Member(notice));
             }
         }
+        self.tell_listeners(now, session, lan);
         self.notify_members(now, lan, slot, true);
     }
 
@@ -196,6 +201,7 @@ impl ControlNode {
             relay_channel,
             arp_channel,
             check_source: config.port_security != PortSecurity::Off,
+            may_listen: member.may_listen,
             name: member.interface.clone(),
             lan_name: config.name.clone(),
             addresses: member.addresses.clone(),
@@ -347,9 +353,12 @@ impl ControlNode {
                 rvi::Unsent::Ring { maybe_taken: false } => untaken,
                 rvi::Unsent::Parked { .. } => untaken,
             };
-            let frame = vlan_core::wire::FrameHeader::parse(octets, octets.len()).is_ok();
-            if let (true, Some(lan)) = (frame, by_channel[usize::from(channel.0)].lan()) {
-                lost.push((lan, reason));
+            let frame = FrameHeader::parse(octets, octets.len());
+            if let (Ok(header), Some(lan)) = (frame, by_channel[usize::from(channel.0)].lan()) {
+                //= spec/promiscuous.md#lost-listeners
+                //# A copy that its listener's process had not taken when it died MUST be counted as listener-gone.
+                let is_copy = header.kind == FrameKind::Promiscuous;
+                lost.push((lan, if is_copy { DropReason::ListenerGone } else { reason }));
             }
         });
         for (lan, reason) in lost {

@@ -19,24 +19,24 @@ use crate::control_node::waits::Held;
 use crate::control_node::{ControlNode, ControlNodeEvent, MESSAGE_OCTETS_MIN, Output, TURN_OCTETS};
 
 /// A frame on its way in.
-struct Inbound<'m> {
+pub(super) struct Inbound<'m> {
     /// Place of its LAN.
-    lan: usize,
+    pub lan: usize,
     /// The member whose channel it came by.
-    from: MemberSlot,
-    header: FrameHeader,
-    message: &'m Message<'m>,
+    pub from: MemberSlot,
+    pub header: FrameHeader,
+    pub message: &'m Message<'m>,
 }
 
 impl Inbound<'_> {
     /// The frame's first octets, in private memory.
     #[inline]
-    fn head(&self) -> &[u8] {
+    pub fn head(&self) -> &[u8] {
         &self.message.head[self.header.kind.header_len()..]
     }
 
     #[inline]
-    fn frame_len(&self) -> usize {
+    pub fn frame_len(&self) -> usize {
         self.message.len - self.header.kind.header_len()
     }
 }
@@ -145,13 +145,14 @@ impl ControlNode {
                 self.give_joined(lan, from, row, |control, to| control.forward(now, session, inbound, to));
             }
             Verdict::Arp => self.handle_arp(now, session, inbound),
+            Verdict::Copy => self.handle_copy(now, session, inbound),
             Verdict::Drop(reason) => self.note_drop(now, inbound, reason),
         }
     }
 
     /// Remembers a frame that was dropped.
     #[cold]
-    fn note_drop(&mut self, now: Instant, inbound: &Inbound<'_>, reason: DropReason) {
+    pub(super) fn note_drop(&mut self, now: Instant, inbound: &Inbound<'_>, reason: DropReason) {
         let lan = self.lans[inbound.lan].config.id.0;
         self.drop_examples.note(now, lan, reason, inbound.head(), inbound.frame_len());
     }
@@ -241,7 +242,14 @@ impl ControlNode {
 
     /// The sender keeps what it sent until the receiver, the session at `place`, has it for good.
     #[inline]
-    fn hold_for(&mut self, now: Instant, session: &mut Session, place: usize, channel: Channel, sent: Sent) {
+    pub(super) fn hold_for(
+        &mut self,
+        now: Instant,
+        session: &mut Session,
+        place: usize,
+        channel: Channel,
+        sent: Sent,
+    ) {
         let has_packets = match &self.sessions[place] {
             Some(other) => other.packets.is_some(),
             None => session.packets.is_some(),
@@ -375,7 +383,7 @@ impl ControlNode {
     }
 
     /// Where a member is. Its direct RVI is not told here: grants are.
-    fn location(&self, lan: usize, slot: MemberSlot) -> Location {
+    pub(super) fn location(&self, lan: usize, slot: MemberSlot) -> Location {
         let member = self.lans[lan].member_config(slot);
         let process = self.lans[lan].server.member(slot).and_then(|member| member.process);
         Location {

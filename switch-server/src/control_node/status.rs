@@ -40,6 +40,12 @@ pub struct MemberStatus {
     pub interface: String,
     /// True when its node is attached.
     pub attached: bool,
+    /// True when it may listen promiscuously.
+    pub may_listen: bool,
+    /// True while it does.
+    pub listens: bool,
+    /// How often it wanted to and was refused.
+    pub refused_listens: u64,
     /// Frames taken from it by this control node.
     pub ingress: FrameCount,
     /// Frames given to it by this control node.
@@ -251,6 +257,9 @@ fn lan_status(lan: &crate::control_node::Lan) -> LanStatus {
         mac: member.mac,
         interface: lan.member_config(slot).interface.clone(),
         attached: member.process.is_some(),
+        may_listen: lan.member_config(slot).may_listen,
+        listens: lan.server.listens(slot),
+        refused_listens: lan.refused_listeners[usize::from(slot.0)],
         ingress: member.ingress,
         egress: member.egress,
     });

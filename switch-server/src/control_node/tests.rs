@@ -7,6 +7,7 @@ mod grants;
 mod groups;
 mod leaving;
 mod legs;
+mod listeners;
 mod registration;
 mod relay_legs;
 mod turns;
@@ -63,6 +64,7 @@ pub(super) fn config() -> ControlNodeConfig {
         interface: "red0".into(),
         addresses: vec![],
         gateways: vec![],
+        may_listen: false,
     };
     let entry = |node: u16| NodeEntry {
         number: NodeNumber(node),

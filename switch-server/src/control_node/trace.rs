@@ -91,6 +91,10 @@ impl ControlNode {
                     judgement.step(what, "spec/multicast.md#joined-members");
                 }
             }
+            Verdict::Copy => {
+                let what = format!("{} gives a copy to its listener, if it is one", server_of(&server));
+                judgement.step(what, "spec/promiscuous.md#relayed-copies");
+            }
             Verdict::Arp => self.judge_arp(&mut judgement, now, (lan, from), (&header, frame), &mut server),
         }
         judgement
@@ -129,7 +133,7 @@ impl ControlNode {
                 match verdict.unwrap_or(Verdict::Drop(DropReason::UnknownDestination)) {
                     Verdict::Unicast { to, .. } => self.give(judgement, lan, to, header, frame),
                     Verdict::Drop(reason) => judgement.drop(&server_of(server), reason),
-                    Verdict::Group | Verdict::Joined(_) | Verdict::Arp => {}
+                    Verdict::Group | Verdict::Joined(_) | Verdict::Arp | Verdict::Copy => {}
                 }
             }
         }

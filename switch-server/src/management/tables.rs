@@ -81,10 +81,21 @@ pub fn lans(status: &control_node::Status) -> Vec<Lan> {
                 vif: member.vif.0,
                 mac: member.mac.to_string(),
                 attached: member.attached,
+                promiscuous: promiscuous(member).to_owned(),
+                refused: member.refused_listens,
             })
             .collect(),
     };
     status.lans.iter().map(lan).collect()
+}
+
+/// Whether a member listens promiscuously.
+fn promiscuous(member: &control_node::MemberStatus) -> &'static str {
+    match (member.listens, member.may_listen) {
+        (true, _) => "listens",
+        (false, true) => "may",
+        (false, false) => "no",
+    }
 }
 
 /// Every binding.
@@ -124,6 +135,7 @@ fn group_source(source: GroupSource) -> &'static str {
         GroupSource::Every(EveryGroup::Unsaid) => "unsaid",
         GroupSource::Every(EveryGroup::Asked) => "asked",
         GroupSource::Every(EveryGroup::NoRoom) => "no-room",
+        GroupSource::Every(EveryGroup::Listens) => "listens",
     }
 }
 

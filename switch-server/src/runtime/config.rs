@@ -139,6 +139,7 @@ fn member_config(lan: &Lan, member: &Member, macs: &Macs) -> MemberConfig {
         interface: member.interface.clone(),
         addresses: member.addresses.clone(),
         gateways: member.gateways.clone(),
+        may_listen: member.promiscuous,
     }
 }
 

@@ -17,6 +17,7 @@ impl Driver {
             peer.path = Path::Relay;
             self.released.push(slot);
         }
+        self.forget_unvouched();
     }
 
     /// The direct association is closing: hold frames for the peer until it has.

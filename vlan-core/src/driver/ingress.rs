@@ -20,6 +20,11 @@ impl Driver {
         if let Err(reason) = self.check_ingress(header, head, frame_len) {
             return self.refuse(reason);
         }
+        if header.kind == FrameKind::Promiscuous
+            && let Err(reason) = self.check_copy(header)
+        {
+            return self.refuse(reason);
+        }
         //= spec/driver.md#numbered-frames
         //# The driver MUST deliver each numbered frame of an origin at most once, whichever way it comes.
         if header.origin != NodeNumber(0) {
@@ -69,12 +74,18 @@ impl Driver {
             FrameKind::Relay if header.boot != self.peers[usize::from(slot.0)].process.boot_tag() => {
                 self.refuse(DropReason::StaleBoot)
             }
-            FrameKind::Relay => match self.peers[usize::from(slot.0)].take_numbered(header) {
-                WindowVerdict::New => Ingress::Deliver(header.vnet),
-                WindowVerdict::Duplicate => self.refuse(DropReason::Duplicate),
-                WindowVerdict::TooOld => self.refuse(DropReason::OutOfWindow),
-            },
+            FrameKind::Relay => self.admit_numbered(slot, header),
+            FrameKind::Promiscuous => self.admit_direct_copy(slot, header),
             _ => self.refuse(DropReason::WrongGrant),
+        }
+    }
+
+    /// Takes a frame that its sender sends again here, because its control node has gone, if it has not come before.
+    pub(super) fn admit_numbered(&mut self, slot: PeerSlot, header: &FrameHeader) -> Ingress {
+        match self.peers[usize::from(slot.0)].take_numbered(header) {
+            WindowVerdict::New => Ingress::Deliver(header.vnet),
+            WindowVerdict::Duplicate => self.refuse(DropReason::Duplicate),
+            WindowVerdict::TooOld => self.refuse(DropReason::OutOfWindow),
         }
     }
 
@@ -118,7 +129,7 @@ impl Driver {
         self.check_length(&header.vnet, frame_len)
     }
 
-    fn refuse(&mut self, reason: DropReason) -> Ingress {
+    pub(super) fn refuse(&mut self, reason: DropReason) -> Ingress {
         self.counters.drops.add(reason);
         Ingress::Drop(reason)
     }

@@ -73,8 +73,8 @@ pub struct Peer {
     pub(super) relay_ended_at: Option<u32>,
     /// Its numbered frames seen so far, and in which of its lives.
     window: Option<(BootTag, Window)>,
-    /// The newest number seen of relayed and of group frames.
-    newest: [Option<u32>; 2],
+    /// The newest number seen of relayed frames, of group frames and of copies.
+    newest: [Option<u32>; 3],
 }
 
 impl Peer {
@@ -94,7 +94,7 @@ impl Peer {
             unechoed: None,
             relay_ended_at: None,
             window: None,
-            newest: [None; 2],
+            newest: [None; 3],
         }
     }
 
@@ -131,11 +131,12 @@ impl Peer {
         let (boot, bseq) = (header.boot, header.bseq);
         if self.window.as_ref().is_none_or(|(known, _)| *known != boot) {
             self.window = Some((boot, Window::around(BSEQ_WINDOW, bseq)));
-            self.newest = [None; 2];
+            self.newest = [None; 3];
         }
         let newest = match header.kind {
             FrameKind::Relay => Some(&mut self.newest[0]),
             FrameKind::Group => Some(&mut self.newest[1]),
+            FrameKind::Promiscuous => Some(&mut self.newest[2]),
             FrameKind::Unicast | FrameKind::Arp => None,
         };
         if let Some(newest) = newest {

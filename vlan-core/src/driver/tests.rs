@@ -19,6 +19,7 @@ fn config() -> InterfaceConfig {
         relay_channel: Channel(1),
         arp_channel: Channel(2),
         check_source: true,
+        may_listen: false,
         name: "red0".into(),
         lan_name: "red".into(),
         addresses: vec![],

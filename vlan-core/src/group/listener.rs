@@ -247,7 +247,7 @@ impl Listener {
 
     //= spec/multicast.md#not-joined
     //# The driver MUST discard a frame for a snooped group that nobody behind its interface has joined, unless it asks
-    //# for every group.
+    //# for every group or listens promiscuously.
     /// True when somebody behind the interface wants the group frame whose first octets are `head`.
     #[must_use]
     pub fn admits(&self, head: &[u8]) -> bool {

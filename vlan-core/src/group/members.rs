@@ -38,6 +38,8 @@ pub enum EveryGroup {
     Asked,
     /// What it has joined found no room.
     NoRoom,
+    /// It listens promiscuously.
+    Listens,
 }
 
 /// One member of a group.
@@ -65,6 +67,7 @@ struct MemberState {
     has_said: bool,
     asks: bool,
     no_room: bool,
+    listens: bool,
     /// Groups that it has joined.
     groups: u16,
 }
@@ -76,6 +79,7 @@ impl MemberState {
             Self { has_said: false, .. } => Some(EveryGroup::Unsaid),
             Self { asks: true, .. } => Some(EveryGroup::Asked),
             Self { no_room: true, .. } => Some(EveryGroup::NoRoom),
+            Self { listens: true, .. } => Some(EveryGroup::Listens),
             _ => None,
         }
     }
@@ -156,7 +160,7 @@ impl GroupMembers {
 
     //= spec/multicast.md#members-that-get-every-group
     //# The server MUST give every group to a member that the platform file names, that has not said yet what it has
-    //# joined, that asks for it, or of which a group has found no room.
+    //# joined, that asks for it, of which a group has found no room, or that listens promiscuously.
     /// Takes what a member's driver says. False: an address in it is no snooped group; the rest of it counts.
     pub fn handle_notice(&mut self, now: Instant, slot: MemberSlot, notice: &GroupNotice) -> bool {
         let mut is_sound = true;
@@ -179,6 +183,11 @@ impl GroupMembers {
             state.no_room |= no_room;
         });
         is_sound
+    }
+
+    /// A member listens promiscuously from now on, or no more.
+    pub fn set_listens(&mut self, slot: MemberSlot, listens: bool) {
+        self.change(slot, |state| state.listens = listens);
     }
 
     fn change(&mut self, slot: MemberSlot, change: impl FnOnce(&mut MemberState)) {

@@ -214,3 +214,30 @@ fn frames_to_nobody_to_oneself_and_to_the_absent_are_counted_apart() {
     drop(verdict(&mut server, &header(2), &frame(mac(2), mac(1))), DropReason::NotAttached);
     assert!(server.ledger().closes(server.drops().total()));
 }
+
+#[test]
+fn a_copy_goes_to_the_listener_that_it_names_and_to_nobody_else() {
+    //= spec/promiscuous.md#relayed-copies
+    //= type=test
+    //# The server MUST give a copy to the listener that its header names and to nobody else, and drop it when that member
+    //# does not listen.
+    let mut server = server(PortSecurity::Mac);
+    let copy =
+        |bseq| FrameHeader { kind: FrameKind::Promiscuous, destination_vif: VifNumber(1), ..header(bseq) };
+    let mut arp = frame(mac(2), mac(1));
+    arp[12..14].copy_from_slice(&crate::ethernet::ETHERTYPE_ARP.to_be_bytes());
+    assert_eq!(verdict(&mut server, &copy(0), &arp), Verdict::Copy, "whatever it is a copy of");
+    let forged = frame(mac(2), mac(3));
+    assert_eq!(verdict(&mut server, &copy(1), &forged), Verdict::Drop(DropReason::SourceMac));
+    let decide = |server: &mut LanServer, from, node| {
+        server.decide_copy(Instant::ZERO, MemberSlot(from), (NodeNumber(node), VifNumber(1)))
+    };
+    let refused = Verdict::Drop(DropReason::NotListening);
+    assert_eq!(decide(&mut server, 0, 3), refused);
+    assert!(server.set_listens(MemberSlot(2), true));
+    assert_eq!(decide(&mut server, 0, 3), Verdict::Unicast { to: MemberSlot(2), worth_direct: false });
+    assert_eq!(decide(&mut server, 0, 2), refused, "another member");
+    assert_eq!(decide(&mut server, 2, 3), Verdict::Drop(DropReason::Hairpin));
+    server.attach(MemberSlot(2), ProcessId(102));
+    assert_eq!(decide(&mut server, 0, 3), refused, "another session says so anew");
+}

@@ -116,6 +116,14 @@ pub enum ControlMessage {
     Groups(GroupNotice),
     /// Control node to node: what the LAN does with multicast at an interface.
     GroupPolicy(GroupPolicy),
+    /// Node to control node: an interface has begun to listen promiscuously, or has ended (S131). Control node to
+    /// node: another member has (S50).
+    Promiscuous {
+        /// Where the listener is.
+        listener: Location,
+        /// It listens from now on.
+        listens: bool,
+    },
     /// Control node to node: another member came or went.
     Member(MemberNotice),
     /// Control node to node: where a MAC is (D2). Its location's RVI is 0 when the pair has no direct RVI.
@@ -242,7 +250,7 @@ kinds! {
     HEARTBEAT = 0x0020, HEARTBEAT_REPLY = 0x0021, REGISTER = 0xc030, REGISTERED = 0xc031, BIND = 0xc032,
     UNBIND = 0xc033, MEMBER = 0xc034, BINDING = 0xc035, REFUSED = 0xc036, FENCED = 0xc037,
     GROUPS = 0xc038, GROUP_POLICY = 0xc039,
-    LEG_ADDRESSES = 0xc03c,
+    LEG_ADDRESSES = 0xc03c, PROMISCUOUS = 0xc040,
     INTERFACE = 0xc060, INTERFACE_REMOVED = 0xc061, CONFIGURATION_END = 0xc062, GRANT = 0xc064,
     REVOKE = 0xc065, REVOKED = 0xc066, LEG_CUT = 0xc067, DIRECT_IDLE = 0xc068, DIRECT_LOST = 0xc069,
     BARRIER = 0x806a, BARRIER_ECHO = 0x806b, RELAY_DRAINED = 0x806c, FAULT = 0xc06d,
@@ -291,6 +299,7 @@ messages! {
     UNBIND => Unbind { vif, address },
     GROUPS => Groups(notice: GroupNotice),
     GROUP_POLICY => GroupPolicy(policy: GroupPolicy),
+    PROMISCUOUS => Promiscuous { listener, listens },
     MEMBER => Member(notice: MemberNotice),
     BINDING => Binding { mac, location },
     GRANT => Grant(grant: Grant),

@@ -4,8 +4,10 @@ use crate::address::{BootTag, LanId, NodeNumber, VifNumber};
 use crate::location::{LOCATION_LEN, Location};
 use crate::wire::tlv::{TlvError, TlvHeader};
 
-/// Octets of a [`FrameHeader`] of every kind but [`FrameKind::Arp`].
+/// Octets of a [`FrameHeader`] of every kind but [`FrameKind::Promiscuous`] and [`FrameKind::Arp`].
 pub const FRAME_HEADER_LEN: usize = 32;
+/// Octets of the header of a copy for a promiscuous listener: whose copy it is follows the common part.
+pub const PROMISCUOUS_HEADER_LEN: usize = FRAME_HEADER_LEN + 8;
 /// Octets of the header of an ARP or ND frame: source and target location follow the common part.
 pub const ARP_HEADER_LEN: usize = FRAME_HEADER_LEN + 2 * LOCATION_LEN;
 
@@ -19,6 +21,8 @@ pub enum FrameKind {
     Group = 0x8002,
     /// Unicast by way of the control node: a bare relayed frame (amendment 19).
     Relay = 0x8003,
+    /// A copy of a unicast frame for a promiscuous listener (S53); its header also holds the listener's node.
+    Promiscuous = 0x8006,
     /// ARP or ND on the ARP channel; its header also holds two locations.
     Arp = 0x8010,
 }
@@ -32,6 +36,7 @@ impl FrameKind {
             0x8001 => Some(Self::Unicast),
             0x8002 => Some(Self::Group),
             0x8003 => Some(Self::Relay),
+            0x8006 => Some(Self::Promiscuous),
             0x8010 => Some(Self::Arp),
             _ => None,
         }
@@ -43,7 +48,8 @@ impl FrameKind {
     pub const fn header_len(self) -> usize {
         match self {
             Self::Arp => ARP_HEADER_LEN,
-            _ => FRAME_HEADER_LEN,
+            Self::Promiscuous => PROMISCUOUS_HEADER_LEN,
+            Self::Unicast | Self::Group | Self::Relay => FRAME_HEADER_LEN,
         }
     }
 }
@@ -223,7 +229,8 @@ impl FrameHeader {
         }
     }
 
-    /// The header's octets, for a frame of `frame_len` octets. Not for [`FrameKind::Arp`].
+    /// The header's octets, for a frame of `frame_len` octets; of [`FrameKind::Promiscuous`] and [`FrameKind::Arp`] the
+    /// common part of them.
     #[inline]
     #[must_use]
     pub fn emit(&self, frame_len: usize) -> [u8; FRAME_HEADER_LEN] {
@@ -254,6 +261,27 @@ impl FrameHeader {
         o[2] = flags;
         o[14..16].copy_from_slice(&destination_vif.0.to_le_bytes());
         Some(o)
+    }
+
+    /// The octets of the header of a copy: this one and the listener's node.
+    #[must_use]
+    pub fn emit_promiscuous(&self, listener: NodeNumber, frame_len: usize) -> [u8; PROMISCUOUS_HEADER_LEN] {
+        debug_assert_eq!(self.kind, FrameKind::Promiscuous);
+        let mut o = [0; PROMISCUOUS_HEADER_LEN];
+        o[..32].copy_from_slice(&self.emit(frame_len));
+        o[32..34].copy_from_slice(&listener.0.to_le_bytes());
+        o
+    }
+
+    /// The listener's node in the header of a copy whose common part has been parsed from the same `head`; reserved
+    /// octets are ignored.
+    ///
+    /// # Errors
+    /// When `head` is shorter than such a header.
+    pub fn parse_listener(head: &[u8]) -> Result<NodeNumber, TlvError> {
+        let truncated = TlvError::Truncated { needed: PROMISCUOUS_HEADER_LEN, len: head.len() };
+        let octets = head.get(32..40).and_then(|o| o.first_chunk::<2>()).ok_or(truncated)?;
+        Ok(NodeNumber(u16::from_le_bytes(*octets)))
     }
 
     /// The octets of an ARP header: this one and the two locations.
@@ -289,7 +317,7 @@ pub struct HeaderTemplate {
 }
 
 impl HeaderTemplate {
-    /// The run that `header` belongs to. Not for [`FrameKind::Arp`].
+    /// The run that `header` belongs to. Not for [`FrameKind::Promiscuous`] and [`FrameKind::Arp`].
     #[must_use]
     pub fn new(header: &FrameHeader) -> Self {
         let octets = FrameHeader { vnet: Vnet::default(), ..*header }.emit(0);
@@ -406,6 +434,18 @@ mod tests {
         assert_eq!(FrameHeader::parse(&octets, 80 + 42), Ok(header));
         assert_eq!(FrameHeader::parse_locations(&octets), Ok((source, target)));
         assert!(FrameHeader::parse(&octets[..40], 80 + 42).is_err());
+    }
+
+    #[test]
+    fn the_header_of_a_copy_says_whose_it_is() {
+        let header = header(FrameKind::Promiscuous);
+        let octets = header.emit_promiscuous(NodeNumber(0x0709), 60);
+        assert_eq!(FrameHeader::parse(&octets, 100), Ok(header));
+        assert_eq!(FrameHeader::parse_listener(&octets), Ok(NodeNumber(0x0709)));
+        assert!(FrameHeader::parse_listener(&octets[..39]).is_err());
+        assert!(FrameHeader::parse(&octets[..39], 100).is_err());
+        let common = header.emit(60);
+        assert_eq!(common, octets[..32]);
     }
 
     #[test]

@@ -5,8 +5,8 @@ use rvi::Part;
 use vlan_core::driver::{Path, PeerSlot};
 use vlan_core::ethernet::flow_hash;
 use vlan_core::wire::control::ControlMessage;
-use vlan_core::wire::frame::{FRAME_HEADER_LEN, FrameHeader, FrameKind};
-use vlan_core::{Instant, MacAddress, VifNumber};
+use vlan_core::wire::frame::{FrameHeader, FrameKind};
+use vlan_core::{Instant, MacAddress, NodeNumber, VifNumber};
 
 use crate::node::capture::tap_sent;
 use crate::node::{Node, PeerId};
@@ -67,6 +67,7 @@ impl Node {
         let Some(peer) = interface.driver.peer(slot) else { return };
         let waits = matches!(peer.path, Path::Barrier { .. });
         let (node, mac, direct) = (peer.node, peer.mac, peer.direct);
+        let place_of_peer = (peer.node, peer.vif);
         let (true, Some(direct)) = (waits, direct) else { return };
         let Some(place) = self.direct_to(node) else { return };
         let seed = self.config.seed;
@@ -74,9 +75,11 @@ impl Node {
             let Some(link) = &mut self.direct[place] else { return };
             let mut full = false;
             control.resend.retain(|octets| {
-                let ours = is_relayed_to(octets, vif, mac);
+                let ours = is_relayed_to(octets, vif, mac, place_of_peer);
                 // The lane that the flow's next frames take.
-                let flow = octets.get(FRAME_HEADER_LEN..).map_or(0, |frame| flow_hash(seed, frame));
+                let frame = FrameHeader::parse(octets, octets.len()).map(|header| header.kind.header_len());
+                let flow =
+                    frame.ok().and_then(|at| octets.get(at..)).map_or(0, |frame| flow_hash(seed, frame));
                 // Once one finds no room the later ones wait as well, or they would overtake it.
                 full |= ours
                     && (full
@@ -97,11 +100,19 @@ impl Node {
     }
 }
 
-/// True for a relayed frame of the interface `vif` to the member with address `mac`.
-fn is_relayed_to(octets: &[u8], vif: VifNumber, mac: MacAddress) -> bool {
+/// True for a relayed frame of the interface `vif` to the member with address `mac`, and for a copy for it as the listener at
+/// `place`.
+fn is_relayed_to(octets: &[u8], vif: VifNumber, mac: MacAddress, place: (NodeNumber, VifNumber)) -> bool {
     FrameHeader::parse(octets, octets.len()).is_ok_and(|header| {
-        header.kind == FrameKind::Relay
-            && header.origin_vif == vif
-            && octets.get(header.kind.header_len()..).is_some_and(|frame| frame.starts_with(&mac.0))
+        let is_it = match header.kind {
+            FrameKind::Relay => {
+                octets.get(header.kind.header_len()..).is_some_and(|frame| frame.starts_with(&mac.0))
+            }
+            FrameKind::Promiscuous => {
+                FrameHeader::parse_listener(octets).is_ok_and(|node| (node, header.destination_vif) == place)
+            }
+            _ => false,
+        };
+        is_it && header.origin_vif == vif
     })
 }

@@ -125,7 +125,7 @@ fn what_nobody_has_joined_does_not_reach_the_stack() {
     //= spec/multicast.md#not-joined
     //= type=test
     //# The driver MUST discard a frame for a snooped group that nobody behind its interface has joined, unless it asks
-    //# for every group.
+    //# for every group or listens promiscuously.
     let mut node = node();
     let mut far = Far::control(&mut node, 7);
     let stream = packet(GROUP, 17, &[0; 8]);

@@ -24,6 +24,9 @@ fn member(node: u16) -> MemberStatus {
         mac: MacAddress([2, 0, 1, 0, 0, node as u8]),
         interface: "red".into(),
         attached: true,
+        may_listen: node == 1,
+        listens: false,
+        refused_listens: 0,
         ingress: Default::default(),
         egress: Default::default(),
     }

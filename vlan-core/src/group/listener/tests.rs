@@ -93,7 +93,7 @@ fn what_nobody_has_joined_is_kept_from_the_interface() {
     //= spec/multicast.md#not-joined
     //= type=test
     //# The driver MUST discard a frame for a snooped group that nobody behind its interface has joined, unless it asks
-    //# for every group.
+    //# for every group or listens promiscuously.
     let mut listener = listener();
     for admitted in ["224.0.0.251", "255.255.255.255", "ff02::1", "ff02::1:ff00:1"] {
         assert!(listener.admits(&datagram(admitted)), "{admitted}");

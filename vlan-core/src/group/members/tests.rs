@@ -79,7 +79,7 @@ fn a_member_gets_every_group_for_each_of_the_reasons() {
     //= spec/multicast.md#members-that-get-every-group
     //= type=test
     //# The server MUST give every group to a member that the platform file names, that has not said yet what it has
-    //# joined, that asks for it, or of which a group has found no room.
+    //# joined, that asks for it, of which a group has found no room, or that listens promiscuously.
     let config = MulticastConfig { every_group: vec![MemberSlot(2)], ..MulticastConfig::default() };
     let mut table = GroupMembers::new(3, &config, 7);
     let g = group("239.1.1.1");
@@ -100,6 +100,10 @@ fn a_member_gets_every_group_for_each_of_the_reasons() {
     assert_eq!((all(&table), why(&table)[0]), ([true, false, true], Some(EveryGroup::Asked)));
     table.handle_notice(Instant::ZERO, MemberSlot(0), &notice(&[], &[]));
     assert_eq!(all(&table), [false, false, true]);
+    table.set_listens(MemberSlot(1), true);
+    assert_eq!((all(&table), why(&table)[1]), ([false, true, true], Some(EveryGroup::Listens)));
+    assert!(table.wants(None, MemberSlot(1)), "reports too");
+    table.set_listens(MemberSlot(1), false);
     table.forget(MemberSlot(2));
     assert_eq!(all(&table), [false, false, true], "it stays configured");
 }

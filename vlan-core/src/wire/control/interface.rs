@@ -36,6 +36,8 @@ pub struct InterfaceConfig {
     pub arp_channel: Channel,
     /// Port security: frames on a direct RVI must carry the source MAC of the grant.
     pub check_source: bool,
+    /// The interface may listen promiscuously.
+    pub may_listen: bool,
     /// Interface name in the node, at most 15 octets.
     pub name: String,
     /// Name of the LAN.
@@ -54,6 +56,7 @@ record!(InterfaceConfig {
     relay_channel: Channel,
     arp_channel: Channel,
     check_source: bool,
+    may_listen: bool,
     name: String,
     lan_name: String,
     addresses: Vec<InterfaceAddress>,

@@ -46,6 +46,7 @@ fn examples() -> Vec<ControlMessage> {
             relay_channel: Channel(1),
             arp_channel: Channel(2),
             check_source: true,
+            may_listen: false,
             name: "red0".into(),
             lan_name: "red".into(),
             addresses: vec![address],
@@ -67,6 +68,10 @@ fn examples() -> Vec<ControlMessage> {
             snoops: true,
             querier: "10.1.0.254".parse().unwrap(),
         }),
+        ControlMessage::Promiscuous {
+            listener: Location { vif: VifNumber(2), ..Location::default() },
+            listens: true,
+        },
         ControlMessage::Member(MemberNotice {
             lan: LanId(10),
             node: NodeNumber(2),

@@ -1,0 +1,126 @@
+//! Promiscuous listeners at the control node: who may listen, who is told of it, and the copies that come by relay (S130
+//! to S133).
+
+use rvi::{Part, Sent};
+use vlan_core::server::{MemberSlot, Verdict};
+use vlan_core::wire::control::ControlMessage;
+use vlan_core::wire::frame::FrameHeader;
+use vlan_core::{DropReason, Instant, Location};
+
+use crate::control_node::relay::Inbound;
+use crate::control_node::session::Session;
+use crate::control_node::{ControlNode, ControlNodeEvent};
+
+/// Why a member that listens is not taken for a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListenRefusal {
+    /// The platform file does not permit it.
+    NotPermitted,
+    /// The LAN has as many listeners as it may have.
+    NoRoom,
+}
+
+impl ControlNode {
+    /// A node says that an interface of it listens, or listens no more. One that it has no more is passed over.
+    pub(super) fn handle_promiscuous(
+        &mut self,
+        now: Instant,
+        session: &Session,
+        listener: &Location,
+        listens: bool,
+    ) {
+        let Some((lan, slot)) = self.membership(session, listener.vif) else { return };
+        if (listener.node, listener.lan) != (session.node, self.lans[lan].config.id) {
+            self.log(ControlNodeEvent::BadControlMessage { node: session.node });
+            return;
+        }
+        //= spec/promiscuous.md#permission
+        //# A control node MUST refuse a member that listens promiscuously without permission of the platform file, count it,
+        //# and tell the operator the first time.
+        if !self.lans[lan].member_config(slot).may_listen {
+            if listens {
+                self.refuse_listener(lan, slot, ListenRefusal::NotPermitted);
+            }
+            return;
+        }
+        if self.lans[lan].server.set_listens(slot, listens) {
+            self.announce_listener(now, lan, slot, listens);
+        } else {
+            self.refuse_listener(lan, slot, ListenRefusal::NoRoom);
+        }
+    }
+
+    fn refuse_listener(&mut self, lan: usize, slot: MemberSlot, why: ListenRefusal) {
+        let entry = &mut self.lans[lan];
+        let refused = &mut entry.refused_listeners[usize::from(slot.0)];
+        *refused += 1;
+        if *refused == 1 {
+            let (lan, node) = (entry.config.id, entry.member_config(slot).node);
+            self.log(ControlNodeEvent::ListenerRefused { lan, node, why });
+        }
+    }
+
+    //= spec/promiscuous.md#announcements
+    //# A control node MUST tell every other attached member of a LAN where a listener is when it begins to listen and in
+    //# each session that it says so again, and when it ends; and a member that attaches where all listeners are.
+    fn announce_listener(&mut self, now: Instant, lan: usize, slot: MemberSlot, listens: bool) {
+        let message = ControlMessage::Promiscuous { listener: self.location(lan, slot), listens };
+        for other in (0..self.lans[lan].routes.len()).filter(|other| *other != usize::from(slot.0)) {
+            let place = self.lans[lan].routes[other].session;
+            if let Some(session) = place.and_then(|place| self.sessions[place].as_mut()) {
+                session.send_control(now, &message);
+            }
+        }
+    }
+
+    /// Tells a node that attaches who listens on a LAN of it.
+    pub(super) fn tell_listeners(&self, now: Instant, session: &mut Session, lan: usize) {
+        for &slot in self.lans[lan].server.listeners() {
+            let listener = self.location(lan, slot);
+            session.send_control(now, &ControlMessage::Promiscuous { listener, listens: true });
+        }
+    }
+
+    /// Moves a copy that came by relay on to its listener, if it is one.
+    #[cold]
+    pub(super) fn handle_copy(&mut self, now: Instant, session: &mut Session, inbound: &Inbound<'_>) {
+        let Inbound { lan, from, ref header, message } = *inbound;
+        let Ok(node) = FrameHeader::parse_listener(message.head) else {
+            self.lans[lan].server.drop(DropReason::Malformed);
+            return;
+        };
+        match self.lans[lan].server.decide_copy(now, from, (node, header.destination_vif)) {
+            Verdict::Unicast { to, worth_direct } => {
+                self.forward_copy(now, session, inbound, to);
+                if worth_direct {
+                    self.consider_direct(session, lan, from, to);
+                }
+            }
+            _ => self.note_drop(now, inbound, DropReason::NotListening),
+        }
+    }
+
+    //= spec/promiscuous.md#no-room
+    //# A copy for which there is no room at once MUST be dropped and counted as listener-full: it MUST NOT delay or displace
+    //# a frame of the interface.
+    fn forward_copy(&mut self, now: Instant, session: &mut Session, inbound: &Inbound<'_>, to: MemberSlot) {
+        let route = self.lans[inbound.lan].routes[usize::from(to.0)];
+        let flags = inbound.header.flags & FrameHeader::RESENT;
+        let header = FrameHeader { flags, ..inbound.header };
+        let octets = header.emit_promiscuous(route.node, inbound.frame_len());
+        let parts =
+            [Part::Private(&octets), Part::Private(inbound.head()), Part::Shared(inbound.message.rest)];
+        let offered = route.session.is_some_and(|place| match &mut self.sessions[place] {
+            Some(other) => other.association.offer(now, route.relay, 0, &parts),
+            // The listener is on the sender's own node, which is taken out.
+            None => session.association.offer(now, route.relay, 0, &parts),
+        });
+        if let (true, Some(place)) = (offered, route.session) {
+            self.lans[inbound.lan].server.delivered(to, inbound.frame_len());
+            self.hold_for(now, session, place, route.relay, Sent::Ring);
+        } else {
+            self.lans[inbound.lan].server.drop(DropReason::ListenerFull);
+            self.note_drop(now, inbound, DropReason::ListenerFull);
+        }
+    }
+}
