@@ -54,6 +54,7 @@ impl World {
             interface: "red0".into(),
             addresses: Vec::new(),
             gateways: Vec::new(),
+            sender: Default::default(),
         };
         let control = ControlNode::new(ControlNodeConfig {
             serial: ControlNodeSerial(1),

@@ -111,7 +111,7 @@ local messages = {
     [0xc03c] = { "LEG_ADDRESSES", { { "offered_leg", "list", offered_leg } } },
     [0xc060] = { "INTERFACE", {
         { "lan_id", "u16" }, { "vif", "u16" }, { "mac", "mac" }, { "mtu", "u16" }, { "relay_channel", "u8" },
-        { "arp_channel", "u8" }, { "check_source", "bool" }, { "interface_name", "text" }, { "lan_name", "text" },
+        { "arp_channel", "u8" }, { "port_security", "u8" }, { "interface_name", "text" }, { "lan_name", "text" },
         { "addresses", "list", { { "address", "prefix" } } }, { "gateways", "list", { { "gateway", "ip" } } },
     } },
     [0xc061] = { "INTERFACE_REMOVED", { { "vif", "u16" } } },

@@ -108,7 +108,7 @@ fn messages() -> Vec<(&'static str, ControlMessage)> {
                 mtu: 16_896,
                 relay_channel: Channel(1),
                 arp_channel: Channel(2),
-                check_source: true,
+                port_security: vlan_core::security::PortSecurity::Mac,
                 name: "red0".into(),
                 lan_name: "red".into(),
                 addresses: vec![address],

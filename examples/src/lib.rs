@@ -276,6 +276,7 @@ fn configuration(numbers: &[NodeNumber], process: ProcessId) -> ControlNodeConfi
         interface: "red0".into(),
         addresses: Vec::new(),
         gateways: Vec::new(),
+        sender: Default::default(),
     };
     ControlNodeConfig {
         serial: ControlNodeSerial(1),

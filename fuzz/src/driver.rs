@@ -62,7 +62,7 @@ fn config() -> InterfaceConfig {
         mtu: 1500,
         relay_channel: Channel(1),
         arp_channel: Channel(2),
-        check_source: true,
+        port_security: vlan_core::security::PortSecurity::Mac,
         name: "red0".into(),
         lan_name: "red".into(),
         addresses: Vec::new(),

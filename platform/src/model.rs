@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use vlan_core::server::PortSecurity;
+use vlan_core::security::{PortSecurity, Roles};
 use vlan_core::wire::control::{InterfaceAddress, LegKind};
 use vlan_core::{CabinetNumber, ControlNodeSerial, FabricIndex, LanId, MacAddress, NodeNumber, VifNumber};
 
@@ -366,10 +366,12 @@ pub struct Member {
     pub addresses: Vec<InterfaceAddress>,
     /// Default gateways, one for each family at most.
     pub gateways: Vec<IpAddr>,
+    /// Addresses that it may claim and that are not configured.
+    pub aliases: Vec<IpAddr>,
     /// May it listen promiscuously?
     pub promiscuous: bool,
     /// What it may be on the LAN, beside a plain member.
-    pub role: Option<Role>,
+    pub roles: Roles,
     /// How many further MACs behind it are learnt.
     pub learn: u16,
     /// How the interface meets its user.
@@ -388,15 +390,6 @@ pub enum LanMulticast {
     Snoop,
     /// Every member.
     Flood,
-}
-
-/// What a member may be, beside a plain one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// It may answer DHCP.
-    DhcpServer,
-    /// It may send router advertisements.
-    Router,
 }
 
 /// How an interface meets its user.

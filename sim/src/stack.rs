@@ -432,7 +432,7 @@ mod tests {
             vif: VifNumber(1),
             mac: MacAddress([2, 0, 1, 0, 0, number]),
             mtu: 1500,
-            check_source: true,
+            port_security: vlan_core::security::PortSecurity::Mac,
             relay_channel: Channel(1),
             arp_channel: Channel(2),
             name: "red0".into(),

@@ -192,7 +192,7 @@ fn interface() -> InterfaceConfig {
         mtu: 16_896,
         relay_channel: RELAY,
         arp_channel: ARP,
-        check_source: true,
+        port_security: vlan_core::security::PortSecurity::Mac,
         name: "red0".into(),
         lan_name: "red".into(),
         addresses: vec![at("10.9.0.1", 24), at("fd00:9::1", 64)],

@@ -15,13 +15,18 @@ use crate::address::{BootTag, Channel, LanId, MacAddress, NodeNumber, ProcessId,
 use crate::counters::{DropCounters, FrameCount};
 use crate::drop_reason::DropReason;
 use crate::ethernet::{EthernetHeader, is_neighbour_resolution};
-use crate::limits::{ETHERNET_HEADER_LEN, FRAME_LEN_MAX};
+use crate::limits::{ADDRESSES_PER_VIF_MAX, ETHERNET_HEADER_LEN, FRAME_LEN_MAX};
 use crate::location::Location;
 use crate::mac_table::MacTable;
-use crate::wire::control::{ControlMessage, Grant, InterfaceConfig, MemberNotice};
+use crate::security::own_addresses::LINK_LOCALS_MAX;
+use crate::security::{OwnAddresses, Roles, Sender};
+use crate::wire::control::{ControlMessage, Grant, InterfaceConfig, MemberNotice, SenderNotice};
 use crate::wire::frame::{FRAME_HEADER_LEN, FrameHeader, FrameKind, Vnet};
 
 pub use peer::{BARRIER_RETRY, BARRIER_WAIT, Path, Peer};
+
+/// Addresses of a peer that are kept: those that the platform file may give it, and its link-local ones.
+const SENDER_ADDRESSES_MAX: usize = ADDRESSES_PER_VIF_MAX + LINK_LOCALS_MAX;
 
 /// A peer of the interface, by its place in the driver's table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -381,6 +386,15 @@ impl Driver {
         let peer = &mut self.peers[usize::from(slot.0)];
         peer.handle_grant(grant);
         Some(slot)
+    }
+
+    /// Takes what the peer at the other end of a direct RVI may send, in place of what was said before.
+    pub fn handle_sender(&mut self, notice: &SenderNotice) {
+        let Some(slot) = self.find_peer(notice.node, notice.vif) else { return };
+        let roles = Roles { dhcp_server: notice.dhcp_server, router: notice.router };
+        let addresses = notice.addresses.iter().take(SENDER_ADDRESSES_MAX).copied().collect();
+        let own = OwnAddresses::new(addresses);
+        self.peers[usize::from(slot.0)].sender = Sender { roles, own };
     }
 
     /// The slot of the peer with this node and interface.

@@ -3,6 +3,8 @@
 //! On the walk: a frame arrives here from a member's control RVI, still in the sender's ring; the verdict says
 //! which members' rings the control node copies it to (S84, S92, S102, S109).
 
+mod senders;
+
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec;
@@ -16,6 +18,8 @@ use crate::group::members::{GroupMembers, GroupRow, MulticastConfig};
 use crate::group::{Audience, audience};
 use crate::limits::{BSEQ_WINDOW, ETHERNET_HEADER_LEN, FRAME_LEN_MAX, GRANT_AFTER_FRAMES, GRANT_AFTER_TIME};
 use crate::mac_table::MacTable;
+pub use crate::security::PortSecurity;
+use crate::security::Sender;
 use crate::time::Instant;
 use crate::window::{Window, WindowVerdict};
 use crate::wire::control::GroupNotice;
@@ -24,17 +28,6 @@ use crate::wire::frame::{FrameHeader, FrameKind};
 /// A member of a LAN by its place in that LAN's configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct MemberSlot(pub u16);
-
-/// Whether source addresses are checked (E12).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PortSecurity {
-    /// Any station address may be a source.
-    Off,
-    /// The source MAC must be the interface's own.
-    Mac,
-    /// The source MAC and the IP addresses must be the interface's own.
-    Address,
-}
 
 /// What a LAN is made of.
 #[derive(Clone, Debug)]
@@ -70,6 +63,8 @@ pub struct Member {
     pub ingress: FrameCount,
     /// Frames given to it.
     pub egress: FrameCount,
+    /// What its frames are judged by.
+    pub(crate) sender: Sender,
     /// Its numbered frames seen so far.
     window: Option<Window>,
 }
@@ -115,6 +110,8 @@ pub struct LanServer {
     groups: GroupMembers,
     meters: Box<[Meter]>,
     drops: DropCounters,
+    /// Members whose peers are to be told other addresses of them.
+    changed_senders: Vec<MemberSlot>,
     /// Frames in, clones made and frames out, for the ledger.
     ledger: Ledger,
 }
@@ -157,7 +154,8 @@ impl LanServer {
             // The table has room for every member, and the file's check excludes two members with one MAC.
             let _ = by_mac.insert(mac, MemberSlot(slot as u16));
             let (ingress, egress) = (FrameCount::default(), FrameCount::default());
-            members.push(Member { node, vif, mac, process: None, ingress, egress, window: None });
+            let sender = Sender::default();
+            members.push(Member { node, vif, mac, process: None, ingress, egress, sender, window: None });
         }
         let groups = GroupMembers::new(members.len(), &config.multicast, config.seed);
         Self {
@@ -167,6 +165,7 @@ impl LanServer {
             groups,
             meters: vec![Meter::default(); METERS].into_boxed_slice(),
             drops: DropCounters::default(),
+            changed_senders: Vec::new(),
             ledger: Ledger::default(),
         }
     }
@@ -231,7 +230,9 @@ impl LanServer {
         let member = &mut self.members[usize::from(slot.0)];
         if member.process != Some(process) {
             member.window = None;
+            self.forget_link_local(slot);
         }
+        let member = &mut self.members[usize::from(slot.0)];
         member.process = Some(process);
         // It says anew what it has joined, also when the process is the same.
         self.groups.forget(slot);
@@ -348,8 +349,11 @@ impl LanServer {
             if !ethernet.source.is_station() {
                 return Err(DropReason::BadSource);
             }
-        } else if ethernet.source != member.mac {
-            return Err(DropReason::SourceMac);
+        } else {
+            if ethernet.source != member.mac {
+                return Err(DropReason::SourceMac);
+            }
+            check_claims(self.config.port_security, &member.sender, &ethernet, head, frame_len)?;
         }
         //= spec/server.md#numbered-frames
         //# The server MUST take each numbered frame of an origin at most once.
@@ -449,6 +453,23 @@ fn check_length(header: &FrameHeader, frame_len: usize, mtu: u16) -> Result<(), 
         return Err(DropReason::Malformed);
     }
     Ok(())
+}
+
+/// ARP and ND are judged whole, by [`LanServer::check_resolution`].
+#[inline]
+fn check_claims(
+    security: PortSecurity,
+    sender: &Sender,
+    ethernet: &EthernetHeader,
+    head: &[u8],
+    frame_len: usize,
+) -> Result<(), DropReason> {
+    if sender.is_plain(security, head) || is_neighbour_resolution(ethernet.ethertype, head) {
+        return Ok(());
+    }
+    // A probe behind a tag or an extension header: nobody answers those.
+    let wanted = sender.check(security, head, frame_len)?;
+    if wanted.is_some() { Err(DropReason::SourceAddress) } else { Ok(()) }
 }
 
 #[cfg(test)]

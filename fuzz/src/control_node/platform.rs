@@ -20,6 +20,7 @@ pub(super) fn config(port_security: PortSecurity) -> ControlNodeConfig {
         interface: "weft0".into(),
         addresses: Vec::new(),
         gateways: Vec::new(),
+        sender: Default::default(),
     };
     let lan = |id, members| LanConfig {
         id,

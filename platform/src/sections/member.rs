@@ -3,10 +3,11 @@
 use std::net::IpAddr;
 
 use vlan_core::limits::{ADDRESSES_PER_VIF_MAX, VIFS_PER_NODE_MAX};
+use vlan_core::security::Roles;
 use vlan_core::wire::control::InterfaceAddress;
 use vlan_core::{MacAddress, NodeNumber, VifNumber};
 
-use crate::model::{Attach, Lan, LanMulticast, Limits, Member, Role};
+use crate::model::{Attach, Lan, LanMulticast, Limits, Member};
 use crate::reader::{Reader, Table, Value};
 use crate::registry::Kind;
 use crate::sections::{Known, unknown};
@@ -40,10 +41,8 @@ pub(super) fn read_member(
         }
         Some(promiscuous)
     });
-    let role = table.optional("role").and_then(|value| {
-        reader.not_built(value.offset, "a role");
-        value.choice(reader, &[("dhcp-server", Role::DhcpServer), ("router", Role::Router)])
-    });
+    let roles = read_roles(reader, table.optional("role"));
+    let aliases = read_aliases(reader, table.optional("alias"), addresses.len(), scope);
     let learn = table.optional("learn").and_then(|value| {
         // As many as one interface may register addresses for, 64 times over: a bridge behind a node.
         let learn = value.integer16(reader, 0..=4096)?;
@@ -63,8 +62,9 @@ pub(super) fn read_member(
         mac,
         addresses,
         gateways,
+        aliases,
         promiscuous: promiscuous.unwrap_or(false),
-        role,
+        roles,
         learn: learn.unwrap_or(0),
         attach,
         every_group,
@@ -162,6 +162,46 @@ fn read_addresses(reader: &mut Reader<'_>, value: Option<Value<'_>>, scope: usiz
         addresses.push(address);
     }
     addresses
+}
+
+//= spec/platform-file.md#aliases
+//# An alias MUST be the address of a station without a prefix length, and an interface MUST have 64 addresses and aliases
+//# at most.
+fn read_aliases(
+    reader: &mut Reader<'_>,
+    value: Option<Value<'_>>,
+    addresses: usize,
+    scope: usize,
+) -> Vec<IpAddr> {
+    let mut aliases = Vec::new();
+    let Some(value) = value else { return aliases };
+    for (text, offset) in value.strings(reader) {
+        let Some(alias) = reader.accept(offset, value::station_address(text)) else { continue };
+        if addresses + aliases.len() == ADDRESSES_PER_VIF_MAX {
+            reader.mistake(
+                offset,
+                "too many aliases",
+                format!("an interface has at most {ADDRESSES_PER_VIF_MAX} addresses and aliases"),
+            );
+            break;
+        }
+        reader.claim(Kind::Address, scope, alias.to_string(), offset);
+        aliases.push(alias);
+    }
+    aliases
+}
+
+/// One role or a list of them: a router is often the DHCP server too.
+fn read_roles(reader: &mut Reader<'_>, value: Option<Value<'_>>) -> Roles {
+    let words = [
+        ("dhcp-server", Roles { dhcp_server: true, router: false }),
+        ("router", Roles { dhcp_server: false, router: true }),
+    ];
+    let roles = value.map(|v| v.choices(reader, &words)).unwrap_or_default();
+    roles.into_iter().fold(Roles::default(), |all, role| Roles {
+        dhcp_server: all.dhcp_server || role.dhcp_server,
+        router: all.router || role.router,
+    })
 }
 
 //= spec/platform-file.md#gateways

@@ -73,6 +73,7 @@ impl World {
                 interface: format!("lan{}", lan.id),
                 addresses: vec![s.ipv4, s.ipv6],
                 gateways: Vec::new(),
+                sender: Default::default(),
             });
             LanConfig {
                 id: lan.id,

@@ -4,6 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
+use crate::control_node::SenderConfig;
 use vlan_core::address::ControlNodeSerial;
 use vlan_core::group::members::MulticastConfig;
 use vlan_core::server::PortSecurity;
@@ -58,6 +59,8 @@ pub struct MemberConfig {
     pub addresses: Vec<InterfaceAddress>,
     /// Default gateways to configure.
     pub gateways: Vec<IpAddr>,
+    /// What it may send.
+    pub sender: SenderConfig,
 }
 
 /// A virtual LAN.

@@ -9,6 +9,7 @@ mod leaving;
 mod legs;
 mod registration;
 mod relay_legs;
+mod senders;
 mod turns;
 
 use super::*;
@@ -63,6 +64,7 @@ pub(super) fn config() -> ControlNodeConfig {
         interface: "red0".into(),
         addresses: vec![],
         gateways: vec![],
+        sender: Default::default(),
     };
     let entry = |node: u16| NodeEntry {
         number: NodeNumber(node),

@@ -128,6 +128,7 @@ fn control_config(control_node: usize, nodes: u16, process: ProcessId) -> Contro
         interface: "red0".to_owned(),
         addresses: Vec::new(),
         gateways: Vec::new(),
+        sender: Default::default(),
     };
     let entry = |node: u16| NodeEntry {
         number: NodeNumber(node),

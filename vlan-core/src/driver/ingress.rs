@@ -1,9 +1,10 @@
 //! What comes from the fabric: checked against the configuration and the grant that it came by before it goes up to the stack.
 
-use super::{Driver, Ingress, PeerSlot};
+use super::{Driver, Ingress, Peer, PeerSlot};
 use crate::address::{MacAddress, NodeNumber};
 use crate::drop_reason::DropReason;
 use crate::limits::ETHERNET_HEADER_LEN;
+use crate::security::PortSecurity;
 use crate::window::WindowVerdict;
 use crate::wire::frame::{FRAME_HEADER_LEN, FrameHeader, FrameKind, Vnet};
 
@@ -56,12 +57,11 @@ impl Driver {
         if header.lan != self.config.lan || header.origin != peer.node || header.origin_vif != peer.vif {
             return self.refuse(DropReason::WrongGrant);
         }
-        let peer_mac = peer.mac;
-        if let Err(reason) = self.check_ingress(header, head, frame_len) {
+        let checked = self
+            .check_ingress(header, head, frame_len)
+            .and_then(|()| check_source(self.config.port_security, peer, head, frame_len));
+        if let Err(reason) = checked {
             return self.refuse(reason);
-        }
-        if self.config.check_source && MacAddress::from_octets(&head[6..]) != Some(peer_mac) {
-            return self.refuse(DropReason::SourceMac);
         }
         match header.kind {
             FrameKind::Unicast if header.destination_vif == self.config.vif => Ingress::Deliver(header.vnet),
@@ -92,10 +92,13 @@ impl Driver {
         let peer = self.peers.get(usize::from(slot.0)).filter(|peer| peer.direct.is_some())?;
         let vnet = peer.incoming.parse(head, message_len)?;
         let frame = head.get(FRAME_HEADER_LEN..).filter(|frame| frame.len() >= ETHERNET_HEADER_LEN)?;
-        let is_from_peer =
-            !self.config.check_source || MacAddress::from_octets(&frame[6..]) == Some(peer.mac);
+        let security = self.config.port_security;
+        let is_from_peer = security == PortSecurity::Off
+            || MacAddress::from_octets(&frame[6..]) == Some(peer.mac)
+                && peer.sender.is_plain(security, frame);
+        let is_for_one = frame[0] & 1 == 0;
         let is_sound = self.check_length(&vnet, message_len - FRAME_HEADER_LEN).is_ok();
-        (is_from_peer && is_sound).then_some(vnet)
+        (is_from_peer && is_for_one && is_sound).then_some(vnet)
     }
 
     /// Counts a frame that the stack has taken, or that its device refused.
@@ -121,5 +124,31 @@ impl Driver {
     fn refuse(&mut self, reason: DropReason) -> Ingress {
         self.counters.drops.add(reason);
         Ingress::Drop(reason)
+    }
+}
+
+/// Judges a frame of a direct RVI by what is known of its sender.
+//= spec/port-security.md#direct-frames
+//# The driver MUST judge a frame of a direct RVI by what its control node has said of the sender, and discard one with a
+//# group destination.
+fn check_source(
+    security: PortSecurity,
+    peer: &Peer,
+    head: &[u8],
+    frame_len: usize,
+) -> Result<(), DropReason> {
+    if head[0] & 1 != 0 {
+        return Err(DropReason::WrongGrant);
+    }
+    if security == PortSecurity::Off {
+        return Ok(());
+    }
+    if MacAddress::from_octets(&head[6..]) != Some(peer.mac) {
+        return Err(DropReason::SourceMac);
+    }
+    // Who asks for an address asks everybody, by way of the control node.
+    match peer.sender.check(security, head, frame_len)? {
+        Some(_) => Err(DropReason::SourceAddress),
+        None => Ok(()),
     }
 }

@@ -4,6 +4,7 @@ use core::time::Duration;
 
 use crate::address::{BootTag, Channel, LanId, MacAddress, NodeNumber, ProcessId, RviNumber, VifNumber};
 use crate::limits::BSEQ_WINDOW;
+use crate::security::Sender;
 use crate::time::Instant;
 use crate::window::{Window, WindowVerdict};
 use crate::wire::control::{Grant, InterfaceConfig, MemberNotice};
@@ -60,6 +61,8 @@ pub struct Peer {
     pub path: Path,
     /// The direct RVI granted, if any.
     pub direct: Option<Direct>,
+    /// What its direct frames are judged by.
+    pub sender: Sender,
     /// The headers of unicast frames to it by the direct RVI.
     pub(super) outgoing: HeaderTemplate,
     /// Those of its unicast frames to this interface.
@@ -85,6 +88,7 @@ impl Peer {
             attached: notice.attached,
             path: Path::Relay,
             direct: None,
+            sender: Sender::default(),
             outgoing,
             incoming,
             relay_idle_since: None,
