@@ -286,7 +286,7 @@ fn receive_direct(script: &mut Script<'_>, driver: &mut Driver, model: &mut Mode
         let message = [&header.emit(frame_len)[..], &head].concat();
         driver.admit_unicast(slot, &message, message.len())
     });
-    let ingress = driver.admit_direct(slot, &header, &head, frame_len);
+    let ingress = driver.admit_direct(Instant::ZERO, slot, &header, &head, frame_len);
     let is_plain = header.kind == FrameKind::Unicast && header.flags == 0;
     if let Some(quick) = quick {
         assert_eq!(

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use vlan_core::security::{PortSecurity, Roles};
+use vlan_core::security::{Limits, PortSecurity, Roles};
 use vlan_core::wire::control::{InterfaceAddress, LegKind};
 use vlan_core::{CabinetNumber, ControlNodeSerial, FabricIndex, LanId, MacAddress, NodeNumber, VifNumber};
 
@@ -400,21 +400,6 @@ pub enum Attach {
     Tap,
     /// A virtual machine over a vhost-user socket.
     VhostUser(PathBuf),
-}
-
-/// Rate limits of an interface; absent: none.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Limits {
-    /// Broadcast frames a second.
-    pub broadcast: Option<u64>,
-    /// Multicast frames a second.
-    pub multicast: Option<u64>,
-    /// Frames a second to addresses that no member has.
-    pub unknown: Option<u64>,
-    /// Frames a second in all.
-    pub frames: Option<u64>,
-    /// Bits a second in all.
-    pub bits: Option<u64>,
 }
 
 /// How the LAN appears on the network outside.

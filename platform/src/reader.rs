@@ -300,6 +300,11 @@ impl<'v> Value<'v> {
         }
     }
 
+    /// True when the value is a table.
+    pub fn is_table(&self) -> bool {
+        matches!(self.value, DeValue::Table(_))
+    }
+
     /// True when the value is a list.
     pub fn is_list(&self) -> bool {
         matches!(self.value, DeValue::Array(_))

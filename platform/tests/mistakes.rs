@@ -611,3 +611,19 @@ fn an_alias_is_the_address_of_a_station_that_nobody_else_has() {
     assert_eq!(mistakes(&GOOD.replace(limits, &format!("alias = [{}]", many.join(", ")))), []);
     one(limits, &format!("alias = [{}, §\"fd00:8::1\"]", many.join(", ")), "too many aliases", "64");
 }
+
+#[test]
+fn a_limit_is_a_number_of_frames_or_of_frames_and_bits() {
+    //= spec/platform-file.md#limits
+    //= type=test
+    //# A limit of broadcast, multicast or unknown unicast frames MUST be a number of frames a second or a table of `frames` and
+    //# `bits`, and each number at least 1.
+    let limits = "limits = { frames = 1 }";
+    let good =
+        "limits = { broadcast = 5, multicast = { bits = 9 }, unknown = { frames = 1, bits = 1 }, bits = 1 }";
+    assert_eq!(mistakes(&GOOD.replace(limits, good)), []);
+    one(limits, "limits = { broadcast = §0 }", "`broadcast`", "1 to");
+    one(limits, "limits = { broadcast = { bits = §0 } }", "`bits`", "1 to");
+    one(limits, "limits = { unknown = { §octets = 1 } }", "unknown key `octets` in a limit", "frames, bits");
+    one(limits, "limits = { multicast = §\"many\" }", "a string", "an integer");
+}

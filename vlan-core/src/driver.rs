@@ -9,6 +9,7 @@ mod barrier;
 mod ingress;
 mod peer;
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use crate::address::{BootTag, Channel, LanId, MacAddress, NodeNumber, ProcessId, VifNumber};
@@ -19,7 +20,8 @@ use crate::limits::{ADDRESSES_PER_VIF_MAX, ETHERNET_HEADER_LEN, FRAME_LEN_MAX};
 use crate::location::Location;
 use crate::mac_table::MacTable;
 use crate::security::own_addresses::LINK_LOCALS_MAX;
-use crate::security::{OwnAddresses, Roles, Sender};
+use crate::security::rate::Meters;
+use crate::security::{Limits, OwnAddresses, Rate, Roles, Sender};
 use crate::wire::control::{ControlMessage, Grant, InterfaceConfig, MemberNotice, SenderNotice};
 use crate::wire::frame::{FRAME_HEADER_LEN, FrameHeader, FrameKind, Vnet};
 
@@ -394,7 +396,11 @@ impl Driver {
         let roles = Roles { dhcp_server: notice.dhcp_server, router: notice.router };
         let addresses = notice.addresses.iter().take(SENDER_ADDRESSES_MAX).copied().collect();
         let own = OwnAddresses::new(addresses);
-        self.peers[usize::from(slot.0)].sender = Sender { roles, own };
+        let some = |rate: u64| (rate > 0).then_some(rate);
+        let total = Rate { frames: some(notice.frames), bits: some(notice.bits) };
+        let peer = &mut self.peers[usize::from(slot.0)];
+        peer.sender = Sender { roles, own };
+        peer.meters = Meters::new(&Limits { total, ..Limits::default() }).map(Box::new);
     }
 
     /// The slot of the peer with this node and interface.

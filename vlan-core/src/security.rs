@@ -4,18 +4,21 @@
 //! |---|---|
 //! | `claims.rs` | what a frame says of its sender |
 //! | `own_addresses.rs` | the IP addresses of an interface |
+//! | `rate.rs` | how much it may send |
 //!
 //! The control node asks for group and relayed frames, and the receiver's driver for frames of a direct RVI: a sender
 //! whose tenant is root cannot be asked.
 
 pub mod claims;
 pub mod own_addresses;
+pub mod rate;
 
 use core::net::IpAddr;
 
 use crate::drop_reason::DropReason;
 use claims::{Claims, Speaker};
 pub use own_addresses::OwnAddresses;
+pub use rate::{Limits, Rate};
 
 /// Which sources of a LAN's members are checked (E12).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

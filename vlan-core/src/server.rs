@@ -20,6 +20,7 @@ use crate::limits::{BSEQ_WINDOW, ETHERNET_HEADER_LEN, FRAME_LEN_MAX, GRANT_AFTER
 use crate::mac_table::MacTable;
 pub use crate::security::PortSecurity;
 use crate::security::Sender;
+use crate::security::rate::Meters;
 use crate::time::Instant;
 use crate::window::{Window, WindowVerdict};
 use crate::wire::control::GroupNotice;
@@ -65,6 +66,8 @@ pub struct Member {
     pub egress: FrameCount,
     /// What its frames are judged by.
     pub(crate) sender: Sender,
+    /// What it has sent, where that is limited.
+    meters: Option<Box<Meters>>,
     /// Its numbered frames seen so far.
     window: Option<Window>,
 }
@@ -154,8 +157,8 @@ impl LanServer {
             // The table has room for every member, and the file's check excludes two members with one MAC.
             let _ = by_mac.insert(mac, MemberSlot(slot as u16));
             let (ingress, egress) = (FrameCount::default(), FrameCount::default());
-            let sender = Sender::default();
-            members.push(Member { node, vif, mac, process: None, ingress, egress, sender, window: None });
+            let (process, sender, meters, window) = (None, Sender::default(), None, None);
+            members.push(Member { node, vif, mac, process, ingress, egress, sender, meters, window });
         }
         let groups = GroupMembers::new(members.len(), &config.multicast, config.seed);
         Self {
@@ -275,7 +278,11 @@ impl LanServer {
         frame_len: usize,
     ) -> Verdict {
         self.ledger.ingress += 1;
-        match self.admit(from, header, head, frame_len) {
+        let admitted = self.admit(from, header, head, frame_len).and_then(|ethernet| {
+            self.limit(now, from, &ethernet, header, frame_len)?;
+            Ok(ethernet)
+        });
+        match admitted {
             Ok(ethernet) => self.decide(now, from, header.kind, &ethernet, head),
             Err(reason) => self.drop(reason),
         }

@@ -3,15 +3,18 @@
 use std::net::IpAddr;
 
 use vlan_core::limits::{ADDRESSES_PER_VIF_MAX, VIFS_PER_NODE_MAX};
-use vlan_core::security::Roles;
+use vlan_core::security::{Limits, Rate, Roles};
 use vlan_core::wire::control::InterfaceAddress;
 use vlan_core::{MacAddress, NodeNumber, VifNumber};
 
-use crate::model::{Attach, Lan, LanMulticast, Limits, Member};
+use crate::model::{Attach, Lan, LanMulticast, Member};
 use crate::reader::{Reader, Table, Value};
 use crate::registry::Kind;
 use crate::sections::{Known, unknown};
 use crate::value;
+
+/// TOML integers end at the largest i64.
+const LIMIT: std::ops::RangeInclusive<u64> = 1..=i64::MAX as u64;
 
 /// Reads one `[[lan.member]]`; `scope` is the LAN's place in the file.
 pub(super) fn read_member(
@@ -275,20 +278,32 @@ fn read_multicast(reader: &mut Reader<'_>, value: Option<Value<'_>>, lan: &Lan) 
     every_group
 }
 
+//= spec/platform-file.md#limits
+//# A limit of broadcast, multicast or unknown unicast frames MUST be a number of frames a second or a table of `frames` and
+//# `bits`, and each number at least 1.
 fn read_limits(reader: &mut Reader<'_>, value: Value<'_>) -> Option<Limits> {
-    reader.not_built(value.offset, "rate limits");
     let mut table = value.table(reader, "limits")?;
-    // TOML integers end at the largest i64.
-    let mut limit = |key| table.optional(key).and_then(|v| v.integer(reader, 1..=i64::MAX as u64));
-    let limits = Limits {
-        broadcast: limit("broadcast"),
-        multicast: limit("multicast"),
-        unknown: limit("unknown"),
-        frames: limit("frames"),
-        bits: limit("bits"),
-    };
+    let mut kind = |key| table.optional(key).map(|v| read_rate(reader, v)).unwrap_or_default();
+    let (broadcast, multicast, unknown) = (kind("broadcast"), kind("multicast"), kind("unknown"));
+    let total = read_total(reader, &mut table);
     table.finish(reader);
-    Some(limits)
+    Some(Limits { broadcast, multicast, unknown, total })
+}
+
+/// Frames a second, or a table of frames and bits.
+fn read_rate(reader: &mut Reader<'_>, value: Value<'_>) -> Rate {
+    if !value.is_table() {
+        return Rate { frames: value.integer(reader, LIMIT), bits: None };
+    }
+    let Some(mut table) = value.table(reader, "a limit") else { return Rate::default() };
+    let rate = read_total(reader, &mut table);
+    table.finish(reader);
+    rate
+}
+
+fn read_total(reader: &mut Reader<'_>, table: &mut Table<'_>) -> Rate {
+    let mut limit = |key| table.optional(key).and_then(|v| v.integer(reader, LIMIT));
+    Rate { frames: limit("frames"), bits: limit("bits") }
 }
 
 /// Notes a mistake when the node is not a member of the LAN.

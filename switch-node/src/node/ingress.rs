@@ -215,6 +215,7 @@ impl Node {
         message: &Message<'_>,
         sink: &mut dyn FrameSink,
     ) {
+        let now = self.batch_at;
         let Some(interface) = self.interface_mut(vif) else { return };
         let header_len = header.kind.header_len();
         let (mut head, frame_len) = (&message.head[header_len..], message.len - header_len);
@@ -222,7 +223,7 @@ impl Node {
         if let Some(octets) = &octets {
             (head, rest) = (&octets[header_len..], SharedOctets::empty());
         }
-        let ingress = interface.driver.admit_direct(slot, header, head, frame_len);
+        let ingress = interface.driver.admit_direct(now, slot, header, head, frame_len);
         if let Ingress::Deliver(vnet) = ingress {
             let taken = sink.deliver(vif, &vnet, head, rest) == Delivery::Taken;
             interface.driver.delivered(true, frame_len, taken);

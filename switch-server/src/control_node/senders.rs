@@ -3,7 +3,7 @@
 use core::net::IpAddr;
 
 use vlan_core::Instant;
-use vlan_core::security::{OwnAddresses, PortSecurity, Roles, Sender};
+use vlan_core::security::{Limits, OwnAddresses, PortSecurity, Roles, Sender};
 use vlan_core::server::MemberSlot;
 use vlan_core::wire::control::{ControlMessage, InterfaceAddress, SenderNotice};
 
@@ -17,6 +17,8 @@ pub struct SenderConfig {
     pub roles: Roles,
     /// Addresses that it may have beside those that are configured on it.
     pub aliases: alloc::vec::Vec<IpAddr>,
+    /// How much it may send.
+    pub limits: Limits,
 }
 
 impl MemberConfig {
@@ -39,6 +41,8 @@ impl Lan {
             vif: member.vif,
             dhcp_server: sender.roles.dhcp_server,
             router: sender.roles.router,
+            frames: member.sender.limits.total.frames.unwrap_or(0),
+            bits: member.sender.limits.total.bits.unwrap_or(0),
             addresses: sender.own.iter().filter(|_| is_checked).collect(),
             ..SenderNotice::default()
         };

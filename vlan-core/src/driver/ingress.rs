@@ -5,6 +5,8 @@ use crate::address::{MacAddress, NodeNumber};
 use crate::drop_reason::DropReason;
 use crate::limits::ETHERNET_HEADER_LEN;
 use crate::security::PortSecurity;
+use crate::security::rate::{Cost, Kind};
+use crate::time::Instant;
 use crate::window::WindowVerdict;
 use crate::wire::frame::{FRAME_HEADER_LEN, FrameHeader, FrameKind, Vnet};
 
@@ -43,6 +45,7 @@ impl Driver {
     #[inline]
     pub fn admit_direct(
         &mut self,
+        now: Instant,
         slot: PeerSlot,
         header: &FrameHeader,
         head: &[u8],
@@ -64,13 +67,15 @@ impl Driver {
             return self.refuse(reason);
         }
         match header.kind {
-            FrameKind::Unicast if header.destination_vif == self.config.vif => Ingress::Deliver(header.vnet),
+            FrameKind::Unicast if header.destination_vif == self.config.vif => {
+                self.deliver_within_limits(now, slot, &header.vnet, frame_len)
+            }
             // A relayed frame that its sender sends again here because its control node has gone.
             FrameKind::Relay if header.boot != self.peers[usize::from(slot.0)].process.boot_tag() => {
                 self.refuse(DropReason::StaleBoot)
             }
             FrameKind::Relay => match self.peers[usize::from(slot.0)].take_numbered(header) {
-                WindowVerdict::New => Ingress::Deliver(header.vnet),
+                WindowVerdict::New => self.deliver_within_limits(now, slot, &header.vnet, frame_len),
                 WindowVerdict::Duplicate => self.refuse(DropReason::Duplicate),
                 WindowVerdict::TooOld => self.refuse(DropReason::OutOfWindow),
             },
@@ -90,6 +95,9 @@ impl Driver {
     #[must_use]
     pub fn admit_unicast(&self, slot: PeerSlot, head: &[u8], message_len: usize) -> Option<Vnet> {
         let peer = self.peers.get(usize::from(slot.0)).filter(|peer| peer.direct.is_some())?;
+        if peer.meters.is_some() {
+            return None;
+        }
         let vnet = peer.incoming.parse(head, message_len)?;
         let frame = head.get(FRAME_HEADER_LEN..).filter(|frame| frame.len() >= ETHERNET_HEADER_LEN)?;
         let security = self.config.port_security;
@@ -99,6 +107,21 @@ impl Driver {
         let is_for_one = frame[0] & 1 == 0;
         let is_sound = self.check_length(&vnet, message_len - FRAME_HEADER_LEN).is_ok();
         (is_from_peer && is_for_one && is_sound).then_some(vnet)
+    }
+
+    fn deliver_within_limits(
+        &mut self,
+        now: Instant,
+        slot: PeerSlot,
+        vnet: &Vnet,
+        frame_len: usize,
+    ) -> Ingress {
+        let meters = self.peers[usize::from(slot.0)].meters.as_mut();
+        let taken = meters.map_or(Ok(()), |m| m.take(now, Kind::Unicast, Cost::of(vnet, frame_len)));
+        match taken {
+            Ok(()) => Ingress::Deliver(*vnet),
+            Err(reason) => self.refuse(reason),
+        }
     }
 
     /// Counts a frame that the stack has taken, or that its device refused.

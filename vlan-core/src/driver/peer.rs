@@ -1,10 +1,12 @@
 //! Another member of the LAN as a driver knows it: its binding, and the way to it.
 
+use alloc::boxed::Box;
 use core::time::Duration;
 
 use crate::address::{BootTag, Channel, LanId, MacAddress, NodeNumber, ProcessId, RviNumber, VifNumber};
 use crate::limits::BSEQ_WINDOW;
 use crate::security::Sender;
+use crate::security::rate::Meters;
 use crate::time::Instant;
 use crate::window::{Window, WindowVerdict};
 use crate::wire::control::{Grant, InterfaceConfig, MemberNotice};
@@ -63,6 +65,8 @@ pub struct Peer {
     pub direct: Option<Direct>,
     /// What its direct frames are judged by.
     pub sender: Sender,
+    /// What its direct frames have been, where they are limited.
+    pub(super) meters: Option<Box<Meters>>,
     /// The headers of unicast frames to it by the direct RVI.
     pub(super) outgoing: HeaderTemplate,
     /// Those of its unicast frames to this interface.
@@ -89,6 +93,7 @@ impl Peer {
             path: Path::Relay,
             direct: None,
             sender: Sender::default(),
+            meters: None,
             outgoing,
             incoming,
             relay_idle_since: None,

@@ -241,7 +241,10 @@ fn a_numbered_frame_is_delivered_once_whichever_way_it_comes() {
     let incoming = frame(OWN, PEER, 0x0800);
     assert!(matches!(driver.admit_relayed(&header, &incoming, 60), Ingress::Deliver(_)));
     assert_eq!(driver.admit_relayed(&header, &incoming, 60), Ingress::Drop(DropReason::Duplicate));
-    assert_eq!(driver.admit_direct(SLOT, &header, &incoming, 60), Ingress::Drop(DropReason::Duplicate));
+    assert_eq!(
+        driver.admit_direct(Instant::ZERO, SLOT, &header, &incoming, 60),
+        Ingress::Drop(DropReason::Duplicate)
+    );
     // It was the first of its origin to come, which another has overtaken.
     let overtaken = FrameHeader { bseq: 39, ..header };
     assert!(matches!(driver.admit_relayed(&overtaken, &incoming, 60), Ingress::Deliver(_)));
@@ -263,7 +266,7 @@ fn a_direct_frame_must_match_its_grant() {
     let mut good = frame(OWN, PEER, 0x0800);
     good[14] = 0x45;
     let admit = |driver: &mut Driver, header: &FrameHeader, frame: &[u8]| {
-        driver.admit_direct(SLOT, header, frame, frame.len())
+        driver.admit_direct(Instant::ZERO, SLOT, header, frame, frame.len())
     };
     let quick = |driver: &Driver, header: &FrameHeader, frame: &[u8]| {
         let message = [&header.emit(frame.len())[..], frame].concat();
@@ -365,7 +368,7 @@ fn a_direct_frame_is_judged_by_what_is_known_of_its_sender() {
         }
         let message = [&header.emit(frame.len())[..], &frame].concat();
         let is_quick = driver.admit_unicast(SLOT, &message, message.len()).is_some();
-        let verdict = driver.admit_direct(SLOT, &header, &frame, frame.len());
+        let verdict = driver.admit_direct(Instant::ZERO, SLOT, &header, &frame, frame.len());
         assert!(!is_quick || matches!(verdict, Ingress::Deliver(_)), "{verdict:?}");
         match verdict {
             Ingress::Deliver(_) => None,
@@ -397,5 +400,35 @@ fn a_direct_frame_is_judged_by_what_is_known_of_its_sender() {
     assert_eq!(admit(&mut driver, &ra("fe80::2")), None);
     assert_eq!(admit(&mut driver, &udp4("192.0.2.1", 5000, 7)), None, "a router");
     let group = frame(MacAddress::BROADCAST, PEER, 0x88cc);
-    assert_eq!(driver.admit_direct(SLOT, &header, &group, 60), Ingress::Drop(DropReason::WrongGrant));
+    assert_eq!(
+        driver.admit_direct(Instant::ZERO, SLOT, &header, &group, 60),
+        Ingress::Drop(DropReason::WrongGrant)
+    );
+}
+
+#[test]
+fn a_receiver_holds_direct_frames_against_their_senders_limits() {
+    let mut driver = driver();
+    driver.handle_grant(&grant()).unwrap();
+    let (header, mut good) = (direct_header(), frame(OWN, PEER, 0x0800));
+    good[14] = 0x45;
+    let message = [&header.emit(good.len())[..], &good].concat();
+    let limited =
+        SenderNotice { lan: LAN, node: NodeNumber(2), vif: VifNumber(3), frames: 100, ..Default::default() };
+    driver.handle_sender(&limited);
+    assert_eq!(driver.admit_unicast(SLOT, &message, message.len()), None, "not without a look at the time");
+    let start = Instant::ZERO + Duration::from_secs(1);
+    let mut admit = |millis: u64| {
+        let now = start + Duration::from_millis(millis);
+        driver.admit_direct(now, SLOT, &header, &good, good.len())
+    };
+    // A tenth of a second's at once, and the one that finds the last room.
+    for _ in 0..11 {
+        assert_eq!(admit(0), Ingress::Deliver(Vnet::default()));
+    }
+    assert_eq!(admit(0), Ingress::Drop(DropReason::LimitTotal));
+    assert_eq!(admit(10), Ingress::Deliver(Vnet::default()));
+    assert_eq!(admit(10), Ingress::Drop(DropReason::LimitTotal));
+    driver.handle_sender(&SenderNotice { frames: 0, ..limited });
+    assert_eq!(driver.admit_unicast(SLOT, &message, message.len()), Some(Vnet::default()));
 }

@@ -1,11 +1,17 @@
 //! What the server knows of its members as senders: their roles and addresses, and whether they may have another one.
 
+use alloc::boxed::Box;
 use core::net::IpAddr;
 
 use super::{LanServer, MemberSlot};
+use crate::address::MacAddress;
 use crate::drop_reason::DropReason;
+use crate::ethernet::EthernetHeader;
 use crate::security::own_addresses::is_link_local;
+use crate::security::rate::{Cost, Kind, Limits, Meters};
 use crate::security::{PortSecurity, Sender};
+use crate::time::Instant;
+use crate::wire::frame::FrameHeader;
 
 impl LanServer {
     /// Says what the member at `slot` may be, and which addresses it has by the platform file.
@@ -17,6 +23,31 @@ impl LanServer {
     #[must_use]
     pub fn sender(&self, slot: MemberSlot) -> &Sender {
         &self.members[usize::from(slot.0)].sender
+    }
+
+    /// Says how much the member at `slot` may send.
+    pub fn set_limits(&mut self, slot: MemberSlot, limits: &Limits) {
+        self.members[usize::from(slot.0)].meters = Meters::new(limits).map(Box::new);
+    }
+
+    /// Holds a frame of the member at `from` against its limits.
+    #[inline]
+    pub(super) fn limit(
+        &mut self,
+        now: Instant,
+        from: MemberSlot,
+        ethernet: &EthernetHeader,
+        header: &FrameHeader,
+        frame_len: usize,
+    ) -> Result<(), DropReason> {
+        let Some(meters) = &mut self.members[usize::from(from.0)].meters else { return Ok(()) };
+        let kind = match ethernet.destination {
+            MacAddress::BROADCAST => Kind::Broadcast,
+            group if group.is_group() => Kind::Multicast,
+            station if self.by_mac.lookup(station).is_none() => Kind::Unknown,
+            _ => Kind::Unicast,
+        };
+        meters.take(now, kind, Cost::of(&header.vnet, frame_len))
     }
 
     /// Members whose addresses have changed since the last call.

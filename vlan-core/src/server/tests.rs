@@ -316,4 +316,32 @@ mod senders {
         assert!(!may(&checked, "10.1.0.2") && !may(&checked, "10.1.0.99") && !may(&checked, "fd00::7"));
         assert!(may(&server(PortSecurity::Mac), "10.1.0.99"));
     }
+
+    #[test]
+    fn limits_hold_by_the_kind_of_destination() {
+        use crate::security::{Limits, Rate};
+        let rate = |frames| Rate { frames: Some(frames), bits: None };
+        let (broadcast, multicast) = (rate(1), rate(1));
+        let limits = Limits { broadcast, multicast, unknown: rate(1), total: rate(1000) };
+        let mut server = server(PortSecurity::Mac);
+        server.set_limits(MemberSlot(0), &limits);
+        let stranger = MacAddress([2, 9, 9, 9, 9, 9]);
+        let multicast = MacAddress([0x33, 0x33, 0, 0, 0, 1]);
+        let mut bseq = 0;
+        let mut give = |to: MacAddress| {
+            bseq += 1;
+            verdict(&mut server, &header(bseq), &frame(to, mac(1)))
+        };
+        assert_eq!(give(MacAddress::BROADCAST), Verdict::Group);
+        assert_eq!(give(MacAddress::BROADCAST), Verdict::Drop(DropReason::LimitBroadcast));
+        assert_eq!(give(multicast), Verdict::Group);
+        assert_eq!(give(multicast), Verdict::Drop(DropReason::LimitMulticast));
+        assert_eq!(give(stranger), Verdict::Drop(DropReason::UnknownDestination));
+        assert_eq!(give(stranger), Verdict::Drop(DropReason::LimitUnknown));
+        for _ in 0..98 {
+            assert!(matches!(give(mac(2)), Verdict::Unicast { .. }));
+        }
+        assert_eq!(give(mac(2)), Verdict::Drop(DropReason::LimitTotal));
+        assert!(server.ledger().closes(server.drops().total() + 101 - 3 + 2), "{:?}", server.ledger());
+    }
 }
