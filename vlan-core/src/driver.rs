@@ -9,7 +9,6 @@ mod barrier;
 mod ingress;
 mod peer;
 
-use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use crate::address::{BootTag, Channel, LanId, MacAddress, NodeNumber, ProcessId, VifNumber};
@@ -156,6 +155,7 @@ impl Driver {
         self.config = config;
         for peer in &mut self.peers {
             (peer.outgoing, peer.incoming) = peer.templates(self.node, &self.config);
+            peer.settle(self.config.port_security);
         }
     }
 
@@ -352,7 +352,7 @@ impl Driver {
             if self.by_mac.lookup(peer.mac) == Some(slot) {
                 self.by_mac.remove(peer.mac);
             }
-            peer.mac = notice.mac;
+            peer.set_mac(notice.mac);
         }
         // A full table leaves the address unbound: its frames go by relay.
         let _ = self.by_mac.insert(notice.mac, slot);
@@ -387,6 +387,7 @@ impl Driver {
         let slot = self.find_peer(grant.peer, grant.peer_vif)?;
         let peer = &mut self.peers[usize::from(slot.0)];
         peer.handle_grant(grant);
+        peer.settle(self.config.port_security);
         Some(slot)
     }
 
@@ -398,9 +399,10 @@ impl Driver {
         let own = OwnAddresses::new(addresses);
         let some = |rate: u64| (rate > 0).then_some(rate);
         let total = Rate { frames: some(notice.frames), bits: some(notice.bits) };
+        let meters = Meters::new(&Limits { total, ..Limits::default() });
         let peer = &mut self.peers[usize::from(slot.0)];
-        peer.sender = Sender { roles, own };
-        peer.meters = Meters::new(&Limits { total, ..Limits::default() }).map(Box::new);
+        peer.set_sender(Sender { roles, own }, meters);
+        peer.settle(self.config.port_security);
     }
 
     /// The slot of the peer with this node and interface.

@@ -57,12 +57,14 @@ impl Sender {
     #[inline]
     #[must_use]
     pub fn is_plain(&self, security: PortSecurity, frame: &[u8]) -> bool {
-        match claims::plain_source(frame) {
-            Some(source) => {
-                security != PortSecurity::Address || self.roles.router || self.own.contains(source)
-            }
-            None => false,
-        }
+        claims::is_plain(frame) && (security != PortSecurity::Address || self.is_own_source(frame))
+    }
+
+    /// Whether a frame has a source that its sender may use where addresses are checked, if it is a plain one.
+    #[inline]
+    #[must_use]
+    pub fn is_own_source(&self, frame: &[u8]) -> bool {
+        self.roles.router || claims::plain_source(frame).is_some_and(|source| self.own.contains(source))
     }
 
     /// Checks what a frame of this sender claims; `frame` holds the first octets of `frame_len`. Gives the address that its

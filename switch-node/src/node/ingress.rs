@@ -223,7 +223,11 @@ impl Node {
         if let Some(octets) = &octets {
             (head, rest) = (&octets[header_len..], SharedOctets::empty());
         }
-        let ingress = interface.driver.admit_direct(now, slot, header, head, frame_len);
+        let driver = &mut interface.driver;
+        let ingress = match driver.admit_by_address(slot, message.head, message.len) {
+            Some(vnet) => Ingress::Deliver(vnet),
+            None => driver.admit_direct(now, slot, header, head, frame_len),
+        };
         if let Ingress::Deliver(vnet) = ingress {
             let taken = sink.deliver(vif, &vnet, head, rest) == Delivery::Taken;
             interface.driver.delivered(true, frame_len, taken);

@@ -1,10 +1,12 @@
 //! What comes from the fabric: checked against the configuration and the grant that it came by before it goes up to the stack.
 
+use super::peer::source_word;
 use super::{Driver, Ingress, Peer, PeerSlot};
 use crate::address::{MacAddress, NodeNumber};
 use crate::drop_reason::DropReason;
 use crate::limits::ETHERNET_HEADER_LEN;
 use crate::security::PortSecurity;
+use crate::security::claims::{self, PLAIN_LEN};
 use crate::security::rate::{Cost, Kind};
 use crate::time::Instant;
 use crate::window::WindowVerdict;
@@ -94,19 +96,36 @@ impl Driver {
     #[inline]
     #[must_use]
     pub fn admit_unicast(&self, slot: PeerSlot, head: &[u8], message_len: usize) -> Option<Vnet> {
-        let peer = self.peers.get(usize::from(slot.0)).filter(|peer| peer.direct.is_some())?;
-        if peer.meters.is_some() {
+        let peer = self.peers.get(usize::from(slot.0)).filter(|peer| peer.is_quick)?;
+        self.admit_plain(peer, head, message_len)
+    }
+
+    /// The same where addresses are checked: asked for what [`Driver::admit_unicast`] says nothing of, so that other LANs'
+    /// frames need not pay for it.
+    #[cold]
+    #[inline(never)]
+    #[must_use]
+    pub fn admit_by_address(&self, slot: PeerSlot, head: &[u8], message_len: usize) -> Option<Vnet> {
+        let is_checked = self.config.port_security == PortSecurity::Address;
+        let peer = self.peers.get(usize::from(slot.0)).filter(|peer| is_checked && peer.direct.is_some())?;
+        let frame = head.get(FRAME_HEADER_LEN..)?;
+        if peer.meters.is_some() || !peer.sender.is_own_source(frame) {
             return None;
         }
+        self.admit_plain(peer, head, message_len)
+    }
+
+    #[inline(always)]
+    fn admit_plain(&self, peer: &Peer, head: &[u8], message_len: usize) -> Option<Vnet> {
         let vnet = peer.incoming.parse(head, message_len)?;
         let frame = head.get(FRAME_HEADER_LEN..).filter(|frame| frame.len() >= ETHERNET_HEADER_LEN)?;
-        let security = self.config.port_security;
-        let is_from_peer = security == PortSecurity::Off
-            || MacAddress::from_octets(&frame[6..]) == Some(peer.mac)
-                && peer.sender.is_plain(security, frame);
-        let is_for_one = frame[0] & 1 == 0;
+        let is_from_peer = self.config.port_security == PortSecurity::Off
+            || frame.len() >= PLAIN_LEN
+                && source_word(frame) == Some(peer.source)
+                && frame[0] & 1 == 0
+                && claims::is_plain(frame);
         let is_sound = self.check_length(&vnet, message_len - FRAME_HEADER_LEN).is_ok();
-        (is_from_peer && is_for_one && is_sound).then_some(vnet)
+        (is_from_peer && is_sound).then_some(vnet)
     }
 
     fn deliver_within_limits(
@@ -152,14 +171,17 @@ impl Driver {
 
 /// Judges a frame of a direct RVI by what is known of its sender.
 //= spec/port-security.md#direct-frames
-//# The driver MUST judge a frame of a direct RVI by what its control node has said of the sender, and discard one with a
-//# group destination.
+//# The driver MUST judge a frame of a direct RVI by what its control node has said of the sender; under port security, or
+//# of a sender with a limit, it MUST discard one with a group destination.
 fn check_source(
     security: PortSecurity,
     peer: &Peer,
     head: &[u8],
     frame_len: usize,
 ) -> Result<(), DropReason> {
+    if security == PortSecurity::Off && peer.meters.is_none() {
+        return Ok(());
+    }
     if head[0] & 1 != 0 {
         return Err(DropReason::WrongGrant);
     }

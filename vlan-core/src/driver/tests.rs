@@ -349,8 +349,8 @@ fn while_no_control_node_is_up_the_peers_word_replaces_the_barrier() {
 fn a_direct_frame_is_judged_by_what_is_known_of_its_sender() {
     //= spec/port-security.md#direct-frames
     //= type=test
-    //# The driver MUST judge a frame of a direct RVI by what its control node has said of the sender, and discard one with a
-    //# group destination.
+    //# The driver MUST judge a frame of a direct RVI by what its control node has said of the sender; under port security, or
+    //# of a sender with a limit, it MUST discard one with a group destination.
     use crate::security::claims::tests::{arp, na, ns, ra, udp4};
     let mut config = config();
     config.port_security = PortSecurity::Address;
@@ -367,7 +367,8 @@ fn a_direct_frame_is_judged_by_what_is_known_of_its_sender() {
             }
         }
         let message = [&header.emit(frame.len())[..], &frame].concat();
-        let is_quick = driver.admit_unicast(SLOT, &message, message.len()).is_some();
+        let is_quick = driver.admit_by_address(SLOT, &message, message.len()).is_some();
+        assert_eq!(driver.admit_unicast(SLOT, &message, message.len()), None);
         let verdict = driver.admit_direct(Instant::ZERO, SLOT, &header, &frame, frame.len());
         assert!(!is_quick || matches!(verdict, Ingress::Deliver(_)), "{verdict:?}");
         match verdict {

@@ -28,6 +28,11 @@ const SHIM6: u8 = 140;
 /// UDP ports of servers and clients: DHCP (RFC 2131, 4.1), DHCPv6 (RFC 8415, 7.2).
 const DHCP: (u16, u16) = (67, 68);
 const DHCPV6: (u16, u16) = (547, 546);
+/// EtherType and the first octet of IPv4 without options, and of IPv6.
+const IPV4_PLAIN: u32 = u32::from_le_bytes([0x08, 0x00, 0x45, 0]);
+const IPV6_PLAIN: u32 = u32::from_le_bytes([0x86, 0xdd, 0x60, 0]);
+/// Octets of a frame that [`is_plain`] needs at least: an IPv4 header without options, and ports.
+pub const PLAIN_LEN: usize = 38;
 
 /// Who may send a message like this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,24 +80,34 @@ impl Claims {
     }
 }
 
-/// The source of a frame that makes no claim but its source, as nearly every frame does: TCP, UDP between ports that
-/// are not DHCP's, and ICMP, in IP without options or extension headers. `None` says nothing: [`read`] tells.
+/// True for a frame that makes no claim but its source, as nearly every frame does: TCP, UDP between ports that are not
+/// DHCP's, and ICMP, in IP without options or extension headers. False says nothing: [`read`] tells.
+#[inline(always)]
+#[must_use]
+pub fn is_plain(frame: &[u8]) -> bool {
+    let Some(o) = frame.first_chunk::<PLAIN_LEN>() else { return false };
+    // EtherType, and version and length of the header, as they lie there.
+    match u32::from_le_bytes([o[12], o[13], o[14], o[15]]) & 0x00ff_ffff {
+        IPV4_PLAIN => o[23] != UDP || !is_dhcp([o[34], o[35], o[36], o[37]], DHCP),
+        kind if kind & 0x00f0_ffff == IPV6_PLAIN => is_plain_ipv6(frame, o[20]),
+        _ => false,
+    }
+}
+
+fn is_plain_ipv6(frame: &[u8], protocol: u8) -> bool {
+    let ports = frame.get(54..58).and_then(<[u8]>::first_chunk);
+    protocol == TCP || protocol == UDP && ports.is_some_and(|ports| !is_dhcp(*ports, DHCPV6))
+}
+
+/// The source of a frame for which [`is_plain`] is true.
 #[inline]
 #[must_use]
 pub fn plain_source(frame: &[u8]) -> Option<IpAddr> {
-    let o = frame.first_chunk::<38>()?;
-    match (u16::from_be_bytes([o[12], o[13]]), o[14]) {
-        (ETHERTYPE_IPV4, 0x45) => {
-            let is_plain = o[23] != UDP || !is_dhcp(&o[34..], DHCP);
-            is_plain.then(|| IpAddr::from([o[26], o[27], o[28], o[29]]))
-        }
-        (ETHERTYPE_IPV6, version) if version >> 4 == 6 => {
-            let is_plain = o[20] == TCP || o[20] == UDP && !is_dhcp(frame.get(54..58)?, DHCPV6);
-            let source: &[u8; 16] = o[22..38].first_chunk()?;
-            is_plain.then(|| IpAddr::from(*source))
-        }
-        _ => None,
+    let o = frame.first_chunk::<PLAIN_LEN>()?;
+    if o[12] == ETHERTYPE_IPV4.to_be_bytes()[0] {
+        return Some(IpAddr::from([o[26], o[27], o[28], o[29]]));
     }
+    o[22..].first_chunk::<16>().map(|source| IpAddr::from(*source))
 }
 
 /// Reads what `frame` says of its sender. `frame` holds the first octets of one of `frame_len` octets.
@@ -123,9 +138,10 @@ fn u16_at(octets: &[u8], at: usize) -> Option<u16> {
 }
 
 /// True for what goes from a server's port, or to a client's: clients hear any port.
-#[inline]
-fn is_dhcp(udp: &[u8], (server, client): (u16, u16)) -> bool {
-    u16_at(udp, 0) == Some(server) || u16_at(udp, 2) == Some(client)
+#[inline(always)]
+fn is_dhcp(ports: [u8; 4], (server, client): (u16, u16)) -> bool {
+    let [a, b, c, d] = ports;
+    [a, b] == server.to_be_bytes() || [c, d] == client.to_be_bytes()
 }
 
 /// RFC 826 over Ethernet: the sender's MAC at 8, its address at 14, the target's at 24.
@@ -154,12 +170,11 @@ fn ipv4(packet: &[u8]) -> Claims {
     let Some(o) = packet.first_chunk::<20>().filter(|o| o[0] >> 4 == 4) else { return nobody };
     let payload = packet.get(usize::from(o[0] & 15) * 4..).unwrap_or_default();
     let is_first = u16::from_be_bytes([o[6], o[7]]) & 0x1fff == 0;
-    let speaker = match o[9] {
-        UDP if is_first && is_dhcp(payload, DHCP) => Speaker::DhcpServer,
-        UDP if is_first && u16_at(payload, 0) == Some(DHCP.1) && u16_at(payload, 2) == Some(DHCP.0) => {
-            Speaker::Unnumbered
-        }
-        IGMP => Speaker::Unnumbered,
+    let ports = payload.first_chunk::<4>().copied().filter(|_| is_first);
+    let speaker = match (o[9], ports) {
+        (UDP, Some(ports)) if is_dhcp(ports, DHCP) => Speaker::DhcpServer,
+        (UDP, Some([0, from, 0, to])) if (u16::from(to), u16::from(from)) == DHCP => Speaker::Unnumbered,
+        (IGMP, _) => Speaker::Unnumbered,
         _ => Speaker::Anybody,
     };
     Claims::of(speaker, Ipv4Addr::new(o[12], o[13], o[14], o[15]).into())
@@ -176,8 +191,8 @@ fn ipv6(packet: &[u8], packet_len: usize, station: MacAddress) -> Result<Claims,
     let octets = packet.get(upper.at..).ok_or(DropReason::UnreadableHeaders)?;
     match upper.protocol {
         UDP => {
-            let Some(ports) = octets.get(..4) else { return Err(DropReason::UnreadableHeaders) };
-            let speaker = if is_dhcp(ports, DHCPV6) { Speaker::DhcpServer } else { Speaker::Anybody };
+            let Some(ports) = octets.first_chunk::<4>() else { return Err(DropReason::UnreadableHeaders) };
+            let speaker = if is_dhcp(*ports, DHCPV6) { Speaker::DhcpServer } else { Speaker::Anybody };
             Ok(Claims { speaker, ..claims })
         }
         ICMPV6 => {
