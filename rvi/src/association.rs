@@ -180,7 +180,8 @@ impl Association {
     ///
     /// # Errors
     /// When it was not accepted; nothing of it is kept then.
-    #[inline]
+    // Into its caller: else a frame's header goes by way of memory, where it is read before it has been written.
+    #[inline(always)]
     pub fn send(
         &mut self,
         now: Instant,
@@ -204,6 +205,22 @@ impl Association {
             return Ok(Sent::Ring);
         }
         self.send_or_park(channel, lane, charge, message)
+    }
+
+    /// The same for a message in parts, which is in no hurry.
+    ///
+    /// # Errors
+    /// As [`Association::send`].
+    #[inline(never)]
+    pub fn send_parts(
+        &mut self,
+        now: Instant,
+        channel: Channel,
+        flow: u32,
+        charge: u32,
+        parts: &[Part<'_>],
+    ) -> Result<Sent, SendError> {
+        self.send(now, channel, flow, charge, parts)
     }
 
     /// Sends one message as [`Association::send`] does if there is room at once, and behind nothing that waits. False: it was

@@ -96,7 +96,7 @@ unsafe impl Gather for &[u8] {
     #[inline(always)]
     unsafe fn copy<M: RingMemory>(&self, from: usize, memory: &M, offset: usize, len: usize) {
         // SAFETY: the caller's word.
-        unsafe { copy(memory, offset, self.as_ptr().wrapping_add(from), len) }
+        unsafe { copy_settled(memory, offset, self.as_ptr().wrapping_add(from), len) }
     }
 
     #[inline]
@@ -188,6 +188,28 @@ unsafe impl<const N: usize> Gather for &[Part<'_>; N] {
     fn with_parts<R>(&self, then: impl FnOnce(&[Part<'_>]) -> R) -> R {
         then(self.as_slice())
     }
+}
+
+/// Copies `len` octets from `from` to `offset`; few of them without a call, as two steps that may overlap: for octets that were
+/// written long enough ago to be in the cache.
+///
+/// # Safety
+/// As [`RingMemory::copy_in`].
+#[inline(always)]
+unsafe fn copy_settled<M: RingMemory>(memory: &M, offset: usize, from: *const u8, len: usize) {
+    macro_rules! two_of {
+        ($($count:literal)*) => {$(
+            if ($count..2 * $count).contains(&len) {
+                // SAFETY: the caller's word; the first octets, and the last.
+                unsafe { memory.copy_in(offset, from, $count) }
+                // SAFETY: as above.
+                return unsafe { memory.copy_in(offset + len - $count, from.wrapping_add(len - $count), $count) };
+            }
+        )*};
+    }
+    two_of!(32 8 16 4);
+    // SAFETY: the caller's word.
+    unsafe { copy(memory, offset, from, len) }
 }
 
 /// Copies `len` octets from `from` to `offset`; few of them without a call, in steps that do not overlap: a step that reads what

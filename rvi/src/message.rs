@@ -114,7 +114,7 @@ impl Scratch {
 
 /// A message received. It is good until the next [`crate::Association::release`]: after that the peer may
 /// write over `rest` (harmless for this process, but no longer the message).
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Message<'a> {
     /// The channel it came on.
     pub channel: Channel,

@@ -34,9 +34,7 @@ use vlan_core::limits::RECONNECT_MIN;
 use vlan_core::random::Random;
 use vlan_core::wire::control::{Fault, InterfaceAddress, InterfaceConfig, OfferedLeg};
 use vlan_core::wire::frame::Vnet;
-use vlan_core::{
-    CabinetNumber, Channel, DropReason, Instant, LegNumber, NodeNumber, PairEpoch, ProcessId, VifNumber,
-};
+use vlan_core::{CabinetNumber, DropReason, Instant, LegNumber, NodeNumber, PairEpoch, ProcessId, VifNumber};
 
 use capture::Captures;
 use control::{ControlLink, LegState};
@@ -544,12 +542,6 @@ impl Node {
                 self.send_control(now, index, message);
             }
         }
-    }
-
-    /// The channel that a message of `kind` on the interface `vif` takes.
-    fn relay_channels(&self, vif: VifNumber) -> Option<(Channel, Channel)> {
-        let config = self.interface(vif)?.driver.config();
-        Some((config.relay_channel, config.arp_channel))
     }
 }
 

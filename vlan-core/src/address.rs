@@ -160,7 +160,8 @@ impl MacAddress {
     #[must_use]
     pub const fn to_bits(self) -> u64 {
         let o = self.0;
-        u64::from_be_bytes([0, 0, o[0], o[1], o[2], o[3], o[4], o[5]])
+        // Of two loads, where one of six octets would be put together one by one.
+        (u32::from_be_bytes([o[0], o[1], o[2], o[3]]) as u64) << 16 | u16::from_be_bytes([o[4], o[5]]) as u64
     }
 }
 

@@ -217,23 +217,19 @@ impl Driver {
     #[inline]
     fn classify_bound(&self, slot: PeerSlot, neighbour: bool) -> Egress {
         let Some(peer) = self.peers.get(usize::from(slot.0)) else { return Egress::Relay { peer: None } };
-        if matches!(peer.path, Path::Direct)
-            && let Some(direct) = peer.direct
-        {
+        match (&peer.path, peer.direct) {
             //= spec/driver.md#neighbour-probes-of-bound-neighbours
             //# The driver MUST send unicast ARP and ND for a neighbour with a direct RVI over that RVI, with a copy
             //# to the control node.
-            return Egress::Direct {
+            (Path::Direct, Some(direct)) => Egress::Direct {
                 peer: slot,
                 node: peer.node,
                 channel: direct.channel,
                 copy_to_server: neighbour,
-            };
-        }
-        match peer.path {
-            Path::Relay if neighbour => Egress::Arp,
-            Path::Relay => Egress::Relay { peer: Some(slot) },
-            Path::Barrier { .. } | Path::Closing | Path::Direct => Egress::Hold { peer: slot },
+            },
+            (Path::Relay, _) if neighbour => Egress::Arp,
+            (Path::Relay, _) => Egress::Relay { peer: Some(slot) },
+            (Path::Barrier { .. } | Path::Closing | Path::Direct, _) => Egress::Hold { peer: slot },
         }
     }
 

@@ -26,12 +26,22 @@ pub(super) struct Turn {
     pub(super) left: u8,
 }
 
+/// A message that was taken out of its ring and is to be delivered.
+#[derive(Clone, Copy)]
+struct Fresh {
+    /// Its leg's place.
+    index: usize,
+    channel: Channel,
+    len: usize,
+    /// Offset and length of what follows its private head.
+    rest: (usize, usize),
+}
+
 /// What one look at a ring gave.
 enum Taken {
     Empty,
     Dropped,
-    /// A message, in the place given for it.
-    Message,
+    Message(Fresh),
     Down,
 }
 
@@ -40,20 +50,37 @@ impl Association {
     /// `None`: nothing now.
     #[inline(always)]
     pub fn receive<'s>(&mut self, scratch: &'s mut Scratch) -> Option<Message<'s>> {
-        let mut received = Received::default();
-        let Some(index) = self.take_next(scratch, &mut received) else { return self.receive_packet(scratch) };
-        let leg = self.legs[index].as_ref()?;
-        let len = received.fields.len as usize;
-        let (head, rest) = scratch.split(&leg.shm.peer, received.rest, len);
-        Some(Message { channel: received.fields.meta.channel, leg: leg.number, len, head, rest })
+        let fresh = match self.take_in_turn(scratch) {
+            Some(fresh) => fresh,
+            None => match self.take_next(scratch) {
+                Some(fresh) => fresh,
+                None => return self.receive_packet(scratch),
+            },
+        };
+        let Fresh { index, channel, len, rest } = fresh;
+        let leg = self.legs[index].as_deref()?;
+        let (head, rest) = scratch.split(&leg.shm.peer, rest, len);
+        Some(Message { channel, leg: leg.number, len, head, rest })
     }
 
+    /// The next data message of the leg whose burst it is: what nearly every call finds. `None` says nothing.
     #[inline(always)]
-    fn take_next(&mut self, scratch: &mut Scratch, received: &mut Received) -> Option<usize> {
+    fn take_in_turn(&mut self, scratch: &mut Scratch) -> Option<Fresh> {
+        if self.turn.left == 0 || !self.takes_data() {
+            return None;
+        }
+        let index = usize::from(self.turn.order[usize::from(self.turn.at)]);
+        let Taken::Message(fresh) = self.take_data(index, scratch) else { return None };
+        self.turn.left -= 1;
+        Some(fresh)
+    }
+
+    #[inline(never)]
+    fn take_next(&mut self, scratch: &mut Scratch) -> Option<Fresh> {
         let mut drops = 0;
         if self.turn.left == 0 {
-            if let Some(index) = self.take_control(scratch, received, &mut drops) {
-                return Some(index);
+            if let Some(fresh) = self.take_control(scratch, &mut drops) {
+                return Some(fresh);
             }
             self.turn.left = BURST;
             self.next_leg();
@@ -61,10 +88,10 @@ impl Association {
         let mut tries = if self.takes_data() { self.turn.count } else { 0 };
         while tries > 0 && drops < DROPS_MAX {
             let index = usize::from(self.turn.order[usize::from(self.turn.at)]);
-            match self.take_data(index, scratch, received) {
-                Taken::Message => {
+            match self.take_data(index, scratch) {
+                Taken::Message(fresh) => {
                     self.turn.left = self.turn.left.saturating_sub(1);
-                    return Some(index);
+                    return Some(fresh);
                 }
                 Taken::Dropped => drops += 1,
                 Taken::Empty => {
@@ -75,7 +102,7 @@ impl Association {
             }
         }
         self.turn.left = 0;
-        self.take_control(scratch, received, &mut drops)
+        self.take_control(scratch, &mut drops)
     }
 
     /// True once there is somebody to take data for. A peer that has not seen yet that an earlier session ended here goes
@@ -96,19 +123,14 @@ impl Association {
     }
 
     #[inline(never)]
-    fn take_control(
-        &mut self,
-        scratch: &mut Scratch,
-        received: &mut Received,
-        drops: &mut u32,
-    ) -> Option<usize> {
+    fn take_control(&mut self, scratch: &mut Scratch, drops: &mut u32) -> Option<Fresh> {
         let mut at = 0;
         while at < self.turn.count && *drops < DROPS_MAX {
             let index = usize::from(self.turn.order[usize::from(at)]);
             let Some(leg) = &mut self.legs[index] else { break };
             let polled = leg.shm.control_rx.poll(self.session, &mut scratch.octets);
-            match self.judge(index, polled, true, received) {
-                Taken::Message => return Some(index),
+            match self.judge(index, polled, true) {
+                Taken::Message(fresh) => return Some(fresh),
                 Taken::Dropped => *drops += 1,
                 Taken::Empty => at += 1,
                 Taken::Down => at = 0,
@@ -118,16 +140,16 @@ impl Association {
     }
 
     #[inline(always)]
-    fn take_data(&mut self, index: usize, scratch: &mut Scratch, received: &mut Received) -> Taken {
+    fn take_data(&mut self, index: usize, scratch: &mut Scratch) -> Taken {
         let Some(leg) = &mut self.legs[index] else { return Taken::Empty };
         let polled = leg.shm.data_rx.poll(self.session, &mut scratch.octets);
-        self.judge(index, polled, false, received)
+        self.judge(index, polled, false)
     }
 
     /// Counts what came, and says whether it is delivered.
     #[inline(always)]
-    fn judge(&mut self, index: usize, polled: Polled, control: bool, received: &mut Received) -> Taken {
-        *received = match polled {
+    fn judge(&mut self, index: usize, polled: Polled, control: bool) -> Taken {
+        let Received { fields, rest } = match polled {
             Polled::Empty => return Taken::Empty,
             Polled::Message(message) => message,
             Polled::Fault(fault) => {
@@ -135,14 +157,14 @@ impl Association {
                 return Taken::Down;
             }
         };
-        let meta = received.fields.meta;
+        let meta = fields.meta;
         if (meta.channel == Channel::CONTROL) != control {
             self.take_down(index, RingFault::Channel(meta.channel.0));
             return Taken::Down;
         }
         let Some(leg) = &mut self.legs[index] else { return Taken::Empty };
         leg.rx_messages += 1;
-        leg.rx_octets += u64::from(received.fields.len);
+        leg.rx_octets += u64::from(fields.len);
         let Some(state) = self.channels.of_mut(meta.channel) else {
             leg.refused += 1;
             self.refused_messages += 1;
@@ -160,7 +182,7 @@ impl Association {
         if self.packets.is_some() {
             self.note_delivered(meta.channel, meta.mseq);
         }
-        Taken::Message
+        Taken::Message(Fresh { index, channel: meta.channel, len: fields.len as usize, rest })
     }
 
     /// Lists the legs that are received from.

@@ -71,6 +71,7 @@ impl<M: RingMemory> Consumer<M> {
             if self.announced == self.next {
                 return Polled::Empty;
             }
+            self.prefetch_first();
         }
         let slot = self.ring.slot(self.next);
         if self.peer.load_acquire(slot) != self.next.wrapping_add(1) {
@@ -95,6 +96,14 @@ impl<M: RingMemory> Consumer<M> {
             self.peer.prefetch_read(self.ring.slot(self.next.wrapping_add(PREFETCH_SLOTS + 1)));
         }
         Polled::Message(Received { fields, rest })
+    }
+
+    /// Asks for the first lines of what was just announced, all at once: the later ones are asked for on the way.
+    #[inline]
+    fn prefetch_first(&self) {
+        for ahead in 1..PREFETCH_SLOTS.min(self.announced.wrapping_sub(self.next)) {
+            self.peer.prefetch_read(self.ring.slot(self.next.wrapping_add(ahead)));
+        }
     }
 
     /// True when a message can be taken.

@@ -5,8 +5,7 @@
 
 #![allow(unsafe_code, reason = "copies into ring memory")]
 
-use alloc::boxed::Box;
-use alloc::vec;
+use alloc::collections::VecDeque;
 
 use crate::gather::Gather;
 use crate::ring::layout::GRANULE;
@@ -45,63 +44,16 @@ pub struct Producer<M> {
     arena_tail: u32,
     /// Granules ever given back.
     arena_head: u32,
-    /// What is known of the slots in use.
-    notes: Notes,
+    /// Where the arena octets of each message between `settled` and `tail` end: the position behind it, and `arena_tail` there.
+    /// Most messages have none there, and none of these.
+    arena_ends: VecDeque<(u32, u32)>,
     /// Slots ever pushed: `tail` that never wraps.
     pushed: u64,
-}
-
-/// Slots that there are notes for at first: more than a conversation has unsettled at a time.
-const NOTES_MIN: u32 = 32;
-
-/// Where the arena octets of each message between `settled` and `tail` end: the low half of `arena_tail` behind it, by the position
-/// of its last slot. There are as many notes as are needed at a time, a power of two: few slots of a large ring are in use unless
-/// its peer is slow.
-#[derive(Debug)]
-struct Notes {
-    mask: u32,
-    ends: Box<[u16]>,
-}
-
-impl Notes {
-    fn new(count: u32) -> Self {
-        Self { mask: count - 1, ends: vec![0; count as usize].into_boxed_slice() }
-    }
-
-    #[inline]
-    fn count(&self) -> u32 {
-        self.mask + 1
-    }
-
-    #[inline]
-    fn of(&self, position: u32) -> u16 {
-        self.ends[(position & self.mask) as usize]
-    }
-
-    #[inline]
-    fn set(&mut self, position: u32, end: u16) {
-        if let Some(note) = self.ends.get_mut((position & self.mask) as usize) {
-            *note = end;
-        }
-    }
-
-    /// Makes room for `count` notes, and keeps those of the positions from `settled` to `tail`.
-    #[cold]
-    fn grow(&mut self, count: u32, settled: u32, tail: u32) {
-        let mut notes = Self::new(count.next_power_of_two());
-        let mut position = settled;
-        while position != tail {
-            notes.set(position, self.of(position));
-            position = position.wrapping_add(1);
-        }
-        *self = notes;
-    }
 }
 
 impl<M: RingMemory> Producer<M> {
     /// Makes the end of a ring that nothing was written to yet.
     pub fn new(own: M, peer: M, ring: RingLayout) -> Self {
-        let notes = Notes::new(ring.slot_count().min(NOTES_MIN));
         Self {
             own,
             peer,
@@ -112,7 +64,7 @@ impl<M: RingMemory> Producer<M> {
             head: 0,
             arena_tail: 0,
             arena_head: 0,
-            notes,
+            arena_ends: VecDeque::new(),
             pushed: 0,
         }
     }
@@ -129,24 +81,34 @@ impl<M: RingMemory> Producer<M> {
         if !self.has_room(slots, granules) {
             self.make_room(slots, granules)?;
         }
-        let arena = if granules == 0 { 0 } else { self.take_granules(granules) };
+        let tail = self.tail;
+        let next = tail.wrapping_add(slots);
+        let arena = if granules == 0 { 0 } else { self.take_granules(granules, next) };
         let fields = SlotFields { len: len as u32, slots, in_arena: granules != 0, arena, meta };
-        self.put(&fields, message);
-        self.note(slots);
-        self.tail = self.tail.wrapping_add(slots);
+        self.put(tail, &fields, message);
+        self.tail = next;
         self.pushed += u64::from(slots);
-        self.prefetch(slots, granules);
+        self.prefetch(next, slots);
+        if granules != 0 {
+            self.prefetch_arena(granules);
+        }
         Ok(())
     }
 
-    /// Asks for the lines that the messages after the next few will be written to, if they are like this one: the consumer has
-    /// them, and asking now hides the way there.
+    /// Asks for the lines that the messages after the next few will be written to, if they are like the one before `tail`: the
+    /// consumer has them, and asking now hides the way there.
     #[inline(always)]
-    fn prefetch(&self, slots: u32, granules: u32) {
-        self.own.prefetch_write(self.ring.slot(self.tail.wrapping_add(PREFETCH_SLOTS)));
+    fn prefetch(&self, tail: u32, slots: u32) {
+        let ring = self.ring;
+        self.own.prefetch_write(ring.slot(tail.wrapping_add(PREFETCH_SLOTS)));
         if slots > 1 {
-            self.own.prefetch_write(self.ring.slot(self.tail.wrapping_add(PREFETCH_SLOTS + 1)));
+            self.own.prefetch_write(ring.slot(tail.wrapping_add(PREFETCH_SLOTS + 1)));
         }
+    }
+
+    /// The same for the arena.
+    #[inline]
+    fn prefetch_arena(&self, granules: u32) {
         let ahead = self.arena_tail.wrapping_add(granules);
         for granule in 0..granules.min(PREFETCH_GRANULES) {
             let at = ahead.wrapping_add(granule) & (self.ring.arena_granules - 1);
@@ -161,13 +123,14 @@ impl<M: RingMemory> Producer<M> {
         if self.has_room(slots, granules) { Ok(()) } else { Err(PushError::Full) }
     }
 
-    /// Writes a message to the slots at `tail`, and to the arena what has its place there.
+    /// Writes a message to the slots from `tail` on, and to the arena what has its place there.
     //= spec/ring.md#publication
     //# The first word of a message's first slot MUST be stored with release order, as its position plus one, after
     //# every other octet of the message.
     #[inline(always)]
-    fn put(&self, fields: &SlotFields, message: impl Gather) {
-        let slot = self.ring.slot(self.tail);
+    fn put(&self, tail: u32, fields: &SlotFields, message: impl Gather) {
+        let ring = self.ring;
+        let slot = ring.slot(tail);
         let len = fields.len as usize;
         let head = fields.emit();
         // SAFETY: a slot of the own ring that the peer has settled; 20 octets behind its first word.
@@ -175,35 +138,34 @@ impl<M: RingMemory> Producer<M> {
         // SAFETY: as above, from the body to the slot's end; the message starts there.
         unsafe { message.copy(0, &self.own, slot + SLOT_BODY, len.min(FIRST_LEN)) }
         if fields.in_arena {
-            let arena = self.ring.arena + fields.arena as usize * GRANULE;
+            let arena = ring.arena + fields.arena as usize * GRANULE;
             // SAFETY: arena octets that the peer has settled, as many as the rest of the message needs.
             unsafe { message.copy(FIRST_LEN, &self.own, arena, len - FIRST_LEN) }
         } else {
-            self.put_more(len, message);
+            self.put_more(tail, len, message);
         }
-        self.own.store_release(slot, self.tail.wrapping_add(1));
+        self.own.store_release(slot, tail.wrapping_add(1));
     }
 
     /// Writes what follows the first slot to the slots behind it: mostly one.
     #[inline(always)]
-    fn put_more(&self, len: usize, message: impl Gather) {
+    fn put_more(&self, tail: u32, len: usize, message: impl Gather) {
         if len > FIRST_LEN {
-            self.put_one(1, FIRST_LEN, len, message);
+            self.put_one(tail.wrapping_add(1), FIRST_LEN, len, message);
         }
         let mut from = FIRST_LEN + MORE_LEN;
         for i in 2..SLOTS_MAX {
             if len <= from {
                 break;
             }
-            self.put_one(i, from, len, message);
+            self.put_one(tail.wrapping_add(i), from, len, message);
             from += MORE_LEN;
         }
     }
 
-    /// Writes the octets from `from` on of a message of `len` octets to the `i`th slot behind its first.
+    /// Writes the octets from `from` on of a message of `len` octets to a slot behind its first.
     #[inline(always)]
-    fn put_one(&self, i: u32, from: usize, len: usize, message: impl Gather) {
-        let position = self.tail.wrapping_add(i);
+    fn put_one(&self, position: u32, from: usize, len: usize, message: impl Gather) {
         let slot = self.ring.slot(position);
         //= spec/ring.md#lap-mark
         //# The first word of a further slot MUST be that slot's own position.
@@ -252,9 +214,12 @@ impl<M: RingMemory> Producer<M> {
         if !self.is_boundary(value) {
             return Err(RingFault::Distance { value, last: self.settled, newest: self.published });
         }
-        let end = self.notes.of(value.wrapping_sub(1));
-        let freed = end.wrapping_sub(self.arena_head as u16);
-        self.arena_head = self.arena_head.wrapping_add(freed.into());
+        while let Some(&(behind, end)) = self.arena_ends.front()
+            && distance(self.settled, behind) <= distance(self.settled, value)
+        {
+            self.arena_head = end;
+            self.arena_ends.pop_front();
+        }
         self.settled = value;
         Ok(())
     }
@@ -293,7 +258,7 @@ impl<M: RingMemory> Producer<M> {
     /// True when a message of this size fits by the words read last.
     //= spec/ring.md#reuse
     //# A producer MUST NOT write to a slot or to arena octets before the peer's `settled` has passed them.
-    #[inline]
+    #[inline(always)]
     fn has_room(&self, slots: u32, granules: u32) -> bool {
         if distance(self.settled, self.tail) + slots > self.ring.slot_count() {
             return false;
@@ -310,28 +275,19 @@ impl<M: RingMemory> Producer<M> {
         if granules > left { left } else { 0 }
     }
 
-    #[inline]
-    fn take_granules(&mut self, granules: u32) -> u32 {
+    /// Takes room in the arena for the message that ends before the slot `behind`.
+    #[inline(never)]
+    fn take_granules(&mut self, granules: u32, behind: u32) -> u32 {
         let start = self.arena_tail.wrapping_add(self.skipped(granules));
         self.arena_tail = start.wrapping_add(granules);
+        self.arena_ends.push_back((behind, self.arena_tail));
         start & (self.ring.arena_granules - 1)
-    }
-
-    /// Remembers where the arena octets of the message at `tail` end.
-    #[inline]
-    fn note(&mut self, slots: u32) {
-        let used = distance(self.settled, self.tail) + slots;
-        if used > self.notes.count() {
-            self.notes.grow(used, self.settled, self.tail);
-        }
-        self.notes.set(self.tail.wrapping_add(slots - 1), self.arena_tail as u16);
     }
 
     /// Gives memory back that only slots in use need, if none is.
     pub fn trim(&mut self) {
-        let least = self.ring.slot_count().min(NOTES_MIN);
-        if self.settled == self.tail && self.notes.count() > least {
-            self.notes = Notes::new(least);
+        if self.arena_ends.is_empty() {
+            self.arena_ends = VecDeque::new();
         }
     }
 

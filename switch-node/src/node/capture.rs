@@ -110,7 +110,7 @@ impl Node {
             let octets = refusal.emit(0);
             let parts = [Part::Private(&octets)];
             // One that is lost with its session is as good as said.
-            let _ = link.association.send(now, Channel::RELAYED_PACKETS, 0, 0, &parts);
+            let _ = link.association.send_parts(now, Channel::RELAYED_PACKETS, 0, 0, &parts);
             self.end_captures();
             return;
         };
@@ -224,8 +224,9 @@ pub(super) fn tap_message(
 /// Taps a message that has come from `peer`.
 #[inline]
 pub(super) fn tap_received(captures: &mut Option<Box<Captures>>, peer: PeerId, message: &Message<'_>) {
-    let passing = Passing { header: &[], head: message.head, rest: message.rest };
-    tap_message(captures, peer, false, message.channel, &passing);
+    if let Some(captures) = captures {
+        captures.take_received(peer, *message);
+    }
 }
 
 /// Taps a message of our own octets that was sent.
@@ -254,6 +255,12 @@ impl Captures {
         for tap in self.taps.extract_if(.., |tap| is_it(tap)) {
             self.waiting -= tap.octets();
         }
+    }
+
+    #[cold]
+    fn take_received(&mut self, peer: PeerId, message: Message<'_>) {
+        let passing = Passing { header: &[], head: message.head, rest: message.rest };
+        self.take_message(peer, false, message.channel, &passing);
     }
 
     #[cold]

@@ -583,10 +583,12 @@ impl Node {
 
     fn resend(&mut self, now: Instant, index: usize, octets: &[u8]) -> Result<(), SendError> {
         let Ok(header) = FrameHeader::parse(octets, octets.len()) else { return Ok(()) };
-        let Some((relay, arp)) = self.relay_channels(header.origin_vif) else { return Ok(()) };
+        let Some(interface) = self.interface(header.origin_vif) else { return Ok(()) };
+        let config = interface.driver.config();
+        let (relay, arp) = (config.relay_channel, config.arp_channel);
         let channel = if header.kind == FrameKind::Arp { arp } else { relay };
         let link = &mut self.control[index];
-        link.association.send(now, channel, 0, 0, &[Part::Private(octets)])?;
+        link.association.send_parts(now, channel, 0, 0, &[Part::Private(octets)])?;
         tap_sent(&mut self.captures, PeerId::ControlNode(index as u8), channel, [&[], octets]);
         Ok(())
     }

@@ -116,41 +116,49 @@ impl Node {
         }
         let header = self.interface(vif).and_then(|interface| interface.driver.server_header(egress, vnet));
         let Some(header) = header else { return Attempt::NoWay };
-        let attempt = self.send_relay(now, vif, &header, frame);
-        if attempt == Attempt::Sent {
-            self.count_sent(vif, &header, frame.len(), returned);
-        }
-        attempt
+        self.send_to_server(now, vif, &header, frame, returned)
     }
 
-    fn send_relay(&mut self, now: Instant, vif: VifNumber, header: &FrameHeader, frame: &[u8]) -> Attempt {
-        let Some(channels) = self.relay_channels(vif) else { return Attempt::NoWay };
+    /// Sends a frame to the control node and counts it; `returned` as above.
+    #[inline(always)]
+    fn send_to_server(
+        &mut self,
+        now: Instant,
+        vif: VifNumber,
+        header: &FrameHeader,
+        frame: &[u8],
+        returned: bool,
+    ) -> Attempt {
         let Some(index) = self.attached() else { return Attempt::NoWay };
+        let Some(interface) = self.interfaces.get_mut(usize::from(vif.0)).and_then(Option::as_mut) else {
+            return Attempt::NoWay;
+        };
         let link = &mut self.control[index];
         if !link.resend.is_empty() {
             return Attempt::NoWay;
         }
-        let sent = match header.kind {
-            FrameKind::Arp => {
-                let nowhere = Location::default();
-                let octets = header.emit_arp(&nowhere, &nowhere, frame.len());
-                let parts = [Part::Private(&octets), Part::Private(frame)];
-                link.association.send(now, channels.1, 0, 0, &parts)
-            }
-            _ => {
-                let framed = Framed { header: header.emit(frame.len()), frame };
-                link.association.send(now, channels.0, 0, 0, framed)
-            }
+        let config = interface.driver.config();
+        let channels = (config.relay_channel, config.arp_channel);
+        let sent = if header.kind == FrameKind::Arp {
+            let nowhere = Location::default();
+            let octets = header.emit_arp(&nowhere, &nowhere, frame.len());
+            let parts = [Part::Private(&octets), Part::Private(frame)];
+            link.association.send_parts(now, channels.1, 0, 0, &parts)
+        } else {
+            let framed = Framed { header: header.emit(frame.len()), frame };
+            link.association.send(now, channels.0, 0, 0, framed)
         };
-        if sent.is_ok() && self.captures.is_some() {
+        match sent {
+            Ok(_) if returned => interface.driver.resent(),
+            Ok(_) => interface.driver.sent(header, frame.len()),
+            Err(SendError::Full) if !link.association.is_stalled() => return Attempt::Full,
+            Err(SendError::TooLong { .. }) => return Attempt::Drop(DropReason::TooLong),
+            Err(_) => return Attempt::NoWay,
+        }
+        if self.captures.is_some() {
             self.tap_sent_relay(index, channels, header, frame);
         }
-        match sent {
-            Ok(_) => Attempt::Sent,
-            Err(SendError::Full) if !self.control[index].association.is_stalled() => Attempt::Full,
-            Err(SendError::TooLong { .. }) => Attempt::Drop(DropReason::TooLong),
-            Err(_) => Attempt::NoWay,
-        }
+        Attempt::Sent
     }
 
     /// The copy of a direct ARP or ND frame for the control node. Without one, or with its ring full, there is
@@ -159,19 +167,7 @@ impl Node {
     fn send_copy(&mut self, now: Instant, vif: VifNumber, vnet: &Vnet, frame: &[u8]) {
         let Some(interface) = self.interface(vif) else { return };
         let header = interface.driver.copy_header(vnet);
-        if self.send_relay(now, vif, &header, frame) == Attempt::Sent {
-            self.count_sent(vif, &header, frame.len(), true);
-        }
-    }
-
-    #[inline]
-    fn count_sent(&mut self, vif: VifNumber, header: &FrameHeader, frame_len: usize, returned: bool) {
-        let Some(interface) = self.interface_mut(vif) else { return };
-        if returned {
-            interface.driver.resent();
-        } else {
-            interface.driver.sent(header, frame_len);
-        }
+        let _ = self.send_to_server(now, vif, &header, frame, true);
     }
 
     pub(super) fn count_drop(&mut self, vif: VifNumber, reason: DropReason) {

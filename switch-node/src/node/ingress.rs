@@ -157,7 +157,7 @@ impl Node {
         sink: &mut dyn FrameSink,
     ) -> usize {
         for taken in 0..batch {
-            let Some(link) = &mut self.direct[place] else { return taken };
+            let Some(link) = self.direct[place].as_deref_mut() else { return taken };
             let Some(message) = link.association.receive(scratch) else { return taken };
             link.heard = now;
             tap_received(&mut self.captures, PeerId::Node(link.node), &message);

@@ -10,7 +10,7 @@ use vlan_core::wire::control::{
     LegAddress, LegKind, MemberNotice, OfferedLeg, RevokeReason,
 };
 use vlan_core::wire::frame::{FrameHeader, FrameKind};
-use vlan_core::{BootTag, LanId, MacAddress, PairEpoch, RviNumber};
+use vlan_core::{BootTag, Channel, LanId, MacAddress, PairEpoch, RviNumber};
 
 const NOW: Instant = Instant::from_nanos(1_000_000);
 const LEG: LegNumber = LegNumber(0);

@@ -397,9 +397,11 @@ impl ControlNode {
         let charge = session.charge();
         let sent = match route.session.map(|place| &mut self.sessions[place]) {
             Some(Some(other)) => {
-                other.association.send(now, route.relay, 0, charge, &[Part::Private(octets)])
+                other.association.send_parts(now, route.relay, 0, charge, &[Part::Private(octets)])
             }
-            Some(None) => session.association.send(now, route.relay, 0, charge, &[Part::Private(octets)]),
+            Some(None) => {
+                session.association.send_parts(now, route.relay, 0, charge, &[Part::Private(octets)])
+            }
             None => return,
         };
         // A barrier that finds no room is lost, and tried again by its sender.

@@ -52,7 +52,9 @@ impl FrameKind {
 ///
 /// The fields are those of virtio 1.2, 5.1.6: a frame may arrive with its checksum not filled in yet, and may
 /// be a super-frame of up to 64 KiB to be cut into segments of `gso_size` at the edge.
+// In the order of its octets, so that reading and writing it is copying.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
 pub struct Vnet {
     /// Bit 0: the checksum is to be completed from `csum_start`. Bit 1: it has been verified.
     pub flags: u8,
@@ -173,24 +175,28 @@ impl FrameHeader {
     /// When the message is not a frame, is truncated or its lengths do not add up.
     #[inline]
     pub fn parse(head: &[u8], message_len: usize) -> Result<Self, TlvError> {
-        let tlv = TlvHeader::parse(head, message_len)?;
-        let kind = FrameKind::from_kind(tlv.kind).ok_or(TlvError::UnknownKind { kind: tlv.kind })?;
-        // Equal, not at least: a longer header would be a later version, which registration has excluded.
-        if tlv.header_len != kind.header_len() {
-            return Err(TlvError::HeaderTooShort { header_len: tlv.header_len });
-        }
-        if head.len() < kind.header_len() {
-            return Err(TlvError::Truncated { needed: kind.header_len(), len: head.len() });
-        }
-        let o: &[u8; FRAME_HEADER_LEN] =
-            head.first_chunk().ok_or(TlvError::Truncated { needed: FRAME_HEADER_LEN, len: head.len() })?;
+        let Some(o) = head.first_chunk::<FRAME_HEADER_LEN>() else {
+            return Err(Self::fault(head, message_len));
+        };
         let u16_at = |i: usize| u16::from_le_bytes([o[i], o[i + 1]]);
-        let vnet: &[u8; VNET_LEN] = o[16..26]
-            .first_chunk()
-            .ok_or(TlvError::Truncated { needed: FRAME_HEADER_LEN, len: head.len() })?;
+        let (header_len, value_len) =
+            (usize::from(o[3]) * 8, u32::from_le_bytes([o[4], o[5], o[6], o[7]]) as usize);
+        let kind = match FrameKind::from_kind(u16_at(0)) {
+            // Equal, not at least: a longer header would be a later version, which registration has excluded.
+            Some(kind)
+                if header_len == kind.header_len()
+                    && head.len() >= header_len
+                    && header_len.saturating_add(value_len) == message_len =>
+            {
+                kind
+            }
+            _ => return Err(Self::fault(head, message_len)),
+        };
+        let (_, state) = o.split_at(16);
+        let Some(vnet) = state.first_chunk() else { return Err(Self::fault(head, message_len)) };
         Ok(Self {
             kind,
-            flags: tlv.flags,
+            flags: o[2],
             lan: LanId(u16_at(8)),
             origin: NodeNumber(u16_at(10)),
             origin_vif: VifNumber(u16_at(12)),
@@ -199,6 +205,22 @@ impl FrameHeader {
             boot: BootTag(u16_at(26)),
             bseq: u32::from_le_bytes([o[28], o[29], o[30], o[31]]),
         })
+    }
+
+    /// Why a message that starts with `head` has no header of a frame.
+    #[cold]
+    fn fault(head: &[u8], message_len: usize) -> TlvError {
+        let tlv = match TlvHeader::parse(head, message_len) {
+            Ok(tlv) => tlv,
+            Err(fault) => return fault,
+        };
+        match FrameKind::from_kind(tlv.kind) {
+            None => TlvError::UnknownKind { kind: tlv.kind },
+            Some(kind) if tlv.header_len != kind.header_len() => {
+                TlvError::HeaderTooShort { header_len: tlv.header_len }
+            }
+            Some(kind) => TlvError::Truncated { needed: kind.header_len(), len: head.len() },
+        }
     }
 
     /// The header's octets, for a frame of `frame_len` octets. Not for [`FrameKind::Arp`].
@@ -260,22 +282,37 @@ impl FrameHeader {
 /// What the headers of a run of frames have in common, such as those from one interface to another: all but the length
 /// and the checksum state of a frame. Made once, so that a frame costs neither the making of each field nor its check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HeaderTemplate([u8; FRAME_HEADER_LEN]);
+pub struct HeaderTemplate {
+    /// The octets, eight to a little-endian word: the frame's length is the high half of the first, its state the third and the low
+    /// two octets of the fourth; all of these are zero here.
+    words: [u64; FRAME_HEADER_LEN / 8],
+}
 
 impl HeaderTemplate {
     /// The run that `header` belongs to. Not for [`FrameKind::Arp`].
     #[must_use]
     pub fn new(header: &FrameHeader) -> Self {
-        Self(header.emit(0))
+        let octets = FrameHeader { vnet: Vnet::default(), ..*header }.emit(0);
+        let (words, _) = octets.as_chunks();
+        Self { words: core::array::from_fn(|i| u64::from_le_bytes(words[i])) }
     }
 
     /// The header's octets in front of a frame of `frame_len` octets in the state `vnet`.
     #[inline]
     #[must_use]
     pub fn emit(&self, vnet: &Vnet, frame_len: usize) -> [u8; FRAME_HEADER_LEN] {
-        let mut o = self.0;
-        o[4..8].copy_from_slice(&(frame_len as u32).to_le_bytes());
-        o[16..26].copy_from_slice(&vnet.emit());
+        let [kind, ends, _, boot] = self.words;
+        let state = u64::from(vnet.flags)
+            | u64::from(vnet.gso_type) << 8
+            | u64::from(vnet.hdr_len) << 16
+            | u64::from(vnet.gso_size) << 32
+            | u64::from(vnet.csum_start) << 48;
+        let words = [kind | (frame_len as u64) << 32, ends, state, boot | u64::from(vnet.csum_offset)];
+        let mut o = [0; FRAME_HEADER_LEN];
+        let (chunks, _) = o.as_chunks_mut();
+        for (chunk, word) in chunks.iter_mut().zip(words) {
+            *chunk = word.to_le_bytes();
+        }
         o
     }
 
@@ -285,9 +322,10 @@ impl HeaderTemplate {
     #[must_use]
     pub fn parse(&self, head: &[u8], message_len: usize) -> Option<Vnet> {
         let o = head.first_chunk::<FRAME_HEADER_LEN>()?;
-        let frame_len = u32::from_le_bytes([o[4], o[5], o[6], o[7]]) as usize;
-        let is_of_run = o[..4] == self.0[..4] && o[8..16] == self.0[8..16];
-        if !is_of_run || frame_len + FRAME_HEADER_LEN != message_len {
+        let (chunks, _) = o.as_chunks();
+        let word = |i: usize| u64::from_le_bytes(chunks[i]);
+        let frame_len = (message_len as u64).checked_sub(FRAME_HEADER_LEN as u64)?;
+        if word(0) != self.words[0] | frame_len << 32 || word(1) != self.words[1] {
             return None;
         }
         o[16..].first_chunk().map(Vnet::parse)

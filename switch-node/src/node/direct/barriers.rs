@@ -55,7 +55,7 @@ impl Node {
         let link = self.direct_to(node).and_then(|place| self.direct[place].as_mut());
         let link = link.ok_or(SendError::NoLeg)?;
         let octets = message.emit();
-        let sent = link.association.send(now, channel, 0, 0, &[Part::Private(&octets)])?;
+        let sent = link.association.send_parts(now, channel, 0, 0, &[Part::Private(&octets)])?;
         tap_sent(&mut self.captures, PeerId::Node(node), channel, [&octets[..], &[]]);
         Ok(sent)
     }
@@ -73,7 +73,7 @@ impl Node {
                         if let Some(index) = attached {
                             let octets = message.emit();
                             let association = &mut self.control[index].association;
-                            let _ = association.send(now, relay, 0, 0, &[Part::Private(&octets)]);
+                            let _ = association.send_parts(now, relay, 0, 0, &[Part::Private(&octets)]);
                             let peer = PeerId::ControlNode(index as u8);
                             tap_sent(&mut self.captures, peer, relay, [&octets[..], &[]]);
                         }

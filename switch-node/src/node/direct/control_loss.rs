@@ -33,7 +33,7 @@ impl Node {
         let (node, Some(direct)) = (peer.node, peer.direct) else { return };
         if let Some(link) = self.direct_to(node).and_then(|place| self.direct[place].as_mut()) {
             let octets = ControlMessage::RelayDrained { waiting }.emit();
-            let _ = link.association.send(now, direct.channel, 0, 0, &[Part::Private(&octets)]);
+            let _ = link.association.send_parts(now, direct.channel, 0, 0, &[Part::Private(&octets)]);
             tap_sent(&mut self.captures, PeerId::Node(node), direct.channel, [&octets[..], &[]]);
         }
     }
