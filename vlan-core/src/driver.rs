@@ -27,7 +27,8 @@ use crate::wire::frame::{FRAME_HEADER_LEN, FrameHeader, FrameKind, Vnet};
 pub use peer::{BARRIER_RETRY, BARRIER_WAIT, Path, Peer};
 
 /// Addresses of a peer that are kept: those that the platform file may give it, and its link-local ones.
-const SENDER_ADDRESSES_MAX: usize = ADDRESSES_PER_VIF_MAX + LINK_LOCALS_MAX;
+const SENDER_ADDRESSES_MAX: usize = 72;
+const _: () = assert!(SENDER_ADDRESSES_MAX == ADDRESSES_PER_VIF_MAX + LINK_LOCALS_MAX);
 
 /// A peer of the interface, by its place in the driver's table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

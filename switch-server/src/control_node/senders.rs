@@ -44,7 +44,6 @@ impl Lan {
             frames: member.sender.limits.total.frames.unwrap_or(0),
             bits: member.sender.limits.total.bits.unwrap_or(0),
             addresses: sender.own.iter().filter(|_| is_checked).collect(),
-            ..SenderNotice::default()
         };
         let says_nothing =
             SenderNotice { lan: notice.lan, node: notice.node, vif: notice.vif, ..SenderNotice::default() };
