@@ -129,6 +129,11 @@ fn is_deceived(lab: &Lab, node: &str, liar: Mac) -> Result<bool> {
 fn forged_frames_are_dropped_where_their_sender_cannot_reach_and_nobody_believes_them() -> Result<()> {
     let lab = Lab::start_text(&platform("address", "", ""), "e2esec")?;
     directly_and_by_relay(&lab)?;
+    // What honest stacks do on their way up is refused by nobody.
+    let drops = lab.json(&["drops"])?;
+    let refusals = ["source-mac", "source-address", "dhcp-guard", "ra-guard", "unreadable-headers"];
+    let is_refusal = |drop: &&serde_json::Value| refusals.iter().any(|reason| drop["reason"] == *reason);
+    ensure!(drops.as_array().into_iter().flatten().find(is_refusal).is_none(), "{drops}");
     let (macs, raw) = (macs(&lab)?, RawSocket::open(&lab.namespace("web1"), "red")?);
     for (to, unicast, place) in [(2, true, "web2/red"), (3, true, "cn-a"), (2, false, "cn-a")] {
         for Forgery { frame, reason } in forge(macs[0], to, &macs, unicast) {

@@ -5,6 +5,7 @@
 
 use vlan_core::driver::{BARRIER_RETRY, Driver, Egress, InBand, Ingress, Path, PeerSlot};
 use vlan_core::location::Location;
+use vlan_core::security::claims;
 use vlan_core::wire::ControlMessage;
 use vlan_core::wire::control::{Grant, InterfaceConfig, MemberNotice};
 use vlan_core::wire::{FrameHeader, FrameKind, Vnet};
@@ -287,7 +288,7 @@ fn receive_direct(script: &mut Script<'_>, driver: &mut Driver, model: &mut Mode
         driver.admit_unicast(slot, &message, message.len())
     });
     let ingress = driver.admit_direct(Instant::ZERO, slot, &header, &head, frame_len);
-    let is_plain = header.kind == FrameKind::Unicast && header.flags == 0;
+    let is_plain = header.kind == FrameKind::Unicast && header.flags == 0 && claims::is_plain(&head);
     if let Some(quick) = quick {
         assert_eq!(
             quick.map(Ingress::Deliver),

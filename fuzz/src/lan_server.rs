@@ -132,7 +132,7 @@ impl Run {
             }
             Verdict::Group => self.flood(from, frame_len, |_, _| true),
             Verdict::Joined(row) => self.flood(from, frame_len, |server, slot| server.wants(row, slot)),
-            Verdict::Arp => match self.arp.handle_frame(frame, from, source) {
+            Verdict::Arp => match self.judged(frame, from, source) {
                 ArpVerdict::Flood { .. } => self.flood(from, frame_len, |_, _| true),
                 ArpVerdict::Unicast { to, .. } => {
                     let verdict = match self.server.slot_of(to) {
@@ -147,6 +147,14 @@ impl Run {
                 }
             },
             Verdict::Drop(_) => {}
+        }
+    }
+
+    /// Both judges of a resolution message, as a control node asks them.
+    fn judged(&mut self, frame: &[u8], from: MemberSlot, source: MacAddress) -> ArpVerdict {
+        match self.server.check_resolution(from, frame) {
+            Ok(()) => self.arp.handle_frame(frame, from, source),
+            Err(reason) => ArpVerdict::Drop(reason),
         }
     }
 
