@@ -243,3 +243,66 @@ fn a_flood_is_cut_to_the_limits_of_its_sender_at_the_control_node_and_at_each_re
     }
     lab.stop()
 }
+
+/// The link-local address of a node's interface.
+fn link_local(lab: &Lab, node: &str) -> Result<String> {
+    let shown =
+        lab.exec(node, 5, &["ip", "-o", "-6", "addr", "show", "dev", "red", "scope", "link"])?.ok()?;
+    let address = shown.split_whitespace().find(|word| word.starts_with("fe80::")).context("no address")?;
+    Ok(address.split('/').next().unwrap_or_default().to_owned())
+}
+
+#[test]
+fn what_a_node_has_in_truth_goes_through_also_when_the_control_node_has_started_again() -> Result<()> {
+    let lab = Lab::start_text(&platform("address", "alias = \"10.1.0.101\"", ""), "e2esectr")?;
+    directly_and_by_relay(&lab)?;
+    let neighbours = [link_local(&lab, "web2")?, link_local(&lab, "web3")?];
+    let hears = |source: &str, to: &str| -> Result<bool> {
+        let done =
+            lab.exec("web1", 20, &["ping", "-q", "-c", "2", "-i", "0.1", "-W", "1", "-I", source, to])?;
+        Ok(done.code == Some(0))
+    };
+    let all_is_heard = || -> Result<()> {
+        for to in &neighbours {
+            ensure!(hears("red", to)?, "{to} by its link-local address");
+        }
+        for to in ["10.1.0.2", "fd00:1::2", "10.1.0.3", "fd00:1::3"] {
+            ensure!(hears("red", to)?, "{to}");
+        }
+        for to in ["10.1.0.2", "10.1.0.3"] {
+            ensure!(hears("10.1.0.101", to)?, "{to} from the alias");
+        }
+        Ok(())
+    };
+    for alias in ["10.1.0.101/32", "10.1.0.77/32"] {
+        lab.exec("web1", 5, &["ip", "addr", "add", alias, "dev", "red"])?.ok()?;
+    }
+    let is_bound = |address: &str| -> Result<bool> {
+        let bindings = lab.json(&["bindings"])?;
+        Ok(bindings.as_array().into_iter().flatten().any(|binding| binding["address"] == address))
+    };
+    lab.wait_for("the alias to be bound", || is_bound("10.1.0.101"))?;
+    all_is_heard()?;
+    ensure!(!hears("10.1.0.77", "10.1.0.2")? && !hears("10.1.0.77", "10.1.0.3")? && !is_bound("10.1.0.77")?);
+    lab.kill("cn-a")?;
+    lab.wait_for("the control node to know the nodes again", || {
+        let nodes = lab.json(&["nodes"]).unwrap_or_default();
+        let nodes = nodes.as_array().cloned().unwrap_or_default();
+        Ok(nodes.len() == 3 && nodes.iter().all(|node| node["attached"] == true))
+    })?;
+    lab.wait_for("the alias to be bound again", || Ok(is_bound("10.1.0.101").unwrap_or(false)))?;
+    all_is_heard()?;
+    ensure!(!hears("10.1.0.77", "10.1.0.2")? && !hears("10.1.0.77", "10.1.0.3")?);
+    let macs = macs(&lab)?;
+    let raw = RawSocket::open(&lab.namespace("web1"), "red")?;
+    let before = dropped(&lab, "web2/red", "source-address")?;
+    let forged = forge(macs[0], 2, &macs, true);
+    let of_addresses = forged.iter().filter(|forgery| forgery.reason == "source-address");
+    for forgery in of_addresses.clone() {
+        raw.send(&forgery.frame)?;
+    }
+    let expected = before + of_addresses.count() as u64;
+    lab.wait_for("them to be dropped", || Ok(dropped(&lab, "web2/red", "source-address")? >= expected))?;
+    ensure!(!is_deceived(&lab, "web2", macs[0])?);
+    lab.stop()
+}
