@@ -72,7 +72,7 @@ fn driver() -> Driver {
         mtu: 1500,
         relay_channel: Channel(1),
         arp_channel: Channel(2),
-        check_source: true,
+        port_security: PortSecurity::Mac,
         may_listen: false,
         name: "red0".into(),
         lan_name: "red".into(),

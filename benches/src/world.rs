@@ -55,6 +55,7 @@ impl World {
             addresses: Vec::new(),
             gateways: Vec::new(),
             may_listen: false,
+            sender: Default::default(),
         };
         let control = ControlNode::new(ControlNodeConfig {
             serial: ControlNodeSerial(1),

@@ -113,12 +113,16 @@ local messages = {
     [0xc03c] = { "LEG_ADDRESSES", { { "offered_leg", "list", offered_leg } } },
     [0xc060] = { "INTERFACE", {
         { "lan_id", "u16" }, { "vif", "u16" }, { "mac", "mac" }, { "mtu", "u16" }, { "relay_channel", "u8" },
-        { "arp_channel", "u8" }, { "check_source", "bool" }, { "may_listen", "bool" },
+        { "arp_channel", "u8" }, { "port_security", "u8" }, { "may_listen", "bool" },
         { "interface_name", "text" }, { "lan_name", "text" },
         { "addresses", "list", { { "address", "prefix" } } }, { "gateways", "list", { { "gateway", "ip" } } },
     } },
     [0xc061] = { "INTERFACE_REMOVED", { { "vif", "u16" } } },
     [0xc062] = { "CONFIGURATION_END", { { "configuration", "u64" } } },
+    [0xc063] = { "SENDER", {
+        { "lan_id", "u16" }, { "node", "u16" }, { "vif", "u16" }, { "dhcp_server", "bool" }, { "router", "bool" },
+        { "frames_a_second", "u64" }, { "bits_a_second", "u64" }, { "sender_addresses", "list", { { "sender_address", "ip" } } },
+    } },
     [0xc064] = { "GRANT", {
         { "rvi", "u32" }, { "lan_id", "u16" }, { "peer", "u16" }, { "process", "u64" }, { "channel", "u8" }, { "vif", "u16" },
         { "peer_vif", "u16" }, { "mac", "mac" }, { "epoch", "u32" }, { "pair_key", "key" }, { "peer_key", "key" },

@@ -7,8 +7,10 @@
 pub mod capture;
 pub mod command;
 pub mod drill;
+pub mod forged;
 pub mod lab;
 pub mod pair;
+pub mod raw;
 pub mod traffic;
 
 pub use command::{Done, run};

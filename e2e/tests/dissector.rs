@@ -14,7 +14,7 @@ use vlan_core::wire::control::{
     CaptureDirections, CaptureOrder, CapturePoint, Fault, FaultDirection, Grant, GrantedAssociation,
     GrantedLeg, GroupCause, GroupNotice, GroupPolicy, HeldAssociation, HeldDirect, HeldInterface, HeldLeg,
     InterfaceAddress, InterfaceConfig, JoinedGroup, LegAddress, LegKind, MemberNotice, OfferedLeg,
-    ReportItem, ReportedDrop, RevokeReason, TraceEnd, TraceOrder, TraceStep, TraceWay, Traced,
+    ReportItem, ReportedDrop, RevokeReason, SenderNotice, TraceEnd, TraceOrder, TraceStep, TraceWay, Traced,
 };
 use vlan_core::wire::{ControlMessage, FrameHeader, FrameKind, Vnet};
 use vlan_core::{
@@ -109,7 +109,7 @@ fn messages() -> Vec<(&'static str, ControlMessage)> {
                 mtu: 16_896,
                 relay_channel: Channel(1),
                 arp_channel: Channel(2),
-                check_source: true,
+                port_security: vlan_core::security::PortSecurity::Mac,
                 may_listen: false,
                 name: "red0".into(),
                 lan_name: "red".into(),
@@ -119,6 +119,19 @@ fn messages() -> Vec<(&'static str, ControlMessage)> {
         ),
         ("INTERFACE_REMOVED", M::InterfaceRemoved { vif }),
         ("CONFIGURATION_END", M::ConfigurationEnd { epoch: 3 }),
+        (
+            "SENDER",
+            M::Sender(SenderNotice {
+                lan,
+                node: peer,
+                vif,
+                dhcp_server: true,
+                router: false,
+                frames: 1000,
+                bits: 0,
+                addresses: vec!["fd00::2".parse().expect("an address")],
+            }),
+        ),
         (
             "GRANT",
             M::Grant(Grant {

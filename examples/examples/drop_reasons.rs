@@ -67,7 +67,7 @@ fn driver() -> Driver {
         mtu: LAN_MTU,
         relay_channel: Channel(1),
         arp_channel: Channel(2),
-        check_source: true,
+        port_security: vlan_core::security::PortSecurity::Mac,
         may_listen: false,
         name: "red0".into(),
         lan_name: "red".into(),

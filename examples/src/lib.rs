@@ -277,6 +277,7 @@ fn configuration(numbers: &[NodeNumber], process: ProcessId) -> ControlNodeConfi
         addresses: Vec::new(),
         gateways: Vec::new(),
         may_listen: false,
+        sender: Default::default(),
     };
     ControlNodeConfig {
         serial: ControlNodeSerial(1),

@@ -6,6 +6,7 @@
 use vlan_core::driver::{BARRIER_RETRY, CopyWay, Driver, Egress, InBand, Ingress, Path, PeerSlot};
 use vlan_core::limits::LISTENERS_PER_LAN_MAX;
 use vlan_core::location::Location;
+use vlan_core::security::claims;
 use vlan_core::wire::ControlMessage;
 use vlan_core::wire::control::{Grant, InterfaceConfig, MemberNotice};
 use vlan_core::wire::{FrameHeader, FrameKind, Vnet};
@@ -63,7 +64,7 @@ fn config() -> InterfaceConfig {
         mtu: 1500,
         relay_channel: Channel(1),
         arp_channel: Channel(2),
-        check_source: true,
+        port_security: vlan_core::security::PortSecurity::Mac,
         may_listen: true,
         name: "red0".into(),
         lan_name: "red".into(),
@@ -335,8 +336,8 @@ fn receive_direct(script: &mut Script<'_>, driver: &mut Driver, model: &mut Mode
         let message = [&header.emit(frame_len)[..], &head].concat();
         driver.admit_unicast(slot, &message, message.len())
     });
-    let ingress = driver.admit_direct(slot, &header, &head, frame_len);
-    let is_plain = header.kind == FrameKind::Unicast && header.flags == 0;
+    let ingress = driver.admit_direct(Instant::ZERO, slot, &header, &head, frame_len);
+    let is_plain = header.kind == FrameKind::Unicast && header.flags == 0 && claims::is_plain(&head);
     if let Some(quick) = quick {
         assert_eq!(
             quick.map(Ingress::Deliver),

@@ -136,7 +136,7 @@ impl Run {
             }
             Verdict::Group => self.flood(from, frame_len, |_, _| true),
             Verdict::Joined(row) => self.flood(from, frame_len, |server, slot| server.wants(row, slot)),
-            Verdict::Arp => match self.arp.handle_frame(frame, from, source) {
+            Verdict::Arp => match self.judged(frame, from, source) {
                 ArpVerdict::Flood { .. } => self.flood(from, frame_len, |_, _| true),
                 ArpVerdict::Answer { frame, .. } => self.server.delivered(from, frame.len()),
                 ArpVerdict::Unicast { to, .. } => {
@@ -160,6 +160,14 @@ impl Run {
                 self.deliver(verdict, from, frame, frame_len, source);
             }
             Verdict::Drop(_) => {}
+        }
+    }
+
+    /// Both judges of a resolution message, as a control node asks them.
+    fn judged(&mut self, frame: &[u8], from: MemberSlot, source: MacAddress) -> ArpVerdict {
+        match self.server.check_resolution(from, frame) {
+            Ok(()) => self.arp.handle_frame(frame, from, source),
+            Err(reason) => ArpVerdict::Drop(reason),
         }
     }
 

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use vlan_core::server::PortSecurity;
+use vlan_core::security::{Limits, PortSecurity, Roles};
 use vlan_core::wire::control::{InterfaceAddress, LegKind};
 use vlan_core::{CabinetNumber, ControlNodeSerial, FabricIndex, LanId, MacAddress, NodeNumber, VifNumber};
 
@@ -366,10 +366,12 @@ pub struct Member {
     pub addresses: Vec<InterfaceAddress>,
     /// Default gateways, one for each family at most.
     pub gateways: Vec<IpAddr>,
+    /// Addresses that it may claim and that are not configured.
+    pub aliases: Vec<IpAddr>,
     /// May it listen promiscuously?
     pub promiscuous: bool,
     /// What it may be on the LAN, beside a plain member.
-    pub role: Option<Role>,
+    pub roles: Roles,
     /// How many further MACs behind it are learnt.
     pub learn: u16,
     /// How the interface meets its user.
@@ -390,15 +392,6 @@ pub enum LanMulticast {
     Flood,
 }
 
-/// What a member may be, beside a plain one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// It may answer DHCP.
-    DhcpServer,
-    /// It may send router advertisements.
-    Router,
-}
-
 /// How an interface meets its user.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Attach {
@@ -407,21 +400,6 @@ pub enum Attach {
     Tap,
     /// A virtual machine over a vhost-user socket.
     VhostUser(PathBuf),
-}
-
-/// Rate limits of an interface; absent: none.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Limits {
-    /// Broadcast frames a second.
-    pub broadcast: Option<u64>,
-    /// Multicast frames a second.
-    pub multicast: Option<u64>,
-    /// Frames a second to addresses that no member has.
-    pub unknown: Option<u64>,
-    /// Frames a second in all.
-    pub frames: Option<u64>,
-    /// Bits a second in all.
-    pub bits: Option<u64>,
 }
 
 /// How the LAN appears on the network outside.

@@ -264,6 +264,16 @@ impl<'v> Value<'v> {
         None
     }
 
+    /// The value as words of a set: one of them or a list.
+    pub fn choices<T: Copy>(&self, reader: &mut Reader<'_>, words: &[(&str, T)]) -> Vec<T> {
+        match self.value {
+            DeValue::Array(array) => {
+                items(self.key, array).iter().filter_map(|item| item.choice(reader, words)).collect()
+            }
+            _ => self.choice(reader, words).into_iter().collect(),
+        }
+    }
+
     /// The value as strings: one string or a list of them.
     pub fn strings(&self, reader: &mut Reader<'_>) -> Vec<(&'v str, usize)> {
         match self.value {
@@ -288,6 +298,11 @@ impl<'v> Value<'v> {
                 None
             }
         }
+    }
+
+    /// True when the value is a table.
+    pub fn is_table(&self) -> bool {
+        matches!(self.value, DeValue::Table(_))
     }
 
     /// True when the value is a list.

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use platform::{
-    Attach, CheckKind, LanMulticast, Leg, Limits, Management, Platform, PortSecurity, Role, Sticky, Subnet,
-    UplinkMode,
+    Attach, CheckKind, LanMulticast, Leg, Limits, Management, Platform, PortSecurity, Rate, Roles, Sticky,
+    Subnet, UplinkMode,
 };
 use vlan_core::{CabinetNumber, ControlNodeSerial, FabricIndex, LanId, NodeNumber, VifNumber};
 
@@ -88,16 +88,18 @@ fn every_key_arrives_in_the_model() {
     assert_eq!(member.mac.unwrap().to_string(), "52:54:00:00:00:01");
     assert_eq!(member.gateways.len(), 2);
     assert_eq!(member.attach, Attach::Tap);
+    let frames = |frames| Rate { frames: Some(frames), bits: None };
     let limits = Limits {
-        broadcast: Some(1000),
-        multicast: Some(1000),
-        unknown: Some(100),
-        frames: Some(1_000_000),
-        bits: Some(10_000_000_000),
+        broadcast: frames(1000),
+        multicast: Rate { frames: Some(1000), bits: Some(50_000_000) },
+        unknown: frames(100),
+        total: Rate { frames: Some(1_000_000), bits: Some(10_000_000_000) },
     };
     assert_eq!(member.limits, limits);
     assert_eq!(lan.members[1].addresses.len(), 1, "one string where a list may stand");
-    assert_eq!(lan.members[2].role, Some(Role::Router));
+    assert_eq!(lan.members[1].roles, Roles { dhcp_server: true, router: false });
+    assert_eq!(lan.members[2].roles, Roles { dhcp_server: true, router: true });
+    assert_eq!(lan.members[2].aliases, ["10.1.0.103".parse::<std::net::IpAddr>().unwrap()]);
 
     let uplink = lan.uplink.as_ref().unwrap();
     assert_eq!((uplink.mode, uplink.vid), (UplinkMode::Filtered, Some(100)));
@@ -120,12 +122,12 @@ fn what_is_not_built_yet_is_named_with_its_place() {
     //# `lab`.
     let platform = load("everything.toml");
     let named: Vec<_> = platform.not_built_yet().iter().map(|n| n.what.as_str()).collect();
-    for what in ["rate limits", "a role", "an uplink", "a cluster address", "a host outside"] {
+    for what in ["learning of addresses", "an uplink", "a cluster address", "a host outside"] {
         assert!(named.contains(&what), "{what}: {named:?}");
     }
-    let role = platform.not_built_yet().iter().find(|n| n.what == "a role").unwrap();
-    let line = platform.text.lines().nth(role.position.line as usize - 1).unwrap();
-    assert!(line[role.position.column as usize - 1..].starts_with("\"dhcp-server\""), "{line}");
+    let uplink = platform.not_built_yet().iter().find(|n| n.what == "an uplink").unwrap();
+    let line = platform.text.lines().nth(uplink.position.line as usize - 1).unwrap();
+    assert!(line[uplink.position.column as usize - 1..].starts_with("[lan.uplink]"), "{line}");
     let mut sorted = platform.not_built_yet().to_vec();
     sorted.sort();
     assert_eq!(sorted, platform.not_built_yet());

@@ -215,6 +215,8 @@ fn a_word_that_a_key_does_not_take_is_a_mistake_with_a_suggestion() {
     one("vid = 100", "driver = §\"af_xdp\"", "", "\"af-xdp\"");
     one("protocol = \"tcp\"", "protocol = §\"sctp\"", "", "\"tcp\"");
     one("limits = { frames = 1 }", "role = §\"rooter\"", "", "\"router\"");
+    one("limits = { frames = 1 }", "role = [\"router\", §\"dhcp\"]", "\"dhcp\"", "\"dhcp-server\"");
+    one("limits = { frames = 1 }", "role = [§1]", "an integer", "a string");
     one("kind = \"tcp\"", "kind = §\"ping\"", "", "\"http\"");
 }
 
@@ -592,4 +594,36 @@ fn fabrics_and_control_nodes_are_few() {
 fn a_file_with_a_thousand_mistakes_and_more_is_still_reported() {
     let keys: String = (0..5000).map(|i| format!("key{i} = 1\n")).collect();
     assert_eq!(mistakes(&format!("{keys}{GOOD}")).len(), 1000);
+}
+
+#[test]
+fn an_alias_is_the_address_of_a_station_that_nobody_else_has() {
+    //= spec/platform-file.md#aliases
+    //= type=test
+    //# An alias MUST be the address of a station without a prefix length, and an interface MUST have 64 addresses and aliases
+    //# at most.
+    let limits = "limits = { frames = 1 }";
+    assert_eq!(mistakes(&GOOD.replace(limits, "alias = [\"10.1.0.3\", \"fe80::7\"]")), []);
+    one(limits, "alias = §\"10.1.0.3/24\"", "not an IP address", "");
+    one(limits, "alias = §\"10.1.0.1\"", "10.1.0.1", "");
+    one(limits, "alias = §\"ff02::1\"", "multicast", "");
+    let many: Vec<_> = (1..=63).map(|n| format!("\"fd00:7::{n:x}\"")).collect();
+    assert_eq!(mistakes(&GOOD.replace(limits, &format!("alias = [{}]", many.join(", ")))), []);
+    one(limits, &format!("alias = [{}, §\"fd00:8::1\"]", many.join(", ")), "too many aliases", "64");
+}
+
+#[test]
+fn a_limit_is_a_number_of_frames_or_of_frames_and_bits() {
+    //= spec/platform-file.md#limits
+    //= type=test
+    //# A limit of broadcast, multicast or unknown unicast frames MUST be a number of frames a second or a table of `frames` and
+    //# `bits`, and each number at least 1.
+    let limits = "limits = { frames = 1 }";
+    let good =
+        "limits = { broadcast = 5, multicast = { bits = 9 }, unknown = { frames = 1, bits = 1 }, bits = 1 }";
+    assert_eq!(mistakes(&GOOD.replace(limits, good)), []);
+    one(limits, "limits = { broadcast = §0 }", "`broadcast`", "1 to");
+    one(limits, "limits = { broadcast = { bits = §0 } }", "`bits`", "1 to");
+    one(limits, "limits = { unknown = { §octets = 1 } }", "unknown key `octets` in a limit", "frames, bits");
+    one(limits, "limits = { multicast = §\"many\" }", "a string", "an integer");
 }

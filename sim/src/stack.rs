@@ -126,6 +126,14 @@ impl Stack {
         &self.usable
     }
 
+    /// The neighbours whose MAC is known.
+    pub fn neighbours(&self) -> impl Iterator<Item = (IpAddr, MacAddress)> + '_ {
+        self.neighbours.iter().filter_map(|(&address, neighbour)| match neighbour {
+            Neighbour::Known { mac, .. } => Some((address, *mac)),
+            Neighbour::Asked { .. } => None,
+        })
+    }
+
     /// True when `address` is usable.
     #[must_use]
     pub fn has(&self, address: IpAddr) -> bool {
@@ -352,7 +360,13 @@ pub(crate) const PLAIN: Vnet =
     Vnet { flags: 0, gso_type: 0, hdr_len: 0, gso_size: 0, csum_start: 0, csum_offset: 0 };
 
 /// An ARP message (RFC 826): `operation` 1 is a request, sent to all; 2 an answer, sent to `target_mac`.
-fn arp(operation: u8, mac: MacAddress, sender: [u8; 4], target_mac: MacAddress, target: [u8; 4]) -> Vec<u8> {
+pub(crate) fn arp(
+    operation: u8,
+    mac: MacAddress,
+    sender: [u8; 4],
+    target_mac: MacAddress,
+    target: [u8; 4],
+) -> Vec<u8> {
     let destination = if operation == 1 { MacAddress::BROADCAST } else { target_mac };
     let mut frame = Vec::with_capacity(60);
     frame.extend_from_slice(&destination.0);
@@ -386,7 +400,11 @@ fn solicitation(
 }
 
 /// A neighbour advertisement (RFC 4861, 4.4): to who asked, or to all nodes when nobody can be answered.
-fn advertisement(mac: MacAddress, target: Ipv6Addr, asker: Option<(Ipv6Addr, MacAddress)>) -> Vec<u8> {
+pub(crate) fn advertisement(
+    mac: MacAddress,
+    target: Ipv6Addr,
+    asker: Option<(Ipv6Addr, MacAddress)>,
+) -> Vec<u8> {
     let all = (Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1), MacAddress([0x33, 0x33, 0, 0, 0, 1]));
     let (destination, destination_mac) = asker.unwrap_or(all);
     let flags = if asker.is_some() { 0x60 } else { 0x20 };
@@ -432,7 +450,7 @@ mod tests {
             vif: VifNumber(1),
             mac: MacAddress([2, 0, 1, 0, 0, number]),
             mtu: 1500,
-            check_source: true,
+            port_security: vlan_core::security::PortSecurity::Mac,
             may_listen: false,
             relay_channel: Channel(1),
             arp_channel: Channel(2),

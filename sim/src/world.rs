@@ -4,6 +4,7 @@
 //! control node's runtime do, in simulated time. What a batch costs, how long a notice takes and what goes wrong
 //! are drawn from the plan's seed.
 
+mod beliefs;
 mod connections;
 mod control_host;
 mod converge;

@@ -17,6 +17,7 @@ mod packets;
 mod pairs;
 mod registration;
 mod relay;
+mod senders;
 mod session;
 mod status;
 mod trace;
@@ -43,6 +44,7 @@ pub use groups::{GroupMemberStatus, GroupSource, GroupStatus};
 pub use host::{Command, Output};
 pub use listeners::ListenRefusal;
 pub use pairs::RelayCounters;
+pub use senders::SenderConfig;
 pub use status::{
     BindingStatus, LanStatus, MemberStatus, NodeStatus, RviLegStatus, RviState, RviStatus, Status,
 };
@@ -379,16 +381,21 @@ impl Lan {
             relay: Channel(0),
             arp: Channel(0),
         };
+        let mut server = LanServer::new(LanServerConfig {
+            id: lan.id,
+            name: lan.name.clone(),
+            mtu: lan.mtu,
+            port_security: lan.port_security,
+            members,
+            multicast: lan.multicast.clone(),
+            seed,
+        });
+        for (slot, member) in (0..).map(MemberSlot).zip(&lan.members) {
+            server.set_sender(slot, member.sender());
+            server.set_limits(slot, &member.sender.limits);
+        }
         Self {
-            server: LanServer::new(LanServerConfig {
-                id: lan.id,
-                name: lan.name.clone(),
-                mtu: lan.mtu,
-                port_security: lan.port_security,
-                members,
-                multicast: lan.multicast.clone(),
-                seed,
-            }),
+            server,
             arp: ArpServer::new(&ArpConfig {
                 capacity: lan.members.len().max(1) * ADDRESSES_PER_VIF_MAX,
                 suppress: lan.arp == ArpMode::Suppress,

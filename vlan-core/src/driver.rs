@@ -16,16 +16,23 @@ use crate::address::{BootTag, Channel, LanId, MacAddress, NodeNumber, ProcessId,
 use crate::counters::{DropCounters, FrameCount};
 use crate::drop_reason::DropReason;
 use crate::ethernet::{EthernetHeader, is_neighbour_resolution};
-use crate::limits::{ETHERNET_HEADER_LEN, FRAME_LEN_MAX};
+use crate::limits::{ADDRESSES_PER_VIF_MAX, ETHERNET_HEADER_LEN, FRAME_LEN_MAX};
 use crate::location::Location;
 use crate::mac_table::MacTable;
-use crate::wire::control::{ControlMessage, Grant, InterfaceConfig, MemberNotice};
+use crate::security::own_addresses::LINK_LOCALS_MAX;
+use crate::security::rate::Meters;
+use crate::security::{Limits, OwnAddresses, Rate, Roles, Sender};
+use crate::wire::control::{ControlMessage, Grant, InterfaceConfig, MemberNotice, SenderNotice};
 use crate::wire::frame::{FRAME_HEADER_LEN, FrameHeader, FrameKind, Vnet};
 
 use listeners::Listener;
 
 pub use listeners::CopyWay;
 pub use peer::{BARRIER_RETRY, BARRIER_WAIT, Path, Peer};
+
+/// Addresses of a peer that are kept: those that the platform file may give it, and its link-local ones.
+const SENDER_ADDRESSES_MAX: usize = 72;
+const _: () = assert!(SENDER_ADDRESSES_MAX == ADDRESSES_PER_VIF_MAX + LINK_LOCALS_MAX);
 
 /// A peer of the interface, by its place in the driver's table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -163,6 +170,7 @@ impl Driver {
         self.config = config;
         for peer in &mut self.peers {
             (peer.outgoing, peer.incoming) = peer.templates(self.node, &self.config);
+            peer.settle(self.config.port_security);
         }
     }
 
@@ -355,7 +363,7 @@ impl Driver {
             if self.by_mac.lookup(peer.mac) == Some(slot) {
                 self.by_mac.remove(peer.mac);
             }
-            peer.mac = notice.mac;
+            peer.set_mac(notice.mac);
         }
         // A full table leaves the address unbound: its frames go by relay.
         let _ = self.by_mac.insert(notice.mac, slot);
@@ -390,7 +398,22 @@ impl Driver {
         let slot = self.find_peer(grant.peer, grant.peer_vif)?;
         let peer = &mut self.peers[usize::from(slot.0)];
         peer.handle_grant(grant);
+        peer.settle(self.config.port_security);
         Some(slot)
+    }
+
+    /// Takes what the peer at the other end of a direct RVI may send, in place of what was said before.
+    pub fn handle_sender(&mut self, notice: &SenderNotice) {
+        let Some(slot) = self.find_peer(notice.node, notice.vif) else { return };
+        let roles = Roles { dhcp_server: notice.dhcp_server, router: notice.router };
+        let addresses = notice.addresses.iter().take(SENDER_ADDRESSES_MAX).copied().collect();
+        let own = OwnAddresses::new(addresses);
+        let some = |rate: u64| (rate > 0).then_some(rate);
+        let total = Rate { frames: some(notice.frames), bits: some(notice.bits) };
+        let meters = Meters::new(&Limits { total, ..Limits::default() });
+        let peer = &mut self.peers[usize::from(slot.0)];
+        peer.set_sender(Sender { roles, own }, meters);
+        peer.settle(self.config.port_security);
     }
 
     /// The slot of the peer with this node and interface.

@@ -48,6 +48,20 @@ reasons! {
     SourceMac = "source-mac",
     /// The source IP, ARP or ND sender address is not the interface's own (port security `address`).
     SourceAddress = "source-address",
+    /// A message of a DHCP server from a member that is to be none.
+    DhcpGuard = "dhcp-guard",
+    /// A router advertisement or redirect from a member that is to be no router.
+    RaGuard = "ra-guard",
+    /// More broadcast frames than the interface may send.
+    LimitBroadcast = "limit-broadcast",
+    /// More frames to groups than the interface may send.
+    LimitMulticast = "limit-multicast",
+    /// More frames to addresses that no member has than the interface may send.
+    LimitUnknown = "limit-unknown",
+    /// More frames or bits than the interface may send in all.
+    LimitTotal = "limit-total",
+    /// Headers that do not say what the frame is: tags or extension headers that hide it, or a fragment without them.
+    UnreadableHeaders = "unreadable-headers",
     /// The destination is no member of the LAN and the LAN has no way out.
     UnknownDestination = "unknown-destination",
     /// The destination is a member whose node is not attached.
@@ -92,7 +106,14 @@ impl DropReason {
             Self::NoChannel => "spec/rvi.md#channels",
             Self::NotMember => "spec/server.md#admission",
             Self::WrongGrant => "spec/driver.md#direct-frames",
-            Self::SourceMac | Self::SourceAddress | Self::BadSource => "spec/server.md#port-security",
+            Self::SourceMac | Self::BadSource => "spec/server.md#port-security",
+            Self::SourceAddress => "spec/port-security.md#addresses",
+            Self::DhcpGuard => "spec/port-security.md#dhcp-servers",
+            Self::RaGuard => "spec/port-security.md#routers",
+            Self::LimitBroadcast | Self::LimitMulticast | Self::LimitUnknown | Self::LimitTotal => {
+                "spec/port-security.md#limits"
+            }
+            Self::UnreadableHeaders => "spec/port-security.md#hidden-messages",
             Self::UnknownDestination => "spec/driver.md#unbound-destinations",
             Self::Hairpin => "spec/arp.md#who-gets-a-message",
             Self::Duplicate | Self::OutOfWindow => "spec/driver.md#numbered-frames",

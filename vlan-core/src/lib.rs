@@ -22,6 +22,7 @@ pub mod limits;
 pub mod location;
 pub mod mac_table;
 pub mod random;
+pub mod security;
 pub mod server;
 pub mod super_frame;
 pub mod time;

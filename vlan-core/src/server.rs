@@ -4,6 +4,7 @@
 //! which members' rings the control node copies it to (S84, S92, S102, S109).
 
 mod listeners;
+mod senders;
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -18,6 +19,9 @@ use crate::group::members::{GroupMembers, GroupRow, MulticastConfig};
 use crate::group::{Audience, audience};
 use crate::limits::{BSEQ_WINDOW, ETHERNET_HEADER_LEN, FRAME_LEN_MAX, GRANT_AFTER_FRAMES, GRANT_AFTER_TIME};
 use crate::mac_table::MacTable;
+pub use crate::security::PortSecurity;
+use crate::security::Sender;
+use crate::security::rate::Meters;
 use crate::time::Instant;
 use crate::window::{Window, WindowVerdict};
 use crate::wire::control::GroupNotice;
@@ -26,17 +30,6 @@ use crate::wire::frame::{FrameHeader, FrameKind};
 /// A member of a LAN by its place in that LAN's configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct MemberSlot(pub u16);
-
-/// Whether source addresses are checked (E12).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PortSecurity {
-    /// Any station address may be a source.
-    Off,
-    /// The source MAC must be the interface's own.
-    Mac,
-    /// The source MAC and the IP addresses must be the interface's own.
-    Address,
-}
 
 /// What a LAN is made of.
 #[derive(Clone, Debug)]
@@ -72,6 +65,10 @@ pub struct Member {
     pub ingress: FrameCount,
     /// Frames given to it.
     pub egress: FrameCount,
+    /// What its frames are judged by.
+    pub(crate) sender: Sender,
+    /// What it has sent, where that is limited.
+    meters: Option<Box<Meters>>,
     /// Its numbered frames seen so far.
     window: Option<Window>,
 }
@@ -121,6 +118,8 @@ pub struct LanServer {
     listeners: Vec<MemberSlot>,
     meters: Box<[Meter]>,
     drops: DropCounters,
+    /// Members whose peers are to be told other addresses of them.
+    changed_senders: Vec<MemberSlot>,
     /// Frames in, clones made and frames out, for the ledger.
     ledger: Ledger,
 }
@@ -163,7 +162,8 @@ impl LanServer {
             // The table has room for every member, and the file's check excludes two members with one MAC.
             let _ = by_mac.insert(mac, MemberSlot(slot as u16));
             let (ingress, egress) = (FrameCount::default(), FrameCount::default());
-            members.push(Member { node, vif, mac, process: None, ingress, egress, window: None });
+            let (process, sender, meters, window) = (None, Sender::default(), None, None);
+            members.push(Member { node, vif, mac, process, ingress, egress, sender, meters, window });
         }
         let groups = GroupMembers::new(members.len(), &config.multicast, config.seed);
         Self {
@@ -174,6 +174,7 @@ impl LanServer {
             listeners: Vec::new(),
             meters: vec![Meter::default(); METERS].into_boxed_slice(),
             drops: DropCounters::default(),
+            changed_senders: Vec::new(),
             ledger: Ledger::default(),
         }
     }
@@ -238,7 +239,9 @@ impl LanServer {
         let member = &mut self.members[usize::from(slot.0)];
         if member.process != Some(process) {
             member.window = None;
+            self.forget_link_local(slot);
         }
+        let member = &mut self.members[usize::from(slot.0)];
         member.process = Some(process);
         // It says anew what it has joined and whether it listens, also when the process is the same.
         self.forget_said(slot);
@@ -286,7 +289,11 @@ impl LanServer {
         frame_len: usize,
     ) -> Verdict {
         self.ledger.ingress += 1;
-        match self.admit(from, header, head, frame_len) {
+        let admitted = self.admit(from, header, head, frame_len).and_then(|ethernet| {
+            self.limit(now, from, &ethernet, header, frame_len)?;
+            Ok(ethernet)
+        });
+        match admitted {
             Ok(ethernet) => self.decide(now, from, header.kind, &ethernet, head),
             Err(reason) => self.drop(reason),
         }
@@ -360,8 +367,11 @@ impl LanServer {
             if !ethernet.source.is_station() {
                 return Err(DropReason::BadSource);
             }
-        } else if ethernet.source != member.mac {
-            return Err(DropReason::SourceMac);
+        } else {
+            if ethernet.source != member.mac {
+                return Err(DropReason::SourceMac);
+            }
+            check_claims(self.config.port_security, &member.sender, &ethernet, head, frame_len)?;
         }
         //= spec/server.md#numbered-frames
         //# The server MUST take each numbered frame of an origin at most once.
@@ -464,6 +474,23 @@ fn check_length(header: &FrameHeader, frame_len: usize, mtu: u16) -> Result<(), 
         return Err(DropReason::Malformed);
     }
     Ok(())
+}
+
+/// ARP and ND are judged whole, by [`LanServer::check_resolution`].
+#[inline]
+fn check_claims(
+    security: PortSecurity,
+    sender: &Sender,
+    ethernet: &EthernetHeader,
+    head: &[u8],
+    frame_len: usize,
+) -> Result<(), DropReason> {
+    if sender.is_plain(security, head) || is_neighbour_resolution(ethernet.ethertype, head) {
+        return Ok(());
+    }
+    // A probe behind a tag or an extension header: nobody answers those.
+    let wanted = sender.check(security, head, frame_len)?;
+    if wanted.is_some() { Err(DropReason::SourceAddress) } else { Ok(()) }
 }
 
 #[cfg(test)]

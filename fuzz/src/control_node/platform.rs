@@ -21,6 +21,7 @@ pub(super) fn config(port_security: PortSecurity) -> ControlNodeConfig {
         addresses: Vec::new(),
         gateways: Vec::new(),
         may_listen: node != 2,
+        sender: Default::default(),
     };
     let lan = |id, members| LanConfig {
         id,

@@ -64,13 +64,7 @@ fn read_arp(reader: &mut Reader<'_>, value: Option<Value<'_>>) -> ArpMode {
 
 fn read_port_security(reader: &mut Reader<'_>, value: Option<Value<'_>>) -> PortSecurity {
     let words = [("mac", PortSecurity::Mac), ("address", PortSecurity::Address), ("off", PortSecurity::Off)];
-    let Some((value, security)) = value.and_then(|v| Some((v, v.choice(reader, &words)?))) else {
-        return PortSecurity::Mac;
-    };
-    if security == PortSecurity::Address {
-        reader.not_built(value.offset, "port security by address");
-    }
-    security
+    value.and_then(|v| v.choice(reader, &words)).unwrap_or_default()
 }
 
 fn read_multicast(reader: &mut Reader<'_>, value: Option<Value<'_>>) -> LanMulticast {

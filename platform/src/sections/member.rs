@@ -3,14 +3,18 @@
 use std::net::IpAddr;
 
 use vlan_core::limits::{ADDRESSES_PER_VIF_MAX, VIFS_PER_NODE_MAX};
+use vlan_core::security::{Limits, Rate, Roles};
 use vlan_core::wire::control::InterfaceAddress;
 use vlan_core::{MacAddress, NodeNumber, VifNumber};
 
-use crate::model::{Attach, Lan, LanMulticast, Limits, Member, Role};
+use crate::model::{Attach, Lan, LanMulticast, Member};
 use crate::reader::{Reader, Table, Value};
 use crate::registry::Kind;
 use crate::sections::{Known, unknown};
 use crate::value;
+
+/// TOML integers end at the largest i64.
+const LIMIT: std::ops::RangeInclusive<u64> = 1..=i64::MAX as u64;
 
 /// Reads one `[[lan.member]]`; `scope` is the LAN's place in the file.
 pub(super) fn read_member(
@@ -34,10 +38,8 @@ pub(super) fn read_member(
     let addresses = read_addresses(reader, table.optional("address"), scope);
     let gateways = read_gateways(reader, table.optional("gateway"), &addresses);
     let promiscuous = table.optional("promiscuous").and_then(|value| value.boolean(reader));
-    let role = table.optional("role").and_then(|value| {
-        reader.not_built(value.offset, "a role");
-        value.choice(reader, &[("dhcp-server", Role::DhcpServer), ("router", Role::Router)])
-    });
+    let roles = read_roles(reader, table.optional("role"));
+    let aliases = read_aliases(reader, table.optional("alias"), addresses.len(), scope);
     let learn = table.optional("learn").and_then(|value| {
         // As many as one interface may register addresses for, 64 times over: a bridge behind a node.
         let learn = value.integer16(reader, 0..=4096)?;
@@ -57,8 +59,9 @@ pub(super) fn read_member(
         mac,
         addresses,
         gateways,
+        aliases,
         promiscuous: promiscuous.unwrap_or(false),
-        role,
+        roles,
         learn: learn.unwrap_or(0),
         attach,
         every_group,
@@ -158,6 +161,46 @@ fn read_addresses(reader: &mut Reader<'_>, value: Option<Value<'_>>, scope: usiz
     addresses
 }
 
+//= spec/platform-file.md#aliases
+//# An alias MUST be the address of a station without a prefix length, and an interface MUST have 64 addresses and aliases
+//# at most.
+fn read_aliases(
+    reader: &mut Reader<'_>,
+    value: Option<Value<'_>>,
+    addresses: usize,
+    scope: usize,
+) -> Vec<IpAddr> {
+    let mut aliases = Vec::new();
+    let Some(value) = value else { return aliases };
+    for (text, offset) in value.strings(reader) {
+        let Some(alias) = reader.accept(offset, value::station_address(text)) else { continue };
+        if addresses + aliases.len() == ADDRESSES_PER_VIF_MAX {
+            reader.mistake(
+                offset,
+                "too many aliases",
+                format!("an interface has at most {ADDRESSES_PER_VIF_MAX} addresses and aliases"),
+            );
+            break;
+        }
+        reader.claim(Kind::Address, scope, alias.to_string(), offset);
+        aliases.push(alias);
+    }
+    aliases
+}
+
+/// One role or a list of them: a router is often the DHCP server too.
+fn read_roles(reader: &mut Reader<'_>, value: Option<Value<'_>>) -> Roles {
+    let words = [
+        ("dhcp-server", Roles { dhcp_server: true, router: false }),
+        ("router", Roles { dhcp_server: false, router: true }),
+    ];
+    let roles = value.map(|v| v.choices(reader, &words)).unwrap_or_default();
+    roles.into_iter().fold(Roles::default(), |all, role| Roles {
+        dhcp_server: all.dhcp_server || role.dhcp_server,
+        router: all.router || role.router,
+    })
+}
+
 //= spec/platform-file.md#gateways
 //# A gateway MUST be another address of a subnet in which the member has one, and there MUST be at most one for each
 //# of IPv4 and IPv6.
@@ -229,20 +272,32 @@ fn read_multicast(reader: &mut Reader<'_>, value: Option<Value<'_>>, lan: &Lan) 
     every_group
 }
 
+//= spec/platform-file.md#limits
+//# A limit of broadcast, multicast or unknown unicast frames MUST be a number of frames a second or a table of `frames` and
+//# `bits`, and each number at least 1.
 fn read_limits(reader: &mut Reader<'_>, value: Value<'_>) -> Option<Limits> {
-    reader.not_built(value.offset, "rate limits");
     let mut table = value.table(reader, "limits")?;
-    // TOML integers end at the largest i64.
-    let mut limit = |key| table.optional(key).and_then(|v| v.integer(reader, 1..=i64::MAX as u64));
-    let limits = Limits {
-        broadcast: limit("broadcast"),
-        multicast: limit("multicast"),
-        unknown: limit("unknown"),
-        frames: limit("frames"),
-        bits: limit("bits"),
-    };
+    let mut kind = |key| table.optional(key).map(|v| read_rate(reader, v)).unwrap_or_default();
+    let (broadcast, multicast, unknown) = (kind("broadcast"), kind("multicast"), kind("unknown"));
+    let total = read_total(reader, &mut table);
     table.finish(reader);
-    Some(limits)
+    Some(Limits { broadcast, multicast, unknown, total })
+}
+
+/// Frames a second, or a table of frames and bits.
+fn read_rate(reader: &mut Reader<'_>, value: Value<'_>) -> Rate {
+    if !value.is_table() {
+        return Rate { frames: value.integer(reader, LIMIT), bits: None };
+    }
+    let Some(mut table) = value.table(reader, "a limit") else { return Rate::default() };
+    let rate = read_total(reader, &mut table);
+    table.finish(reader);
+    rate
+}
+
+fn read_total(reader: &mut Reader<'_>, table: &mut Table<'_>) -> Rate {
+    let mut limit = |key| table.optional(key).and_then(|v| v.integer(reader, LIMIT));
+    Rate { frames: limit("frames"), bits: limit("bits") }
 }
 
 /// Notes a mistake when the node is not a member of the LAN.

@@ -24,6 +24,11 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario { name: "a_device_that_refuses_is_counted", plan: |seed| Plan::calm(seed, 2), script: refusing },
     Scenario { name: "a_non_member_gets_nothing", plan: two_lans, script: boot_to_direct },
     Scenario { name: "a_hostile_node_harms_nobody_else", plan: with_hostile, script: boot_to_direct_and_on },
+    Scenario {
+        name: "nobody_believes_a_hostile_node_where_addresses_are_checked",
+        plan: with_checked_hostile,
+        script: forging,
+    },
 ];
 
 fn tiny_rings(seed: u64) -> Plan {
@@ -56,6 +61,18 @@ fn with_hostile(seed: u64) -> Plan {
     plan.hostile = Some(2);
     plan.fault_menu = vec![Fault::Hostile];
     plan
+}
+
+fn with_checked_hostile(seed: u64) -> Plan {
+    let mut plan = with_hostile(seed);
+    plan.lans[0].checks_addresses = true;
+    plan
+}
+
+fn forging(world: &mut World) -> Result<(), Violation> {
+    boot_to_direct(world)?;
+    world.run_for(ms(300))?;
+    world.expect_refused_sources(20)
 }
 
 fn boot_to_direct_and_on(world: &mut World) -> Result<(), Violation> {
@@ -150,5 +167,10 @@ mod tests {
     #[test]
     fn a_hostile_node_harms_nobody_else() {
         passes("a_hostile_node_harms_nobody_else");
+    }
+
+    #[test]
+    fn nobody_believes_a_hostile_node_where_addresses_are_checked() {
+        passes("nobody_believes_a_hostile_node_where_addresses_are_checked");
     }
 }

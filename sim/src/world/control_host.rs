@@ -75,6 +75,7 @@ impl World {
                 addresses: vec![s.ipv4, s.ipv6],
                 gateways: Vec::new(),
                 may_listen: self.plan.listeners.contains(&at),
+                sender: Default::default(),
             });
             LanConfig {
                 id: lan.id,

@@ -35,8 +35,9 @@ impl World {
             return;
         }
         self.count_fault_of(Fault::Hostile, Party::Node(node));
-        match self.random.below(3) {
-            0 => self.send_nonsense(now, node),
+        match self.random.below(4) {
+            0 => self.send(now, node, Self::send_nonsense_on),
+            1 => self.send(now, node, Self::send_forged),
             _ => self.write_nonsense(node),
         }
         self.wake(Party::Node(node));
@@ -82,16 +83,17 @@ impl World {
         self.wake(peer);
     }
 
-    /// Sends frames that no honest stack would: false sources, no length, wrong lengths, any octets.
-    fn send_nonsense(&mut self, now: Instant, node: usize) {
+    /// Sends something on each interface of the node.
+    fn send(&mut self, now: Instant, node: usize, send_on: fn(&mut Self, Instant, &mut Node, VifNumber)) {
         let Some(mut machine) = self.nodes[node].machine.take() else { return };
         let vifs: Vec<u16> = self.nodes[node].stacks.keys().copied().collect();
         for vif in vifs {
-            self.send_nonsense_on(now, &mut machine, VifNumber(vif));
+            send_on(self, now, &mut machine, VifNumber(vif));
         }
         self.nodes[node].machine = Some(machine);
     }
 
+    /// Sends frames that no honest stack would: false sources, no length, wrong lengths, any octets.
     fn send_nonsense_on(&mut self, now: Instant, machine: &mut Node, vif: VifNumber) {
         let target = self.stations[self.random.below(self.stations.len() as u64) as usize];
         let other = self.stations[self.random.below(self.stations.len() as u64) as usize];

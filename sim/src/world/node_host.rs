@@ -133,6 +133,7 @@ impl World {
             Some((messages, more)) => {
                 let deadline = self.nodes[node].machine.as_ref().and_then(Node::poll_timeout);
                 self.check_node(node);
+                self.check_beliefs(node);
                 self.batch_over(now, Party::Node(node), messages, deadline, more);
                 self.stack_changed(now, node);
             }

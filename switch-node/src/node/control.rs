@@ -493,6 +493,13 @@ impl Node {
                 self.handle_listener(index, &listener, listens);
             }
             ControlMessage::GroupPolicy(policy) => self.handle_group_policy(now, policy),
+            ControlMessage::Sender(notice) => {
+                for interface in self.interfaces.iter_mut().flatten() {
+                    if interface.driver.lan() == notice.lan {
+                        interface.driver.handle_sender(&notice);
+                    }
+                }
+            }
             ControlMessage::Grant(grant) => self.handle_grant(now, &grant),
             ControlMessage::Revoke { peer, reason, rvi } => {
                 // A cut leaves the association by its legs; the other reasons end it too, until one association

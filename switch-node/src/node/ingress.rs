@@ -3,7 +3,7 @@
 
 use rvi::{Message, Scratch, SharedOctets};
 use vlan_core::driver::Ingress;
-use vlan_core::ethernet::EthernetHeader;
+use vlan_core::ethernet::{EthernetHeader, is_neighbour_resolution};
 use vlan_core::wire::control::ControlMessage;
 use vlan_core::wire::frame::{FRAME_HEADER_LEN, FrameHeader, FrameKind};
 use vlan_core::wire::tlv::TlvError;
@@ -218,17 +218,26 @@ impl Node {
         message: &Message<'_>,
         sink: &mut dyn FrameSink,
     ) {
+        let now = self.batch_at;
         let Some(interface) = self.interface_mut(vif) else { return };
         let header_len = header.kind.header_len();
-        let (head, frame_len) = (&message.head[header_len..], message.len - header_len);
-        let ingress = interface.driver.admit_direct(slot, header, head, frame_len);
+        let (mut head, frame_len) = (&message.head[header_len..], message.len - header_len);
+        let (mut rest, octets) = (message.rest, whole_resolution(message));
+        if let Some(octets) = &octets {
+            (head, rest) = (&octets[header_len..], SharedOctets::empty());
+        }
+        let driver = &mut interface.driver;
+        let ingress = match driver.admit_by_address(slot, message.head, message.len) {
+            Some(vnet) => Ingress::Deliver(vnet),
+            None => driver.admit_direct(now, slot, header, head, frame_len),
+        };
         if let Ingress::Deliver(vnet) = ingress {
-            let taken = sink.deliver(vif, &vnet, head, message.rest) == Delivery::Taken;
+            let taken = sink.deliver(vif, &vnet, head, rest) == Delivery::Taken;
             interface.driver.delivered(true, frame_len, taken);
             if header.kind == FrameKind::Promiscuous && taken {
                 interface.driver.copy_delivered(frame_len);
             }
-            self.note_delivery(vif, taken, head, message.rest);
+            self.note_delivery(vif, taken, head, rest);
         } else {
             self.note_refusal(vif, ingress, head, frame_len);
         }
@@ -273,6 +282,15 @@ impl Node {
             _ => self.count_drop(vif, DropReason::Malformed),
         }
     }
+}
+
+/// A copy of an ARP or ND message of which a part may still be written: every octet of it is looked at, and what was
+/// checked is what is delivered (amendment 8).
+fn whole_resolution(message: &Message<'_>) -> Option<alloc::vec::Vec<u8>> {
+    let frame = message.head.get(FRAME_HEADER_LEN..)?;
+    let ethertype = EthernetHeader::parse(frame)?.ethertype;
+    let is_cut = !message.rest.is_empty() && is_neighbour_resolution(ethertype, frame);
+    is_cut.then(|| whole(message))
 }
 
 /// A whole private copy of a message.

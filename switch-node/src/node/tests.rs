@@ -95,7 +95,7 @@ impl Far {
             mtu: 1500,
             relay_channel: RELAY,
             arp_channel: ARP,
-            check_source: true,
+            port_security: vlan_core::security::PortSecurity::Mac,
             may_listen: false,
             name: "red0".into(),
             lan_name: "red".into(),

@@ -24,11 +24,11 @@ impl Node {
     //= spec/trace.md#no-trace-is-left
     //# A trace MUST change nothing: no counter, no number, no binding and no frame of anybody.
     pub(super) fn handle_trace(&mut self, now: Instant, index: usize, order: &TraceOrder) {
-        let traced = self.trace(order);
+        let traced = self.trace(now, order);
         self.send_control(now, index, &ControlMessage::Traced(traced));
     }
 
-    pub(super) fn trace(&self, order: &TraceOrder) -> Traced {
+    pub(super) fn trace(&self, now: Instant, order: &TraceOrder) -> Traced {
         let (peer, peer_vif) = (NodeNumber(0), VifNumber(0));
         let (steps, message) = (Vec::new(), Vec::new());
         let mut trace =
@@ -40,7 +40,7 @@ impl Node {
                 self.trace_egress(&mut trace, &interface.driver, &order.octets);
             }
             (Some(interface), way) => {
-                trace.ingress(interface, way, order.peer, &order.octets);
+                trace.ingress(now, interface, way, order.peer, &order.octets);
             }
         }
         trace.0
@@ -176,7 +176,14 @@ impl Trace {
     }
 
     /// What the driver does with a message; a copy of it does, whose counters and windows nobody sees.
-    fn ingress(&mut self, interface: &Interface, way: TraceWay, peer: NodeNumber, message: &[u8]) {
+    fn ingress(
+        &mut self,
+        now: Instant,
+        interface: &Interface,
+        way: TraceWay,
+        peer: NodeNumber,
+        message: &[u8],
+    ) {
         let mut driver = interface.driver.clone();
         let private = &message[..message.len().min(PRIVATE_HEAD_LEN)];
         let Ok(header) = FrameHeader::parse(private, message.len()) else {
@@ -196,7 +203,7 @@ impl Trace {
                     let what = format!("this end still sends to node {peer} by the control node");
                     self.step(what, "spec/driver.md#barrier");
                 }
-                (driver.admit_direct(slot, &header, head, frame_len), "spec/driver.md#direct-frames")
+                (driver.admit_direct(now, slot, &header, head, frame_len), "spec/driver.md#direct-frames")
             }
         };
         let is_wanted =

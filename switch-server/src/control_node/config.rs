@@ -4,6 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
+use crate::control_node::SenderConfig;
 use vlan_core::address::ControlNodeSerial;
 use vlan_core::group::members::MulticastConfig;
 use vlan_core::server::PortSecurity;
@@ -60,6 +61,8 @@ pub struct MemberConfig {
     pub gateways: Vec<IpAddr>,
     /// It may listen promiscuously.
     pub may_listen: bool,
+    /// What it may send.
+    pub sender: SenderConfig,
 }
 
 /// A virtual LAN.

@@ -41,6 +41,8 @@ pub(super) struct PairRvi {
     pub slots: [MemberSlot; 2],
     /// Both ends have it.
     is_granted: bool,
+    /// Both ends have been told what the other one may send now.
+    is_told: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,6 +153,18 @@ impl Pairs {
         PairEpoch(self.last_epoch)
     }
 
+    /// What these members of a LAN may send has changed: their peers are to be told.
+    pub fn senders_changed(&mut self, lan: usize, members: &[MemberSlot]) {
+        for (&key, pair) in &mut self.pairs {
+            for rvi in &mut pair.rvis {
+                if rvi.lan == lan && rvi.slots.iter().any(|slot| members.contains(slot)) {
+                    rvi.is_told = false;
+                    self.stale.insert(key);
+                }
+            }
+        }
+    }
+
     fn keys_of(&self, node: NodeNumber) -> Vec<PairKey> {
         self.pairs.keys().filter(|key| key.0 == node || key.1 == node).copied().collect()
     }
@@ -202,7 +216,8 @@ impl ControlNode {
         let Some(channel) = pair.free_channel() else { return };
         let number = self.pairs.next_rvi();
         if let Some(pair) = self.pairs.pairs.get_mut(&key) {
-            pair.rvis.push(PairRvi { number, lan, channel, slots, is_granted: false });
+            let (is_granted, is_told) = (false, false);
+            pair.rvis.push(PairRvi { number, lan, channel, slots, is_granted, is_told });
         }
         self.pairs.stale.insert(key);
     }

@@ -15,7 +15,7 @@ use vlan_core::{Channel, DropReason, Instant, LegNumber, NodeNumber, ProcessId, 
 
 use crate::control_node::pairs::Held;
 use crate::control_node::session::{Session, Stage};
-use crate::control_node::{ControlNode, ControlNodeEvent, Output, PortSecurity};
+use crate::control_node::{ControlNode, ControlNodeEvent, Output};
 
 /// What a node says when it registers.
 struct Registration<'a> {
@@ -69,6 +69,8 @@ impl ControlNode {
             ControlMessage::Unbind { vif, address } => {
                 if let Some((lan, slot)) = self.membership(session, vif) {
                     self.lans[lan].arp.unbind(address, Owner(slot.0));
+                    self.lans[lan].server.unbound(slot, address);
+                    self.note_changed_senders(lan);
                 }
             }
             ControlMessage::Groups(notice) => self.handle_groups(now, session, &notice),
@@ -176,6 +178,8 @@ impl ControlNode {
         session.open(lan, slot, channels.0, channels.1);
         let entry = &mut self.lans[lan];
         entry.server.attach(slot, session.process);
+        self.note_changed_senders(lan);
+        let entry = &mut self.lans[lan];
         let route = &mut entry.routes[usize::from(slot.0)];
         (route.session, route.relay, route.arp) = (Some(session.place), channels.0, channels.1);
         session.send_control(now, &ControlMessage::Interface(self.interface_config(lan, slot)));
@@ -200,7 +204,7 @@ impl ControlNode {
             mtu: config.mtu,
             relay_channel,
             arp_channel,
-            check_source: config.port_security != PortSecurity::Off,
+            port_security: config.port_security,
             may_listen: member.may_listen,
             name: member.interface.clone(),
             lan_name: config.name.clone(),
@@ -253,8 +257,16 @@ impl ControlNode {
             return;
         };
         let (mac, lan_id) = (self.lans[lan].member_config(slot).mac, self.lans[lan].server.id());
+        if !self.lans[lan].server.may_bind(slot, address.address) {
+            let (address, node) = (address.address, session.node);
+            self.log(ControlNodeEvent::AddressRefused { lan: lan_id, address, node });
+            return;
+        }
         match self.lans[lan].arp.bind(address.address, mac, Owner(slot.0)) {
-            Ok(()) => {}
+            Ok(()) => {
+                self.lans[lan].server.bound(slot, address.address);
+                self.note_changed_senders(lan);
+            }
             Err(BindError::Conflict { holder }) => self.log(ControlNodeEvent::AddressConflict {
                 lan: lan_id,
                 address: address.address,

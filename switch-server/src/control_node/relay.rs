@@ -277,6 +277,13 @@ impl ControlNode {
         // Copied whole: every octet of it is looked at (amendment 8).
         let octets = whole(message);
         let frame = &octets[header.kind.header_len()..];
+        let judged = self.lans[lan].server.check_resolution(from, frame);
+        self.note_changed_senders(lan);
+        if let Err(reason) = judged {
+            self.lans[lan].server.drop(reason);
+            self.note_drop(now, inbound, reason);
+            return;
+        }
         // Without port security a member may speak for stations behind it.
         let checked = self.lans[lan].server.port_security() != PortSecurity::Off;
         let source =

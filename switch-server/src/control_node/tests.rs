@@ -10,6 +10,7 @@ mod legs;
 mod listeners;
 mod registration;
 mod relay_legs;
+mod senders;
 mod turns;
 
 use super::*;
@@ -65,6 +66,7 @@ pub(super) fn config() -> ControlNodeConfig {
         addresses: vec![],
         gateways: vec![],
         may_listen: false,
+        sender: Default::default(),
     };
     let entry = |node: u16| NodeEntry {
         number: NodeNumber(node),

@@ -108,6 +108,10 @@ impl ControlNode {
         (header, frame): (&FrameHeader, &[u8]),
         server: &mut LanServer,
     ) {
+        if let Err(reason) = server.check_resolution(from, frame) {
+            judgement.drop(&server_of(server), reason);
+            return;
+        }
         let own = self.lans[lan].member_config(from).mac;
         let source = EthernetHeader::parse(frame).map_or(own, |ethernet| ethernet.source);
         let mac = if server.port_security() == PortSecurity::Off { source } else { own };

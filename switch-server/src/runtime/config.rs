@@ -10,7 +10,9 @@ use vlan_core::server::MemberSlot;
 use vlan_core::{LanId, MacAddress, NodeNumber, ProcessId, SecretKey};
 
 use super::refuse_store;
-use crate::control_node::{ArpMode, ControlNodeConfig, FabricEntry, LanConfig, MemberConfig, NodeEntry};
+use crate::control_node::{
+    ArpMode, ControlNodeConfig, FabricEntry, LanConfig, MemberConfig, NodeEntry, SenderConfig,
+};
 use crate::failure::Failure;
 use crate::keys;
 use crate::store::Store;
@@ -140,6 +142,7 @@ fn member_config(lan: &Lan, member: &Member, macs: &Macs) -> MemberConfig {
         addresses: member.addresses.clone(),
         gateways: member.gateways.clone(),
         may_listen: member.promiscuous,
+        sender: SenderConfig { roles: member.roles, aliases: member.aliases.clone(), limits: member.limits },
     }
 }
 

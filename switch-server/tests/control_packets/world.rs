@@ -129,6 +129,7 @@ fn control_config(control_node: usize, nodes: u16, process: ProcessId) -> Contro
         addresses: Vec::new(),
         gateways: Vec::new(),
         may_listen: false,
+        sender: Default::default(),
     };
     let entry = |node: u16| NodeEntry {
         number: NodeNumber(node),

@@ -12,6 +12,7 @@ impl Driver {
     pub fn handle_direct_gone(&mut self, slot: PeerSlot) {
         let peer = &mut self.peers[usize::from(slot.0)];
         peer.direct = None;
+        peer.settle(self.config.port_security);
         peer.unechoed = None;
         if peer.path != Path::Relay {
             peer.path = Path::Relay;

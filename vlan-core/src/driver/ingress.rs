@@ -1,9 +1,14 @@
 //! What comes from the fabric: checked against the configuration and the grant that it came by before it goes up to the stack.
 
-use super::{Driver, Ingress, PeerSlot};
+use super::peer::source_word;
+use super::{Driver, Ingress, Peer, PeerSlot};
 use crate::address::{MacAddress, NodeNumber};
 use crate::drop_reason::DropReason;
 use crate::limits::ETHERNET_HEADER_LEN;
+use crate::security::PortSecurity;
+use crate::security::claims::{self, PLAIN_LEN};
+use crate::security::rate::{Cost, Kind};
+use crate::time::Instant;
 use crate::window::WindowVerdict;
 use crate::wire::frame::{FRAME_HEADER_LEN, FrameHeader, FrameKind, Vnet};
 
@@ -47,6 +52,7 @@ impl Driver {
     #[inline]
     pub fn admit_direct(
         &mut self,
+        now: Instant,
         slot: PeerSlot,
         header: &FrameHeader,
         head: &[u8],
@@ -61,20 +67,24 @@ impl Driver {
         if header.lan != self.config.lan || header.origin != peer.node || header.origin_vif != peer.vif {
             return self.refuse(DropReason::WrongGrant);
         }
-        let peer_mac = peer.mac;
-        if let Err(reason) = self.check_ingress(header, head, frame_len) {
+        let checked = self
+            .check_ingress(header, head, frame_len)
+            .and_then(|()| check_source(self.config.port_security, peer, head, frame_len));
+        if let Err(reason) = checked {
             return self.refuse(reason);
         }
-        if self.config.check_source && MacAddress::from_octets(&head[6..]) != Some(peer_mac) {
-            return self.refuse(DropReason::SourceMac);
-        }
         match header.kind {
-            FrameKind::Unicast if header.destination_vif == self.config.vif => Ingress::Deliver(header.vnet),
+            FrameKind::Unicast if header.destination_vif == self.config.vif => {
+                self.deliver_within_limits(now, slot, &header.vnet, frame_len)
+            }
             // A relayed frame that its sender sends again here because its control node has gone.
             FrameKind::Relay if header.boot != self.peers[usize::from(slot.0)].process.boot_tag() => {
                 self.refuse(DropReason::StaleBoot)
             }
-            FrameKind::Relay => self.admit_numbered(slot, header),
+            FrameKind::Relay => match self.admit_numbered(slot, header) {
+                Ingress::Deliver(vnet) => self.deliver_within_limits(now, slot, &vnet, frame_len),
+                refused => refused,
+            },
             FrameKind::Promiscuous => self.admit_direct_copy(slot, header),
             _ => self.refuse(DropReason::WrongGrant),
         }
@@ -100,13 +110,51 @@ impl Driver {
     #[inline]
     #[must_use]
     pub fn admit_unicast(&self, slot: PeerSlot, head: &[u8], message_len: usize) -> Option<Vnet> {
-        let peer = self.peers.get(usize::from(slot.0)).filter(|peer| peer.direct.is_some())?;
+        let peer = self.peers.get(usize::from(slot.0)).filter(|peer| peer.is_quick)?;
+        self.admit_plain(peer, head, message_len)
+    }
+
+    /// The same where addresses are checked: asked for what [`Driver::admit_unicast`] says nothing of, so that other LANs'
+    /// frames need not pay for it.
+    #[cold]
+    #[inline(never)]
+    #[must_use]
+    pub fn admit_by_address(&self, slot: PeerSlot, head: &[u8], message_len: usize) -> Option<Vnet> {
+        let is_checked = self.config.port_security == PortSecurity::Address;
+        let peer = self.peers.get(usize::from(slot.0)).filter(|peer| is_checked && peer.direct.is_some())?;
+        let frame = head.get(FRAME_HEADER_LEN..)?;
+        if peer.meters.is_some() || !peer.sender.is_own_source(frame) {
+            return None;
+        }
+        self.admit_plain(peer, head, message_len)
+    }
+
+    #[inline(always)]
+    fn admit_plain(&self, peer: &Peer, head: &[u8], message_len: usize) -> Option<Vnet> {
         let vnet = peer.incoming.parse(head, message_len)?;
         let frame = head.get(FRAME_HEADER_LEN..).filter(|frame| frame.len() >= ETHERNET_HEADER_LEN)?;
-        let is_from_peer =
-            !self.config.check_source || MacAddress::from_octets(&frame[6..]) == Some(peer.mac);
+        let is_from_peer = self.config.port_security == PortSecurity::Off
+            || frame.len() >= PLAIN_LEN
+                && source_word(frame) == Some(peer.source)
+                && frame[0] & 1 == 0
+                && claims::is_plain(frame);
         let is_sound = self.check_length(&vnet, message_len - FRAME_HEADER_LEN).is_ok();
         (is_from_peer && is_sound).then_some(vnet)
+    }
+
+    fn deliver_within_limits(
+        &mut self,
+        now: Instant,
+        slot: PeerSlot,
+        vnet: &Vnet,
+        frame_len: usize,
+    ) -> Ingress {
+        let meters = self.peers[usize::from(slot.0)].meters.as_mut();
+        let taken = meters.map_or(Ok(()), |m| m.take(now, Kind::Unicast, Cost::of(vnet, frame_len)));
+        match taken {
+            Ok(()) => Ingress::Deliver(*vnet),
+            Err(reason) => self.refuse(reason),
+        }
     }
 
     /// Counts a frame that the stack has taken, or that its device refused.
@@ -132,5 +180,34 @@ impl Driver {
     pub(super) fn refuse(&mut self, reason: DropReason) -> Ingress {
         self.counters.drops.add(reason);
         Ingress::Drop(reason)
+    }
+}
+
+/// Judges a frame of a direct RVI by what is known of its sender.
+//= spec/port-security.md#direct-frames
+//# The driver MUST judge a frame of a direct RVI by what its control node has said of the sender; under port security, or
+//# of a sender with a limit, it MUST discard one with a group destination.
+fn check_source(
+    security: PortSecurity,
+    peer: &Peer,
+    head: &[u8],
+    frame_len: usize,
+) -> Result<(), DropReason> {
+    if security == PortSecurity::Off && peer.meters.is_none() {
+        return Ok(());
+    }
+    if head[0] & 1 != 0 {
+        return Err(DropReason::WrongGrant);
+    }
+    if security == PortSecurity::Off {
+        return Ok(());
+    }
+    if MacAddress::from_octets(&head[6..]) != Some(peer.mac) {
+        return Err(DropReason::SourceMac);
+    }
+    // Who asks for an address asks everybody, by way of the control node.
+    match peer.sender.check(security, head, frame_len)? {
+        Some(_) => Err(DropReason::SourceAddress),
+        None => Ok(()),
     }
 }

@@ -1,9 +1,12 @@
 //! Another member of the LAN as a driver knows it: its binding, and the way to it.
 
+use alloc::boxed::Box;
 use core::time::Duration;
 
 use crate::address::{BootTag, Channel, LanId, MacAddress, NodeNumber, ProcessId, RviNumber, VifNumber};
 use crate::limits::BSEQ_WINDOW;
+use crate::security::rate::Meters;
+use crate::security::{PortSecurity, Sender};
 use crate::time::Instant;
 use crate::window::{Window, WindowVerdict};
 use crate::wire::control::{Grant, InterfaceConfig, MemberNotice};
@@ -60,6 +63,15 @@ pub struct Peer {
     pub path: Path,
     /// The direct RVI granted, if any.
     pub direct: Option<Direct>,
+    /// What its direct frames are judged by.
+    pub sender: Sender,
+    /// [`source_word`] of its frames.
+    pub(super) source: u64,
+    /// It has a direct RVI, its frames there are not limited, and their addresses are not checked: nearly all of them can be
+    /// judged at once.
+    pub(super) is_quick: bool,
+    /// What its direct frames have been, where they are limited.
+    pub(super) meters: Option<Box<Meters>>,
     /// The headers of unicast frames to it by the direct RVI.
     pub(super) outgoing: HeaderTemplate,
     /// Those of its unicast frames to this interface.
@@ -88,6 +100,10 @@ impl Peer {
             attached: notice.attached,
             path: Path::Relay,
             direct: None,
+            sender: Sender::default(),
+            source: word_of(notice.mac),
+            is_quick: false,
+            meters: None,
             outgoing,
             incoming,
             relay_idle_since: None,
@@ -121,6 +137,20 @@ impl Peer {
         self.direct = Some(Direct { rvi: grant.rvi, channel: grant.channel });
     }
 
+    pub(super) fn set_sender(&mut self, sender: Sender, meters: Option<Meters>) {
+        (self.sender, self.meters) = (sender, meters.map(Box::new));
+    }
+
+    pub(super) fn set_mac(&mut self, mac: MacAddress) {
+        (self.mac, self.source) = (mac, word_of(mac));
+    }
+
+    /// To be called when the grant, the limits or the LAN's port security may have changed.
+    pub(super) fn settle(&mut self, security: PortSecurity) {
+        let is_limited = self.meters.is_some() || security == PortSecurity::Address;
+        self.is_quick = self.direct.is_some() && !is_limited;
+    }
+
     /// Takes a numbered frame if it is new. A new life starts a new numbering: the control node vouches for the
     /// tag, and frames of one origin come in the order of its lives.
     ///
@@ -150,6 +180,17 @@ impl Peer {
         }
         self.window.as_mut().map_or(WindowVerdict::New, |(_, window)| window.insert(bseq))
     }
+}
+
+/// The source MAC of a frame as one word, which is compared at once.
+#[inline(always)]
+pub(super) fn source_word(frame: &[u8]) -> Option<u64> {
+    let octets = frame.get(6..14).and_then(<[u8]>::first_chunk::<8>)?;
+    Some(u64::from_le_bytes(*octets) << 16)
+}
+
+fn word_of(MacAddress([a, b, c, d, e, f]): MacAddress) -> u64 {
+    u64::from_le_bytes([0, 0, a, b, c, d, e, f])
 }
 
 /// The headers of unicast frames from an interface to another, and back.

@@ -1,6 +1,7 @@
 use super::*;
 use crate::address::RviNumber;
 use crate::ethernet::ETHERTYPE_ARP;
+use crate::security::PortSecurity;
 use crate::time::Instant;
 use alloc::vec;
 use core::time::Duration;
@@ -18,7 +19,7 @@ fn config() -> InterfaceConfig {
         mtu: 1500,
         relay_channel: Channel(1),
         arp_channel: Channel(2),
-        check_source: true,
+        port_security: PortSecurity::Mac,
         may_listen: false,
         name: "red0".into(),
         lan_name: "red".into(),
@@ -55,6 +56,21 @@ fn grant() -> Grant {
         peer_vif: VifNumber(3),
         peer_mac: PEER,
         association: Default::default(),
+    }
+}
+
+/// The header of a unicast frame from the peer.
+fn direct_header() -> FrameHeader {
+    FrameHeader {
+        kind: FrameKind::Unicast,
+        flags: 0,
+        lan: LAN,
+        origin: NodeNumber(2),
+        origin_vif: VifNumber(3),
+        destination_vif: VifNumber(1),
+        vnet: Vnet::default(),
+        boot: BootTag(9),
+        bseq: 0,
     }
 }
 
@@ -226,7 +242,10 @@ fn a_numbered_frame_is_delivered_once_whichever_way_it_comes() {
     let incoming = frame(OWN, PEER, 0x0800);
     assert!(matches!(driver.admit_relayed(&header, &incoming, 60), Ingress::Deliver(_)));
     assert_eq!(driver.admit_relayed(&header, &incoming, 60), Ingress::Drop(DropReason::Duplicate));
-    assert_eq!(driver.admit_direct(SLOT, &header, &incoming, 60), Ingress::Drop(DropReason::Duplicate));
+    assert_eq!(
+        driver.admit_direct(Instant::ZERO, SLOT, &header, &incoming, 60),
+        Ingress::Drop(DropReason::Duplicate)
+    );
     // It was the first of its origin to come, which another has overtaken.
     let overtaken = FrameHeader { bseq: 39, ..header };
     assert!(matches!(driver.admit_relayed(&overtaken, &incoming, 60), Ingress::Deliver(_)));
@@ -244,20 +263,11 @@ fn a_direct_frame_must_match_its_grant() {
     //# The driver MUST discard a frame from a direct RVI whose LAN, origin or interface is not that of the grant,
     //# or whose source MAC is not the granted peer's under port security.
     let mut driver = driver();
-    let header = FrameHeader {
-        kind: FrameKind::Unicast,
-        flags: 0,
-        lan: LAN,
-        origin: NodeNumber(2),
-        origin_vif: VifNumber(3),
-        destination_vif: VifNumber(1),
-        vnet: Vnet::default(),
-        boot: BootTag(9),
-        bseq: 0,
-    };
-    let good = frame(OWN, PEER, 0x0800);
+    let header = direct_header();
+    let mut good = frame(OWN, PEER, 0x0800);
+    good[14] = 0x45;
     let admit = |driver: &mut Driver, header: &FrameHeader, frame: &[u8]| {
-        driver.admit_direct(SLOT, header, frame, frame.len())
+        driver.admit_direct(Instant::ZERO, SLOT, header, frame, frame.len())
     };
     let quick = |driver: &Driver, header: &FrameHeader, frame: &[u8]| {
         let message = [&header.emit(frame.len())[..], frame].concat();
@@ -353,4 +363,93 @@ fn what_was_relayed_behind_a_barrier_has_not_ended_with_it() {
     let behind = relay(&mut driver);
     assert!(driver.has_ended(&before, PEER) && !driver.has_ended(&behind, PEER));
     assert!(!driver.has_ended(&FrameHeader { kind: FrameKind::Group, ..before }, PEER));
+}
+
+#[test]
+fn a_direct_frame_is_judged_by_what_is_known_of_its_sender() {
+    //= spec/port-security.md#direct-frames
+    //= type=test
+    //# The driver MUST judge a frame of a direct RVI by what its control node has said of the sender; under port security, or
+    //# of a sender with a limit, it MUST discard one with a group destination.
+    use crate::security::claims::tests::{arp, na, ns, ra, udp4};
+    let mut config = config();
+    config.port_security = PortSecurity::Address;
+    let mut driver = Driver::new(NodeNumber(1), ProcessId(77), config, 16, 1);
+    assert!(driver.handle_member(&notice(9)));
+    driver.handle_grant(&grant()).unwrap();
+    let header = direct_header();
+    let admit = |driver: &mut Driver, frame: &[u8]| {
+        let mut frame = frame.to_vec();
+        frame[..6].copy_from_slice(&OWN.0);
+        for octet in 0..frame.len() - 5 {
+            if frame[octet..].starts_with(&[2, 0, 1, 0, 0, 1]) && octet > 0 {
+                frame[octet + 5] = 2;
+            }
+        }
+        let message = [&header.emit(frame.len())[..], &frame].concat();
+        let is_quick = driver.admit_by_address(SLOT, &message, message.len()).is_some();
+        assert_eq!(driver.admit_unicast(SLOT, &message, message.len()), None);
+        let verdict = driver.admit_direct(Instant::ZERO, SLOT, &header, &frame, frame.len());
+        assert!(!is_quick || matches!(verdict, Ingress::Deliver(_)), "{verdict:?}");
+        match verdict {
+            Ingress::Deliver(_) => None,
+            Ingress::Drop(reason) => Some(reason),
+        }
+    };
+    let datagram = udp4("10.1.0.2", 5000, 7);
+    assert_eq!(admit(&mut driver, &datagram), Some(DropReason::SourceAddress), "nothing is known of it");
+    let known = SenderNotice {
+        lan: LAN,
+        node: NodeNumber(2),
+        vif: VifNumber(3),
+        addresses: vec!["10.1.0.2".parse().unwrap(), "fe80::2".parse().unwrap()],
+        ..SenderNotice::default()
+    };
+    driver.handle_sender(&known);
+    for good in [&datagram, &arp(2, "10.1.0.2", "10.1.0.1"), &na("fe80::2", "fe80::2"), &ns("::", "fe80::2")]
+    {
+        assert_eq!(admit(&mut driver, good), None, "{good:02x?}");
+    }
+    for spoofed in [udp4("10.1.0.1", 5000, 7), arp(2, "10.1.0.3", "10.1.0.1"), na("fe80::1", "fe80::2")] {
+        assert_eq!(admit(&mut driver, &spoofed), Some(DropReason::SourceAddress), "{spoofed:02x?}");
+    }
+    assert_eq!(admit(&mut driver, &ns("::", "fe80::1")), Some(DropReason::SourceAddress));
+    assert_eq!(admit(&mut driver, &udp4("10.1.0.2", 67, 68)), Some(DropReason::DhcpGuard));
+    assert_eq!(admit(&mut driver, &ra("fe80::2")), Some(DropReason::RaGuard));
+    driver.handle_sender(&SenderNotice { router: true, dhcp_server: true, ..known });
+    assert_eq!(admit(&mut driver, &udp4("10.1.0.2", 67, 68)), None);
+    assert_eq!(admit(&mut driver, &ra("fe80::2")), None);
+    assert_eq!(admit(&mut driver, &udp4("192.0.2.1", 5000, 7)), None, "a router");
+    let group = frame(MacAddress::BROADCAST, PEER, 0x88cc);
+    assert_eq!(
+        driver.admit_direct(Instant::ZERO, SLOT, &header, &group, 60),
+        Ingress::Drop(DropReason::WrongGrant)
+    );
+}
+
+#[test]
+fn a_receiver_holds_direct_frames_against_their_senders_limits() {
+    let mut driver = driver();
+    driver.handle_grant(&grant()).unwrap();
+    let (header, mut good) = (direct_header(), frame(OWN, PEER, 0x0800));
+    good[14] = 0x45;
+    let message = [&header.emit(good.len())[..], &good].concat();
+    let limited =
+        SenderNotice { lan: LAN, node: NodeNumber(2), vif: VifNumber(3), frames: 100, ..Default::default() };
+    driver.handle_sender(&limited);
+    assert_eq!(driver.admit_unicast(SLOT, &message, message.len()), None, "not without a look at the time");
+    let start = Instant::ZERO + Duration::from_secs(1);
+    let mut admit = |millis: u64| {
+        let now = start + Duration::from_millis(millis);
+        driver.admit_direct(now, SLOT, &header, &good, good.len())
+    };
+    // A tenth of a second's at once, and the one that finds the last room.
+    for _ in 0..11 {
+        assert_eq!(admit(0), Ingress::Deliver(Vnet::default()));
+    }
+    assert_eq!(admit(0), Ingress::Drop(DropReason::LimitTotal));
+    assert_eq!(admit(10), Ingress::Deliver(Vnet::default()));
+    assert_eq!(admit(10), Ingress::Drop(DropReason::LimitTotal));
+    driver.handle_sender(&SenderNotice { frames: 0, ..limited });
+    assert_eq!(driver.admit_unicast(SLOT, &message, message.len()), Some(Vnet::default()));
 }

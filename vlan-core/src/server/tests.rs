@@ -241,3 +241,134 @@ fn a_copy_goes_to_the_listener_that_it_names_and_to_nobody_else() {
     server.attach(MemberSlot(2), ProcessId(102));
     assert_eq!(decide(&mut server, 0, 3), refused, "another session says so anew");
 }
+
+mod senders {
+    use super::*;
+    use crate::security::claims::tests::{arp, na, ns, ra, udp4};
+    use crate::security::{OwnAddresses, Roles, Sender};
+    use core::net::IpAddr;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    /// Members 0 to 2 have 10.1.0.1 to 10.1.0.3.
+    fn checked() -> LanServer {
+        let mut server = server(PortSecurity::Address);
+        for n in 0..3_u8 {
+            let own = OwnAddresses::new(alloc::vec![IpAddr::from([10, 1, 0, n + 1])]);
+            server.set_sender(MemberSlot(n.into()), Sender { own, ..Sender::default() });
+        }
+        server
+    }
+
+    fn judged(server: &mut LanServer, bseq: u32, frame: &[u8]) -> Verdict {
+        let header = FrameHeader { kind: FrameKind::Group, ..header(bseq) };
+        server.handle_frame(Instant::ZERO, MemberSlot(0), &header, frame, frame.len())
+    }
+
+    #[test]
+    fn group_and_relayed_frames_are_judged_by_their_sender() {
+        let mut server = checked();
+        assert_eq!(judged(&mut server, 0, &udp4("10.1.0.1", 5000, 7)), Verdict::Group);
+        let spoofed = judged(&mut server, 1, &udp4("10.1.0.2", 5000, 7));
+        assert_eq!(spoofed, Verdict::Drop(DropReason::SourceAddress));
+        let offer = judged(&mut server, 2, &udp4("10.1.0.1", 67, 68));
+        assert_eq!(offer, Verdict::Drop(DropReason::DhcpGuard));
+        // ARP and ND are judged whole.
+        assert_eq!(judged(&mut server, 3, &arp(2, "10.1.0.2", "10.1.0.3")), Verdict::Arp);
+        let reply = server.check_resolution(MemberSlot(0), &arp(2, "10.1.0.2", "10.1.0.3"));
+        assert_eq!(reply, Err(DropReason::SourceAddress));
+        assert_eq!(server.check_resolution(MemberSlot(0), &ra("fe80::1")), Err(DropReason::RaGuard));
+        let roles = Roles { dhcp_server: true, router: true };
+        server.set_sender(MemberSlot(0), Sender { roles, ..server.sender(MemberSlot(0)).clone() });
+        assert_eq!(judged(&mut server, 4, &udp4("10.1.0.1", 67, 68)), Verdict::Group);
+    }
+
+    #[test]
+    fn a_tag_hides_no_arp() {
+        let mut server = checked();
+        let reply = arp(2, "10.1.0.2", "10.1.0.3");
+        let tagged = [&reply[..12], &[0x81, 0, 0, 0], &reply[12..]].concat();
+        assert_eq!(judged(&mut server, 0, &tagged), Verdict::Drop(DropReason::SourceAddress));
+    }
+
+    #[test]
+    fn a_probe_asks_for_no_address_of_another_member() {
+        //= spec/port-security.md#probes
+        //= type=test
+        //# Under port security `address` a probe MUST be discarded that asks for an address of another member.
+        let mut server = checked();
+        let mut probe = |from: u16, frame: &[u8]| server.check_resolution(MemberSlot(from), frame);
+        assert_eq!(probe(0, &arp(1, "0.0.0.0", "10.1.0.1")), Ok(()));
+        assert_eq!(probe(0, &arp(1, "0.0.0.0", "10.1.0.99")), Ok(()));
+        assert_eq!(probe(0, &arp(1, "0.0.0.0", "10.1.0.2")), Err(DropReason::SourceAddress));
+        assert_eq!(probe(0, &ns("::", "fe80::1")), Ok(()));
+        assert_eq!(probe(1, &ns("::", "fe80::1")), Err(DropReason::SourceAddress));
+    }
+
+    #[test]
+    fn a_link_local_address_is_of_who_asked_first_unless_another_registers_it() {
+        //= spec/port-security.md#link-local-addresses
+        //= type=test
+        //# Under port security `address` a link-local address MUST count as an interface's own when its node has registered
+        //# it, or when its probe was the first for it; no address MUST be the own one of two interfaces.
+        let mut server = checked();
+        let (first, second) = (MemberSlot(0), MemberSlot(1));
+        let speaks = |server: &mut LanServer, slot| server.check_resolution(slot, &na("fe80::1", "fe80::1"));
+        assert_eq!(speaks(&mut server, first), Err(DropReason::SourceAddress));
+        assert_eq!(server.check_resolution(first, &ns("::", "fe80::1")), Ok(()));
+        assert_eq!(speaks(&mut server, first), Ok(()));
+        assert_eq!(server.take_changed_senders(), [first]);
+        server.bound(second, ip("fe80::1"));
+        assert_eq!(speaks(&mut server, second), Ok(()));
+        assert_eq!(speaks(&mut server, first), Err(DropReason::SourceAddress));
+        assert_eq!(server.take_changed_senders(), [first, second]);
+        server.bound(second, ip("fe80::1"));
+        assert_eq!(server.take_changed_senders(), []);
+        server.attach(second, ProcessId(101));
+        assert_eq!(speaks(&mut server, second), Ok(()), "the same process");
+        server.attach(second, ProcessId(999));
+        assert_eq!(speaks(&mut server, second), Err(DropReason::SourceAddress));
+        server.bound(second, ip("fe80::1"));
+        server.unbound(second, ip("fe80::1"));
+        assert_eq!(speaks(&mut server, second), Err(DropReason::SourceAddress));
+    }
+
+    #[test]
+    fn a_node_registers_its_own_addresses_and_link_local_ones_alone() {
+        let may = |server: &LanServer, address| server.may_bind(MemberSlot(0), ip(address));
+        let checked = checked();
+        assert!(may(&checked, "10.1.0.1") && may(&checked, "fe80::7") && may(&checked, "169.254.1.1"));
+        assert!(!may(&checked, "10.1.0.2") && !may(&checked, "10.1.0.99") && !may(&checked, "fd00::7"));
+        assert!(may(&server(PortSecurity::Mac), "10.1.0.99"));
+    }
+
+    #[test]
+    fn limits_hold_by_the_kind_of_destination() {
+        use crate::security::{Limits, Rate};
+        let rate = |frames| Rate { frames: Some(frames), bits: None };
+        let (broadcast, multicast) = (rate(1), rate(1));
+        let limits = Limits { broadcast, multicast, unknown: rate(1), total: rate(1000) };
+        let mut server = server(PortSecurity::Mac);
+        server.set_limits(MemberSlot(0), &limits);
+        let stranger = MacAddress([2, 9, 9, 9, 9, 9]);
+        let multicast = MacAddress([0x33, 0x33, 0, 0, 0, 1]);
+        let mut bseq = 0;
+        let mut give = |to: MacAddress| {
+            bseq += 1;
+            verdict(&mut server, &header(bseq), &frame(to, mac(1)))
+        };
+        assert_eq!(give(MacAddress::BROADCAST), Verdict::Group);
+        assert_eq!(give(MacAddress::BROADCAST), Verdict::Drop(DropReason::LimitBroadcast));
+        assert_eq!(give(multicast), Verdict::Group);
+        assert_eq!(give(multicast), Verdict::Drop(DropReason::LimitMulticast));
+        assert_eq!(give(stranger), Verdict::Drop(DropReason::UnknownDestination));
+        assert_eq!(give(stranger), Verdict::Drop(DropReason::LimitUnknown));
+        for _ in 0..98 {
+            assert!(matches!(give(mac(2)), Verdict::Unicast { .. }));
+        }
+        assert_eq!(give(mac(2)), Verdict::Drop(DropReason::LimitTotal));
+        assert!(server.ledger().closes(server.drops().total() + 101 - 3 + 2), "{:?}", server.ledger());
+    }
+}

@@ -12,6 +12,7 @@ mod interface;
 mod leg;
 mod registration;
 mod report;
+mod sender;
 mod trace;
 
 use alloc::string::String;
@@ -33,6 +34,7 @@ pub use interface::{InterfaceAddress, InterfaceConfig, MemberNotice};
 pub use leg::{GrantedLeg, HeldLeg, LegAddress, LegKind, OfferedLeg};
 pub use registration::{HeldAssociation, HeldDirect, HeldInterface};
 pub use report::{ReportItem, ReportedDrop};
+pub use sender::SenderNotice;
 pub use trace::{TraceEnd, TraceOrder, TraceStep, TraceWay, Traced};
 
 /// Version of the TLV layer that this code speaks; both ends state it at registration (D10).
@@ -133,6 +135,8 @@ pub enum ControlMessage {
         /// Where it is.
         location: Location,
     },
+    /// Control node to node: what the other end of a direct RVI may send.
+    Sender(SenderNotice),
     /// Control node to node: a direct RVI is granted.
     Grant(Grant),
     /// Control node to node: a direct RVI ends.
@@ -251,7 +255,7 @@ kinds! {
     UNBIND = 0xc033, MEMBER = 0xc034, BINDING = 0xc035, REFUSED = 0xc036, FENCED = 0xc037,
     GROUPS = 0xc038, GROUP_POLICY = 0xc039,
     LEG_ADDRESSES = 0xc03c, PROMISCUOUS = 0xc040,
-    INTERFACE = 0xc060, INTERFACE_REMOVED = 0xc061, CONFIGURATION_END = 0xc062, GRANT = 0xc064,
+    INTERFACE = 0xc060, INTERFACE_REMOVED = 0xc061, CONFIGURATION_END = 0xc062, SENDER = 0xc063, GRANT = 0xc064,
     REVOKE = 0xc065, REVOKED = 0xc066, LEG_CUT = 0xc067, DIRECT_IDLE = 0xc068, DIRECT_LOST = 0xc069,
     BARRIER = 0x806a, BARRIER_ECHO = 0x806b, RELAY_DRAINED = 0x806c, FAULT = 0xc06d,
     DIRECT_DONE = 0xc0a0,
@@ -302,6 +306,7 @@ messages! {
     PROMISCUOUS => Promiscuous { listener, listens },
     MEMBER => Member(notice: MemberNotice),
     BINDING => Binding { mac, location },
+    SENDER => Sender(notice: SenderNotice),
     GRANT => Grant(grant: Grant),
     REVOKE => Revoke { rvi, peer, reason },
     REVOKED => Revoked { rvi },

@@ -155,10 +155,10 @@ fn an_example_and_a_trace_name_what_nobody_has_joined() {
     let way = TraceWay::Relay;
     let order =
         |bseq| TraceOrder { id: 4, way, vif: VIF, peer: NodeNumber(2), octets: relayed(bseq, &stream) };
-    let traced = node.trace(&order(2));
+    let traced = node.trace(Instant::ZERO, &order(2));
     assert_eq!((traced.end, &traced.steps[0].rule[..]), (TraceEnd::Dropped, "spec/multicast.md#not-joined"));
     node.handle_memberships(NOW, VIF, &[group()]);
-    assert_eq!(node.trace(&order(2)).end, TraceEnd::Delivered);
+    assert_eq!(node.trace(Instant::ZERO, &order(2)).end, TraceEnd::Delivered);
 }
 
 #[test]

@@ -68,7 +68,7 @@ fn a_trace_says_why_a_frame_goes_no_further() {
     };
     drop(control);
     lose_control(&mut node, 1);
-    assert_eq!(node.trace(&order).end, TraceEnd::Held);
+    assert_eq!(node.trace(Instant::ZERO, &order).end, TraceEnd::Held);
 }
 
 #[test]

@@ -61,7 +61,8 @@ impl ControlNode {
         }
         let Some(pair) = self.pairs.pairs.get_mut(&key) else { return false };
         let (number, channel) = (direct.rvi, direct.channel);
-        let rvi = PairRvi { number, lan, channel, slots: order(end, own, other), is_granted: true };
+        let rvi =
+            PairRvi { number, lan, channel, slots: order(end, own, other), is_granted: true, is_told: false };
         let is_alike = |known: &&PairRvi| known.number == number || known.channel == channel;
         match pair.rvis.iter().find(is_alike) {
             Some(known) => {

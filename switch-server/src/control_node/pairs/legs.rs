@@ -39,9 +39,13 @@ impl ControlNode {
             // One that the ends have already tells them of the legs as well.
             due.extend(pair.rvis.first());
         }
+        let untold: Vec<PairRvi> = pair.rvis.iter().filter(|rvi| !rvi.is_told).copied().collect();
         if let Some(pair) = self.pairs.pairs.get_mut(&key) {
             pair.legs = legs;
-            pair.rvis.iter_mut().for_each(|rvi| rvi.is_granted = true);
+            pair.rvis.iter_mut().for_each(|rvi| (rvi.is_granted, rvi.is_told) = (true, true));
+        }
+        for rvi in &untold {
+            self.tell_senders(now, rvi);
         }
         for rvi in &due {
             self.send_grants(now, key, rvi);

@@ -22,7 +22,7 @@ fn driver(may_listen: bool) -> Driver {
         mtu: 1500,
         relay_channel: Channel(1),
         arp_channel: Channel(2),
-        check_source: true,
+        port_security: crate::security::PortSecurity::Mac,
         may_listen,
         name: "red0".into(),
         lan_name: "red".into(),
@@ -215,10 +215,10 @@ fn copies_are_for_an_interface_that_listens_and_may() {
             false => Ingress::Drop(DropReason::NotListening),
         };
         assert_eq!(driver.admit_relayed(&header, &frame, 60), expected);
-        assert_eq!(driver.admit_direct(SLOT, &header, &frame, 60), expected);
+        assert_eq!(driver.admit_direct(Instant::ZERO, SLOT, &header, &frame, 60), expected);
         let elsewhere = FrameHeader { destination_vif: VifNumber(2), bseq: 41, ..header };
         let refused = Ingress::Drop(DropReason::WrongGrant);
-        assert_eq!(driver.admit_direct(SLOT, &elsewhere, &frame, 60), refused);
+        assert_eq!(driver.admit_direct(Instant::ZERO, SLOT, &elsewhere, &frame, 60), refused);
         assert_eq!(driver.admit_relayed(&elsewhere, &frame, 60), refused);
     }
 }
@@ -231,15 +231,15 @@ fn a_relayed_copy_that_is_sent_again_is_given_once() {
     driver.handle_grant(&grant()).unwrap();
     let duplicate = Ingress::Drop(DropReason::Duplicate);
     assert!(matches!(driver.admit_relayed(&first, &frame, 60), Ingress::Deliver(_)));
-    assert_eq!(driver.admit_direct(SLOT, &again, &frame, 60), duplicate);
+    assert_eq!(driver.admit_direct(Instant::ZERO, SLOT, &again, &frame, 60), duplicate);
     assert_eq!(driver.admit_relayed(&again, &frame, 60), duplicate);
     for _ in 0..2 {
         let of_direct = FrameHeader { bseq: 0, ..first };
-        let ingress = driver.admit_direct(SLOT, &of_direct, &frame, 60);
+        let ingress = driver.admit_direct(Instant::ZERO, SLOT, &of_direct, &frame, 60);
         assert!(matches!(ingress, Ingress::Deliver(_)), "it has no number: {ingress:?}");
     }
     let late = FrameHeader { bseq: 39, ..again };
-    assert_eq!(driver.admit_direct(SLOT, &late, &frame, 60), duplicate, "dropped at the lost control node");
+    assert_eq!(driver.admit_direct(Instant::ZERO, SLOT, &late, &frame, 60), duplicate, "dropped at the lost control node");
     let stale = FrameHeader { boot: BootTag(8), bseq: 41, ..again };
-    assert_eq!(driver.admit_direct(SLOT, &stale, &frame, 60), Ingress::Drop(DropReason::StaleBoot));
+    assert_eq!(driver.admit_direct(Instant::ZERO, SLOT, &stale, &frame, 60), Ingress::Drop(DropReason::StaleBoot));
 }

@@ -6,6 +6,7 @@ use core::net::IpAddr;
 
 use super::fields::{Field, Reader, Writer, record};
 use crate::address::{Channel, LanId, MacAddress, NodeNumber, ProcessId, VifNumber};
+use crate::security::PortSecurity;
 use crate::wire::tlv::TlvError;
 
 /// An IP address with the length of its subnet's prefix.
@@ -34,8 +35,8 @@ pub struct InterfaceConfig {
     pub relay_channel: Channel,
     /// Channel for ARP and ND.
     pub arp_channel: Channel,
-    /// Port security: frames on a direct RVI must carry the source MAC of the grant.
-    pub check_source: bool,
+    /// Which sources of frames on a direct RVI are checked.
+    pub port_security: PortSecurity,
     /// The interface may listen promiscuously.
     pub may_listen: bool,
     /// Interface name in the node, at most 15 octets.
@@ -55,7 +56,7 @@ record!(InterfaceConfig {
     mtu: u16,
     relay_channel: Channel,
     arp_channel: Channel,
-    check_source: bool,
+    port_security: PortSecurity,
     may_listen: bool,
     name: String,
     lan_name: String,

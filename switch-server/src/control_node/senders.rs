@@ -1,0 +1,78 @@
+//! Who may send what: what the control node knows of its members as senders, and tells those who judge their direct frames.
+
+use core::net::IpAddr;
+
+use vlan_core::Instant;
+use vlan_core::security::{Limits, OwnAddresses, PortSecurity, Roles, Sender};
+use vlan_core::server::MemberSlot;
+use vlan_core::wire::control::{ControlMessage, InterfaceAddress, SenderNotice};
+
+use super::pairs::PairRvi;
+use super::{ControlNode, Lan, MemberConfig};
+
+/// What a member may send, beside what every member may.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SenderConfig {
+    /// What it may be.
+    pub roles: Roles,
+    /// Addresses that it may have beside those that are configured on it.
+    pub aliases: alloc::vec::Vec<IpAddr>,
+    /// How much it may send.
+    pub limits: Limits,
+}
+
+impl MemberConfig {
+    /// What the member's frames are judged by.
+    pub(super) fn sender(&self) -> Sender {
+        let configured = self.addresses.iter().map(|&InterfaceAddress { address, .. }| address);
+        let own = OwnAddresses::new(configured.chain(self.sender.aliases.iter().copied()).collect());
+        Sender { roles: self.sender.roles, own }
+    }
+}
+
+impl Lan {
+    /// What a peer of the member at `slot` is to know of it; none when that is what it believes of everybody.
+    fn sender_notice(&self, slot: MemberSlot) -> Option<SenderNotice> {
+        let (member, sender) = (self.member_config(slot), self.server.sender(slot));
+        let is_checked = self.config.port_security == PortSecurity::Address;
+        let notice = SenderNotice {
+            lan: self.config.id,
+            node: member.node,
+            vif: member.vif,
+            dhcp_server: sender.roles.dhcp_server,
+            router: sender.roles.router,
+            frames: member.sender.limits.total.frames.unwrap_or(0),
+            bits: member.sender.limits.total.bits.unwrap_or(0),
+            addresses: sender.own.iter().filter(|_| is_checked).collect(),
+        };
+        let says_nothing =
+            SenderNotice { lan: notice.lan, node: notice.node, vif: notice.vif, ..SenderNotice::default() };
+        (is_checked || notice != says_nothing).then_some(notice)
+    }
+}
+
+impl ControlNode {
+    /// Tells each end of a direct RVI what the other one may send.
+    //= spec/port-security.md#senders
+    //# A control node MUST tell each end of a direct RVI what the other one may send before it grants the RVI, and again
+    //# when that changes.
+    pub(super) fn tell_senders(&mut self, now: Instant, rvi: &PairRvi) {
+        let lan = &self.lans[rvi.lan];
+        let notices = rvi.slots.map(|slot| lan.sender_notice(slot));
+        let nodes = rvi.slots.map(|slot| lan.member_config(slot).node);
+        for (node, notice) in nodes.into_iter().rev().zip(notices) {
+            if let Some(notice) = notice {
+                self.send_to_node(now, node, &ControlMessage::Sender(notice));
+            }
+        }
+    }
+
+    /// The peers of members whose addresses have changed are told when every session is in its place.
+    pub(super) fn note_changed_senders(&mut self, lan: usize) {
+        let changed = self.lans[lan].server.take_changed_senders();
+        if changed.is_empty() {
+            return;
+        }
+        self.pairs.senders_changed(lan, &changed);
+    }
+}

@@ -1,0 +1,61 @@
+//! Senders: what a receiver of direct frames judges them by.
+
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+use super::fields::{Field, Reader, Writer, record};
+use crate::address::{LanId, NodeNumber, VifNumber};
+use crate::security::PortSecurity;
+use crate::wire::tlv::TlvError;
+
+impl Field for PortSecurity {
+    const LEN_MIN: usize = 1;
+
+    fn emit(&self, w: &mut Writer) {
+        w.put(&(*self as u8));
+    }
+
+    fn parse(r: &mut Reader<'_>) -> Result<Self, TlvError> {
+        match r.take::<u8>()? {
+            0 => Ok(Self::Off),
+            1 => Ok(Self::Mac),
+            2 => Ok(Self::Address),
+            _ => Err(TlvError::BadField { field: "port security" }),
+        }
+    }
+}
+
+/// What an interface may send to those with a direct RVI to it, in place of what was said before (E12, E13).
+///
+/// Of an interface of which nothing was said: from no address where addresses are checked, in no role, and as much as it
+/// likes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SenderNotice {
+    /// The LAN.
+    pub lan: LanId,
+    /// The node that sends.
+    pub node: NodeNumber,
+    /// Its interface.
+    pub vif: VifNumber,
+    /// It may answer DHCP.
+    pub dhcp_server: bool,
+    /// It may send router advertisements, and packets from any address.
+    pub router: bool,
+    /// Frames a second that it may send; 0 is any number.
+    pub frames: u64,
+    /// Bits a second that it may send; 0 is any number.
+    pub bits: u64,
+    /// Its addresses, where they are checked.
+    pub addresses: Vec<IpAddr>,
+}
+
+record!(SenderNotice {
+    lan: LanId,
+    node: NodeNumber,
+    vif: VifNumber,
+    dhcp_server: bool,
+    router: bool,
+    frames: u64,
+    bits: u64,
+    addresses: Vec<IpAddr>,
+});
