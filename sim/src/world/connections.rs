@@ -315,10 +315,11 @@ impl World {
                 let machine = &mut self.controls[control].machine;
                 let (Some(machine), Some(handshake)) = (machine, &mut entry.handshake) else { return false };
                 handshake.tag = machine.session_tag(Plan::number(node), process, handshake.session);
+                // One that is refused gets no answer, only the hang-up.
+                let Some(tag) = handshake.tag else { return false };
                 // The control node answers first; the node learns of it a little later.
                 let answered = now + handshake.answer_takes;
                 self.queue.schedule(answered, Event::LegUp { connection, side: side.other() });
-                let Some(tag) = handshake.tag else { return false };
                 machine.handle_leg_up(now, Plan::number(node), process, leg, tag, shm)
             }
             (Party::Control(_), Party::Control(_)) => false,
