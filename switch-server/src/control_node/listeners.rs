@@ -4,8 +4,8 @@
 use rvi::{Part, Sent};
 use vlan_core::server::{MemberSlot, Verdict};
 use vlan_core::wire::control::ControlMessage;
-use vlan_core::wire::frame::FrameHeader;
-use vlan_core::{DropReason, Instant, Location};
+use vlan_core::wire::frame::{FrameHeader, FrameKind, Vnet};
+use vlan_core::{BootTag, DropReason, Instant, Location, NodeNumber, VifNumber};
 
 use crate::control_node::relay::Inbound;
 use crate::control_node::session::Session;
@@ -110,17 +110,73 @@ impl ControlNode {
         let octets = header.emit_promiscuous(route.node, inbound.frame_len());
         let parts =
             [Part::Private(&octets), Part::Private(inbound.head()), Part::Shared(inbound.message.rest)];
-        let offered = route.session.is_some_and(|place| match &mut self.sessions[place] {
-            Some(other) => other.association.offer(now, route.relay, 0, &parts),
-            // The listener is on the sender's own node, which is taken out.
-            None => session.association.offer(now, route.relay, 0, &parts),
-        });
-        if let (true, Some(place)) = (offered, route.session) {
-            self.lans[inbound.lan].server.delivered(to, inbound.frame_len());
-            self.hold_for(now, session, place, route.relay, Sent::Ring);
-        } else {
-            self.lans[inbound.lan].server.drop(DropReason::ListenerFull);
+        if !self.offer_copy(now, session, (inbound.lan, to), inbound.frame_len(), &parts) {
             self.note_drop(now, inbound, DropReason::ListenerFull);
         }
+    }
+
+    /// Puts a copy into the ring of a listener if there is room at once, and counts it.
+    fn offer_copy(
+        &mut self,
+        now: Instant,
+        session: &mut Session,
+        (lan, to): (usize, MemberSlot),
+        frame_len: usize,
+        parts: &[Part<'_>],
+    ) -> bool {
+        let route = self.lans[lan].routes[usize::from(to.0)];
+        let offered = route.session.is_some_and(|place| match &mut self.sessions[place] {
+            Some(other) => other.association.offer(now, route.relay, 0, parts),
+            // The listener is on the sender's own node, which is taken out.
+            None => session.association.offer(now, route.relay, 0, parts),
+        });
+        let Some(place) = route.session.filter(|_| offered) else {
+            self.lans[lan].server.drop(DropReason::ListenerFull);
+            return false;
+        };
+        self.lans[lan].server.delivered(to, frame_len);
+        self.hold_for(now, session, place, route.relay, Sent::Ring);
+        true
+    }
+
+    /// Gives listeners a request that goes to nobody else, as the ARP server answers it for `holder`, and the answer.
+    //= spec/promiscuous.md#answered-requests
+    //# A control node that answers a request of ARP or ND MUST give each listener but the asker a copy of the answer, and
+    //# the request unless the listener is the holder.
+    pub(super) fn copy_answered(
+        &mut self,
+        now: Instant,
+        session: &mut Session,
+        inbound: &Inbound<'_>,
+        holder: MemberSlot,
+        (request, answer): (&[u8], &[u8]),
+    ) {
+        let Inbound { lan, from, .. } = *inbound;
+        let mut copies = 0;
+        for to in self.lans[lan].server.listeners().to_vec().into_iter().filter(|to| *to != from) {
+            if to != holder {
+                copies += 1;
+                self.forward_arp(now, session, inbound, to, request);
+            }
+            copies += 1;
+            let route = self.lans[lan].routes[usize::from(to.0)];
+            let header = FrameHeader {
+                kind: FrameKind::Promiscuous,
+                flags: 0,
+                // Made here: it has no number of a member's.
+                origin: NodeNumber(0),
+                origin_vif: VifNumber(0),
+                destination_vif: route.vif,
+                vnet: Vnet::default(),
+                boot: BootTag(0),
+                bseq: 0,
+                ..inbound.header
+            };
+            let octets = header.emit_promiscuous(route.node, answer.len());
+            let parts = [Part::Private(&octets), Part::Private(answer)];
+            self.offer_copy(now, session, (lan, to), answer.len(), &parts);
+        }
+        // The answer to the asker is one of as many.
+        self.lans[lan].server.cloned(copies + 1);
     }
 }

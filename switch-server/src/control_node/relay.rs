@@ -311,8 +311,9 @@ impl ControlNode {
         }
         let to = match verdict {
             ArpVerdict::Unicast { to, .. } => to,
-            ArpVerdict::Answer { frame, holder, .. } => {
-                return self.answer_arp(now, session, inbound, holder, &frame);
+            ArpVerdict::Answer { frame: answer, holder, .. } => {
+                self.answer_arp(now, session, inbound, holder, &answer);
+                return self.copy_answered(now, session, inbound, holder, (frame, &answer));
             }
             _ => {
                 let forward = |control: &mut Self, to| control.forward_arp(now, session, inbound, to, frame);
@@ -333,7 +334,7 @@ impl ControlNode {
     //= spec/arp.md#locations
     //# The control node MUST write the sender's location, as it knows it, into the header of every ARP and ND message
     //# that it passes on.
-    fn forward_arp(
+    pub(super) fn forward_arp(
         &mut self,
         now: Instant,
         session: &mut Session,

@@ -73,6 +73,34 @@ fn a_request_is_answered_with_where_the_holder_is_and_given_to_nobody() {
 }
 
 #[test]
+fn listeners_get_a_request_that_is_answered_and_the_answer() {
+    //= spec/promiscuous.md#answered-requests
+    //= type=test
+    //# A control node that answers a request of ARP or ND MUST give each listener but the asker a copy of the answer, and
+    //# the request unless the listener is the holder.
+    let mut config = config();
+    config.lans[0].arp = ArpMode::Suppress;
+    config.lans[0].members.iter_mut().for_each(|member| member.may_listen = true);
+    let mut control = ControlNode::new(config);
+    let mut ends = [1, 2, 3].map(|node| member(&mut control, node));
+    for end in &mut ends {
+        let (node, lan) = (NodeNumber(end.node), LAN);
+        let listener = Location { node, lan, vif: VifNumber(1), ..Location::default() };
+        end.tell(&mut control, &ControlMessage::Promiscuous { listener, listens: true });
+    }
+    let address = InterfaceAddress { address: "10.1.0.2".parse().expect("an address"), prefix: 24 };
+    ends[1].tell(&mut control, &ControlMessage::Bind { vif: VifNumber(1), address });
+    ends.iter_mut().for_each(|end| _ = end.arrived());
+    ask(&mut control, &mut ends[0]);
+    let kinds = ends.each_mut().map(|end| end.frames().iter().map(|header| header.kind).collect::<Vec<_>>());
+    let (answer, copy) = (FrameKind::Arp, FrameKind::Promiscuous);
+    assert_eq!(kinds[..2], [vec![answer], vec![copy]], "the asker and the holder");
+    assert!(kinds[2].len() == 2 && [answer, copy].iter().all(|kind| kinds[2].contains(kind)), "{kinds:?}");
+    let lan = &control.status().lans[0];
+    assert!(lan.ledger.closes(lan.drops.total()), "{:?}", lan.ledger);
+}
+
+#[test]
 fn an_arp_message_is_passed_on_with_the_location_that_the_control_node_knows() {
     //= spec/arp.md#locations
     //= type=test
