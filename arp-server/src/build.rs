@@ -1,4 +1,4 @@
-//! Builds ARP and ND frames: for simulators, tests and benches now, for answers from registrations later.
+//! Builds ARP and ND frames: for answers from registrations, for simulators, tests and benches.
 
 use alloc::vec::Vec;
 use core::net::{Ipv4Addr, Ipv6Addr};

@@ -13,6 +13,7 @@
 
 extern crate alloc;
 
+mod answer;
 mod bindings;
 pub mod build;
 mod message;

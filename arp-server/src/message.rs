@@ -15,6 +15,8 @@ use crate::bindings::is_station_address;
 pub(crate) const ND_HOP_LIMIT: u8 = 255;
 /// The Solicited flag in the first octet behind the checksum of a neighbour advertisement (RFC 4861, 4.4).
 pub(crate) const NA_SOLICITED: u8 = 0x40;
+/// The Router flag in the same octet.
+const NA_ROUTER: u8 = 0x80;
 
 /// What an ARP or ND message is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,6 +45,8 @@ pub(crate) struct Parsed {
     /// The message states its sender's MAC for `claim`, so that a receiver would learn it.
     pub teaches: bool,
     pub target: Option<IpAddr>,
+    /// The message says of its sender whether it is a router.
+    pub is_router: Option<bool>,
 }
 
 /// Reads the message in `frame`, whose sender may use `from_mac` alone.
@@ -101,6 +105,7 @@ fn arp_message(is_request: bool, sender: Ipv4Addr, target: Ipv4Addr) -> Result<P
             claim: None,
             teaches: false,
             target: Some(target_ip),
+            is_router: None,
         });
     }
     if !is_station_address(sender_ip) {
@@ -113,7 +118,14 @@ fn arp_message(is_request: bool, sender: Ipv4Addr, target: Ipv4Addr) -> Result<P
     };
     // A reply to a probe names no target (RFC 5227, 2.1.1): its asker had no address.
     let target = (kind != ArpKind::Announcement && !target.is_unspecified()).then_some(target_ip);
-    Ok(Parsed { kind, source: Some(sender_ip), claim: Some(sender_ip), teaches: true, target })
+    Ok(Parsed {
+        kind,
+        source: Some(sender_ip),
+        claim: Some(sender_ip),
+        teaches: true,
+        target,
+        is_router: None,
+    })
 }
 
 fn ipv4(octets: &[u8]) -> Result<Ipv4Addr, DropReason> {
@@ -148,8 +160,11 @@ fn parse_nd(body: &[u8], from_mac: MacAddress) -> Result<Parsed, DropReason> {
             nd.solicitation(m.target_address(), m.options_iterator())
         }
         Icmpv6PayloadSlice::NeighborAdvertisement(m) => {
-            let solicited = icmp.bytes5to8()[0] & NA_SOLICITED != 0;
-            nd.advertisement(m.target_address(), solicited, m.options_iterator())
+            let flags = icmp.bytes5to8()[0];
+            let is_router = Some(flags & NA_ROUTER != 0);
+            let solicited = flags & NA_SOLICITED != 0;
+            let parsed = nd.advertisement(m.target_address(), solicited, m.options_iterator())?;
+            Ok(Parsed { is_router, ..parsed })
         }
         Icmpv6PayloadSlice::RouterSolicitation(m) => nd.router_solicitation(m.options_iterator()),
         Icmpv6PayloadSlice::RouterAdvertisement(m) => nd.router_advertisement(m.options_iterator()),
@@ -181,7 +196,14 @@ impl Nd {
         if stated.source || !is_solicited_node(self.destination) {
             return Err(DropReason::BadArp);
         }
-        Ok(Parsed { kind: ArpKind::Probe, source: None, claim: None, teaches: false, target })
+        Ok(Parsed {
+            kind: ArpKind::Probe,
+            source: None,
+            claim: None,
+            teaches: false,
+            target,
+            is_router: None,
+        })
     }
 
     /// RFC 4861, 7.1.2.
@@ -204,6 +226,7 @@ impl Nd {
             claim: Some(IpAddr::V6(address)),
             teaches: stated.target,
             target: asker,
+            is_router: None,
         })
     }
 
@@ -222,7 +245,7 @@ impl Nd {
         if !self.source.is_unicast_link_local() {
             return Err(DropReason::BadArp);
         }
-        Ok(self.of_source(ArpKind::Router, stated.source))
+        Ok(Parsed { is_router: Some(true), ..self.of_source(ArpKind::Router, stated.source) })
     }
 
     /// RFC 4861, 8.1. The target's link-layer address is the better router's, not the sender's.
@@ -244,7 +267,8 @@ impl Nd {
     /// A message that speaks of the address it comes from.
     fn of_source(&self, kind: ArpKind, teaches: bool) -> Parsed {
         let source = (!self.source.is_unspecified()).then_some(IpAddr::V6(self.source));
-        Parsed { kind, source, claim: source, teaches: teaches && source.is_some(), target: None }
+        let teaches = teaches && source.is_some();
+        Parsed { kind, source, claim: source, teaches, target: None, is_router: None }
     }
 
     /// Reads every option: its length must be right (RFC 4861, 4.6), and a link-layer address that stands

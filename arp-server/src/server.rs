@@ -1,11 +1,14 @@
 //! An ARP or ND frame that the virtual LAN server admitted is checked here, its sender recorded, and the
 //! verdict tells the control node to whom the unchanged frame goes.
 
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use vlan_core::ethernet::EthernetHeader;
 use vlan_core::{DropReason, MacAddress};
 
+use crate::answer::answer;
 use crate::bindings::{BindError, Binding, Bindings, Owner, Recorded};
 use crate::message::{ArpKind, Parsed, parse};
 
@@ -16,8 +19,7 @@ pub struct ArpConfig {
     /// [`ADDRESSES_PER_VIF_MAX`](vlan_core::limits::ADDRESSES_PER_VIF_MAX) of them, so a capacity of that many
     /// for each member can never be filled by some to the harm of others.
     pub capacity: usize,
-    /// Answer from registrations instead of relaying (E6). Not built yet: every message is relayed, which is
-    /// always correct and costs more frames.
+    /// Answer from registrations instead of relaying (E6). Relaying is always correct, and costs a frame for every member.
     pub suppress: bool,
 }
 
@@ -44,8 +46,17 @@ pub struct ArpMessage {
 }
 
 /// What happens to an ARP or ND frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ArpVerdict {
+    /// It goes to nobody: its sender gets this answer.
+    Answer {
+        /// What it says.
+        message: ArpMessage,
+        /// The answer, a whole Ethernet frame from the holder's MAC.
+        frame: Vec<u8>,
+        /// The member that holds the address asked for.
+        holder: Owner,
+    },
     /// It goes to every member but its sender.
     Flood {
         /// What it says.
@@ -66,13 +77,28 @@ pub enum ArpVerdict {
 #[derive(Clone, Debug)]
 pub struct ArpServer {
     bindings: Bindings,
+    suppress: bool,
+    /// Members that say that they are routers.
+    routers: BTreeSet<Owner>,
+    answered: u64,
 }
 
 impl ArpServer {
     /// Makes a server with no bindings.
     #[must_use]
     pub fn new(config: &ArpConfig) -> Self {
-        Self { bindings: Bindings::new(config.capacity) }
+        Self {
+            bindings: Bindings::new(config.capacity),
+            suppress: config.suppress,
+            routers: BTreeSet::new(),
+            answered: 0,
+        }
+    }
+
+    /// How many messages were answered here.
+    #[must_use]
+    pub fn answered(&self) -> u64 {
+        self.answered
     }
 
     /// Binds `address` to `mac` and `owner`: a registration by the member's node, or the administrator's word
@@ -92,6 +118,7 @@ impl ArpServer {
     /// Drops everything that `owner` holds: it has left the LAN for good.
     pub fn forget(&mut self, owner: Owner) {
         self.bindings.forget(owner);
+        self.routers.remove(&owner);
     }
 
     /// The binding of `address`.
@@ -137,6 +164,17 @@ impl ArpServer {
             return ArpVerdict::Drop(DropReason::Hairpin);
         }
         let message = self.record(&parsed, from, from_mac);
+        match parsed.is_router {
+            Some(true) => _ = self.routers.insert(from),
+            Some(false) => _ = self.routers.remove(&from),
+            None => {}
+        }
+        if let Some(holder) = self.answers(&header, &message, from)
+            && let Some(frame) = answer(&message, &holder)
+        {
+            self.answered += 1;
+            return ArpVerdict::Answer { message, frame, holder: holder.owner };
+        }
         //= spec/arp.md#who-gets-a-message
         //# The ARP server MUST send a message with a group destination to every member but its sender, and one
         //# with a unicast destination to the member with that MAC alone.
@@ -145,6 +183,23 @@ impl ArpServer {
         } else {
             ArpVerdict::Unicast { to: header.destination, message }
         }
+    }
+
+    /// The holder in whose name a message is answered, if it is.
+    //= spec/arp.md#suppression
+    //# With suppression on, the ARP server MUST answer a request with a group destination for an address that another
+    //# member has registered, in its name, and give the request to nobody.
+    //= spec/arp.md#what-is-not-suppressed
+    //# The ARP server MUST NOT answer a probe, an announcement, a request whose sender contradicts a binding, or a
+    //# solicitation for an address of a router: they go to every other member.
+    fn answers(&self, header: &EthernetHeader, message: &ArpMessage, from: Owner) -> Option<Binding> {
+        let is_plain = message.kind == ArpKind::Request && message.conflict.is_none();
+        if !self.suppress || !is_plain || !header.destination.is_group() {
+            return None;
+        }
+        let holder = self.bindings.lookup(message.target?)?;
+        let is_router = holder.address.is_ipv6() && self.routers.contains(&holder.owner);
+        (holder.registered && holder.owner != from && !is_router).then_some(holder)
     }
 
     /// Learns what the message teaches, and says what it contradicts.

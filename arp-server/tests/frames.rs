@@ -308,3 +308,91 @@ fn built_nd_frames_carry_a_right_checksum() {
     let icmp = etherparse::Icmpv6Slice::from_slice(&frame[54..]).unwrap();
     assert!(icmp.is_checksum_valid(LINK_1.octets(), LINK_2.octets()));
 }
+
+/// A server that answers, and knows that member 2 has its addresses.
+fn suppressing() -> ArpServer {
+    let mut server = ArpServer::new(&ArpConfig { capacity: 256, suppress: true });
+    for address in [IpAddr::from(IP_2), LINK_2.into()] {
+        server.bind(address, MAC_2, Owner(2)).expect("free");
+    }
+    server
+}
+
+fn asks_for(address: Ipv6Addr) -> Vec<u8> {
+    neighbour_solicitation(&group(LINK_1, solicited_node(address)), address)
+}
+
+#[test]
+fn requests_for_what_is_registered_are_answered_in_the_holders_name() {
+    //= spec/arp.md#suppression
+    //= type=test
+    //# With suppression on, the ARP server MUST answer a request with a group destination for an address that another
+    //# member has registered, in its name, and give the request to nobody.
+    let mut server = suppressing();
+    let request = arp(Operation::Request, MacAddress::BROADCAST, (MAC_1, IP_1), IP_2);
+    let reply = arp(Operation::Reply, MAC_1, (MAC_2, IP_2), IP_1).to_vec();
+    let message = message(ArpKind::Request, Some(IP_1.into()), Some(IP_2.into()));
+    let expected = ArpVerdict::Answer { message, frame: reply, holder: Owner(2) };
+    assert_eq!(server.handle_frame(&request, Owner(1), MAC_1), expected);
+    let to_1 = NdAddresses { destination_mac: MAC_1, source_mac: MAC_2, source: LINK_2, destination: LINK_1 };
+    let advertisement = neighbour_advertisement(&to_1, LINK_2, true);
+    match server.handle_frame(&asks_for(LINK_2), Owner(1), MAC_1) {
+        ArpVerdict::Answer { frame, holder, .. } => assert_eq!((frame, holder), (advertisement, Owner(2))),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(server.answered(), 2);
+    // By unicast the holder itself is asked, and without suppression everybody.
+    let unicast = arp(Operation::Request, MAC_2, (MAC_1, IP_1), IP_2);
+    assert!(matches!(server.handle_frame(&unicast, Owner(1), MAC_1), ArpVerdict::Unicast { .. }));
+    let mut relaying = self::server();
+    relaying.bind(IP_2.into(), MAC_2, Owner(2)).expect("free");
+    assert!(matches!(relaying.handle_frame(&request, Owner(1), MAC_1), ArpVerdict::Flood { .. }));
+}
+
+#[test]
+fn what_stacks_must_hear_of_each_other_is_never_answered() {
+    //= spec/arp.md#what-is-not-suppressed
+    //= type=test
+    //# The ARP server MUST NOT answer a probe, an announcement, a request whose sender contradicts a binding, or a
+    //# solicitation for an address of a router: they go to every other member.
+    let mut server = suppressing();
+    let ask =
+        |sender, target| arp(Operation::Request, MacAddress::BROADCAST, (MAC_1, sender), target).to_vec();
+    let unbound = Ipv4Addr::new(10, 1, 0, 9);
+    server.bind(GLOBAL_1.into(), MAC_1, Owner(1)).expect("free");
+    for (what, frame) in [
+        ("a probe", ask(Ipv4Addr::UNSPECIFIED, IP_2)),
+        ("an announcement", ask(IP_1, IP_1)),
+        ("nobody's address", ask(IP_1, unbound)),
+        ("its own address", asks_for(GLOBAL_1)),
+        ("a contradiction", ask(IP_2, unbound)),
+        (
+            "duplicate address detection",
+            neighbour_solicitation(&group(Ipv6Addr::UNSPECIFIED, solicited_node(LINK_2)), LINK_2),
+        ),
+    ] {
+        let verdict = server.handle_frame(&frame, Owner(1), MAC_1);
+        assert!(matches!(verdict, ArpVerdict::Flood { .. }), "{what}: {verdict:?}");
+    }
+    // What was only seen in a message may be gone.
+    let learned = Ipv4Addr::new(10, 1, 0, 3);
+    let mac_3 = MacAddress([2, 0, 1, 0, 0, 3]);
+    let announced = arp(Operation::Request, MacAddress::BROADCAST, (mac_3, learned), learned);
+    server.handle_frame(&announced, Owner(3), mac_3);
+    assert!(matches!(server.handle_frame(&ask(IP_1, learned), Owner(1), MAC_1), ArpVerdict::Flood { .. }));
+    // A router is asked itself, until it says that it is none any more.
+    let router = |flags: u8| {
+        let to_all = NdAddresses {
+            destination_mac: group_mac(ALL_NODES),
+            source_mac: MAC_2,
+            source: LINK_2,
+            destination: ALL_NODES,
+        };
+        with(&neighbour_advertisement(&to_all, LINK_2, false), 58, flags)
+    };
+    for (flags, is_answered) in [(0xa0, false), (0x20, true)] {
+        server.handle_frame(&router(flags), Owner(2), MAC_2);
+        let verdict = server.handle_frame(&asks_for(LINK_2), Owner(1), MAC_1);
+        assert_eq!(matches!(verdict, ArpVerdict::Answer { .. }), is_answered, "{flags:#x}");
+    }
+}

@@ -6,7 +6,7 @@ use arp_server::build::{
     ALL_NODES, NdAddresses, Operation, arp, group_mac, neighbour_advertisement, neighbour_solicitation,
     solicited_node,
 };
-use arp_server::{ArpConfig, ArpMessage, ArpServer, ArpVerdict, BindError, Binding, Owner};
+use arp_server::{ArpConfig, ArpKind, ArpMessage, ArpServer, ArpVerdict, BindError, Binding, Owner};
 use proptest::prelude::*;
 use vlan_core::limits::ADDRESSES_PER_VIF_MAX;
 use vlan_core::{DropReason, MacAddress};
@@ -139,6 +139,13 @@ impl Model {
         self.0.push(Binding { address, mac, owner, registered: false });
         (true, None)
     }
+
+    /// Who is asked for by `message` of `owner`, if the server is to answer.
+    fn answers(&mut self, message: &ArpMessage, owner: Owner) -> Option<Binding> {
+        let is_request = message.kind == ArpKind::Request && message.conflict.is_none();
+        let holder = *self.holder(message.target?)?;
+        (is_request && holder.registered && holder.owner != owner).then_some(holder)
+    }
 }
 
 fn flooded(verdict: ArpVerdict) -> ArpMessage {
@@ -148,7 +155,27 @@ fn flooded(verdict: ArpVerdict) -> ArpMessage {
     }
 }
 
-fn run(server: &mut ArpServer, model: &mut Model, step: Step) {
+/// Expects an answer where `model` knows one, which the holder itself could have sent to the asker.
+fn answered(server: &ArpServer, model: &mut Model, verdict: ArpVerdict, owner: Owner) -> ArpMessage {
+    let ArpVerdict::Answer { message, frame, holder } = verdict else {
+        let message = flooded(verdict);
+        assert_eq!(model.answers(&message, owner), None, "{message:?} was not answered");
+        return message;
+    };
+    let known = model.answers(&message, owner).expect("nobody to answer for");
+    let (asker, asker_mac) = message.sender.expect("nobody to answer");
+    assert_eq!((holder, Some(known.address)), (known.owner, message.target));
+    match server.clone().handle_frame(&frame, holder, known.mac) {
+        ArpVerdict::Unicast { to, message: reply } => {
+            assert_eq!((to, reply.kind, reply.target), (asker_mac, ArpKind::Reply, Some(asker)));
+            assert_eq!(reply.sender, Some((known.address, known.mac)));
+        }
+        other => panic!("an answer that nobody could have sent: {other:?}"),
+    }
+    message
+}
+
+fn run(server: &mut ArpServer, model: &mut Model, step: Step, suppress: bool) {
     match step {
         Step::Bind { address, owner, second_mac } => {
             let mac = mac(owner, second_mac);
@@ -175,8 +202,10 @@ fn run(server: &mut ArpServer, model: &mut Model, step: Step) {
         }
         Step::Ask { address, owner, about } => {
             let mac = mac(owner, false);
-            let message = flooded(server.handle_frame(&ask(address, mac, about), Owner(owner), mac));
+            let verdict = server.handle_frame(&ask(address, mac, about), Owner(owner), mac);
             let expected = model.learn(address, mac, Owner(owner));
+            let message =
+                if suppress { answered(server, model, verdict, Owner(owner)) } else { flooded(verdict) };
             assert_eq!((message.learned, message.conflict), expected);
         }
         Step::Probe { address, owner } => {
@@ -196,12 +225,13 @@ proptest! {
 
     #[test]
     fn the_server_agrees_with_a_list_searched_from_the_front(
-        steps in prop::collection::vec(step(), 1..400)
+        steps in prop::collection::vec(step(), 1..400),
+        suppress in any::<bool>(),
     ) {
-        let mut server = ArpServer::new(&ArpConfig { capacity: CAPACITY, suppress: false });
+        let mut server = ArpServer::new(&ArpConfig { capacity: CAPACITY, suppress });
         let mut model = Model::default();
         for step in steps {
-            run(&mut server, &mut model, step);
+            run(&mut server, &mut model, step, suppress);
             model.0.sort_by_key(|b| b.address);
             prop_assert_eq!(server.bindings().collect::<Vec<_>>(), model.0.clone());
         }
@@ -239,7 +269,9 @@ proptest! {
                 prop_assert!(known.contains(&reason), "{}", reason);
                 prop_assert!(server.is_empty());
             }
-            ArpVerdict::Flood { message } | ArpVerdict::Unicast { message, .. } => {
+            ArpVerdict::Flood { message }
+            | ArpVerdict::Unicast { message, .. }
+            | ArpVerdict::Answer { message, .. } => {
                 prop_assert_eq!(&frame[6..12], &own.0[..]);
                 prop_assert_eq!(message.learned, server.len() == 1);
                 prop_assert!(message.sender.is_none_or(|(_, mac)| mac == own));
@@ -255,7 +287,7 @@ proptest! {
             frame[12..14].copy_from_slice(if seven { &[0x86, 0xdd] } else { &[0x08, 0x06] });
         }
         let source = frame.get(6..).and_then(MacAddress::from_octets).unwrap_or(mac(1, false));
-        let mut server = ArpServer::new(&ArpConfig { capacity: 4, suppress: false });
+        let mut server = ArpServer::new(&ArpConfig { capacity: 4, suppress: true });
         let _ = server.handle_frame(&frame, Owner(1), source);
     }
 }

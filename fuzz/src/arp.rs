@@ -20,7 +20,8 @@ type Model = BTreeMap<IpAddr, (MacAddress, Owner)>;
 
 /// Runs the operations in `data`.
 pub fn run(data: &[u8]) {
-    let mut server = ArpServer::new(&ArpConfig { capacity: CAPACITY, suppress: false });
+    let suppress = data.last().is_some_and(|octet| octet & 1 == 1);
+    let mut server = ArpServer::new(&ArpConfig { capacity: CAPACITY, suppress });
     let mut model = Model::new();
     let mut script = Script::new(data);
     while let Some(()) = step(&mut script, &mut server, &mut model) {
@@ -94,9 +95,28 @@ fn frame(server: &mut ArpServer, model: &mut Model, octets: &[u8], owner: Owner,
             assert!(!to.is_group() && to != mac);
             message
         }
+        ArpVerdict::Answer { message, frame, holder } => {
+            check_answer(server, model, &message, &frame, holder);
+            assert_ne!(holder, owner);
+            message
+        }
     };
     assert_eq!(octets[6..12], mac.0, "a foreign source passed");
     check_message(model, &message, owner, mac);
+}
+
+/// An answer is what the holder could have sent to the asker.
+fn check_answer(server: &ArpServer, model: &Model, message: &ArpMessage, frame: &[u8], holder: Owner) {
+    let address = message.target.expect("a question");
+    let (mac, known) = model[&address];
+    assert!(known == holder && message.kind == ArpKind::Request);
+    match server.clone().handle_frame(frame, holder, mac) {
+        ArpVerdict::Unicast { to, message: reply } => {
+            assert_eq!(Some((address, mac)), reply.sender);
+            assert_eq!(message.sender.map(|(_, mac)| mac), Some(to));
+        }
+        other => panic!("an answer that its holder could not have sent: {other:?}"),
+    }
 }
 
 fn check_message(model: &mut Model, message: &ArpMessage, owner: Owner, mac: MacAddress) {

@@ -50,7 +50,7 @@ fn start(port_security: PortSecurity) -> Run {
     };
     Run {
         server: LanServer::new(config),
-        arp: ArpServer::new(&ArpConfig { capacity: 64, suppress: false }),
+        arp: ArpServer::new(&ArpConfig { capacity: 64, suppress: true }),
         taken: vec![Numbers::default(); MEMBERS.into()],
         now: Instant::ZERO,
     }
@@ -134,6 +134,7 @@ impl Run {
             Verdict::Joined(row) => self.flood(from, frame_len, |server, slot| server.wants(row, slot)),
             Verdict::Arp => match self.judged(frame, from, source) {
                 ArpVerdict::Flood { .. } => self.flood(from, frame_len, |_, _| true),
+                ArpVerdict::Answer { frame, .. } => self.server.delivered(from, frame.len()),
                 ArpVerdict::Unicast { to, .. } => {
                     let verdict = match self.server.slot_of(to) {
                         Some(to) => self.server.decide_unicast(self.now, from, to),

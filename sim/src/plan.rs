@@ -73,6 +73,8 @@ pub struct Plan {
     pub control_nodes: usize,
     /// LANs.
     pub lans: Vec<LanPlan>,
+    /// Whether control nodes answer requests for addresses in the name of their holders.
+    pub suppresses_arp: bool,
     /// The node that writes what it likes into its legs, if any. It is a member of no LAN with others' traffic
     /// expectations: nothing sent by it or to it is judged.
     pub hostile: Option<usize>,
@@ -113,6 +115,7 @@ impl Plan {
             nodes,
             control_nodes: 1,
             lans: vec![lan],
+            suppresses_arp: false,
             hostile: None,
             elsewhere: Vec::new(),
             way: Conditions::calm(Duration::from_micros(20)).with_jitter(Duration::from_micros(5)),
@@ -147,6 +150,8 @@ impl Plan {
         let mut plan = Self::calm(seed, nodes);
         plan.fabrics = 1 + u8::from(random.below(4) > 0);
         plan.lans[0].checks_addresses = random.below(2) == 0;
+        // By the seed itself: what the others draw stays theirs.
+        plan.suppresses_arp = seed & 1 == 1;
         if nodes > 2 && random.below(2) == 0 {
             // The last node is no member: in another LAN, or in none.
             plan.lans[0].members.pop();

@@ -59,13 +59,7 @@ pub(super) fn read_lan(
 
 fn read_arp(reader: &mut Reader<'_>, value: Option<Value<'_>>) -> ArpMode {
     let words = [("relay", ArpMode::Relay), ("suppress", ArpMode::Suppress)];
-    let Some((value, mode)) = value.and_then(|v| Some((v, v.choice(reader, &words)?))) else {
-        return ArpMode::default();
-    };
-    if mode == ArpMode::Suppress {
-        reader.not_built(value.offset, "ARP suppression");
-    }
-    mode
+    value.and_then(|value| value.choice(reader, &words)).unwrap_or_default()
 }
 
 fn read_port_security(reader: &mut Reader<'_>, value: Option<Value<'_>>) -> PortSecurity {

@@ -79,7 +79,7 @@ impl World {
                 id: lan.id,
                 name: format!("lan{}", lan.id),
                 mtu: lan.mtu,
-                arp: ArpMode::Relay,
+                arp: if self.plan.suppresses_arp { ArpMode::Suppress } else { ArpMode::Relay },
                 port_security: if lan.checks_addresses { PortSecurity::Address } else { PortSecurity::Mac },
                 multicast: Default::default(),
                 members: members.collect(),

@@ -16,7 +16,7 @@ use vlan_core::{CabinetNumber, LanId, MacAddress, NodeNumber, ProcessId, PublicK
 pub enum ArpMode {
     /// Requests are relayed to the members, who answer.
     Relay,
-    /// The control node answers from bindings. Not built yet.
+    /// The control node answers for what members have registered.
     Suppress,
 }
 

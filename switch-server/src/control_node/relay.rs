@@ -10,9 +10,9 @@ use vlan_core::ethernet::EthernetHeader;
 use vlan_core::server::{MemberSlot, PortSecurity, Verdict};
 use vlan_core::wire::captured::CAPTURED;
 use vlan_core::wire::control::ControlMessage;
-use vlan_core::wire::frame::{FrameHeader, FrameKind};
+use vlan_core::wire::frame::{FrameHeader, FrameKind, Vnet};
 use vlan_core::wire::tlv::TlvError;
-use vlan_core::{Channel, DropReason, Instant, Location, NodeNumber, VifNumber};
+use vlan_core::{BootTag, Channel, DropReason, Instant, Location, NodeNumber, VifNumber};
 
 use crate::control_node::session::{Session, Stage};
 use crate::control_node::waits::Held;
@@ -282,9 +282,11 @@ impl ControlNode {
             if checked { None } else { EthernetHeader::parse(frame).map(|ethernet| ethernet.source) };
         let sender_mac = source.unwrap_or(self.lans[lan].member_config(from).mac);
         let verdict = self.lans[lan].arp.handle_frame(frame, Owner(from.0), sender_mac);
-        let arp = match verdict {
-            ArpVerdict::Flood { message } | ArpVerdict::Unicast { message, .. } => message,
-            ArpVerdict::Drop(reason) => {
+        let arp = match &verdict {
+            ArpVerdict::Flood { message }
+            | ArpVerdict::Unicast { message, .. }
+            | ArpVerdict::Answer { message, .. } => *message,
+            &ArpVerdict::Drop(reason) => {
                 self.lans[lan].server.drop(reason);
                 self.note_drop(now, inbound, reason);
                 return;
@@ -299,9 +301,15 @@ impl ControlNode {
             self.lans[lan].server.copy_taken();
             return;
         }
-        let ArpVerdict::Unicast { to, .. } = verdict else {
-            self.give_others(lan, from, |control, to| control.forward_arp(now, session, inbound, to, frame));
-            return;
+        let to = match verdict {
+            ArpVerdict::Unicast { to, .. } => to,
+            ArpVerdict::Answer { frame, holder, .. } => {
+                return self.answer_arp(now, session, inbound, holder, &frame);
+            }
+            _ => {
+                let forward = |control: &mut Self, to| control.forward_arp(now, session, inbound, to, frame);
+                return self.give_others(lan, from, forward);
+            }
         };
         let slot = self.lans[lan].server.slot_of(to);
         match slot.map(|slot| self.lans[lan].server.decide_unicast(now, from, slot)) {
@@ -336,6 +344,38 @@ impl ControlNode {
         let octets = header.emit_arp(&source, &target, frame.len());
         let parts = [Part::Private(&octets), Part::Private(frame)];
         let lost = self.send(now, session, (inbound.lan, to), route.arp, frame.len(), &parts);
+        if let Some(reason) = lost {
+            self.note_drop(now, inbound, reason);
+        }
+    }
+
+    /// Gives the sender of a request the answer that the ARP server made in the name of `holder`.
+    fn answer_arp(
+        &mut self,
+        now: Instant,
+        session: &mut Session,
+        inbound: &Inbound<'_>,
+        holder: MemberSlot,
+        frame: &[u8],
+    ) {
+        let Inbound { lan, from, .. } = *inbound;
+        let (source, target) = (self.location(lan, holder), self.location(lan, from));
+        let route = self.lans[lan].routes[usize::from(from.0)];
+        let header = FrameHeader {
+            kind: FrameKind::Arp,
+            flags: FrameHeader::ARP_LOCAL,
+            // Made here: it has no number of a member's.
+            origin: NodeNumber(0),
+            origin_vif: VifNumber(0),
+            destination_vif: route.vif,
+            vnet: Vnet::default(),
+            boot: BootTag(0),
+            bseq: 0,
+            ..inbound.header
+        };
+        let octets = header.emit_arp(&source, &target, frame.len());
+        let parts = [Part::Private(&octets), Part::Private(frame)];
+        let lost = self.send(now, session, (lan, from), route.arp, frame.len(), &parts);
         if let Some(reason) = lost {
             self.note_drop(now, inbound, reason);
         }

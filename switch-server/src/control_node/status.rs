@@ -61,6 +61,8 @@ pub struct LanStatus {
     pub drops: DropCounters,
     /// Its server's side of the ledger.
     pub ledger: Ledger,
+    /// ARP and ND requests that its ARP server has answered.
+    pub arp_answered: u64,
 }
 
 /// An address and who holds it.
@@ -259,5 +261,6 @@ fn lan_status(lan: &crate::control_node::Lan) -> LanStatus {
         members: members.collect(),
         drops: lan.server.drops().clone(),
         ledger: lan.server.ledger(),
+        arp_answered: lan.arp.answered(),
     }
 }

@@ -119,6 +119,12 @@ impl ControlNode {
                 judgement.step(what, "spec/arp.md#who-gets-a-message");
                 self.give_all(judgement, lan, from, header, frame);
             }
+            ArpVerdict::Answer { message, holder, .. } => {
+                judgement.learned(&message);
+                let mac = self.lans[lan].member_config(holder).mac;
+                let what = format!("the ARP server answers in the name of {mac}; nobody gets it");
+                judgement.step(what, "spec/arp.md#suppression");
+            }
             ArpVerdict::Unicast { to, message } => {
                 judgement.learned(&message);
                 let what = format!("the ARP server: to the member with {to}");

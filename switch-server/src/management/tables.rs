@@ -229,6 +229,7 @@ fn lan_counters(status: &control_node::Status, lan: &LanStatus) -> Vec<Counter> 
         counter(name("clones.frames"), ledger.clones),
         counter(name("egress.frames"), ledger.egress),
         counter(name("no-receiver.frames"), ledger.no_receiver),
+        counter(name("arp.answered"), lan.arp_answered),
     ];
     for member in &lan.members {
         let name = |what: &str| format!("lan.{}.{}.{what}", lan.name, node_name(status, member.node));

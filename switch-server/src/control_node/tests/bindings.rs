@@ -1,6 +1,7 @@
 //! Where addresses are, as the control node knows it.
 
 use super::*;
+use arp_server::build::{Operation, arp};
 
 #[test]
 fn the_first_holder_of_an_address_keeps_it() {
@@ -22,22 +23,10 @@ fn the_first_holder_of_an_address_keeps_it() {
     assert!(conflict);
 }
 
-#[test]
-fn an_arp_message_is_passed_on_with_the_location_that_the_control_node_knows() {
-    //= spec/arp.md#locations
-    //= type=test
-    //# The control node MUST write the sender's location, as it knows it, into the header of every ARP and ND message
-    //# that it passes on.
-    let mut control = control_node();
-    let mut ends = [1, 2].map(|node| member(&mut control, node));
-    ends[1].arrived();
-    let mut frame = vec![0; 42];
-    frame[..6].copy_from_slice(&[0xff; 6]);
-    frame[6..12].copy_from_slice(&mac(1).0);
-    frame[12..22].copy_from_slice(&[8, 6, 0, 1, 8, 0, 6, 4, 0, 1]);
-    frame[22..28].copy_from_slice(&mac(1).0);
-    frame[28..32].copy_from_slice(&[10, 1, 0, 1]);
-    frame[38..42].copy_from_slice(&[10, 1, 0, 2]);
+/// Node 1 asks everybody for 10.1.0.2.
+fn ask(control: &mut ControlNode, end: &mut End) {
+    let asker = (mac(1), [10, 1, 0, 1].into());
+    let frame = arp(Operation::Request, MacAddress::BROADCAST, asker, [10, 1, 0, 2].into());
     let forged = Location { node: NodeNumber(77), ..Location::default() };
     let header = FrameHeader {
         kind: FrameKind::Arp,
@@ -52,9 +41,47 @@ fn an_arp_message_is_passed_on_with_the_location_that_the_control_node_knows() {
     };
     let octets = header.emit_arp(&forged, &forged, frame.len());
     let parts = [Part::Private(&octets), Part::Private(&frame)];
-    ends[0].association.send(NOW, ARP, 0, 0, &parts).expect("room");
-    ends[0].association.publish();
+    end.association.send(NOW, ARP, 0, 0, &parts).expect("room");
+    end.association.publish();
     control.pump(NOW, 100);
+}
+
+#[test]
+fn a_request_is_answered_with_where_the_holder_is_and_given_to_nobody() {
+    //= spec/arp.md#suppression
+    //= type=test
+    //# With suppression on, the ARP server MUST answer a request with a group destination for an address that another
+    //# member has registered, in its name, and give the request to nobody.
+    let mut config = config();
+    config.lans[0].arp = ArpMode::Suppress;
+    let mut control = ControlNode::new(config);
+    let mut ends = [1, 2, 3].map(|node| member(&mut control, node));
+    let address = InterfaceAddress { address: "10.1.0.2".parse().expect("an address"), prefix: 24 };
+    ends[1].tell(&mut control, &ControlMessage::Bind { vif: VifNumber(1), address });
+    ends.iter_mut().for_each(|end| _ = end.arrived());
+    ask(&mut control, &mut ends[0]);
+    assert!(ends[1].arrived().is_empty() && ends[2].arrived().is_empty());
+    let arrived = ends[0].arrived();
+    let [(ARP, octets)] = &arrived[..] else { panic!("{arrived:?}") };
+    let header = FrameHeader::parse(octets, octets.len()).expect("a frame");
+    let (source, target) = FrameHeader::parse_locations(octets).expect("locations");
+    assert_eq!((header.origin, source.node, target.node), (NodeNumber(0), NodeNumber(2), NodeNumber(1)));
+    let reply = arp(Operation::Reply, mac(1), (mac(2), [10, 1, 0, 2].into()), [10, 1, 0, 1].into());
+    assert_eq!(octets[header.kind.header_len()..], reply);
+    let lan = &control.status().lans[0];
+    assert!(lan.arp_answered == 1 && lan.ledger.closes(lan.drops.total()), "{:?}", lan.ledger);
+}
+
+#[test]
+fn an_arp_message_is_passed_on_with_the_location_that_the_control_node_knows() {
+    //= spec/arp.md#locations
+    //= type=test
+    //# The control node MUST write the sender's location, as it knows it, into the header of every ARP and ND message
+    //# that it passes on.
+    let mut control = control_node();
+    let mut ends = [1, 2].map(|node| member(&mut control, node));
+    ends[1].arrived();
+    ask(&mut control, &mut ends[0]);
     let arrived = ends[1].arrived();
     let (channel, octets) = arrived.first().expect("the request");
     assert_eq!(*channel, ARP);

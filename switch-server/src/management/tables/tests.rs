@@ -46,6 +46,7 @@ fn machine() -> control_node::Status {
             members: vec![member(1), member(2)],
             drops,
             ledger: Default::default(),
+            arp_answered: 0,
         }],
         bindings: vec![control_node::BindingStatus {
             lan: LanId(10),
