@@ -239,7 +239,14 @@ fn a_relayed_copy_that_is_sent_again_is_given_once() {
         assert!(matches!(ingress, Ingress::Deliver(_)), "it has no number: {ingress:?}");
     }
     let late = FrameHeader { bseq: 39, ..again };
-    assert_eq!(driver.admit_direct(Instant::ZERO, SLOT, &late, &frame, 60), duplicate, "dropped at the lost control node");
+    assert_eq!(
+        driver.admit_direct(Instant::ZERO, SLOT, &late, &frame, 60),
+        duplicate,
+        "dropped at the lost control node"
+    );
     let stale = FrameHeader { boot: BootTag(8), bseq: 41, ..again };
-    assert_eq!(driver.admit_direct(Instant::ZERO, SLOT, &stale, &frame, 60), Ingress::Drop(DropReason::StaleBoot));
+    assert_eq!(
+        driver.admit_direct(Instant::ZERO, SLOT, &stale, &frame, 60),
+        Ingress::Drop(DropReason::StaleBoot)
+    );
 }
