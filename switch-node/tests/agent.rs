@@ -339,7 +339,8 @@ fn a_missing_namespace_and_a_closed_descriptor_end_it_with_2() {
 #[test]
 fn what_is_not_built_yet_is_refused() {
     let folder = Folder::new("later");
-    let text = PLATFORM.replace("[[lan]]", "[[lan]]\nuplink = { device = \"eth0\" }");
+    let uplink = r#"uplink = { mode = "filtered", ports = [{ control-node = "cn-a", device = "eth0" }] }"#;
+    let text = PLATFORM.replace("[[lan]]", &format!("[[lan]]\n{uplink}"));
     fs::write(folder.file(), text).unwrap();
     let (code, text) = run(&mut switch_node(&folder.file(), "web1"));
     assert_eq!(code, Some(2), "{text}");
