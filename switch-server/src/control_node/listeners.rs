@@ -135,7 +135,7 @@ impl ControlNode {
             return false;
         };
         self.lans[lan].server.delivered(to, frame_len);
-        self.hold_for(now, session, place, route.relay, Sent::Ring);
+        self.hold_for(now, session, place, route.relay, Sent::Ring, true);
         true
     }
 

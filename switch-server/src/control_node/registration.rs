@@ -15,7 +15,7 @@ use vlan_core::{Channel, DropReason, Instant, LegNumber, NodeNumber, ProcessId, 
 
 use crate::control_node::pairs::Held;
 use crate::control_node::session::{Session, Stage};
-use crate::control_node::{ControlNode, ControlNodeEvent, Output};
+use crate::control_node::{ControlNode, ControlNodeEvent, Output, waits};
 
 /// What a node says when it registers.
 struct Registration<'a> {
@@ -329,8 +329,8 @@ impl ControlNode {
         let legs = session.association.legs();
         self.outputs.extend(legs.map(|leg| Output::CloseLeg { node, process, leg: leg.number }));
         self.drops.add_many(DropReason::NoChannel, session.association.take_refused());
-        self.return_unsent(&mut session, end);
-        for held in session.waits.drain() {
+        let freed = self.return_unsent(&mut session, end);
+        for held in freed.into_iter().chain(session.waits.drain()) {
             self.unhold(now, held);
         }
         if session.is_registered() {
@@ -341,12 +341,12 @@ impl ControlNode {
     }
 
     /// What a member had not taken is lost with it, and no longer on its senders' accounts. One that left in order
-    /// was not there any more to take it.
+    /// was not there any more to take it. Gives the holds on what had waited too long for room.
     //= spec/server.md#members-that-leave
     //# A control node MUST count what a node that left in order had not taken as not-attached; only what a dead process
     //# had not taken is peer-gone.
-    fn return_unsent(&mut self, session: &mut Session, end: LegEnd) {
-        let mut lost = Vec::new();
+    fn return_unsent(&mut self, session: &mut Session, end: LegEnd) -> Vec<waits::Held> {
+        let (mut lost, mut freed) = (Vec::new(), Vec::new());
         let untaken = match end {
             LegEnd::Closed => DropReason::NotAttached,
             LegEnd::Died => DropReason::PeerGone,
@@ -354,9 +354,12 @@ impl ControlNode {
         let by_channel = session.by_channel;
         // What its association has still to tell goes with it, but the losses must not.
         while let Some(event) = session.association.poll_event() {
-            if let rvi::AssociationEvent::ParkedExpired { channel, .. } = event {
-                let lan = by_channel[usize::from(channel.0)].lan();
+            if let rvi::AssociationEvent::ParkedExpired { charge, channel, .. } = event
+                && let Some(held) = session.waits.unpark(charge)
+            {
+                let lan = by_channel[usize::from(channel.0)].lan().filter(|_| held.is_frame);
                 lost.extend(lan.map(|lan| (lan, DropReason::Expired)));
+                freed.push(held);
             }
         }
         session.association.drain_unsent(&mut |channel, octets, unsent| {
@@ -376,6 +379,7 @@ impl ControlNode {
         for (lan, reason) in lost {
             self.lans[lan].server.lost_after_delivery(reason, 1);
         }
+        freed
     }
 
     pub(super) fn session_timeouts(&mut self, now: Instant) {

@@ -222,7 +222,7 @@ impl ControlNode {
             Ok(sent) => {
                 server.delivered(to, frame_len);
                 if let Some(place) = place {
-                    self.hold_for(now, session, place, channel, sent);
+                    self.hold_for(now, session, place, channel, sent, true);
                 }
                 None
             }
@@ -249,6 +249,7 @@ impl ControlNode {
         place: usize,
         channel: Channel,
         sent: Sent,
+        is_frame: bool,
     ) {
         let has_packets = match &self.sessions[place] {
             Some(other) => other.packets.is_some(),
@@ -257,7 +258,8 @@ impl ControlNode {
         if sent == Sent::Ring && !has_packets {
             return;
         }
-        let held = Held { place: session.place, charge: session.charge(), hold: session.association.hold() };
+        let (charge, hold) = (session.charge(), session.association.hold());
+        let held = Held { place: session.place, charge, hold, is_frame };
         let receiver = match &mut self.sessions[place] {
             Some(other) => other,
             None => session,
@@ -455,7 +457,7 @@ impl ControlNode {
         };
         // A barrier that finds no room is lost, and tried again by its sender.
         if let (Ok(sent), Some(place)) = (sent, route.session) {
-            self.hold_for(now, session, place, route.relay, sent);
+            self.hold_for(now, session, place, route.relay, sent, false);
         }
     }
 
@@ -487,7 +489,9 @@ impl ControlNode {
                 }
                 AssociationEvent::ParkedExpired { charge, channel, .. } => {
                     let held = session.waits.unpark(charge);
-                    self.parked_expired(place, channel);
+                    if held.as_ref().is_some_and(|held| held.is_frame) {
+                        self.parked_expired(place, channel);
+                    }
                     held.into_iter().for_each(|held| self.unhold(now, held));
                 }
                 AssociationEvent::LegDown(leg, rvi::LegDownReason::Protocol(error)) => {

@@ -17,6 +17,8 @@ pub(super) struct Held {
     pub place: usize,
     pub charge: u32,
     pub hold: Hold,
+    /// A member's frame, which counts where it is lost; else a message of the fabric's own, such as a barrier.
+    pub is_frame: bool,
 }
 
 /// A frame that a node has not acknowledged.

@@ -167,3 +167,38 @@ fn a_receiver_that_takes_nothing_costs_bounded_memory_and_nobody_else() {
     let ledger = control.status().lans[0].ledger;
     assert!(ledger.closes(drops.total()), "{ledger:?} {drops:?}");
 }
+
+#[test]
+fn a_barrier_that_waits_too_long_for_room_is_no_frame_that_was_lost() {
+    let small = ShmConfig { slots_log2: 6, ..ShmConfig::default() };
+    let mut control = control_node();
+    let mut one = member(&mut control, 1);
+    let mut two = End::connect(&mut control, 2, process(2), &small);
+    two.register(&mut control);
+    // Every slot is taken, and what comes now waits: the last frame, and barriers.
+    while control.waiting().all(|(_, waiting)| waiting.messages == 0) {
+        one.send(&mut control, mac(2), 0);
+    }
+    let barrier = ControlMessage::Barrier {
+        lan: LAN,
+        origin: NodeNumber(1),
+        origin_vif: VifNumber(1),
+        destination: NodeNumber(2),
+        destination_vif: VifNumber(1),
+        boot: BootTag(process(1).0 as u16),
+        id: 7,
+    };
+    for _ in 0..3 {
+        one.association.send(NOW, RELAY, 0, 0, &[Part::Private(&barrier.emit())]).expect("room");
+    }
+    one.association.publish();
+    control.pump(NOW, 100);
+    let before = control.status().lans[0].clone();
+    let later = NOW + core::time::Duration::from_millis(60);
+    control.handle_timeout(later);
+    let lan = &control.status().lans[0];
+    let lost = lan.drops.total() - before.drops.total();
+    assert_eq!(before.ledger.egress - lan.ledger.egress, lost, "{:?}", lan.drops);
+    assert_eq!(lan.drops.of(DropReason::Expired), 1, "{:?}", lan.drops);
+    assert!(lan.ledger.closes(lan.drops.total()));
+}
