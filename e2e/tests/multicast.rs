@@ -19,6 +19,8 @@ const MDNS: [(&str, &str); 2] = [("224.0.0.251", "10.1.0.1"), ("ff02::fb", "fd00
 const PORT: u16 = 5004;
 /// Datagrams a second: a video of 2 Mbit/s has about as many.
 const RATE: u64 = 500;
+/// Octets of each.
+const LINE_LEN: usize = 8;
 
 /// A LAN of ten members. The interface of the last one may be a bridge's: it has no address then.
 fn ten_members(is_last_bridged: bool) -> String {
@@ -117,6 +119,12 @@ fn watch(lab: &Lab, node: &str) -> Result<Child> {
     Ok(capture)
 }
 
+/// How many datagrams a line of a capture is: those that were ready together came as one super-frame.
+fn datagrams(line: &str) -> Result<usize> {
+    let octets = line.rsplit_once("length ").and_then(|(_, octets)| octets.trim().parse::<usize>().ok());
+    Ok(octets.with_context(|| format!("no length: {line}"))? / LINE_LEN)
+}
+
 /// Reads a capture until `expected` datagrams to the group have come and then another, which is sent now; ends it, and gives
 /// how many to the group came. The other one is of another sender, and may overtake the group's.
 fn seen(lab: &Lab, node: &str, mut capture: Child, group: &str, expected: usize) -> Result<usize> {
@@ -128,7 +136,9 @@ fn seen(lab: &Lab, node: &str, mut capture: Child, group: &str, expected: usize)
     let (mut seen, mut is_last_seen) = (0, false);
     for line in BufReader::new(out).lines() {
         let line = line?;
-        seen += usize::from(line.contains(&format!("> {group}.{PORT}")));
+        if line.contains(&format!("> {group}.{PORT}")) {
+            seen += datagrams(&line)?;
+        }
         is_last_seen |= line.contains(&format!("> 10.1.0.{to}.{PORT}"));
         if is_last_seen && seen >= expected {
             run(5, &["kill", "-INT", &capture.id().to_string()])?.ok()?;
