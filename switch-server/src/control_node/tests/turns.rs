@@ -2,6 +2,16 @@
 
 use super::*;
 
+/// A control node with two members; the ring to the second one has 64 slots.
+fn with_a_small_ring() -> (ControlNode, End, End) {
+    let small = ShmConfig { slots_log2: 6, ..ShmConfig::default() };
+    let mut control = control_node();
+    let one = member(&mut control, 1);
+    let mut two = End::connect(&mut control, 2, process(2), &small);
+    two.register(&mut control);
+    (control, one, two)
+}
+
 #[test]
 fn what_has_no_channel_and_what_a_replaced_process_sends_is_counted() {
     let mut control = control_node();
@@ -75,11 +85,7 @@ fn nodes_take_turns_by_octets() {
 
 #[test]
 fn a_flooding_source_leaves_room_for_a_quiet_one() {
-    let small = ShmConfig { slots_log2: 6, ..ShmConfig::default() };
-    let mut control = control_node();
-    let mut one = member(&mut control, 1);
-    let mut two = End::connect(&mut control, 2, process(2), &small);
-    two.register(&mut control);
+    let (mut control, mut one, mut two) = with_a_small_ring();
     let mut three = member(&mut control, 3);
     for _ in 0..1500 {
         one.send(&mut control, mac(2), 0);
@@ -118,11 +124,7 @@ fn a_sender_gets_its_room_back_only_when_its_frames_have_gone() {
     //= spec/server.md#settling
     //= type=test
     //# A control node MUST publish what it sent for a batch of frames before it settles them with their senders.
-    let small = ShmConfig { slots_log2: 6, ..ShmConfig::default() };
-    let mut control = control_node();
-    let mut one = member(&mut control, 1);
-    let mut two = End::connect(&mut control, 2, process(2), &small);
-    two.register(&mut control);
+    let (mut control, mut one, mut two) = with_a_small_ring();
     two.arrived();
     // More than the receiver's ring holds: what waits in the control node is not settled.
     for _ in 0..60 {
@@ -150,11 +152,7 @@ fn a_receiver_that_takes_nothing_costs_bounded_memory_and_nobody_else() {
     //= spec/server.md#full-outputs
     //= type=test
     //# When a receiver's queue is full the server MUST drop the frame as egress-full and go on.
-    let small = ShmConfig { slots_log2: 6, ..ShmConfig::default() };
-    let mut control = control_node();
-    let mut one = member(&mut control, 1);
-    let mut two = End::connect(&mut control, 2, process(2), &small);
-    two.register(&mut control);
+    let (mut control, mut one, _two) = with_a_small_ring();
     let mut three = member(&mut control, 3);
     three.arrived();
     for _ in 0..1500 {
@@ -170,11 +168,7 @@ fn a_receiver_that_takes_nothing_costs_bounded_memory_and_nobody_else() {
 
 #[test]
 fn a_barrier_that_waits_too_long_for_room_is_no_frame_that_was_lost() {
-    let small = ShmConfig { slots_log2: 6, ..ShmConfig::default() };
-    let mut control = control_node();
-    let mut one = member(&mut control, 1);
-    let mut two = End::connect(&mut control, 2, process(2), &small);
-    two.register(&mut control);
+    let (mut control, mut one, _two) = with_a_small_ring();
     // Every slot is taken, and what comes now waits: the last frame, and barriers.
     while control.waiting().all(|(_, waiting)| waiting.messages == 0) {
         one.send(&mut control, mac(2), 0);
