@@ -113,9 +113,13 @@ fn send(lab: &Lab, (group, source): (&str, &str), numbers: std::ops::Range<u64>)
 fn watch(lab: &Lab, node: &str) -> Result<Child> {
     let filter = format!("udp port {PORT}");
     let options = ["--immediate-mode", "-Q", "in", "-n", "-l", "-i", "red"];
+    // Below a line of headings there is one for each packet socket; that of an earlier capture goes a moment after it has ended.
+    let sockets = || -> Result<usize> {
+        Ok(lab.exec(node, 5, &["cat", "/proc/net/packet"])?.ok()?.lines().skip(1).count())
+    };
+    lab.wait_for("the capture before to be gone", || Ok(sockets()? == 0))?;
     let capture = lab.spawn(node, 120, &[&["tcpdump"], &options[..], &[&filter]].concat())?;
-    let listens = || Ok(lab.exec(node, 5, &["cat", "/proc/net/packet"])?.ok()?.lines().count() > 1);
-    lab.wait_for("tcpdump to listen", listens)?;
+    lab.wait_for("tcpdump to listen", || Ok(sockets()? > 0))?;
     Ok(capture)
 }
 
