@@ -27,6 +27,8 @@ const LEG: LegNumber = LegNumber(0);
 const TURNS_MAX: usize = 100_000;
 /// Messages that a machine takes in one turn.
 const BUDGET: usize = 256;
+/// The type of every frame here, which is for local experiments (IEEE 802, 9.2.4).
+const ETHER_TYPE: [u8; 2] = [0x88, 0xb5];
 
 /// A node with what its stack has received.
 pub struct HostedNode {
@@ -38,7 +40,8 @@ pub struct HostedNode {
     pub received: Received,
 }
 
-/// Frames that came out of the fabric.
+/// The frames of [`frame`] that came out of the fabric. Others are for the stack that a real host has: a driver asks it for
+/// its multicast groups, as a querier does.
 #[derive(Default)]
 pub struct Received(pub Vec<(VifNumber, Vec<u8>)>);
 
@@ -48,7 +51,9 @@ impl FrameSink for Received {
         let mut frame = head.to_vec();
         frame.resize(head.len() + rest.len(), 0);
         rest.copy_to(&mut frame[head.len()..]);
-        self.0.push((vif, frame));
+        if frame.get(12..14) == Some(&ETHER_TYPE[..]) {
+            self.0.push((vif, frame));
+        }
         Delivery::Taken
     }
 }
@@ -227,10 +232,10 @@ pub fn mac_of(node: NodeNumber) -> MacAddress {
     MacAddress::from_counter(ControlNodeSerial(1), u32::from(node.0)).expect("16 bits fit in 24")
 }
 
-/// An Ethernet frame of the type for local experiments (IEEE 802, 9.2.4).
+/// An Ethernet frame as a program without an IP stack sends it.
 #[must_use]
 pub fn frame(destination: MacAddress, source: MacAddress, payload: &[u8]) -> Vec<u8> {
-    [&destination.0[..], &source.0, &[0x88, 0xb5], payload].concat()
+    [&destination.0[..], &source.0, &ETHER_TYPE, payload].concat()
 }
 
 /// Both ends of a leg: each end writes its own region and reads the other's.

@@ -31,6 +31,10 @@ pub fn run(options: &Options) -> Result<()> {
         "unit, property and documentation tests",
         &Invocation::cargo("test --workspace --exclude e2e"),
     )?;
+    for example in example_names()? {
+        let words = format!("run --quiet -p examples --example {example}");
+        steps.command(&format!("example {example}"), &Invocation::cargo(&words))?;
+    }
     if !options.quick {
         // Its flags change every crate, so it gets a target folder of its own; so do the others below.
         let loom = Invocation::cargo("test -p rvi --release --test loom_ring --no-default-features");
@@ -50,10 +54,6 @@ pub fn run(options: &Options) -> Result<()> {
     steps.step("citations", "cargo xtask citations", || citations::run(None))?;
     if !options.quick {
         steps.command("end to end", &Invocation::cargo("test --release -p e2e -- --test-threads=1"))?;
-        for example in example_names()? {
-            let words = format!("run --quiet -p examples --example {example}");
-            steps.command(&format!("example {example}"), &Invocation::cargo(&words))?;
-        }
     }
     steps.print_times();
     Ok(())
