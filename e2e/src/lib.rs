@@ -11,7 +11,9 @@ pub mod forged;
 pub mod lab;
 pub mod pair;
 pub mod raw;
+pub mod tcpdump;
 pub mod traffic;
 
 pub use command::{Done, run};
 pub use lab::Lab;
+pub use tcpdump::Tcpdump;

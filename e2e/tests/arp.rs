@@ -1,12 +1,10 @@
 //! ARP and neighbour discovery on a LAN whose control node answers for its members.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::process::Child;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use e2e::lab::examples;
-use e2e::{Lab, run};
+use e2e::{Lab, Tcpdump};
 
 /// web1, web2 and web3 on red, where requests are answered from registrations.
 fn lab() -> Result<Lab> {
@@ -17,22 +15,17 @@ fn lab() -> Result<Lab> {
 }
 
 /// A capture of what comes to a node's interface, that has begun.
-fn watch(lab: &Lab, node: &str) -> Result<Child> {
-    let options = ["--immediate-mode", "-Q", "in", "-n", "-l", "-i", "red", "arp or icmp or icmp6"];
-    let capture = lab.spawn(node, 60, &[&["tcpdump"], &options[..]].concat())?;
-    let listens = || Ok(lab.exec(node, 5, &["cat", "/proc/net/packet"])?.ok()?.lines().count() > 1);
-    lab.wait_for("tcpdump to listen", listens)?;
-    Ok(capture)
+fn watch(lab: &Lab, node: &str) -> Result<Tcpdump> {
+    let options = ["--immediate-mode", "-Q", "in", "-l", "-i", "red", "arp or icmp or icmp6"];
+    Tcpdump::start(lab, node, 60, &options)
 }
 
 /// Ends a capture when the line `last` has come, and gives those before it.
-fn seen(mut capture: Child, last: &str) -> Result<Vec<String>> {
+fn seen(mut capture: Tcpdump, last: &str) -> Result<Vec<String>> {
     let mut lines = Vec::new();
-    for line in BufReader::new(capture.stdout.take().context("no output")?).lines() {
-        let line = line?;
+    while let Some(line) = capture.line()? {
         if line.contains(last) {
-            run(5, &["kill", "-INT", &capture.id().to_string()])?.ok()?;
-            capture.wait()?;
+            capture.end()?;
             return Ok(lines);
         }
         lines.push(line);

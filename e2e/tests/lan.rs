@@ -1,7 +1,7 @@
 //! Members of a LAN reach each other, and nobody else does.
 
 use anyhow::{Context, Result, ensure};
-use e2e::{Lab, run};
+use e2e::{Lab, Tcpdump};
 
 const MEMBERS: [(&str, &str, &str); 3] =
     [("web1", "10.1.0.1", "fd00:1::1"), ("web2", "10.1.0.2", "fd00:1::2"), ("web3", "10.1.0.3", "fd00:1::3")];
@@ -104,18 +104,7 @@ fn a_broadcast_reaches_every_other_member_once() -> Result<()> {
 #[test]
 fn a_non_member_sees_nothing_of_the_lan() -> Result<()> {
     let lab = two_lans("e2enon")?;
-    let capture = lab.spawn("guest", 60, &["tcpdump", "-n", "-l", "-i", "any", "not net 10.2.0.0/24"])?;
-    let pid = capture.id();
-    lab.wait_for("tcpdump to listen", || {
-        Ok(lab.exec("guest", 5, &["ss", "-H0"])?.ok()?.contains("p_raw")
-            || !lab
-                .exec("guest", 5, &["cat", "/proc/net/packet"])?
-                .ok()?
-                .lines()
-                .skip(1)
-                .collect::<Vec<_>>()
-                .is_empty())
-    })?;
+    let capture = Tcpdump::start(&lab, "guest", 60, &["-l", "-i", "any", "not net 10.2.0.0/24"])?;
     lab.exec("web1", 20, &["ping", "-q", "-i", "0.01", "-c", "50", "10.1.0.2"])?.ok()?;
     lab.exec("web1", 20, &["ping", "-q", "-b", "-i", "0.05", "-c", "10", "10.1.0.255"])?;
     lab.exec("web1", 20, &["ping", "-q", "-I", "red", "-i", "0.05", "-c", "10", "ff02::1"])?;
@@ -125,9 +114,7 @@ fn a_non_member_sees_nothing_of_the_lan() -> Result<()> {
         lab.exec("guest", 10, &["ping", "-q", "-c", "2", "-W", "1", "-i", "0.2", "10.1.0.1"])?.code
             != Some(0)
     );
-    run(5, &["kill", "-INT", &pid.to_string()])?.ok()?;
-    let seen = capture.wait_with_output()?;
-    let seen = String::from_utf8_lossy(&seen.stdout).into_owned();
+    let seen = capture.end()?.out;
     for foreign in ["10.1.0.", "fd00:1:"] {
         ensure!(!seen.contains(foreign), "the guest saw {foreign}: {seen}");
     }

@@ -2,7 +2,6 @@
 
 use std::fmt::Write;
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Child;
@@ -10,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use e2e::traffic::socket_in;
-use e2e::{Lab, run};
+use e2e::{Lab, Tcpdump, run};
 
 /// The groups of the streams: each with the sender's address.
 const STREAMS: [(&str, &str); 2] = [("239.1.1.1", "10.1.0.1"), ("ff05::7", "fd00:1::1")];
@@ -110,17 +109,9 @@ fn send(lab: &Lab, (group, source): (&str, &str), numbers: std::ops::Range<u64>)
 }
 
 /// A capture of what comes to [`PORT`] at a node's interface, that has begun.
-fn watch(lab: &Lab, node: &str) -> Result<Child> {
+fn watch(lab: &Lab, node: &str) -> Result<Tcpdump> {
     let filter = format!("udp port {PORT}");
-    let options = ["--immediate-mode", "-Q", "in", "-n", "-l", "-i", "red"];
-    // Below a line of headings there is one for each packet socket; that of an earlier capture goes a moment after it has ended.
-    let sockets = || -> Result<usize> {
-        Ok(lab.exec(node, 5, &["cat", "/proc/net/packet"])?.ok()?.lines().skip(1).count())
-    };
-    lab.wait_for("the capture before to be gone", || Ok(sockets()? == 0))?;
-    let capture = lab.spawn(node, 120, &[&["tcpdump"], &options[..], &[&filter]].concat())?;
-    lab.wait_for("tcpdump to listen", || Ok(sockets()? > 0))?;
-    Ok(capture)
+    Tcpdump::start(lab, node, 120, &["--immediate-mode", "-Q", "in", "-l", "-i", "red", &filter])
 }
 
 /// How many datagrams a line of a capture is: those that were ready together came as one super-frame.
@@ -131,22 +122,19 @@ fn datagrams(line: &str) -> Result<usize> {
 
 /// Reads a capture until `expected` datagrams to the group have come and then another, which is sent now; ends it, and gives
 /// how many to the group came. The other one is of another sender, and may overtake the group's.
-fn seen(lab: &Lab, node: &str, mut capture: Child, group: &str, expected: usize) -> Result<usize> {
+fn seen(lab: &Lab, node: &str, mut capture: Tcpdump, group: &str, expected: usize) -> Result<usize> {
     let (from, number) = if node == "web2" { ("web3", 3) } else { ("web2", 2) };
     let socket = socket_in(&lab.namespace(from), IpAddr::from([10, 1, 0, number]))?;
     let to: u8 = node.trim_start_matches("web").parse()?;
     socket.send_to(b"the last", SocketAddr::new(IpAddr::from([10, 1, 0, to]), PORT))?;
-    let out = capture.stdout.take().context("no output")?;
     let (mut seen, mut is_last_seen) = (0, false);
-    for line in BufReader::new(out).lines() {
-        let line = line?;
+    while let Some(line) = capture.line()? {
         if line.contains(&format!("> {group}.{PORT}")) {
             seen += datagrams(&line)?;
         }
         is_last_seen |= line.contains(&format!("> 10.1.0.{to}.{PORT}"));
         if is_last_seen && seen >= expected {
-            run(5, &["kill", "-INT", &capture.id().to_string()])?.ok()?;
-            capture.wait()?;
+            capture.end()?;
             return Ok(seen);
         }
     }

@@ -5,13 +5,12 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::path::PathBuf;
-use std::process::Child;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use e2e::traffic::socket_in;
-use e2e::{Lab, run};
+use e2e::{Lab, Tcpdump};
 
 /// Octets of the header of a classic capture file, and of a record's header (pcap-savefile(5)).
 const FILE_HEADER: usize = 24;
@@ -44,44 +43,45 @@ fn four_members() -> String {
 }
 
 /// A tcpdump that writes to a file.
-struct Tcpdump {
-    child: Child,
+struct ToFile {
+    tcpdump: Tcpdump,
     file: PathBuf,
 }
 
-impl Tcpdump {
+impl ToFile {
     fn start(lab: &Lab, node: &str, options: &[&str]) -> Result<Self> {
         let file = lab.file().with_file_name(format!("{node}.pcap"));
         let name = file.to_string_lossy().into_owned();
-        let plain = ["tcpdump", "-Z", "root", "-U", "-B", "16384", "-s", "0", "-n", "-i", "red", "-w", &name];
-        let child = lab.spawn(node, 240, &[&plain[..], options].concat())?;
-        let listens = || Ok(lab.exec(node, 5, &["cat", "/proc/net/packet"])?.ok()?.lines().count() > 1);
-        lab.wait_for("tcpdump to listen", listens)?;
-        Ok(Self { child, file })
+        let plain = ["-Z", "root", "-U", "-B", "16384", "-s", "0", "-i", "red", "-w", &name];
+        let tcpdump = Tcpdump::start(lab, node, 240, &[&plain[..], options].concat())?;
+        Ok(Self { tcpdump, file })
     }
 
-    /// The frames that it has written so far; one that is not whole yet is left out.
+    /// The frames that it has written so far.
     fn frames(&self) -> Vec<Vec<u8>> {
-        let octets = fs::read(&self.file).unwrap_or_default();
-        let (mut frames, mut rest) = (Vec::new(), octets.get(FILE_HEADER..).unwrap_or_default());
-        while let Some(header) = rest.get(..RECORD_HEADER) {
-            let len = u32::from_ne_bytes([header[8], header[9], header[10], header[11]]) as usize;
-            let Some(frame) = rest.get(RECORD_HEADER..RECORD_HEADER + len) else { break };
-            frames.push(frame.to_vec());
-            rest = &rest[RECORD_HEADER + len..];
-        }
-        frames
+        frames_in(&self.file)
     }
 
     /// Ends it; it must have seen everything that came.
     fn finish(self) -> Result<Vec<Vec<u8>>> {
-        run(5, &["kill", "-INT", &self.child.id().to_string()])?.ok()?;
-        let file = self.file.clone();
-        let out = self.child.wait_with_output()?;
-        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        let Self { tcpdump, file } = self;
+        let said = tcpdump.end()?.err;
         ensure!(said.contains("\n0 packets dropped by kernel"), "{}: {said}", file.display());
-        Ok(Self { child: std::process::Command::new("true").spawn()?, file }.frames())
+        Ok(frames_in(&file))
     }
+}
+
+/// The frames that a file has so far; one that is not whole yet is left out.
+fn frames_in(file: &Path) -> Vec<Vec<u8>> {
+    let octets = fs::read(file).unwrap_or_default();
+    let (mut frames, mut rest) = (Vec::new(), octets.get(FILE_HEADER..).unwrap_or_default());
+    while let Some(header) = rest.get(..RECORD_HEADER) {
+        let len = u32::from_ne_bytes([header[8], header[9], header[10], header[11]]) as usize;
+        let Some(frame) = rest.get(RECORD_HEADER..RECORD_HEADER + len) else { break };
+        frames.push(frame.to_vec());
+        rest = &rest[RECORD_HEADER + len..];
+    }
+    frames
 }
 
 /// The MAC addresses of the members, and whether they listen.
@@ -195,11 +195,11 @@ fn exchange(lab: &Lab) -> Result<()> {
 fn a_permitted_listener_with_tcpdump_sees_every_frame_once_and_in_order_and_others_see_none() -> Result<()> {
     let lab = Lab::start_text(&four_members(), "e2eprom")?;
     ensure!(members(&lab)?["web3"].1 == "may" && members(&lab)?["web4"].1 == "no");
-    let listener = Tcpdump::start(&lab, "web3", &["-Q", "in"])?;
-    let stranger = Tcpdump::start(&lab, "web4", &["-Q", "in"])?;
+    let listener = ToFile::start(&lab, "web3", &["-Q", "in"])?;
+    let stranger = ToFile::start(&lab, "web4", &["-Q", "in"])?;
     wait_for_listening(&lab, "web3", "listens")?;
     // What was sent: these are no listeners.
-    let senders = ["web1", "web2"].map(|node| Tcpdump::start(&lab, node, &["-p", "-Q", "out"]));
+    let senders = ["web1", "web2"].map(|node| ToFile::start(&lab, node, &["-p", "-Q", "out"]));
     let senders = senders.into_iter().collect::<Result<Vec<_>>>()?;
 
     exchange(&lab)?;
@@ -219,7 +219,7 @@ fn a_permitted_listener_with_tcpdump_sees_every_frame_once_and_in_order_and_othe
     let macs = ["web1", "web2"].map(|node| members[node].0.clone());
     let own = members["web3"].0.clone();
     let sent = || -> Vec<Vec<u8>> {
-        let frames = senders.iter().flat_map(Tcpdump::frames);
+        let frames = senders.iter().flat_map(ToFile::frames);
         frames.filter(|frame| !frame.starts_with(&own)).collect()
     };
     let came = || -> Vec<Vec<u8>> {
