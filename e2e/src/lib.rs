@@ -10,7 +10,9 @@ pub mod drill;
 pub mod forged;
 pub mod lab;
 pub mod pair;
+pub mod platform;
 pub mod raw;
+pub mod stock;
 pub mod tcpdump;
 pub mod traffic;
 

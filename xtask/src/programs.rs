@@ -22,6 +22,13 @@ const PROGRAMS: &[Program] = &[
     Program { name: "arping", package: "arping" },
     Program { name: "ndisc6", package: "ndisc6" },
     Program { name: "tshark", package: "tshark" },
+    Program { name: "socat", package: "socat" },
+    Program { name: "nft", package: "nftables" },
+    Program { name: "dnsmasq", package: "dnsmasq-base" },
+    Program { name: "udhcpc", package: "udhcpc" },
+    Program { name: "dbus-daemon", package: "dbus-daemon" },
+    Program { name: "avahi-daemon", package: "avahi-daemon" },
+    Program { name: "avahi-browse", package: "avahi-utils" },
 ];
 
 /// Makes sure that every program is there, installing what is missing when `install` says so.
