@@ -13,6 +13,7 @@ pub mod pair;
 pub mod platform;
 pub mod raw;
 pub mod stock;
+pub mod storm;
 pub mod tcpdump;
 pub mod traffic;
 

@@ -21,7 +21,15 @@ impl Service {
     /// # Errors
     /// When it cannot be started.
     pub fn start(lab: &Lab, namespace: &str, words: &[&str]) -> Result<Self> {
-        Ok(Self(lab.spawn(namespace, TIME, words)?))
+        Self::start_for(lab, namespace, TIME, words)
+    }
+
+    /// The same for `seconds` at the most.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_for(lab: &Lab, namespace: &str, seconds: u32, words: &[&str]) -> Result<Self> {
+        Ok(Self(lab.spawn(namespace, seconds, words)?))
     }
 }
 

@@ -29,7 +29,7 @@ use alloc::boxed::Box;
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
-use vlan_core::limits::{CONTROL_MESSAGE_LEN_MAX, FABRICS_MAX, MESSAGE_LEN_MAX};
+use vlan_core::limits::{CONTROL_MESSAGE_LEN_MAX, FABRICS_MAX, MESSAGE_LEN_MAX, VIFS_PER_NODE_MAX};
 use vlan_core::{Channel, Instant, LegNumber};
 
 use crate::gather::Gather;
@@ -52,8 +52,12 @@ const LEGS: usize = FABRICS_MAX;
 /// Events that there is always room for.
 const EVENTS_KEPT: usize = 8;
 /// Control messages that wait for room at most, and their octets: twice the largest answer that is known.
-const CONTROL_QUEUE_MAX: usize = 1024;
+//= spec/server.md#room-for-the-answer
+//# A control session MUST have room for the answer to the registration of a node with 127 interfaces, on LANs of 128
+//# members each, however late the node takes it.
+const CONTROL_QUEUE_MAX: usize = 16_384;
 const CONTROL_QUEUE_OCTETS_MAX: usize = 4 << 20;
+const _: () = assert!(CONTROL_QUEUE_MAX > VIFS_PER_NODE_MAX * (2 + 127));
 
 /// The machine of one association; one life of it is a session.
 ///

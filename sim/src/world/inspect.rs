@@ -19,7 +19,7 @@ const HELD_OCTETS_MAX: usize = 1_048_864;
 const PARK_MESSAGES_MAX: usize = 1024;
 const PARK_OCTETS_MAX: usize = 1 << 20;
 /// The same of control messages.
-const CONTROL_QUEUE_MAX: usize = 1024;
+const CONTROL_QUEUE_MAX: usize = 16_384;
 const CONTROL_QUEUE_OCTETS_MAX: usize = 4 << 20;
 /// Octets of messages that a transport keeps (spec/packet-sender.md), where none has come to an end yet.
 const SEND_OCTETS_MAX: usize = 4 << 20;

@@ -441,6 +441,10 @@ impl Node {
             Ok(ControlMessage::HeartbeatReply { .. }) => self.control[index].heartbeat.answered(),
             Ok(ControlMessage::Registered { epoch }) => {
                 self.control[index].stage = Stage::Configuring;
+                //= spec/driver.md#registration
+                //# A node MUST give up a registration that nobody answers for a second, and MUST NOT give up one for being long
+                //# about what the answer says.
+                self.control[index].register_until = None;
                 for interface in self.interfaces.iter_mut().flatten() {
                     interface.confirmed = false;
                 }
@@ -561,7 +565,6 @@ impl Node {
             self.remove_interface(vif);
         }
         self.control[index].stage = Stage::Attached;
-        self.control[index].register_until = None;
         self.control[index].packets_accepted();
         self.set_relay(now, index, true);
         for interface in self.interfaces.iter_mut().flatten() {

@@ -56,3 +56,23 @@ fn control_nodes_are_told_of_other_leg_addresses_once() {
     }
     assert_eq!(control.told(), [ControlMessage::LegAddresses { legs }]);
 }
+
+#[test]
+fn a_registration_is_given_up_when_nobody_answers_it_and_not_while_the_answer_is_carried_out() {
+    //= spec/driver.md#registration
+    //= type=test
+    //# A node MUST give up a registration that nobody answers for a second, and MUST NOT give up one for being long
+    //# about what the answer says.
+    let second = NOW + Duration::from_secs(1);
+    for is_answered in [false, true] {
+        let mut node = node();
+        let mut control = Far::connect(&mut node, PeerId::ControlNode(0), 2, &[RELAY, ARP]);
+        if is_answered {
+            control.tell(&mut node, &ControlMessage::Registered { epoch: 1 });
+        }
+        node.handle_timeout(second);
+        let is_closed = core::iter::from_fn(|| node.poll_output())
+            .any(|output| matches!(output, Output::CloseLeg { peer: PeerId::ControlNode(0), .. }));
+        assert_eq!(is_closed, !is_answered);
+    }
+}

@@ -83,3 +83,58 @@ fn a_leg_joins_only_the_session_that_it_was_set_up_for() {
     let _two = member(&mut control, 2);
     assert!(!control.handle_leg_up(NOW, number, process, other, stale, lone_leg()));
 }
+
+/// `lans` LANs with the members 1 to `members` each.
+fn crowd(lans: u16, members: u16) -> ControlNode {
+    let mut config = config();
+    let [lan] = &config.lans[..] else { panic!("one LAN") };
+    let member = |node: u16, vif: u16| MemberConfig {
+        node: NodeNumber(node),
+        vif: VifNumber(vif),
+        mac: MacAddress([2, 0, 1, 0, vif as u8, node as u8]),
+        ..lan.members[0].clone()
+    };
+    let lan = |number: u16| LanConfig {
+        id: LanId(number),
+        name: alloc::format!("lan{number}"),
+        members: (1..=members).map(|node| member(node, number)).collect(),
+        ..lan.clone()
+    };
+    let entry = |node: u16| NodeEntry { number: NodeNumber(node), ..config.nodes[0].clone() };
+    (config.lans, config.nodes) = ((1..=lans).map(lan).collect(), (1..=members).map(entry).collect());
+    ControlNode::new(config)
+}
+
+#[test]
+fn a_node_hears_the_end_of_a_long_answer() {
+    //= spec/server.md#room-for-the-answer
+    //= type=test
+    //# A control session MUST have room for the answer to the registration of a node with 127 interfaces, on LANs of 128
+    //# members each, however late the node takes it.
+    let (lans, members) = (127, 20);
+    let mut control = crowd(lans, members);
+    let mut ends: Vec<End> = Vec::new();
+    for node in 1..=members {
+        let mut end = End::connect(&mut control, node, process(node), &ShmConfig::default());
+        end.association.send_control(NOW, &register(node, process(node)).emit()).expect("room");
+        end.association.publish();
+        control.pump(NOW, 1000);
+        ends.push(end);
+    }
+    for mut end in ends {
+        let mut told = Vec::new();
+        loop {
+            let more = end.told();
+            control.pump(NOW, 1000);
+            if more.is_empty() {
+                break;
+            }
+            told.extend(more);
+        }
+        let count = |is_it: fn(&ControlMessage) -> bool| told.iter().filter(|message| is_it(message)).count();
+        assert_eq!(count(|message| matches!(message, ControlMessage::ConfigurationEnd { .. })), 1);
+        assert_eq!(count(|message| matches!(message, ControlMessage::Interface(_))), usize::from(lans));
+        let others = usize::from(lans) * usize::from(members - 1);
+        assert_eq!(count(|message| matches!(message, ControlMessage::Member(_))), others);
+    }
+}
