@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use anyhow::Result;
+
 /// An Ethernet address.
 pub type Mac = [u8; 6];
 
@@ -13,11 +15,28 @@ pub const ALL_NODES: Mac = [0x33, 0x33, 0, 0, 0, 1];
 const UDP: u8 = 17;
 const ICMPV6: u8 = 58;
 
+/// Reads six pairs of hexadecimal digits.
+///
+/// # Errors
+/// When the text is something else.
+pub fn mac(text: &str) -> Result<Mac> {
+    let octets: Vec<u8> =
+        text.trim().split(':').map(|digits| u8::from_str_radix(digits, 16)).collect::<Result<_, _>>()?;
+    octets.try_into().map_err(|_| anyhow::anyhow!("no MAC: {text}"))
+}
+
 /// An ARP reply to `to` that says `address` is at `station`.
 #[must_use]
 pub fn arp_reply(to: Mac, from: Mac, station: Mac, address: Ipv4Addr, asker: Ipv4Addr) -> Vec<u8> {
     let body = [&[0, 1, 8, 0, 6, 4, 0, 2][..], &station, &address.octets(), &to, &asker.octets()];
     ethernet(to, from, 0x0806, &body.concat())
+}
+
+/// An ARP request of a station for the MAC of `target`, to everybody.
+#[must_use]
+pub fn arp_request(own: Mac, address: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
+    let body = [&[0, 1, 8, 0, 6, 4, 0, 1][..], &own, &address.octets(), &[0; 6], &target.octets()];
+    ethernet(BROADCAST, own, 0x0806, &body.concat())
 }
 
 /// A UDP datagram of either family.

@@ -4,6 +4,7 @@
 //! The tests need root (named namespaces) and the programs that `cargo xtask test --install` installs. They send
 //! traffic only inside namespaces that the lab made.
 
+pub mod arp_load;
 pub mod capture;
 pub mod command;
 pub mod drill;

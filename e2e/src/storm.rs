@@ -149,10 +149,7 @@ impl Generator {
         let socket = RawSocket::open(&lab.namespace(STORMER), interface)?;
         let words = ["cat", "/sys/class/net/red/address"];
         let shown = lab.exec(STORMER, 5, &words)?.ok()?;
-        let mut own = [0; 6];
-        for (octet, digits) in own.iter_mut().zip(shown.trim().split(':')) {
-            *octet = u8::from_str_radix(digits, 16)?;
-        }
+        let own = forged::mac(&shown)?;
         let addresses = (IpAddr::from([10, 1, 0, 1]), IpAddr::from(Ipv4Addr::BROADCAST));
         // Each longer than the one before, so that no agent joins them to one super-frame.
         let frames: Vec<_> = (22..86)
