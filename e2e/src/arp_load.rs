@@ -113,9 +113,10 @@ impl Crowd {
             let mut sent = 0_usize;
             while start.elapsed() < time {
                 let due = (start.elapsed().as_secs_f64() * f64::from(rate)) as usize;
-                for number in sent..due.min(sent + 64) {
-                    let station = &self.stations[number % self.stations.len()];
-                    station.socket.send(&station.request(number / self.stations.len()).0)?;
+                let burst_end = due.min(sent + 64);
+                while sent < burst_end {
+                    let station = &self.stations[sent % self.stations.len()];
+                    station.socket.send(&station.request(sent / self.stations.len()).0)?;
                     sent += 1;
                 }
                 if sent >= due {
