@@ -3,6 +3,7 @@
 use super::peer::source_word;
 use super::{Driver, Ingress, Peer, PeerSlot};
 use crate::address::{MacAddress, NodeNumber};
+use crate::counters::FrameCount;
 use crate::drop_reason::DropReason;
 use crate::limits::ETHERNET_HEADER_LEN;
 use crate::security::PortSecurity;
@@ -167,6 +168,11 @@ impl Driver {
         } else {
             self.counters.received_relay.add(frame_len);
         }
+    }
+
+    /// Counts frames of direct RVIs that the stack has taken.
+    pub fn delivered_direct(&mut self, frames: FrameCount) {
+        self.counters.received_direct.add_all(frames);
     }
 
     #[inline]
