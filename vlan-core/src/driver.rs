@@ -9,6 +9,7 @@ mod barrier;
 mod ingress;
 mod listeners;
 mod peer;
+mod run;
 
 use alloc::vec::Vec;
 
@@ -29,6 +30,7 @@ use listeners::Listener;
 
 pub use listeners::CopyWay;
 pub use peer::{BARRIER_RETRY, BARRIER_WAIT, Path, Peer};
+pub use run::UnicastRun;
 
 /// Addresses of a peer that are kept: those that the platform file may give it, and its link-local ones.
 const SENDER_ADDRESSES_MAX: usize = 72;
@@ -213,7 +215,7 @@ impl Driver {
     #[must_use]
     pub fn classify(&self, vnet: &Vnet, head: &[u8], frame_len: usize) -> Egress {
         let Some(ethernet) = EthernetHeader::parse(head) else { return Egress::Drop(DropReason::TooShort) };
-        if let Err(reason) = self.check_length(vnet, frame_len) {
+        if let Err(reason) = check_length(self.config.mtu, vnet, frame_len) {
             return Egress::Drop(reason);
         }
         let neighbour = is_neighbour_resolution(ethernet.ethertype, head);
@@ -281,10 +283,10 @@ impl Driver {
         FrameHeader { flags: FrameHeader::ARP_COPY, ..self.header(FrameKind::Arp, vnet) }
     }
 
-    /// Counts a frame that has gone by a direct RVI.
+    /// Counts frames that have gone by direct RVIs.
     #[inline]
-    pub fn sent_direct(&mut self, frame_len: usize) {
-        self.counters.sent_direct.add(frame_len);
+    pub fn sent_direct(&mut self, frames: FrameCount) {
+        self.counters.sent_direct.add_all(frames);
     }
 
     /// Counts a frame that has gone to the control node with `header`, and uses its number up.
@@ -326,19 +328,6 @@ impl Driver {
             boot: self.boot,
             bseq: self.next_bseq,
         }
-    }
-
-    #[inline]
-    fn check_length(&self, vnet: &Vnet, frame_len: usize) -> Result<(), DropReason> {
-        let plain_max = usize::from(self.config.mtu) + ETHERNET_HEADER_LEN + 4;
-        let len_max = if vnet.gso_type == 0 { plain_max } else { FRAME_LEN_MAX };
-        if frame_len > len_max {
-            return Err(DropReason::TooLong);
-        }
-        if !vnet.is_valid_for(frame_len) {
-            return Err(DropReason::Malformed);
-        }
-        Ok(())
     }
 
     // --- members, bindings and grants -----------------------------------------------------------------------
@@ -421,6 +410,20 @@ impl Driver {
     pub fn find_peer(&self, node: NodeNumber, vif: VifNumber) -> Option<PeerSlot> {
         self.peers.iter().position(|p| p.node == node && p.vif == vif).map(|slot| PeerSlot(slot as u16))
     }
+}
+
+/// Whether a frame has a length that its LAN carries, and a state that fits it.
+#[inline]
+fn check_length(mtu: u16, vnet: &Vnet, frame_len: usize) -> Result<(), DropReason> {
+    let plain_max = usize::from(mtu) + ETHERNET_HEADER_LEN + 4;
+    let len_max = if vnet.gso_type == 0 { plain_max } else { FRAME_LEN_MAX };
+    if frame_len > len_max {
+        return Err(DropReason::TooLong);
+    }
+    if !vnet.is_valid_for(frame_len) {
+        return Err(DropReason::Malformed);
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! What comes from the fabric: checked against the configuration and the grant that it came by before it goes up to the stack.
 
 use super::peer::source_word;
-use super::{Driver, Ingress, Peer, PeerSlot};
+use super::{Driver, Ingress, Peer, PeerSlot, check_length};
 use crate::address::{MacAddress, NodeNumber};
 use crate::counters::FrameCount;
 use crate::drop_reason::DropReason;
@@ -139,7 +139,7 @@ impl Driver {
                 && source_word(frame) == Some(peer.source)
                 && frame[0] & 1 == 0
                 && claims::is_plain(frame);
-        let is_sound = self.check_length(&vnet, message_len - FRAME_HEADER_LEN).is_ok();
+        let is_sound = check_length(self.config.mtu, &vnet, message_len - FRAME_HEADER_LEN).is_ok();
         (is_from_peer && is_sound).then_some(vnet)
     }
 
@@ -180,7 +180,7 @@ impl Driver {
         if head.len() < ETHERNET_HEADER_LEN {
             return Err(DropReason::TooShort);
         }
-        self.check_length(&header.vnet, frame_len)
+        check_length(self.config.mtu, &header.vnet, frame_len)
     }
 
     pub(super) fn refuse(&mut self, reason: DropReason) -> Ingress {
