@@ -29,6 +29,7 @@ pub fn measure(run: &Run) -> anyhow::Result<Figure> {
             let (mut sent, mut again) = (0_u64, false);
             let vnet = Vnet::default();
             let mut round = |more: bool| {
+                let mut batch = sender.batch(now, VIF);
                 for _ in 0..if more { BATCH } else { 0 } {
                     let frame = if again { source.same() } else { source.next() };
                     again = batch.send(&vnet, frame) == Accept::Busy;

@@ -334,7 +334,7 @@ fn receive_direct(script: &mut Script<'_>, driver: &mut Driver, model: &mut Mode
     model.arrived += 1;
     let quick = (header.kind != FrameKind::Arp).then(|| {
         let message = [&header.emit(frame_len)[..], &head].concat();
-        driver.admit_unicast(slot, &message, message.len())
+        driver.incoming_run(slot).and_then(|run| run.admit(&message, message.len()))
     });
     let ingress = driver.admit_direct(Instant::ZERO, slot, &header, &head, frame_len);
     let is_plain = header.kind == FrameKind::Unicast && header.flags == 0 && claims::is_plain(&head);

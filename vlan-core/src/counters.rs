@@ -19,12 +19,6 @@ impl FrameCount {
         self.octets += octets as u64;
     }
 
-    /// One frame of `octets`.
-    #[must_use]
-    pub const fn one(octets: usize) -> Self {
-        Self { frames: 1, octets: octets as u64 }
-    }
-
     /// Counts the frames that were counted elsewhere.
     #[inline]
     pub fn add_all(&mut self, others: Self) {

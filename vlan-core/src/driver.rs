@@ -30,7 +30,7 @@ use listeners::Listener;
 
 pub use listeners::CopyWay;
 pub use peer::{BARRIER_RETRY, BARRIER_WAIT, Path, Peer};
-pub use run::UnicastRun;
+pub use run::{IncomingRun, OutgoingRun, Way};
 
 /// Addresses of a peer that are kept: those that the platform file may give it, and its link-local ones.
 const SENDER_ADDRESSES_MAX: usize = 72;
@@ -274,7 +274,7 @@ impl Driver {
         vnet: &Vnet,
         frame_len: usize,
     ) -> Option<[u8; FRAME_HEADER_LEN]> {
-        Some(self.peers.get(usize::from(peer.0))?.outgoing.emit(vnet, frame_len))
+        Some(self.peers.get(usize::from(peer.0))?.outgoing.emit(vnet, frame_len, 0))
     }
 
     /// The header of the copy that goes to the control node beside a direct ARP or ND frame.
@@ -283,10 +283,10 @@ impl Driver {
         FrameHeader { flags: FrameHeader::ARP_COPY, ..self.header(FrameKind::Arp, vnet) }
     }
 
-    /// Counts frames that have gone by direct RVIs.
+    /// Counts a frame that has gone by a direct RVI.
     #[inline]
-    pub fn sent_direct(&mut self, frames: FrameCount) {
-        self.counters.sent_direct.add_all(frames);
+    pub fn sent_direct(&mut self, frame_len: usize) {
+        self.counters.sent_direct.add(frame_len);
     }
 
     /// Counts a frame that has gone to the control node with `header`, and uses its number up.

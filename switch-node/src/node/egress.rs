@@ -4,7 +4,6 @@
 mod batch;
 
 use rvi::{Framed, Part, SendError};
-use vlan_core::counters::FrameCount;
 use vlan_core::driver::{Egress, PeerSlot};
 use vlan_core::ethernet::flow_hash;
 use vlan_core::wire::frame::{FrameHeader, FrameKind, Vnet};
@@ -99,7 +98,7 @@ impl Node {
             Ok(_) => {
                 link.sent.add(frame.len());
                 if !returned {
-                    interface.driver.sent_direct(FrameCount::one(frame.len()));
+                    interface.driver.sent_direct(frame.len());
                 }
                 if self.captures.is_some() {
                     self.tap_sent_direct(vif, peer, vnet, frame);

@@ -307,12 +307,12 @@ impl FrameHeader {
     }
 }
 
-/// What the headers of a run of frames have in common, such as those from one interface to another: all but the length
-/// and the checksum state of a frame. Made once, so that a frame costs neither the making of each field nor its check.
+/// What the headers of a run of frames have in common, such as those from one interface to another: all but the length,
+/// the checksum state and the number of a frame. Made once, so that a frame costs neither the making of each field nor its check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeaderTemplate {
     /// The octets, eight to a little-endian word: the frame's length is the high half of the first, its state the third and the low
-    /// two octets of the fourth; all of these are zero here.
+    /// two octets of the fourth, its number the high half of that; all of these are zero here.
     words: [u64; FRAME_HEADER_LEN / 8],
 }
 
@@ -320,22 +320,23 @@ impl HeaderTemplate {
     /// The run that `header` belongs to. Not for [`FrameKind::Promiscuous`] and [`FrameKind::Arp`].
     #[must_use]
     pub fn new(header: &FrameHeader) -> Self {
-        let octets = FrameHeader { vnet: Vnet::default(), ..*header }.emit(0);
+        let octets = FrameHeader { vnet: Vnet::default(), bseq: 0, ..*header }.emit(0);
         let (words, _) = octets.as_chunks();
         Self { words: core::array::from_fn(|i| u64::from_le_bytes(words[i])) }
     }
 
-    /// The header's octets in front of a frame of `frame_len` octets in the state `vnet`.
+    /// The header's octets in front of a frame of `frame_len` octets in the state `vnet`, with the number `bseq`.
     #[inline]
     #[must_use]
-    pub fn emit(&self, vnet: &Vnet, frame_len: usize) -> [u8; FRAME_HEADER_LEN] {
+    pub fn emit(&self, vnet: &Vnet, frame_len: usize, bseq: u32) -> [u8; FRAME_HEADER_LEN] {
         let [kind, ends, _, boot] = self.words;
         let state = u64::from(vnet.flags)
             | u64::from(vnet.gso_type) << 8
             | u64::from(vnet.hdr_len) << 16
             | u64::from(vnet.gso_size) << 32
             | u64::from(vnet.csum_start) << 48;
-        let words = [kind | (frame_len as u64) << 32, ends, state, boot | u64::from(vnet.csum_offset)];
+        let boot = boot | u64::from(vnet.csum_offset) | u64::from(bseq) << 32;
+        let words = [kind | (frame_len as u64) << 32, ends, state, boot];
         let mut o = [0; FRAME_HEADER_LEN];
         let (chunks, _) = o.as_chunks_mut();
         for (chunk, word) in chunks.iter_mut().zip(words) {
@@ -412,7 +413,7 @@ mod tests {
         let header = FrameHeader { flags: 0, ..header(FrameKind::Unicast) };
         let template = HeaderTemplate::new(&header);
         for (vnet, len) in [(header.vnet, 100), (Vnet::default(), 65_000)] {
-            let octets = template.emit(&vnet, len);
+            let octets = template.emit(&vnet, len, header.bseq);
             assert_eq!(octets, FrameHeader { vnet, ..header }.emit(len));
             assert_eq!(template.parse(&octets, 32 + len), Some(vnet));
             assert_eq!(template.parse(&octets, 33 + len), None);

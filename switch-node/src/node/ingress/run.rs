@@ -3,7 +3,7 @@
 
 use rvi::Message;
 use vlan_core::counters::FrameCount;
-use vlan_core::driver::PeerSlot;
+use vlan_core::driver::IncomingRun;
 use vlan_core::drop_example::DropExamples;
 use vlan_core::wire::frame::FRAME_HEADER_LEN;
 use vlan_core::{Channel, DropReason, Instant, VifNumber};
@@ -18,10 +18,10 @@ pub(super) struct Run<'n> {
     now: Instant,
     interfaces: &'n mut [Option<Interface>],
     drop_examples: &'n mut DropExamples,
-    /// The RVI's channel, and where it leads to.
+    /// The RVI's channel, the interface that it leads to, and what its frames are like.
     channel: Channel,
     vif: VifNumber,
-    slot: PeerSlot,
+    frames: Option<IncomingRun>,
     /// Those that were delivered.
     delivered: FrameCount,
 }
@@ -34,9 +34,8 @@ impl<'n> Run<'n> {
         drop_examples: &'n mut DropExamples,
     ) -> Self {
         // No frame comes by the control channel, so the first one finds out where its own leads to.
-        let (channel, vif, slot) = (Channel::CONTROL, VifNumber(0), PeerSlot(0));
-        let delivered = FrameCount::default();
-        Self { now, interfaces, drop_examples, channel, vif, slot, delivered }
+        let (channel, vif, frames) = (Channel::CONTROL, VifNumber(0), None);
+        Self { now, interfaces, drop_examples, channel, vif, frames, delivered: FrameCount::default() }
     }
 
     /// Takes a message of `link` if it is a plain unicast frame. False: it is not one, and nothing has been done with it.
@@ -47,13 +46,11 @@ impl<'n> Run<'n> {
         message: &Message<'_>,
         sink: &mut dyn FrameSink,
     ) -> bool {
-        if message.channel != self.channel && !self.turn_to(link, message.channel) {
-            return false;
+        if message.channel != self.channel {
+            self.turn_to(link, message.channel);
         }
-        let Some(Some(interface)) = self.interfaces.get(usize::from(self.vif.0)) else { return false };
-        let Some(vnet) = interface.driver.admit_unicast(self.slot, message.head, message.len) else {
-            return false;
-        };
+        let Some(frames) = &self.frames else { return false };
+        let Some(vnet) = frames.admit(message.head, message.len) else { return false };
         let head = &message.head[FRAME_HEADER_LEN..];
         if sink.deliver(self.vif, &vnet, head, message.rest) == Delivery::Taken {
             self.delivered.add(message.len - FRAME_HEADER_LEN);
@@ -63,14 +60,15 @@ impl<'n> Run<'n> {
         true
     }
 
-    /// Goes on with the frames of another channel. False when it leads nowhere.
+    /// Goes on with the frames of another channel.
     #[cold]
     #[inline(never)]
-    fn turn_to(&mut self, link: &mut DirectLink, channel: Channel) -> bool {
+    fn turn_to(&mut self, link: &mut DirectLink, channel: Channel) {
         self.count(link);
-        let Some(rvi) = link.rvi_of(channel) else { return false };
-        (self.channel, self.vif, self.slot) = (channel, rvi.vif, rvi.slot);
-        true
+        (self.channel, self.frames) = (channel, None);
+        let Some(rvi) = link.rvi_of(channel) else { return };
+        let Some(Some(interface)) = self.interfaces.get(usize::from(rvi.vif.0)) else { return };
+        (self.vif, self.frames) = (rvi.vif, interface.driver.incoming_run(rvi.slot));
     }
 
     /// The device has no room for a frame.
