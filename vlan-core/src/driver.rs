@@ -17,7 +17,7 @@ use crate::address::{BootTag, Channel, LanId, MacAddress, NodeNumber, ProcessId,
 use crate::counters::{DropCounters, FrameCount};
 use crate::drop_reason::DropReason;
 use crate::ethernet::{EthernetHeader, is_neighbour_resolution};
-use crate::limits::{ADDRESSES_PER_VIF_MAX, ETHERNET_HEADER_LEN, FRAME_LEN_MAX};
+use crate::limits::ADDRESSES_PER_VIF_MAX;
 use crate::location::Location;
 use crate::mac_table::MacTable;
 use crate::security::own_addresses::LINK_LOCALS_MAX;
@@ -215,7 +215,7 @@ impl Driver {
     #[must_use]
     pub fn classify(&self, vnet: &Vnet, head: &[u8], frame_len: usize) -> Egress {
         let Some(ethernet) = EthernetHeader::parse(head) else { return Egress::Drop(DropReason::TooShort) };
-        if let Err(reason) = check_length(self.config.mtu, vnet, frame_len) {
+        if let Err(reason) = vnet.check(self.config.mtu, frame_len) {
             return Egress::Drop(reason);
         }
         let neighbour = is_neighbour_resolution(ethernet.ethertype, head);
@@ -410,20 +410,6 @@ impl Driver {
     pub fn find_peer(&self, node: NodeNumber, vif: VifNumber) -> Option<PeerSlot> {
         self.peers.iter().position(|p| p.node == node && p.vif == vif).map(|slot| PeerSlot(slot as u16))
     }
-}
-
-/// Whether a frame has a length that its LAN carries, and a state that fits it.
-#[inline]
-fn check_length(mtu: u16, vnet: &Vnet, frame_len: usize) -> Result<(), DropReason> {
-    let plain_max = usize::from(mtu) + ETHERNET_HEADER_LEN + 4;
-    let len_max = if vnet.gso_type == 0 { plain_max } else { FRAME_LEN_MAX };
-    if frame_len > len_max {
-        return Err(DropReason::TooLong);
-    }
-    if !vnet.is_valid_for(frame_len) {
-        return Err(DropReason::Malformed);
-    }
-    Ok(())
 }
 
 #[cfg(test)]

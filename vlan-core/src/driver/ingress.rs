@@ -1,6 +1,6 @@
 //! What comes from the fabric: checked against the configuration and the grant that it came by before it goes up to the stack.
 
-use super::{Driver, Ingress, Peer, PeerSlot, check_length};
+use super::{Driver, Ingress, Peer, PeerSlot};
 use crate::address::{MacAddress, NodeNumber};
 use crate::counters::FrameCount;
 use crate::drop_reason::DropReason;
@@ -152,7 +152,7 @@ impl Driver {
         if head.len() < ETHERNET_HEADER_LEN {
             return Err(DropReason::TooShort);
         }
-        check_length(self.config.mtu, &header.vnet, frame_len)
+        header.vnet.check(self.config.mtu, frame_len)
     }
 
     pub(super) fn refuse(&mut self, reason: DropReason) -> Ingress {

@@ -1,10 +1,9 @@
 //! Unicast frames of one pair of interfaces, one behind the other: what all of them have in common is worked out once.
 
-use super::peer::source_word;
-use super::{Driver, Egress, Peer, PeerSlot, check_length};
+use super::{Driver, Egress, Peer, PeerSlot};
 use crate::address::{Channel, NodeNumber};
 use crate::counters::FrameCount;
-use crate::ethernet::is_neighbour_resolution;
+use crate::ethernet::{destination_word, is_neighbour_resolution, source_word};
 use crate::limits::ETHERNET_HEADER_LEN;
 use crate::security::PortSecurity;
 use crate::security::claims::{self, PLAIN_LEN};
@@ -22,7 +21,7 @@ pub enum Way {
 /// Frames to one station. It holds as long as nothing has happened to its driver but that they were sent.
 #[derive(Clone, Copy, Debug)]
 pub struct OutgoingRun {
-    /// The station, as [`destination`] gives it.
+    /// The station, as `destination_word` gives it.
     destination: u64,
     /// What the headers of all have in common.
     header: HeaderTemplate,
@@ -44,9 +43,9 @@ impl OutgoingRun {
     #[inline(always)]
     #[must_use]
     pub fn header(&self, vnet: &Vnet, frame: &[u8]) -> Option<[u8; FRAME_HEADER_LEN]> {
-        let is_of_run = destination(frame)? == self.destination
+        let is_of_run = destination_word(frame)? == self.destination
             && !is_neighbour_resolution(u16::from_be_bytes([frame[12], frame[13]]), frame)
-            && check_length(self.mtu, vnet, frame.len()).is_ok();
+            && vnet.check(self.mtu, frame.len()).is_ok();
         is_of_run.then(|| self.header.emit(vnet, frame.len(), self.bseq))
     }
 
@@ -94,7 +93,7 @@ impl IncomingRun {
                 && frame[0] & 1 == 0
                 && claims::is_plain(frame)
         });
-        let is_sound = check_length(self.mtu, &vnet, message_len - FRAME_HEADER_LEN).is_ok();
+        let is_sound = vnet.check(self.mtu, message_len - FRAME_HEADER_LEN).is_ok();
         (is_from_peer && is_sound).then_some(vnet)
     }
 }
@@ -113,7 +112,7 @@ impl Driver {
             }
             _ => return None,
         };
-        let (destination, mtu) = (destination(frame)?, self.config.mtu);
+        let (destination, mtu) = (destination_word(frame)?, self.config.mtu);
         Some(OutgoingRun { destination, header, mtu, bseq, way, channel, sent: FrameCount::default() })
     }
 
@@ -139,11 +138,4 @@ impl Driver {
         let is_checked = self.config.port_security != PortSecurity::Off;
         IncomingRun { header: peer.incoming, mtu: self.config.mtu, source: is_checked.then_some(peer.source) }
     }
-}
-
-/// The destination of a frame with a whole Ethernet header, as one word, which is compared at once.
-#[inline(always)]
-fn destination(frame: &[u8]) -> Option<u64> {
-    let octets = frame.first_chunk::<ETHERNET_HEADER_LEN>()?.first_chunk::<8>()?;
-    Some(u64::from_le_bytes(*octets) << 16)
 }

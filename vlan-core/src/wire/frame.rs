@@ -1,6 +1,8 @@
 //! The header in front of every Ethernet frame that crosses the fabric.
 
 use crate::address::{BootTag, LanId, NodeNumber, VifNumber};
+use crate::drop_reason::DropReason;
+use crate::limits::{ETHERNET_HEADER_LEN, FRAME_LEN_MAX};
 use crate::location::{LOCATION_LEN, Location};
 use crate::wire::tlv::{TlvError, TlvHeader};
 
@@ -120,6 +122,21 @@ impl Vnet {
             return usize::from(self.hdr_len) <= frame_len;
         }
         self.offloads_fit(frame_len)
+    }
+
+    /// Whether an interface of a LAN with this MTU could have sent a frame of `frame_len` octets with this state.
+    ///
+    /// # Errors
+    /// `too-long` for a plain frame beyond the MTU, with four octets of slack for one 802.1Q tag as on any Ethernet (IEEE 802.3,
+    /// 3.2.7), and for any beyond [`FRAME_LEN_MAX`]; `malformed` when [`Self::is_valid_for`] says so.
+    #[inline]
+    pub fn check(&self, mtu: u16, frame_len: usize) -> Result<(), DropReason> {
+        let plain_max = usize::from(mtu) + ETHERNET_HEADER_LEN + 4;
+        let len_max = if self.gso_type == 0 { plain_max } else { FRAME_LEN_MAX };
+        if frame_len > len_max {
+            return Err(DropReason::TooLong);
+        }
+        if self.is_valid_for(frame_len) { Ok(()) } else { Err(DropReason::Malformed) }
     }
 
     fn offloads_fit(&self, frame_len: usize) -> bool {
@@ -358,6 +375,16 @@ impl HeaderTemplate {
             return None;
         }
         o[16..].first_chunk().map(Vnet::parse)
+    }
+
+    /// The same with the boot tag; and the frame's number.
+    #[inline]
+    #[must_use]
+    pub fn parse_numbered(&self, head: &[u8], message_len: usize) -> Option<(Vnet, u32)> {
+        let vnet = self.parse(head, message_len)?;
+        let last = u64::from_le_bytes(*head.get(24..)?.first_chunk()?);
+        let is_of_run = last as u32 & !0xffff == self.words[3] as u32;
+        is_of_run.then_some((vnet, (last >> 32) as u32))
     }
 }
 
