@@ -92,7 +92,7 @@ pub enum InBand {
 }
 
 /// Frames counted at one interface.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DriverCounters {
     /// Frames from the stack that were sent on direct RVIs.
     pub sent_direct: FrameCount,

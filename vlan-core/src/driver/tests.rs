@@ -6,6 +6,8 @@ use crate::time::Instant;
 use alloc::vec;
 use core::time::Duration;
 
+mod runs;
+
 const LAN: LanId = LanId(10);
 const OWN: MacAddress = MacAddress([2, 0, 1, 0, 0, 1]);
 const PEER: MacAddress = MacAddress([2, 0, 1, 0, 0, 2]);
