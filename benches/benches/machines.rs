@@ -137,7 +137,7 @@ fn bench_driver(criterion: &mut Criterion) {
     group.bench_function("parse and admit, direct", |b| {
         b.iter(|| {
             let vnet =
-                own.incoming_run(PeerSlot(0)).and_then(|run| run.admit(black_box(&message)), message.len());
+                own.incoming_run(PeerSlot(0)).and_then(|run| run.admit(black_box(&message), message.len()));
             own.delivered(true, incoming.len(), vnet.is_some());
             vnet
         });

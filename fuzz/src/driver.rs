@@ -266,6 +266,7 @@ fn send(script: &mut Script<'_>, driver: &mut Driver, model: &mut Model) -> Opti
     let head = frame(script, destination, mac(1))?;
     let frame_len = head.len() + usize::from(script.u16()?);
     model.offered += 1;
+    check_run(driver, &vnet, &head);
     let egress = driver.classify(&vnet, &head, frame_len);
     let header = driver.server_header(egress, &vnet);
     match egress {
@@ -304,6 +305,19 @@ fn send(script: &mut Script<'_>, driver: &mut Driver, model: &mut Model) -> Opti
         Egress::Drop(reason) => driver.count_drop(reason, 1),
     }
     Some(())
+}
+
+/// A run gives a frame the header that it would get alone.
+fn check_run(driver: &Driver, vnet: &Vnet, frame: &[u8]) {
+    let egress = driver.classify(vnet, frame, frame.len());
+    let alone = match egress {
+        Egress::Direct { peer, copy_to_server: false, .. } => driver.direct_header(peer, vnet, frame.len()),
+        Egress::Relay { peer: Some(_) } => {
+            driver.server_header(egress, vnet).map(|header| header.emit(frame.len()))
+        }
+        _ => None,
+    };
+    assert_eq!(driver.outgoing_run(vnet, frame).and_then(|run| run.header(vnet, frame)), alone);
 }
 
 fn check_header(header: &FrameHeader, kind: FrameKind) {
