@@ -1,4 +1,4 @@
-//! Frames that a stack sends behind one another, as a batch.
+//! Frames that are sent, or come, behind one another.
 
 use super::*;
 
@@ -59,4 +59,50 @@ fn a_batch_stops_where_its_way_does() {
         turn(&mut node);
     }
     assert_eq!(taken, sent);
+}
+
+/// A device that refuses one frame.
+struct Refuses(u8, Vec<u8>);
+
+impl FrameSink for Refuses {
+    fn deliver(&mut self, _: VifNumber, _: &Vnet, head: &[u8], _: SharedOctets<'_>) -> Delivery {
+        if head[20] == self.0 {
+            return Delivery::DeviceFull;
+        }
+        self.1.push(head[20]);
+        Delivery::Taken
+    }
+}
+
+#[test]
+fn what_comes_by_a_direct_rvi_is_counted_once_whatever_comes_between() {
+    let mut node = node();
+    let mut control = Far::control(&mut node, 1);
+    let mut peer = direct(&mut node, &mut control);
+    peer.frames();
+    let header = FrameHeader {
+        kind: FrameKind::Unicast,
+        flags: 0,
+        lan: LanId(10),
+        origin: NodeNumber(2),
+        origin_vif: VIF,
+        destination_vif: VIF,
+        vnet: Vnet::default(),
+        boot: BootTag(0),
+        bseq: 0,
+    };
+    let foreign = FrameHeader { lan: LanId(11), ..header };
+    for number in 0..9 {
+        let mut frame = frame(OWN, number);
+        frame[6..12].copy_from_slice(&PEER.0);
+        frame[14] = 0x45;
+        let header = if number == 5 { foreign } else { header };
+        peer.send(DIRECT, &[&header.emit(60)[..], &frame].concat());
+    }
+    let mut device = Refuses(3, Vec::new());
+    node.receive(NOW, 1000, &mut device);
+    assert_eq!(device.1, [0, 1, 2, 4, 6, 7, 8]);
+    let received: u64 = node.interfaces().map(|interface| interface.counters.received_direct.frames).sum();
+    let refused = [DropReason::DeviceFull, DropReason::WrongGrant].map(|reason| drops(&node, reason));
+    assert_eq!((received, refused), (7, [1, 1]));
 }
