@@ -245,7 +245,7 @@ impl World {
     pub fn deliver_elsewhere(&mut self, from: usize) {
         let mseq = self.ends[from].next.get(&DATA.0).copied().unwrap_or(0);
         let end = &mut self.ends[1 - from];
-        assert!(end.windows.deliver(DATA, mseq));
+        assert!(end.windows.deliver(DATA, mseq), "message {mseq} still waits for room");
         end.transport.receiver_mut().handle_delivered(DATA, mseq, &end.windows);
     }
 

@@ -12,6 +12,7 @@ fn a_closed_channel_takes_nothing_and_keeps_nothing() {
     assert_eq!(bench.receiver.poll_message(&bench.windows).map(|m| m.mseq), Some(4));
     bench.windows.deliver(Channel(1), 4);
     bench.arrive(header(LEG, 1), &[message(5, 0, 9)]).expect("good");
+    assert_eq!(bench.reports(1000).len(), 1);
     bench.windows.closed.insert(1);
     bench.receiver.close_channel(Channel(1));
     assert!(bench.receiver.poll_message(&bench.windows).is_none());
