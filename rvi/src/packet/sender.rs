@@ -130,6 +130,7 @@ impl Sender {
 
     /// A leg is proved. One that still had this number is gone first; packet numbers go on.
     pub(super) fn leg_up(&mut self, now: Instant, config: PacketLegConfig) {
+        self.note_call(now);
         self.leg_down(now, config.leg);
         let index = config.leg.index();
         let first = self.next_numbers[index];
@@ -144,6 +145,7 @@ impl Sender {
 
     /// A leg is gone. What was sent by it and is not proven goes by another.
     pub(super) fn leg_down(&mut self, now: Instant, leg: PacketLeg) {
+        self.note_call(now);
         let Some(mut leg) = self.legs[leg.index()].take() else { return };
         self.next_numbers[leg.leg.index()] = leg.flight.next_number();
         let rescue = leg.flight.rescue(usize::MAX, now, &mut self.scratch);
