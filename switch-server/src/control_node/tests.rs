@@ -10,6 +10,7 @@ mod legs;
 mod listeners;
 mod registration;
 mod relay_legs;
+mod runs;
 mod senders;
 mod turns;
 

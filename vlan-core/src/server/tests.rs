@@ -8,6 +8,8 @@ use crate::wire::control::{GroupCause, JoinedGroup};
 use crate::wire::frame::Vnet;
 use core::time::Duration;
 
+mod runs;
+
 const LAN: LanId = LanId(10);
 
 fn mac(n: u8) -> MacAddress {
