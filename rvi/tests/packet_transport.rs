@@ -389,6 +389,35 @@ fn a_path_that_became_narrower_gets_shorter_packets() {
     world.run_to_the_end(millis(20));
 }
 
+//= spec/packet-sender.md#octets-settled
+//= type=test
+//# A sender MUST tell how many octets of its messages were acknowledged when the peer has granted fewer than those and half
+//# of its first credit.
+//= spec/packet.md#octets-settled
+//= type=test
+//# A receiver that is told how many octets were acknowledged MUST have granted them and what it can hold, less what it
+//# holds.
+#[test]
+fn what_another_leg_delivers_costs_no_credit() {
+    for (seed, loss) in [(0, 0), (1, 30)] {
+        let mut world = settled(PacketScheduler::Lane, seed);
+        world.each_link(|link| link.loss_percent = loss);
+        // Four times the credit.
+        for number in 0..2000 {
+            if number % 8 > 0 {
+                world.deliver_elsewhere(0);
+            }
+            world.wish(0, number % 3, 8000);
+            world.run_for(micros(200));
+        }
+        world.run_for(millis(200));
+        assert!(world.ends[0].wishes.is_empty(), "{} find no credit", world.ends[0].wishes.len());
+        assert!(world.ends[0].transport.is_drained());
+        assert_eq!(world.ends[1].transport.receiver_counters().no_room, 0);
+        assert_eq!(world.ends[1].transport.receiver_mut().octets_held(), 0);
+    }
+}
+
 /// One random fault, or its end.
 fn fault(world: &mut World) {
     let number = [0, 1, 14][world.random.below(3) as usize];

@@ -229,7 +229,7 @@ impl Association {
     #[cold]
     pub(super) fn receive_packet<'s>(&mut self, scratch: &'s mut Scratch) -> Option<Message<'s>> {
         let packets = self.packets.as_mut()?;
-        let message = packets.poll_message(&Windows(&self.channels))?;
+        let message = packets.poll_message(&Windows(&self.channels));
         let refused = core::iter::from_fn(|| packets.transport_mut().receiver_mut().poll_refused());
         for (channel, mseq) in refused {
             if let Some(state) = self.channels.of_mut(channel) {
@@ -237,6 +237,7 @@ impl Association {
                 state.find_lowest();
             }
         }
+        let message = message?;
         let state = self.channels.of_mut(message.channel)?;
         let is_new = state.is_new(message.mseq);
         debug_assert!(is_new, "the receiver hands out what its windows do not have");

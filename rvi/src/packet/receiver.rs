@@ -110,7 +110,7 @@ impl Receiver {
     #[cold]
     fn refuse(&mut self, key: Key, len: usize) {
         self.counters.refused += 1;
-        if self.refused.back() == Some(&key) {
+        if self.refused.contains(&key) {
             return;
         }
         if self.refused.len() >= REFUSED_MAX {
@@ -121,9 +121,13 @@ impl Receiver {
     }
 
     /// The next message that was dropped because its channel is not open: channel and number, which is used up as if the
-    /// message had been delivered. The newest 256 are kept.
+    /// message had been delivered, and the peer is told so. The newest 256 are kept.
+    //= spec/packet.md#closed-channels
+    //# The number of a message that was dropped because its channel is closed MUST be acknowledged.
     pub fn poll_refused(&mut self) -> Option<(Channel, u32)> {
-        self.refused.pop_front().map(|key| (key.channel, key.mseq))
+        let Key { channel, mseq } = self.refused.pop_front()?;
+        self.tell_delivered(channel);
+        Some((channel, mseq))
     }
 
     /// The next message whose turn it is. The caller marks it as delivered in `windows` before the next call.
@@ -137,13 +141,13 @@ impl Receiver {
         self.waiting.release_opened(windows, &mut self.ready);
         while let Some(message) = self.ready.pop_front() {
             let key = message.meta.key;
-            if is_closed(key.channel, windows) {
-                self.refuse(key, message.octets.len());
-                self.drop_octets(message.octets);
-            } else if windows.is_delivered(key.channel, key.mseq) || self.waiting.contains(key) {
+            if windows.is_delivered(key.channel, key.mseq) || self.waiting.contains(key) {
                 self.counters.duplicates += 1;
                 self.drop_octets(message.octets);
                 self.tell_delivered(key.channel);
+            } else if is_closed(key.channel, windows) {
+                self.refuse(key, message.octets.len());
+                self.drop_octets(message.octets);
             } else if let Some(message) = self.turn_of(message, windows) {
                 return Some(self.hand_out(message));
             }
@@ -321,6 +325,13 @@ impl Receiver {
     pub fn resend_message_acks(&mut self, now: Instant, channel: Channel) {
         self.now = now;
         self.reports.mark(now, channel);
+    }
+
+    /// The peer says how many octets of its messages were acknowledged in the session, in KiB, free-running: it misses credit
+    /// for messages that came by no packet, or only by packets that were not needed.
+    pub fn handle_settled(&mut self, now: Instant, kib: u32) {
+        self.now = now;
+        self.reports.settle(now, kib, self.octets_held);
     }
 
     /// Octets granted to the peer since the session began, in KiB; what the handshake tells is the first value.

@@ -8,6 +8,7 @@
 mod black_hole;
 mod channel;
 mod congestion;
+mod credit;
 mod detector;
 mod fates;
 mod flight;
@@ -43,6 +44,7 @@ use vlan_core::{Channel, Instant};
 
 use super::wire::{Control, LANES, MESSAGE_OVERHEAD, PacketLeg};
 use channel::Outbound;
+use credit::Credit;
 use lateness::Lateness;
 use leg::Leg;
 use route::{LegSet, Legs};
@@ -87,10 +89,7 @@ pub(super) struct Sender {
     orphans: VecDeque<Piece>,
     /// Messages given to a leg so far, for the schedulers that alternate.
     turn: usize,
-    /// What the messages sent in the session cost, and what the peer granted.
-    sent: u64,
-    granted: u64,
-    granted_kib: u32,
+    credit: Credit,
     direct_silence: Silence,
     relay_silence: Silence,
     is_stalled: bool,
@@ -106,7 +105,7 @@ pub(super) struct Sender {
 
 impl Sender {
     pub(super) fn new(config: SenderConfig) -> Self {
-        let granted_kib = config.credit_kib;
+        let credit_kib = config.credit_kib;
         Self {
             random: Random::new(config.seed),
             config,
@@ -117,9 +116,7 @@ impl Sender {
             channels: Vec::new(),
             orphans: VecDeque::new(),
             turn: 0,
-            sent: 0,
-            granted: u64::from(granted_kib) << 10,
-            granted_kib,
+            credit: Credit::new(credit_kib),
             direct_silence: Silence::default(),
             relay_silence: Silence::default(),
             is_stalled: false,
@@ -133,6 +130,7 @@ impl Sender {
 
     /// A leg is proved. One that still had this number is gone first; packet numbers go on.
     pub(super) fn leg_up(&mut self, now: Instant, config: PacketLegConfig) {
+        self.note_call(now);
         self.leg_down(now, config.leg);
         let index = config.leg.index();
         let first = self.next_numbers[index];
@@ -147,6 +145,7 @@ impl Sender {
 
     /// A leg is gone. What was sent by it and is not proven goes by another.
     pub(super) fn leg_down(&mut self, now: Instant, leg: PacketLeg) {
+        self.note_call(now);
         let Some(mut leg) = self.legs[leg.index()].take() else { return };
         self.next_numbers[leg.leg.index()] = leg.flight.next_number();
         let rescue = leg.flight.rescue(usize::MAX, now, &mut self.scratch);
@@ -186,7 +185,7 @@ impl Sender {
         !self.is_stalled
             && self.legs.iter().any(Option::is_some)
             && self.store.octets() + len <= self.config.octets_max
-            && self.sent + (len + MESSAGE_OVERHEAD) as u64 + reserve <= self.granted
+            && self.credit.admits((len + MESSAGE_OVERHEAD) as u64 + reserve)
     }
 
     /// Accepts a message and queues it; copies it once. One that is here already is not taken twice.
@@ -215,7 +214,7 @@ impl Sender {
         let prev = outbound.previous(message.mseq, message.lane, &self.store);
         let piece = self.store.insert(message, len, prev);
         outbound.insert(message.mseq, message.lane, piece.slot);
-        self.sent += (len + MESSAGE_OVERHEAD) as u64;
+        self.credit.charge((len + MESSAGE_OVERHEAD) as u64);
         self.enqueue(now, piece, message.channel, message.lane);
         Ok(())
     }
@@ -311,7 +310,8 @@ impl Sender {
     /// Applies what the peer says of a channel.
     pub(super) fn handle_control(&mut self, channel: Channel, control: &Control<'_>) {
         match *control {
-            Control::Pad => {}
+            // What the peer's messages cost is the receiver's business.
+            Control::Pad | Control::Settled { .. } => {}
             Control::Credit { cum, messages, kib } => self.handle_credit(channel, cum, messages, kib),
             Control::MessageAck { cum, ranges } => {
                 let Some(outbound) = self.channels.get_mut(usize::from(channel.0)) else { return };
@@ -319,20 +319,32 @@ impl Sender {
                 for (first, len) in ranges {
                     outbound.acknowledge_range(first, len, &mut self.store);
                 }
+                self.credit.note_kept(self.store.cost());
             }
         }
     }
 
     /// Credit only grows: what comes late tells less.
     fn handle_credit(&mut self, channel: Channel, cum: u32, messages: u32, kib: u32) {
-        let more = kib.wrapping_sub(self.granted_kib);
-        if more < 1 << 31 {
-            self.granted += u64::from(more) << 10;
-            self.granted_kib = kib;
-        }
+        self.credit.grant(kib);
         if let Some(outbound) = self.channels.get_mut(usize::from(channel.0)) {
             outbound.grant(cum.wrapping_add(messages));
         }
+    }
+
+    /// KiB of messages that were acknowledged, when the peer is to hear of it.
+    pub(super) fn poll_settled(&self) -> Option<u32> {
+        self.credit.poll_settled()
+    }
+
+    /// A packet tells what [`Sender::poll_settled`] said.
+    pub(super) fn note_settled_told(&mut self) {
+        self.credit.note_told();
+    }
+
+    /// The packet that told it may be lost.
+    pub(super) fn tell_settled_again(&mut self) {
+        self.credit.tell_again();
     }
 
     /// The silence of legs like `leg`.

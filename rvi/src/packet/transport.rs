@@ -20,7 +20,7 @@ use super::sender::{
     Full, IDLE_PROBE, Outgoing, PacketLegConfig, PacketLegStatus, PacketScheduler, Sender, SenderConfig,
     TransportEvent, Unacked, WaitPolicy,
 };
-use super::wire::{PacketError, PacketHeader, PacketKind, PacketLeg, Payload};
+use super::wire::{Control, PacketError, PacketHeader, PacketKind, PacketLeg, Payload};
 
 /// Bounds and choices of a transport.
 #[derive(Clone, Debug)]
@@ -153,6 +153,7 @@ impl PacketTransport {
         self.sender.handle_acks(now, payload.ack_blocks())?;
         for record in payload.records() {
             match record.control() {
+                Some(Control::Settled { kib }) => self.receiver.handle_settled(now, kib),
                 Some(control) => self.sender.handle_control(record.header.channel, &control),
                 None => self.note_inbound(record.header.channel),
             }
@@ -195,7 +196,8 @@ impl PacketTransport {
             self.tell_control_again(now);
         }
         let preferred = self.sender.preferred(now);
-        let mut reports = Reports { receiver: &mut self.receiver, windows, settles: settle };
+        let settled = self.sender.poll_settled();
+        let mut reports = Reports { receiver: &mut self.receiver, windows, settles: settle, settled };
         let piggyback = preferred.is_some_and(|index| self.sender.has_pieces(index)) && reports.has_acks(now);
         if reports.must_ack(now) || piggyback {
             self.sender.owe_acks(now, preferred);
@@ -208,6 +210,9 @@ impl PacketTransport {
             let batch = self.sender.fill(now, index, preferred == Some(index), &mut reports, out);
             if batch.is_some() {
                 self.turn = index + 1;
+                if reports.settled.is_none() {
+                    self.sender.note_settled_told();
+                }
                 return batch;
             }
         }
@@ -216,6 +221,7 @@ impl PacketTransport {
 
     /// A packet with credit or message acks was lost.
     fn tell_control_again(&mut self, now: Instant) {
+        self.sender.tell_settled_again();
         self.receiver.resend_message_acks(now, Channel::CONTROL);
         for (word, bits) in (0..).zip(self.inbound) {
             for bit in (0..64).filter(|bit| bits & 1 << bit != 0) {

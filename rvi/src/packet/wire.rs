@@ -18,8 +18,8 @@ pub use ack::{
     ack_section_len,
 };
 pub use channel_control::{
-    CREDIT_RECORD_LEN, Control, MESSAGE_RANGES_MAX, MessageRanges, emit_credit, emit_message_ack, emit_pad,
-    message_ack_record_len,
+    CREDIT_RECORD_LEN, Control, MESSAGE_RANGES_MAX, MessageRanges, SETTLED_RECORD_LEN, emit_credit,
+    emit_message_ack, emit_pad, emit_settled, message_ack_record_len,
 };
 pub use error::PacketError;
 pub use header::{PACKET_HEADER_LEN, PacketFlags, PacketHeader, PacketKind, PacketLeg, TAG_LEN};

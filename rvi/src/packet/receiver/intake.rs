@@ -107,14 +107,14 @@ impl Receiver {
     ) -> Result<Room, PacketError> {
         let header = &record.header;
         let key = Key { channel: header.channel, mseq: header.mseq };
-        if is_closed(key.channel, windows) {
-            self.refuse(key, header.msg_len as usize);
-            return Ok(Room::Held);
-        }
         if windows.is_delivered(key.channel, key.mseq) || self.waiting.contains(key) {
             // The peer sends it again, so it was not told that it is here.
             self.counters.duplicates += 1;
             self.reports.mark(self.now, key.channel);
+            return Ok(Room::Held);
+        }
+        if is_closed(key.channel, windows) {
+            self.refuse(key, header.msg_len as usize);
             return Ok(Room::Held);
         }
         //= spec/packet.md#message-window

@@ -84,6 +84,22 @@ impl Reports {
         }
     }
 
+    /// Grants what the peer misses: it has been told that `settled_kib` of what it sent are delivered, and all of that but
+    /// what is still held is done with.
+    //= spec/packet.md#octets-settled
+    //# A receiver that is told how many octets were acknowledged MUST have granted them and what it can hold, less what it
+    //# holds.
+    pub fn settle(&mut self, now: Instant, settled_kib: u32, octets_held: usize) {
+        // Free-running: it is no more than what was granted, so it is that far behind.
+        let behind = u64::from(self.granted_kib().wrapping_sub(settled_kib));
+        let settled = (self.granted / KIB).saturating_sub(behind) * KIB;
+        let due = (settled + self.octets_max).saturating_sub(octets_held as u64);
+        if due > self.granted {
+            self.grant(now, (due - self.granted) as usize);
+            self.mark(now, Channel::CONTROL);
+        }
+    }
+
     /// True when the peer may have used up a quarter of its credit since it was told.
     fn is_credit_late(&self) -> bool {
         self.granted - self.told >= self.octets_max / 4

@@ -9,7 +9,7 @@ use crate::packet::receiver::{AckDue, ChannelWindows, Receiver};
 use crate::packet::transport::{Transmit, TransmitBuffer};
 use crate::packet::wire::{
     FRAGMENT_GRID, PACKET_HEADER_LEN, PacketFlags, PacketHeader, PacketKind, PacketLeg, RECORD_HEADER_LEN,
-    RecordHeader, RecordKind, TAG_LEN, emit_pad, padded,
+    RecordHeader, RecordKind, TAG_LEN, emit_pad, emit_settled, padded,
 };
 
 use super::Sender;
@@ -29,6 +29,8 @@ pub(in crate::packet) struct Reports<'a> {
     pub(in crate::packet) windows: &'a dyn ChannelWindows,
     /// Messages may be acknowledged.
     pub(in crate::packet) settles: bool,
+    /// KiB of the own messages that were acknowledged, if the peer is to hear of it.
+    pub(in crate::packet) settled: Option<u32>,
 }
 
 impl Reports<'_> {
@@ -235,7 +237,8 @@ impl Sender {
         let mut has_pieces = self.has_pieces(index);
         let control_len = self.control_packet_len(index);
         let leg = self.legs[index].as_deref()?;
-        let must_tell = leg.asks || leg.owes_acks || (is_preferred && reports.must_tell_control(now));
+        let tells_control = is_preferred && (reports.must_tell_control(now) || reports.settled.is_some());
+        let must_tell = leg.asks || leg.owes_acks || tells_control;
         if !must_tell && !has_pieces {
             return None;
         }
@@ -352,6 +355,12 @@ fn begin(now: Instant, leg: &mut Leg, is_preferred: bool, reports: &mut Reports<
         let len = reports.receiver.write_message_acks(reports.windows, packet.room());
         packet.len += len;
         packet.has_control = len > 0;
+    }
+    if is_preferred && let Some(kib) = reports.settled {
+        let len = emit_settled(kib, packet.room());
+        packet.len += len;
+        packet.has_control |= len > 0;
+        reports.settled = reports.settled.filter(|_| len == 0);
     }
     let is_bare = packet.has_ack && !packet.has_control && leg.first.is_empty() && leg.fresh.is_empty();
     if is_bare && !packet.asks {

@@ -6,6 +6,7 @@ use vlan_core::Channel;
 
 use crate::message::Part;
 use crate::packet::sender::types::Outgoing;
+use crate::packet::wire::MESSAGE_OVERHEAD;
 
 /// Buffers kept for the next messages, in octets of all of them; one that is longer goes back at once.
 const SPARE_OCTETS_MAX: usize = 512 << 10;
@@ -64,6 +65,11 @@ impl Store {
     /// Octets of all messages.
     pub(super) fn octets(&self) -> usize {
         self.octets
+    }
+
+    /// What all messages cost of the peer's credit.
+    pub(super) fn cost(&self) -> u64 {
+        (self.octets + (self.slots.len() - self.free.len()) * MESSAGE_OVERHEAD) as u64
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -65,7 +65,10 @@ impl Sender {
 
     /// The host is running: from here on its next call counts as late.
     pub(in crate::packet) fn note_call(&mut self, now: Instant) {
-        self.lateness.note_call(now);
+        if self.lateness.is_round(now) {
+            let due = self.verdict_deadline();
+            self.lateness.begin_round(now, due);
+        }
     }
 
     /// Time has passed. A probe that nobody asked for is sent only if `probe_allowed` says so.
@@ -75,9 +78,7 @@ impl Sender {
         probe_allowed: &mut dyn FnMut() -> bool,
     ) {
         self.note_call(now);
-        if let Some(deadline) = self.verdict_deadline() {
-            self.lateness.note(now, deadline);
-        }
+        self.lateness.judge_round();
         for index in 0..PacketLeg::COUNT {
             self.find_lost(now, index);
             self.find_unproven(now, index);

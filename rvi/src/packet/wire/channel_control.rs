@@ -1,4 +1,4 @@
-//! Control of a channel: credit and message acks. Unnumbered; the latest state counts.
+//! Control of a channel: credit, message acks, and octets settled. Unnumbered; the latest state counts.
 
 use vlan_core::Channel;
 use vlan_core::limits::MESSAGE_WINDOW;
@@ -12,12 +12,17 @@ pub const MESSAGE_RANGES_MAX: usize = 32;
 const PAD: u8 = 0;
 const CREDIT: u8 = 1;
 const MESSAGE_ACK: u8 = 2;
+const SETTLED: u8 = 3;
 const CREDIT_LEN: usize = 16;
 const MESSAGE_ACK_LEN: usize = 8;
+const SETTLED_LEN: usize = 8;
 const RANGE_LEN: usize = 8;
 
 /// Octets of a record with credit.
 pub const CREDIT_RECORD_LEN: usize = RECORD_HEADER_LEN + CREDIT_LEN;
+
+/// Octets of a record that says how many octets are settled.
+pub const SETTLED_RECORD_LEN: usize = RECORD_HEADER_LEN + SETTLED_LEN;
 
 /// Octets of a record with a message ack of `ranges` ranges.
 #[must_use]
@@ -46,6 +51,11 @@ pub enum Control<'a> {
         /// And these above it.
         ranges: MessageRanges<'a>,
     },
+    /// How much of the peer's credit went to messages that it has acknowledged.
+    Settled {
+        /// Octets of them since the session began, in KiB, free-running.
+        kib: u32,
+    },
 }
 
 impl<'a> Control<'a> {
@@ -59,6 +69,7 @@ impl<'a> Control<'a> {
             PAD => Ok(Self::Pad),
             CREDIT => Self::parse_credit(body),
             MESSAGE_ACK => Self::parse_message_ack(body),
+            SETTLED => Self::parse_settled(body),
             _ => Err(PacketError::Control(kind)),
         }
     }
@@ -73,6 +84,13 @@ impl<'a> Control<'a> {
             return Err(PacketError::MessageRange { first: cum, len: messages });
         }
         Ok(Self::Credit { cum, messages, kib })
+    }
+
+    fn parse_settled(body: &[u8]) -> Result<Self, PacketError> {
+        let wrong = PacketError::Length { len: body.len(), wanted: SETTLED_LEN };
+        let body: &[u8; SETTLED_LEN] = body.try_into().map_err(|_| wrong)?;
+        let kib = Fields(&body[4..]).u32().ok_or(wrong)?;
+        Ok(Self::Settled { kib })
     }
 
     fn parse_message_ack(body: &'a [u8]) -> Result<Self, PacketError> {
@@ -153,6 +171,16 @@ pub fn emit_message_ack(channel: Channel, cum: u32, ranges: &[(u32, u32)], out: 
         room[4..].copy_from_slice(&len.to_le_bytes());
     }
     len
+}
+
+/// Writes a record with the octets that are settled, in KiB, and gives its octets, [`SETTLED_RECORD_LEN`]; 0 when there is no
+/// room.
+pub fn emit_settled(kib: u32, out: &mut [u8]) -> usize {
+    let Some(out) = out.first_chunk_mut::<SETTLED_RECORD_LEN>() else { return 0 };
+    emit_header(Channel::CONTROL, SETTLED_LEN, out);
+    out[16..20].copy_from_slice(&[SETTLED, 0, 0, 0]);
+    out[20..24].copy_from_slice(&kib.to_le_bytes());
+    SETTLED_RECORD_LEN
 }
 
 /// Fills `out` with one padding record and gives its octets; 0 when `out` is too short for one.

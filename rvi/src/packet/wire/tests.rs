@@ -185,15 +185,19 @@ proptest! {
         }
         let more = emit_message_ack(Channel(channel), cum, &ranges, &mut octets[len..]);
         prop_assert_eq!(more, message_ack_record_len(ranges.len()));
-        octets.truncate(len + more + 40);
-        prop_assert_eq!(emit_pad(&mut octets[len + more..]), 40);
+        let len = len + more;
+        prop_assert_eq!(emit_settled(kib, &mut octets[len..]), SETTLED_RECORD_LEN);
+        let len = len + SETTLED_RECORD_LEN;
+        octets.truncate(len + 40);
+        prop_assert_eq!(emit_pad(&mut octets[len..]), 40);
         let payload = Payload::parse(false, &octets).expect("good control");
         let read: Vec<_> = payload.records().filter_map(|record| record.control()).collect();
         prop_assert_eq!(read[0], Control::Credit { cum, messages: 77, kib });
         let Control::MessageAck { cum: told, ranges: read_ranges } = read[1] else { panic!("an MSACK") };
         prop_assert_eq!((told, read_ranges.collect::<Vec<_>>()), (cum, ranges));
-        prop_assert_eq!(read[2], Control::Pad);
-        prop_assert!(payload.records().all(|record| record.header.channel == Channel(channel) || record.control() == Some(Control::Pad)));
+        prop_assert_eq!(read[2], Control::Settled { kib });
+        prop_assert_eq!(read[3], Control::Pad);
+        prop_assert!(payload.records().all(|record| record.header.channel == Channel(channel) || record.header.channel == Channel::CONTROL));
     }
 }
 
@@ -397,7 +401,8 @@ fn message_acks_that_cannot_be_are_refused() {
 #[test]
 fn control_of_another_shape_is_refused() {
     assert_eq!(Control::parse(&[]), Err(PacketError::Length { len: 0, wanted: 1 }));
-    assert_eq!(Control::parse(&[3, 0, 0, 0]), Err(PacketError::Control(3)));
+    assert_eq!(Control::parse(&[3, 0, 0, 0]), Err(PacketError::Length { len: 4, wanted: 8 }));
+    assert_eq!(Control::parse(&[4, 0, 0, 0]), Err(PacketError::Control(4)));
     assert_eq!(Control::parse(&[1; 15]), Err(PacketError::Length { len: 15, wanted: 16 }));
     assert_eq!(Control::parse(&[2, 1, 0, 0, 0, 0, 0, 0]), Err(PacketError::Length { len: 8, wanted: 16 }));
     let many = [&[2, 33, 0, 0, 0, 0, 0, 0][..], &[0; 33 * 8]].concat();

@@ -222,7 +222,7 @@ impl PacketWorld {
         if let Err((rule, what)) = self.wire.check(len_max, &self.ends[side.index()], leg, packet) {
             return Err(self.violation(rule, format!("{side:?} leg {leg}: {what}")));
         }
-        self.watch.evidence.sent(side, leg, self.local(side));
+        self.watch.evidence.sent(side, leg, self.local(side), packet);
         seal(key, packet);
         let Self { network, queue, ends, .. } = self;
         let counts = &mut ends[side.index()].counts;

@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use rvi::packet::sender::{PacketLegState, PacketLegStatus};
-use rvi::packet::wire::{AckBlock, AckBlocks, PacketHeader, Payload};
+use rvi::packet::wire::{AckBlock, AckBlocks, Control, PACKET_HEADER_LEN, PacketHeader, Payload, TAG_LEN};
 use vlan_core::Instant;
 
 use super::super::side::Side;
@@ -22,17 +22,35 @@ const BLAME_AFTER: Duration = Duration::from_micros(300);
 /// A leg is down from this score on, in 1/1024 nat (`spec/packet-sender.md`, Legs' health).
 const DOWN_SCORE: u32 = 35_840;
 
+/// Whether a packet measures a round trip when an ack has it: only one that asked for the ack does
+/// (`spec/packet-sender.md`, Round trips).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Measure {
+    Always,
+    /// It has nothing but padding: it may have tried a length, which measures nothing else.
+    Maybe,
+    Never,
+}
+
+/// A packet that was sent.
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    /// When, as the end's clock has it.
+    at: Instant,
+    measures: Measure,
+}
+
 /// What there is to say of one leg, as one end sends by it.
 #[derive(Clone, Debug, Default)]
 struct LegEvidence {
-    /// When each packet was sent, by number, as the end's clock has it.
-    sent_at: Vec<Instant>,
+    /// Each packet, by number.
+    sent: Vec<Sent>,
     /// Packets that no ack had and none passed by.
     open: BTreeSet<u64>,
     /// Packets that were passed by and that no ack had so far, and how many were passed by in all.
     passed: BTreeSet<u64>,
     passed_count: u64,
-    /// The latest trip, with all that the peer kept its ack back.
+    /// The latest trip that was measured, with all that the peer kept its ack back.
     trip: Duration,
     /// What the machine said of the leg behind its last batch.
     lost: u64,
@@ -65,15 +83,14 @@ impl Evidence {
     /// An end has a leg from now on: what it sent by one of this number before is not judged any more.
     pub(super) fn leg_up(&mut self, side: Side, leg: u8) {
         let of_leg = self.legs[side.index()].entry(leg).or_default();
-        let sent_at = std::mem::take(&mut of_leg.sent_at);
-        *of_leg = LegEvidence { sent_at, ..LegEvidence::default() };
+        let sent = std::mem::take(&mut of_leg.sent);
+        *of_leg = LegEvidence { sent, ..LegEvidence::default() };
     }
 
     /// An end sends its next packet by a leg; its clock shows `local`.
-    pub(super) fn sent(&mut self, side: Side, leg: u8, local: Instant) {
+    pub(super) fn sent(&mut self, side: Side, leg: u8, local: Instant, packet: &[u8]) {
         let of_leg = self.legs[side.index()].entry(leg).or_default();
-        of_leg.open.insert(of_leg.sent_at.len() as u64);
-        of_leg.sent_at.push(local);
+        of_leg.depart(Sent { at: local, measures: measure(packet) });
     }
 
     /// A packet reaches an end, whose clock shows `local`.
@@ -115,18 +132,49 @@ impl Evidence {
 /// A moment before which, by what it says, an ack was not written.
 fn witness(legs: &BTreeMap<u8, LegEvidence>, blocks: AckBlocks<'_>) -> Option<Instant> {
     let written_after = |block: AckBlock| {
-        let sent_at = legs.get(&block.leg.number())?.sent_at.get(block.largest as usize)?;
-        Some(*sent_at + Duration::from_micros(block.delay_us.into()))
+        let sent = legs.get(&block.leg.number())?.sent.get(block.largest as usize)?;
+        Some(sent.at + Duration::from_micros(block.delay_us.into()))
     };
     blocks.filter_map(written_after).max()
 }
 
+/// What a packet is to the sender's round trips.
+fn measure(packet: &[u8]) -> Measure {
+    let Ok(header) = PacketHeader::parse_packet(packet) else { return Measure::Never };
+    let payload = &packet[PACKET_HEADER_LEN..packet.len() - TAG_LEN];
+    let Ok(payload) = Payload::parse(header.flags.has_ack, payload) else { return Measure::Never };
+    let mut records = payload.records().peekable();
+    if records.peek().is_none() {
+        return if header.wants_answer() { Measure::Always } else { Measure::Never };
+    }
+    let is_padding = records.all(|record| record.control() == Some(Control::Pad));
+    if is_padding { Measure::Maybe } else { Measure::Always }
+}
+
 impl LegEvidence {
+    fn depart(&mut self, sent: Sent) {
+        self.open.insert(self.sent.len() as u64);
+        self.sent.push(sent);
+    }
+
+    /// Takes the trip that an ack measures, if it does.
+    fn note_trip(&mut self, local: Instant, block: &AckBlock) {
+        let sent = self.sent[block.largest as usize];
+        let trip = Duration::from_nanos(local.since(sent.at).as_nanos() as u64);
+        // What was passed by may have been taken for lost: then it measures nothing any more.
+        let is_sure = sent.measures == Measure::Always && self.open.contains(&block.largest);
+        let is_possible =
+            is_sure || self.passed.contains(&block.largest) || self.open.contains(&block.largest);
+        if is_sure && block.delay_us < u16::MAX {
+            self.trip = trip;
+        } else if is_possible && sent.measures != Measure::Never {
+            self.trip = self.trip.max(trip);
+        }
+    }
+
     fn acknowledged(&mut self, local: Instant, block: Option<&AckBlock>, witness: Option<Instant>) {
-        let is_news = |number: u64| self.open.contains(&number) || self.passed.contains(&number);
-        if let Some(block) = block.filter(|block| is_news(block.largest)) {
-            let trip = local.since(self.sent_at[block.largest as usize]);
-            self.trip = Duration::from_nanos(trip.as_nanos() as u64);
+        if let Some(block) = block {
+            self.note_trip(local, block);
         }
         let ranges = block.map(|block| block.ranges).unwrap_or_default();
         for (lowest, highest) in ranges.iter() {
@@ -136,7 +184,7 @@ impl LegEvidence {
         // Of what lies below its ranges an ack says nothing.
         let lowest = ranges.as_slice().last().map_or(0, |range| range.0);
         let largest = block.map_or(0, |block| block.largest);
-        let early = witness.map_or(0, |witness| self.sent_at.partition_point(|at| *at <= witness));
+        let early = witness.map_or(0, |witness| self.sent.partition_point(|sent| sent.at <= witness));
         let passed = take(&mut self.open, lowest..largest.max(early as u64));
         self.passed_count += passed.len() as u64;
         self.passed.extend(passed);
@@ -208,9 +256,9 @@ mod tests {
 
     /// Packets 0 to 9, one each microsecond.
     fn ten_sent() -> LegEvidence {
-        let mut evidence = Evidence::default();
-        (0..10).for_each(|us| evidence.sent(Side::A, 0, at(us)));
-        evidence.legs[0].remove(&0).expect("packets were sent by it")
+        let mut leg = LegEvidence::default();
+        (0..10).for_each(|us| leg.depart(Sent { at: at(us), measures: Measure::Always }));
+        leg
     }
 
     fn block(ranges: &[(u64, u64)]) -> AckBlock {
@@ -231,5 +279,30 @@ mod tests {
         assert_eq!(leg.trip, Duration::from_micros(13), "what is told again says nothing of it");
         leg.acknowledged(at(30), None, Some(at(8)));
         assert_eq!((leg.passed_count, leg.open), (5, BTreeSet::from([9])), "0, 1 and 8 were sent before it");
+    }
+
+    //= spec/packet-sender.md#round-trips
+    //= type=test
+    //# A sender MUST measure a round trip only with a packet that asked for an ack, and only when the ack says for how long it
+    //# was kept back.
+    #[test]
+    fn a_trip_is_measured_with_questions_alone() {
+        use Measure::{Always, Maybe, Never};
+        let mut leg = LegEvidence::default();
+        let later = [Never, Maybe, Always, Always].map(|measures| (6_000, measures));
+        for (us, measures) in [(0, Always)].into_iter().chain(later).chain([(6_500, Always)]) {
+            leg.depart(Sent { at: at(us), measures });
+        }
+        let trip_after = |leg: &mut LegEvidence, us, number: u64, delay_us| {
+            leg.acknowledged(at(us), Some(&AckBlock { delay_us, ..block(&[(number, number)]) }), None);
+            leg.trip.as_micros()
+        };
+        assert_eq!(trip_after(&mut leg, 5_000, 0, 0), 5_000);
+        assert_eq!(trip_after(&mut leg, 6_100, 1, 0), 5_000, "its ack came by chance");
+        assert_eq!(trip_after(&mut leg, 6_200, 2, 0), 5_000, "it may have tried a length");
+        assert_eq!(trip_after(&mut leg, 6_300, 3, u16::MAX), 5_000, "nobody knows how long it was kept back");
+        leg.acknowledged(at(6_350), None, Some(at(6_000)));
+        assert_eq!(trip_after(&mut leg, 6_400, 4, 0), 5_000, "it was passed by, and may have been given up");
+        assert_eq!(trip_after(&mut leg, 6_600, 5, 0), 100);
     }
 }

@@ -12,6 +12,7 @@ fn a_closed_channel_takes_nothing_and_keeps_nothing() {
     assert_eq!(bench.receiver.poll_message(&bench.windows).map(|m| m.mseq), Some(4));
     bench.windows.deliver(Channel(1), 4);
     bench.arrive(header(LEG, 1), &[message(5, 0, 9)]).expect("good");
+    assert_eq!(bench.reports(1000).len(), 1);
     bench.windows.closed.insert(1);
     bench.receiver.close_channel(Channel(1));
     assert!(bench.receiver.poll_message(&bench.windows).is_none());
@@ -20,6 +21,18 @@ fn a_closed_channel_takes_nothing_and_keeps_nothing() {
         core::iter::from_fn(|| bench.receiver.poll_refused()).map(|(_, mseq)| mseq).collect();
     assert_eq!(refused, [3, 2, 5, 6]);
     assert_eq!(bench.receiver.counters().refused, 4);
+    //= spec/packet.md#closed-channels
+    //= type=test
+    //# The number of a message that was dropped because its channel is closed MUST be acknowledged.
+    refused.into_iter().for_each(|mseq| bench.windows.deliver(Channel(1), mseq));
+    assert_eq!(bench.reports(1000), [(Channel(1), 1, vec![(2, 5)])]);
+    let granted = bench.receiver.granted_kib();
+    for number in 3..13 {
+        bench.arrive(header(LEG, number), &[message(6, 0, 60_000), message(5, 0, 60_000)]).expect("good");
+    }
+    assert_eq!(bench.receiver.poll_refused(), None);
+    assert_eq!(bench.receiver.granted_kib(), granted, "they were done with before");
+    assert_eq!(bench.reports(1000).len(), 1, "and the peer is told again");
     // The two that were handed out were not given back.
     assert_eq!(bench.receiver.octets_held(), 2 * (9 + OVERHEAD));
 }

@@ -115,3 +115,27 @@ fn credit_follows_what_the_host_gives_back() {
     });
     assert_eq!(credit, Some((16_383, kib(101))));
 }
+
+#[test]
+fn a_peer_that_misses_credit_gets_it() {
+    //= spec/packet.md#octets-settled
+    //= type=test
+    //# A receiver that is told how many octets were acknowledged MUST have granted them and what it can hold, less what it
+    //# holds.
+    let mut bench = Bench::new();
+    let first = bench.receiver.granted_kib();
+    // 1,000 KiB were delivered by another leg, and one message is lent to the host.
+    bench.arrive(header(LEG, 0), &[message(0, 0, 10_240 - OVERHEAD as u32)]).expect("good");
+    let lent = bench.receiver.poll_message(&bench.windows).expect("its turn");
+    bench.windows.deliver(lent.channel, lent.mseq);
+    bench.receiver.handle_settled(bench.now, 1010);
+    assert_eq!(bench.receiver.granted_kib(), first + 1000);
+    let told: Vec<_> = bench.reports(1000).iter().map(|report| report.0).collect();
+    assert_eq!(told, [Channel::CONTROL, Channel(1)], "it is told so");
+    bench.receiver.recycle(lent.octets);
+    assert_eq!(bench.receiver.granted_kib(), first + 1010);
+    for kib in [1010, 1000, 0, first + 1011, u32::MAX] {
+        bench.receiver.handle_settled(bench.now, kib);
+        assert_eq!(bench.receiver.granted_kib(), first + 1010, "{kib} KiB are old, or were not granted");
+    }
+}
