@@ -61,6 +61,8 @@ pub struct LanStatus {
     pub drops: DropCounters,
     /// Its server's side of the ledger.
     pub ledger: Ledger,
+    /// Stations behind its members' interfaces, each with the node and the interface.
+    pub stations: Vec<(MacAddress, NodeNumber, VifNumber)>,
 }
 
 /// An address and who holds it.
@@ -252,6 +254,10 @@ fn lan_status(lan: &crate::control_node::Lan) -> LanStatus {
         ingress: member.ingress,
         egress: member.egress,
     });
+    let stations = lan.server.stations().map(|(mac, slot)| {
+        let member = lan.member_config(slot);
+        (mac, member.node, member.vif)
+    });
     LanStatus {
         id: lan.config.id,
         name: lan.config.name.clone(),
@@ -259,5 +265,6 @@ fn lan_status(lan: &crate::control_node::Lan) -> LanStatus {
         members: members.collect(),
         drops: lan.server.drops().clone(),
         ledger: lan.server.ledger(),
+        stations: stations.collect(),
     }
 }

@@ -87,7 +87,7 @@ pub fn lans(status: &control_node::Status) -> Vec<Lan> {
     status.lans.iter().map(lan).collect()
 }
 
-/// Every binding.
+/// Every binding, and every station behind an interface.
 pub fn bindings(status: &control_node::Status) -> Vec<Binding> {
     let binding = |binding: &control_node::BindingStatus| Binding {
         address: binding.address.to_string(),
@@ -96,7 +96,16 @@ pub fn bindings(status: &control_node::Status) -> Vec<Binding> {
         lan: lan_name(status, binding.lan),
         vif: binding.vif.0,
     };
-    status.bindings.iter().map(binding).collect()
+    let stations = status.lans.iter().flat_map(|lan| {
+        lan.stations.iter().map(|&(mac, node, vif)| Binding {
+            address: String::new(),
+            mac: mac.to_string(),
+            node: node_name(status, node),
+            lan: lan.name.clone(),
+            vif: vif.0,
+        })
+    });
+    status.bindings.iter().map(binding).chain(stations).collect()
 }
 
 /// Every multicast group; `status` knows the names.

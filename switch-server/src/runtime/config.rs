@@ -141,7 +141,12 @@ fn member_config(lan: &Lan, member: &Member, macs: &Macs) -> MemberConfig {
         interface: member.interface.clone(),
         addresses: member.addresses.clone(),
         gateways: member.gateways.clone(),
-        sender: SenderConfig { roles: member.roles, aliases: member.aliases.clone(), limits: member.limits },
+        sender: SenderConfig {
+            roles: member.roles,
+            aliases: member.aliases.clone(),
+            learn: member.learn,
+            limits: member.limits,
+        },
     }
 }
 
