@@ -205,13 +205,13 @@ pub struct LegEnd {
     pub duplicates: u64,
 }
 
-/// One IP address and where it is: `GET /v1/bindings`.
+/// One IP address and where it is, or a station that was learned behind an interface: `GET /v1/bindings`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Binding {
-    /// The IP address.
+    /// The IP address; empty for a station that was learned.
     pub address: String,
-    /// The MAC address it is bound to.
+    /// The MAC address it is bound to, or of the station.
     pub mac: String,
     /// Name of the node.
     pub node: String,

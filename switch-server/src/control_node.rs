@@ -393,6 +393,7 @@ impl Lan {
         for (slot, member) in (0..).map(MemberSlot).zip(&lan.members) {
             server.set_sender(slot, member.sender());
             server.set_limits(slot, &member.sender.limits);
+            server.set_room(slot, member.sender.learn);
         }
         Self {
             server,

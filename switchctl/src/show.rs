@@ -159,7 +159,7 @@ impl Show for Vec<Binding> {
         let mut table = Table::new(&["ADDRESS", "MAC", "NODE", "LAN", ">VIF"]);
         for binding in self {
             table.row([
-                binding.address.clone(),
+                if binding.address.is_empty() { "-".to_owned() } else { binding.address.clone() },
                 binding.mac.clone(),
                 binding.node.clone(),
                 binding.lan.clone(),

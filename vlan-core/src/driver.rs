@@ -19,6 +19,7 @@ use crate::ethernet::{EthernetHeader, is_neighbour_resolution};
 use crate::limits::{ADDRESSES_PER_VIF_MAX, ETHERNET_HEADER_LEN, FRAME_LEN_MAX};
 use crate::location::Location;
 use crate::mac_table::MacTable;
+use crate::security::learned::Learned;
 use crate::security::own_addresses::LINK_LOCALS_MAX;
 use crate::security::rate::Meters;
 use crate::security::{Limits, OwnAddresses, Rate, Roles, Sender};
@@ -117,6 +118,8 @@ pub struct Driver {
     peers: Vec<Peer>,
     peers_max: usize,
     by_mac: MacTable<PeerSlot>,
+    /// Stations behind peers, by their slots.
+    learned: Learned,
     /// The next number of a relayed, group or ARP frame (amendment 22).
     next_bseq: u32,
     next_barrier: u32,
@@ -148,6 +151,7 @@ impl Driver {
             peers: Vec::new(),
             peers_max,
             by_mac: MacTable::new(peers_max, seed),
+            learned: Learned::new(seed),
             // Anywhere: a number says nothing but its distance to its neighbours.
             next_bseq: seed as u32,
             next_barrier: 1,
@@ -414,6 +418,7 @@ impl Driver {
         let peer = &mut self.peers[usize::from(slot.0)];
         peer.set_sender(Sender { roles, own }, meters);
         peer.settle(self.config.port_security);
+        self.learned.set_room(slot.0, notice.learn);
     }
 
     /// The slot of the peer with this node and interface.

@@ -52,6 +52,8 @@ reasons! {
     DhcpGuard = "dhcp-guard",
     /// A router advertisement or redirect from a member that is to be no router.
     RaGuard = "ra-guard",
+    /// One more station behind an interface than it may have, or one that has moved just now.
+    StationsFull = "stations-full",
     /// More broadcast frames than the interface may send.
     LimitBroadcast = "limit-broadcast",
     /// More frames to groups than the interface may send.
@@ -113,6 +115,7 @@ impl DropReason {
             Self::LimitBroadcast | Self::LimitMulticast | Self::LimitUnknown | Self::LimitTotal => {
                 "spec/port-security.md#limits"
             }
+            Self::StationsFull => "spec/port-security.md#learned-stations",
             Self::UnreadableHeaders => "spec/port-security.md#hidden-messages",
             Self::UnknownDestination => "spec/driver.md#unbound-destinations",
             Self::Hairpin => "spec/arp.md#who-gets-a-message",

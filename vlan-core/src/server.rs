@@ -21,6 +21,7 @@ use crate::limits::{BSEQ_WINDOW, ETHERNET_HEADER_LEN, FRAME_LEN_MAX, GRANT_AFTER
 use crate::mac_table::MacTable;
 pub use crate::security::PortSecurity;
 use crate::security::Sender;
+use crate::security::learned::{Heard, Learned};
 use crate::security::rate::Meters;
 use crate::time::Instant;
 use crate::window::{Window, WindowVerdict};
@@ -113,6 +114,10 @@ pub struct LanServer {
     config: LanServerConfig,
     members: Vec<Member>,
     by_mac: MacTable<MemberSlot>,
+    /// Stations behind members, by their slots.
+    learned: Learned,
+    /// Stations that have moved to a member.
+    moved: Vec<(MacAddress, MemberSlot)>,
     groups: GroupMembers,
     /// Members that listen promiscuously.
     listeners: Vec<MemberSlot>,
@@ -165,11 +170,14 @@ impl LanServer {
             let (process, sender, meters, window) = (None, Sender::default(), None, None);
             members.push(Member { node, vif, mac, process, ingress, egress, sender, meters, window });
         }
+        let config_seed = config.seed;
         let groups = GroupMembers::new(members.len(), &config.multicast, config.seed);
         Self {
             config,
             members,
             by_mac,
+            learned: Learned::new(config_seed),
+            moved: Vec::new(),
             groups,
             listeners: Vec::new(),
             meters: vec![Meter::default(); METERS].into_boxed_slice(),
@@ -214,11 +222,11 @@ impl LanServer {
         self.members.iter().enumerate().map(|(slot, member)| (MemberSlot(slot as u16), member))
     }
 
-    /// The slot of the member with this address.
+    /// The slot of the member with this address, or that has a station with it behind its interface.
     #[inline]
     #[must_use]
-    pub fn slot_of(&self, mac: MacAddress) -> Option<MemberSlot> {
-        self.by_mac.lookup(mac)
+    pub fn slot_of(&self, now: Instant, mac: MacAddress) -> Option<MemberSlot> {
+        self.by_mac.lookup(mac).or_else(|| self.learned.lookup(now, mac).map(MemberSlot))
     }
 
     /// Frames dropped here, by reason.
@@ -289,7 +297,7 @@ impl LanServer {
         frame_len: usize,
     ) -> Verdict {
         self.ledger.ingress += 1;
-        let admitted = self.admit(from, header, head, frame_len).and_then(|ethernet| {
+        let admitted = self.admit(now, from, header, head, frame_len).and_then(|ethernet| {
             self.limit(now, from, &ethernet, header, frame_len)?;
             Ok(ethernet)
         });
@@ -343,6 +351,7 @@ impl LanServer {
     #[inline]
     fn admit(
         &mut self,
+        now: Instant,
         from: MemberSlot,
         header: &FrameHeader,
         head: &[u8],
@@ -367,9 +376,13 @@ impl LanServer {
             if !ethernet.source.is_station() {
                 return Err(DropReason::BadSource);
             }
+            if ethernet.source != member.mac {
+                // Where nothing is checked, who finds no room is not learned, and that is all.
+                let _ = hear(now, &self.by_mac, &mut self.learned, &mut self.moved, from, ethernet.source);
+            }
         } else {
             if ethernet.source != member.mac {
-                return Err(DropReason::SourceMac);
+                hear(now, &self.by_mac, &mut self.learned, &mut self.moved, from, ethernet.source)?;
             }
             check_claims(self.config.port_security, &member.sender, &ethernet, head, frame_len)?;
         }
@@ -409,7 +422,10 @@ impl LanServer {
         }
         match self.by_mac.lookup(ethernet.destination) {
             Some(to) => self.decide_unicast(now, from, to),
-            None => self.drop(DropReason::UnknownDestination),
+            None => match self.learned.lookup(now, ethernet.destination) {
+                Some(to) => self.decide_unicast(now, from, MemberSlot(to)),
+                None => self.drop(DropReason::UnknownDestination),
+            },
         }
     }
 
@@ -474,6 +490,31 @@ fn check_length(header: &FrameHeader, frame_len: usize, mtu: u16) -> Result<(), 
         return Err(DropReason::Malformed);
     }
     Ok(())
+}
+
+/// Learns a source that is not its member's own.
+//= spec/port-security.md#no-members-station
+//# The MAC of a member MUST NOT be learned as a station behind an interface.
+#[cold]
+fn hear(
+    now: Instant,
+    by_mac: &MacTable<MemberSlot>,
+    learned: &mut Learned,
+    moved: &mut Vec<(MacAddress, MemberSlot)>,
+    from: MemberSlot,
+    source: MacAddress,
+) -> Result<(), DropReason> {
+    if learned.room(from.0) == 0 || !source.is_station() || by_mac.lookup(source).is_some() {
+        return Err(DropReason::SourceMac);
+    }
+    match learned.hear(now, source, from.0) {
+        Heard::Known | Heard::Learned => Ok(()),
+        Heard::Moved => {
+            moved.push((source, from));
+            Ok(())
+        }
+        Heard::Refused => Err(DropReason::StationsFull),
+    }
 }
 
 /// ARP and ND are judged whole, by [`LanServer::check_resolution`].

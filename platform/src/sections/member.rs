@@ -40,14 +40,8 @@ pub(super) fn read_member(
     let promiscuous = table.optional("promiscuous").and_then(|value| value.boolean(reader));
     let roles = read_roles(reader, table.optional("role"));
     let aliases = read_aliases(reader, table.optional("alias"), addresses.len(), scope);
-    let learn = table.optional("learn").and_then(|value| {
-        // As many as one interface may register addresses for, 64 times over: a bridge behind a node.
-        let learn = value.integer16(reader, 0..=4096)?;
-        if learn > 0 {
-            reader.not_built(value.offset, "learning of addresses");
-        }
-        Some(learn)
-    });
+    // As many as one interface may register addresses for, 64 times over: a bridge behind a node.
+    let learn = table.optional("learn").and_then(|v| v.integer16(reader, 0..=4096));
     let attach = table.optional("attach").and_then(|v| read_attach(reader, v)).unwrap_or_default();
     let every_group = read_multicast(reader, table.optional("multicast"), lan);
     let limits = table.optional("limits").and_then(|v| read_limits(reader, v)).unwrap_or_default();

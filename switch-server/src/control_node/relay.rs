@@ -12,7 +12,7 @@ use vlan_core::wire::captured::CAPTURED;
 use vlan_core::wire::control::ControlMessage;
 use vlan_core::wire::frame::{FrameHeader, FrameKind, Vnet};
 use vlan_core::wire::tlv::TlvError;
-use vlan_core::{BootTag, Channel, DropReason, Instant, Location, NodeNumber, VifNumber};
+use vlan_core::{BootTag, Channel, DropReason, Instant, Location, MacAddress, NodeNumber, VifNumber};
 
 use crate::control_node::session::{Session, Stage};
 use crate::control_node::waits::Held;
@@ -126,11 +126,15 @@ impl ControlNode {
     fn handle_frame(&mut self, now: Instant, session: &mut Session, inbound: &Inbound<'_>) {
         let Inbound { lan, from, ref header, .. } = *inbound;
         let frame_len = inbound.frame_len();
-        match self.lans[lan].server.handle_frame(now, from, header, inbound.head(), frame_len) {
+        let verdict = self.lans[lan].server.handle_frame(now, from, header, inbound.head(), frame_len);
+        if self.lans[lan].server.has_moved() {
+            self.tell_moved(now, lan);
+        }
+        match verdict {
             Verdict::Unicast { to, worth_direct } => {
                 self.forward(now, session, inbound, to);
                 if header.flags & FrameHeader::UNBOUND != 0 {
-                    self.answer_unbound(now, session, lan, to);
+                    self.answer_unbound(now, session, inbound, to);
                 }
                 if worth_direct {
                     self.consider_direct(session, lan, from, to);
@@ -173,9 +177,9 @@ impl ControlNode {
     //= spec/server.md#binding-notices
     //# A control node MUST answer a relayed frame whose sender has no binding for its destination with a binding
     //# notice.
-    fn answer_unbound(&mut self, now: Instant, session: &mut Session, lan: usize, to: MemberSlot) {
-        let mac = self.lans[lan].member_config(to).mac;
-        let location = self.location(lan, to);
+    fn answer_unbound(&mut self, now: Instant, session: &mut Session, inbound: &Inbound<'_>, to: MemberSlot) {
+        let Some(mac) = MacAddress::from_octets(inbound.head()) else { return };
+        let location = self.location(inbound.lan, to);
         session.send_control(now, &ControlMessage::Binding { mac, location });
     }
 
@@ -286,8 +290,9 @@ impl ControlNode {
             self.note_drop(now, inbound, reason);
             return;
         }
-        // Without port security a member may speak for stations behind it.
-        let checked = self.lans[lan].server.port_security() != PortSecurity::Off;
+        // Without port security a member may speak for stations behind it, and with it for those that were learned.
+        let server = &self.lans[lan].server;
+        let checked = server.port_security() != PortSecurity::Off && !server.learns(from);
         let source =
             if checked { None } else { EthernetHeader::parse(frame).map(|ethernet| ethernet.source) };
         let sender_mac = source.unwrap_or(self.lans[lan].member_config(from).mac);
@@ -322,7 +327,7 @@ impl ControlNode {
                 return self.give_others(lan, from, forward);
             }
         };
-        let slot = self.lans[lan].server.slot_of(to);
+        let slot = self.lans[lan].server.slot_of(now, to);
         match slot.map(|slot| self.lans[lan].server.decide_unicast(now, from, slot)) {
             Some(Verdict::Unicast { to, .. }) => self.forward_arp(now, session, inbound, to, frame),
             Some(_) => {}

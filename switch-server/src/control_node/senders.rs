@@ -19,6 +19,8 @@ pub struct SenderConfig {
     pub aliases: alloc::vec::Vec<IpAddr>,
     /// How much it may send.
     pub limits: Limits,
+    /// How many further stations may be behind it.
+    pub learn: u16,
 }
 
 impl MemberConfig {
@@ -41,6 +43,7 @@ impl Lan {
             vif: member.vif,
             dhcp_server: sender.roles.dhcp_server,
             router: sender.roles.router,
+            learn: member.sender.learn,
             frames: member.sender.limits.total.frames.unwrap_or(0),
             bits: member.sender.limits.total.bits.unwrap_or(0),
             addresses: sender.own.iter().filter(|_| is_checked).collect(),
@@ -63,6 +66,21 @@ impl ControlNode {
         for (node, notice) in nodes.into_iter().rev().zip(notices) {
             if let Some(notice) = notice {
                 self.send_to_node(now, node, &ControlMessage::Sender(notice));
+            }
+        }
+    }
+
+    /// Tells the members of a LAN where a station is now that has moved; all but that of `session`, which is out of its place.
+    //= spec/port-security.md#moved-stations
+    //# When a station has moved, a control node MUST tell every attached member where it is.
+    pub(super) fn tell_moved(&mut self, now: Instant, lan: usize) {
+        while let Some((mac, to)) = self.lans[lan].server.poll_moved() {
+            let binding = ControlMessage::Binding { mac, location: self.location(lan, to) };
+            for slot in 0..self.lans[lan].routes.len() {
+                let place = self.lans[lan].routes[slot].session;
+                if let Some(session) = place.and_then(|place| self.sessions[place].as_mut()) {
+                    session.send_control(now, &binding);
+                }
             }
         }
     }

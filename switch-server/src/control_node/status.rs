@@ -69,6 +69,8 @@ pub struct LanStatus {
     pub ledger: Ledger,
     /// ARP and ND requests that its ARP server has answered.
     pub arp_answered: u64,
+    /// Stations behind its members' interfaces, each with the node and the interface.
+    pub stations: Vec<(MacAddress, NodeNumber, VifNumber)>,
 }
 
 /// An address and who holds it.
@@ -263,6 +265,10 @@ fn lan_status(lan: &crate::control_node::Lan) -> LanStatus {
         ingress: member.ingress,
         egress: member.egress,
     });
+    let stations = lan.server.stations().map(|(mac, slot)| {
+        let member = lan.member_config(slot);
+        (mac, member.node, member.vif)
+    });
     LanStatus {
         id: lan.config.id,
         name: lan.config.name.clone(),
@@ -271,5 +277,6 @@ fn lan_status(lan: &crate::control_node::Lan) -> LanStatus {
         drops: lan.server.drops().clone(),
         ledger: lan.server.ledger(),
         arp_answered: lan.arp.answered(),
+        stations: stations.collect(),
     }
 }

@@ -114,7 +114,8 @@ impl ControlNode {
         }
         let own = self.lans[lan].member_config(from).mac;
         let source = EthernetHeader::parse(frame).map_or(own, |ethernet| ethernet.source);
-        let mac = if server.port_security() == PortSecurity::Off { source } else { own };
+        let is_any = server.port_security() == PortSecurity::Off || server.learns(from);
+        let mac = if is_any { source } else { own };
         match self.lans[lan].arp.clone().handle_frame(frame, Owner(from.0), mac) {
             ArpVerdict::Drop(reason) => judgement.drop("the ARP server", reason),
             ArpVerdict::Flood { message } => {
@@ -133,7 +134,7 @@ impl ControlNode {
                 judgement.learned(&message);
                 let what = format!("the ARP server: to the member with {to}");
                 judgement.step(what, "spec/arp.md#who-gets-a-message");
-                let verdict = server.slot_of(to).map(|slot| server.decide_unicast(now, from, slot));
+                let verdict = server.slot_of(now, to).map(|slot| server.decide_unicast(now, from, slot));
                 match verdict.unwrap_or(Verdict::Drop(DropReason::UnknownDestination)) {
                     Verdict::Unicast { to, .. } => self.give(judgement, lan, to, header, frame),
                     Verdict::Drop(reason) => judgement.drop(&server_of(server), reason),

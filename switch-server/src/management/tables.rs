@@ -98,7 +98,7 @@ fn promiscuous(member: &control_node::MemberStatus) -> &'static str {
     }
 }
 
-/// Every binding.
+/// Every binding, and every station behind an interface.
 pub fn bindings(status: &control_node::Status) -> Vec<Binding> {
     let binding = |binding: &control_node::BindingStatus| Binding {
         address: binding.address.to_string(),
@@ -107,7 +107,16 @@ pub fn bindings(status: &control_node::Status) -> Vec<Binding> {
         lan: lan_name(status, binding.lan),
         vif: binding.vif.0,
     };
-    status.bindings.iter().map(binding).collect()
+    let stations = status.lans.iter().flat_map(|lan| {
+        lan.stations.iter().map(|&(mac, node, vif)| Binding {
+            address: String::new(),
+            mac: mac.to_string(),
+            node: node_name(status, node),
+            lan: lan.name.clone(),
+            vif: vif.0,
+        })
+    });
+    status.bindings.iter().map(binding).chain(stations).collect()
 }
 
 /// Every multicast group; `status` knows the names.

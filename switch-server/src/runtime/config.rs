@@ -142,7 +142,12 @@ fn member_config(lan: &Lan, member: &Member, macs: &Macs) -> MemberConfig {
         addresses: member.addresses.clone(),
         gateways: member.gateways.clone(),
         may_listen: member.promiscuous,
-        sender: SenderConfig { roles: member.roles, aliases: member.aliases.clone(), limits: member.limits },
+        sender: SenderConfig {
+            roles: member.roles,
+            aliases: member.aliases.clone(),
+            learn: member.learn,
+            limits: member.limits,
+        },
     }
 }
 

@@ -7,6 +7,7 @@ use crate::drop_reason::DropReason;
 use crate::limits::ETHERNET_HEADER_LEN;
 use crate::security::PortSecurity;
 use crate::security::claims::{self, PLAIN_LEN};
+use crate::security::learned::Heard;
 use crate::security::rate::{Cost, Kind};
 use crate::time::Instant;
 use crate::window::WindowVerdict;
@@ -69,7 +70,8 @@ impl Driver {
         }
         let checked = self
             .check_ingress(header, head, frame_len)
-            .and_then(|()| check_source(self.config.port_security, peer, head, frame_len));
+            .and_then(|()| check_source(self.config.port_security, peer, head, frame_len))
+            .and_then(|()| self.check_station(now, slot, head));
         if let Err(reason) = checked {
             return self.refuse(reason);
         }
@@ -142,6 +144,27 @@ impl Driver {
         (is_from_peer && is_sound).then_some(vnet)
     }
 
+    /// Whether the source of a frame is its sender's own MAC, or a station's behind it.
+    fn check_station(&mut self, now: Instant, slot: PeerSlot, head: &[u8]) -> Result<(), DropReason> {
+        let (Some(peer), Some(source)) =
+            (self.peers.get(usize::from(slot.0)), MacAddress::from_octets(&head[6..]))
+        else {
+            return Err(DropReason::TooShort);
+        };
+        if self.config.port_security == PortSecurity::Off || source == peer.mac {
+            return Ok(());
+        }
+        let named = self.by_mac.lookup(source).and_then(|slot| self.peers.get(usize::from(slot.0)));
+        let is_members = source == self.config.mac || named.is_some_and(|peer| peer.mac == source);
+        if self.learned.room(slot.0) == 0 || is_members || !source.is_station() {
+            return Err(DropReason::SourceMac);
+        }
+        match self.learned.hear(now, source, slot.0) {
+            Heard::Refused => Err(DropReason::StationsFull),
+            Heard::Known | Heard::Learned | Heard::Moved => Ok(()),
+        }
+    }
+
     fn deliver_within_limits(
         &mut self,
         now: Instant,
@@ -201,9 +224,6 @@ fn check_source(
     }
     if security == PortSecurity::Off {
         return Ok(());
-    }
-    if MacAddress::from_octets(&head[6..]) != Some(peer.mac) {
-        return Err(DropReason::SourceMac);
     }
     // Who asks for an address asks everybody, by way of the control node.
     match peer.sender.check(security, head, frame_len)? {

@@ -453,3 +453,23 @@ fn a_receiver_holds_direct_frames_against_their_senders_limits() {
     driver.handle_sender(&SenderNotice { frames: 0, ..limited });
     assert_eq!(driver.admit_unicast(SLOT, &message, message.len()), Some(Vnet::default()));
 }
+
+#[test]
+fn a_receiver_learns_the_stations_behind_a_peer_as_far_as_it_was_told() {
+    let mut driver = driver();
+    driver.handle_grant(&grant()).unwrap();
+    let header = direct_header();
+    let station = |n: u8| MacAddress([2, 7, 7, 7, 7, n]);
+    let admit = |driver: &mut Driver, source: MacAddress| {
+        let mut frame = frame(OWN, source, 0x0800);
+        frame[14] = 0x45;
+        driver.admit_direct(Instant::ZERO, SLOT, &header, &frame, frame.len())
+    };
+    assert_eq!(admit(&mut driver, station(1)), Ingress::Drop(DropReason::SourceMac));
+    let (node, vif) = (NodeNumber(2), VifNumber(3));
+    driver.handle_sender(&SenderNotice { lan: LAN, node, vif, learn: 1, ..Default::default() });
+    assert!(matches!(admit(&mut driver, station(1)), Ingress::Deliver(_)));
+    assert_eq!(admit(&mut driver, station(2)), Ingress::Drop(DropReason::StationsFull));
+    assert_eq!(admit(&mut driver, OWN), Ingress::Drop(DropReason::SourceMac), "its own");
+    assert!(matches!(admit(&mut driver, PEER), Ingress::Deliver(_)));
+}

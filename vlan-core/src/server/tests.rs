@@ -372,3 +372,38 @@ mod senders {
         assert!(server.ledger().closes(server.drops().total() + 101 - 3 + 2), "{:?}", server.ledger());
     }
 }
+
+#[test]
+fn stations_behind_an_interface_are_learned_and_reached_and_no_member_is_one() {
+    //= spec/port-security.md#no-members-station
+    //= type=test
+    //# The MAC of a member MUST NOT be learned as a station behind an interface.
+    let mut server = server(PortSecurity::Mac);
+    let station = |n: u8| MacAddress([2, 7, 7, 7, 7, n]);
+    let mut bseq = 0;
+    let mut give = |server: &mut LanServer, to: MacAddress, source: MacAddress| {
+        bseq += 1;
+        verdict(server, &header(bseq), &frame(to, source))
+    };
+    let refused = Verdict::Drop(DropReason::SourceMac);
+    assert_eq!(give(&mut server, mac(2), station(1)), refused, "no room for any");
+    server.set_room(MemberSlot(0), 2);
+    for n in 1..=2 {
+        assert!(matches!(give(&mut server, mac(2), station(n)), Verdict::Unicast { .. }));
+    }
+    assert_eq!(give(&mut server, mac(2), station(3)), Verdict::Drop(DropReason::StationsFull));
+    assert_eq!(give(&mut server, mac(2), mac(3)), refused, "a member's");
+    assert_eq!(give(&mut server, mac(2), MacAddress::BROADCAST), refused);
+    assert_eq!(server.stations().count(), 2);
+    assert_eq!(server.slot_of(Instant::ZERO, station(2)), Some(MemberSlot(0)));
+    assert_eq!(give(&mut server, station(2), station(1)), Verdict::Drop(DropReason::Hairpin));
+    let other = FrameHeader { origin: NodeNumber(2), boot: BootTag(101), ..header(0) };
+    let back = server.handle_frame(Instant::ZERO, MemberSlot(1), &other, &frame(station(1), mac(2)), 60);
+    assert_eq!(back, Verdict::Unicast { to: MemberSlot(0), worth_direct: false });
+    assert!(!server.has_moved());
+    server.set_room(MemberSlot(1), 1);
+    let later = Instant::ZERO + Duration::from_secs(2);
+    let moved = FrameHeader { bseq: 1, ..other };
+    server.handle_frame(later, MemberSlot(1), &moved, &frame(mac(1), station(1)), 60);
+    assert_eq!(server.poll_moved(), Some((station(1), MemberSlot(1))));
+}

@@ -25,6 +25,7 @@ fn checked() -> ControlNode {
     config.lans[0].members[1].sender = SenderConfig {
         roles: Roles { dhcp_server: false, router: true },
         aliases: vec![ip("10.1.0.102")],
+        learn: 4,
         limits: Limits { total: Rate { frames: Some(1000), bits: None }, ..Limits::default() },
     };
     ControlNode::new(config)
@@ -67,7 +68,7 @@ fn the_ends_of_a_direct_rvi_are_told_of_each_other_before_it_is_granted() {
     assert!(is_first);
     let [of_two] = &of_two[..] else { panic!("{of_two:?}") };
     assert_eq!((of_two.node, of_two.router, of_two.dhcp_server), (NodeNumber(2), true, false));
-    assert_eq!((of_two.frames, of_two.bits), (1000, 0));
+    assert_eq!((of_two.frames, of_two.bits, of_two.learn), (1000, 0, 4));
     assert_eq!(of_two.addresses, [ip("10.1.0.2"), ip("10.1.0.102")]);
     let (of_one, is_first) = senders(&two.told());
     assert!(is_first && of_one.len() == 1 && of_one[0].addresses == [ip("10.1.0.1")], "{of_one:?}");
@@ -129,4 +130,42 @@ fn a_spoofed_reply_is_dropped_and_teaches_nobody() {
     frame[31] = 1;
     send(&mut control, &frame);
     assert_eq!((two.frames().len(), control.status().bindings.len()), (1, 1));
+}
+
+#[test]
+fn everybody_is_told_where_a_station_is_that_has_moved() {
+    //= spec/port-security.md#moved-stations
+    //= type=test
+    //# When a station has moved, a control node MUST tell every attached member where it is.
+    let mut config = config();
+    for member in &mut config.lans[0].members[..2] {
+        member.sender.learn = 2;
+    }
+    let mut control = ControlNode::new(config);
+    let mut ends = [1, 2, 3].map(|node| member(&mut control, node));
+    let station = MacAddress([2, 7, 7, 7, 7, 1]);
+    let mut frame = vec![0; 60];
+    frame[..6].copy_from_slice(&mac(3).0);
+    frame[6..12].copy_from_slice(&station.0);
+    frame[12..15].copy_from_slice(&[8, 0, 0x45]);
+    let told = |end: &mut End| {
+        let nodes = end.told().into_iter().filter_map(|message| match message {
+            ControlMessage::Binding { mac, location } if mac == station => Some(location.node),
+            _ => None,
+        });
+        nodes.collect::<Vec<_>>()
+    };
+    ends[0].send_frame(&mut control, &frame);
+    assert_eq!(told(&mut ends[2]), []);
+    assert_eq!(control.status().lans[0].stations, [(station, NodeNumber(1), VifNumber(1))]);
+    ends[1].queue_frame(mac(3), 0, &frame);
+    control.pump(NOW + core::time::Duration::from_secs(2), 1000);
+    assert_eq!((told(&mut ends[2]), told(&mut ends[0])), (vec![NodeNumber(2)], vec![NodeNumber(2)]));
+    assert_eq!(control.status().lans[0].stations, [(station, NodeNumber(2), VifNumber(1))]);
+    // Who asks for it without a binding is told the same.
+    frame[..6].copy_from_slice(&station.0);
+    frame[6..12].copy_from_slice(&mac(3).0);
+    ends[2].queue_frame(station, FrameHeader::UNBOUND, &frame);
+    control.pump(NOW + core::time::Duration::from_secs(2), 1000);
+    assert_eq!(told(&mut ends[2]), [NodeNumber(2)]);
 }
