@@ -120,6 +120,10 @@ pub struct LanMember {
     pub promiscuous: String,
     /// How often it wanted to listen and was refused.
     pub refused: u64,
+    /// How many further stations may be behind it.
+    pub learn: u16,
+    /// MAC addresses of the stations that were learned behind it.
+    pub stations: Vec<String>,
 }
 
 /// One direct RVI between two nodes: `GET /v1/rvis`.
@@ -205,13 +209,13 @@ pub struct LegEnd {
     pub duplicates: u64,
 }
 
-/// One IP address and where it is, or a station that was learned behind an interface: `GET /v1/bindings`.
+/// One IP address and where it is, or a station of which no address is known: `GET /v1/bindings`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Binding {
-    /// The IP address; empty for a station that was learned.
+    /// The IP address; empty where none is known.
     pub address: String,
-    /// The MAC address it is bound to, or of the station.
+    /// The MAC address it is bound to.
     pub mac: String,
     /// Name of the node.
     pub node: String,
@@ -219,6 +223,8 @@ pub struct Binding {
     pub lan: String,
     /// Number of the interface in its node.
     pub vif: u16,
+    /// True when the MAC address is of a station that was learned behind the interface, not the interface's own.
+    pub station: bool,
 }
 
 /// One multicast group of a LAN and who gets its frames: `GET /v1/groups`.

@@ -19,6 +19,7 @@ mod registration;
 mod relay;
 mod senders;
 mod session;
+mod stations;
 mod status;
 mod trace;
 mod waits;
@@ -296,6 +297,7 @@ impl ControlNode {
         }
         self.session_timeouts(now);
         self.pair_timeouts(now);
+        self.forget_stations(now);
         self.publish(now);
         self.go_on_leaving(now);
     }
@@ -305,7 +307,8 @@ impl ControlNode {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let sessions = self.sessions.iter().flatten().filter_map(|session| session.poll_timeout());
         let leaving = self.leaving.as_ref().map(Leaving::poll_timeout);
-        sessions.chain(self.pairs.poll_timeout()).chain(leaving).min()
+        let stations = self.lans.iter().filter_map(|lan| lan.server.poll_timeout());
+        sessions.chain(self.pairs.poll_timeout()).chain(leaving).chain(stations).min()
     }
 
     /// Frames that are lost if this control node dies now: their senders were let go, and their receivers, which have not

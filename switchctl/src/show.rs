@@ -59,7 +59,8 @@ impl Show for Vec<Node> {
 
 impl Show for Vec<Lan> {
     fn show(&self) -> String {
-        let mut table = Table::new(&[">ID", "LAN", ">MTU", "MEMBER", ">VIF", "MAC", "STATE", "PROMISCUOUS"]);
+        let mut table =
+            Table::new(&[">ID", "LAN", ">MTU", "MEMBER", ">VIF", "MAC", "STATE", "PROMISCUOUS", "STATIONS"]);
         for lan in self {
             let mut head = [lan.id.to_string(), lan.name.clone(), lan.mtu.to_string()];
             for member in &lan.members {
@@ -69,10 +70,19 @@ impl Show for Vec<Lan> {
                     member.mac.clone(),
                     attached(member.attached).to_owned(),
                     promiscuous(member),
+                    stations(member),
                 ]));
             }
         }
         or_none(self, "LANs", &table)
+    }
+}
+
+/// How many stations were learned behind a member, of how many that may be there.
+fn stations(member: &LanMember) -> String {
+    match member.learn {
+        0 => "-".to_owned(),
+        learn => format!("{} of {learn}", member.stations.len()),
     }
 }
 
@@ -156,11 +166,12 @@ fn leg_end(node: &str, end: &LegEnd) -> [String; 11] {
 
 impl Show for Vec<Binding> {
     fn show(&self) -> String {
-        let mut table = Table::new(&["ADDRESS", "MAC", "NODE", "LAN", ">VIF"]);
+        let mut table = Table::new(&["ADDRESS", "MAC", "MAC OF", "NODE", "LAN", ">VIF"]);
         for binding in self {
             table.row([
                 if binding.address.is_empty() { "-".to_owned() } else { binding.address.clone() },
                 binding.mac.clone(),
+                if binding.station { "a station" } else { "the member" }.to_owned(),
                 binding.node.clone(),
                 binding.lan.clone(),
                 binding.vif.to_string(),
@@ -384,13 +395,15 @@ RVI  LEG  KIND  STATE  END   ADDRESS      RTT us  SIZE  SCORE  TX PACKETS  RX PA
             attached: false,
             promiscuous: promiscuous.into(),
             refused,
+            learn: u16::from(node == "web1") * 8,
+            stations: vec!["s".into(); usize::from(node == "web1")],
         };
         let members = vec![member("web1", "listens", 0), member("web2", "no", 2)];
         let lan = Lan { name: "red".into(), id: 10, mtu: 1500, members };
         let expected = "\
-ID  LAN   MTU  MEMBER  VIF  MAC  STATE  PROMISCUOUS
-10  red  1500  web1      1  m    away   listens
-               web2      1  m    away   no, refused 2 times
+ID  LAN   MTU  MEMBER  VIF  MAC  STATE  PROMISCUOUS          STATIONS
+10  red  1500  web1      1  m    away   listens              1 of 8
+               web2      1  m    away   no, refused 2 times  -
 ";
         assert_eq!(vec![lan].show(), expected);
         assert_eq!(Vec::<Drop>::new().show(), "no frames dropped\n");

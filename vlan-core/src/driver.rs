@@ -9,6 +9,7 @@ mod barrier;
 mod ingress;
 mod listeners;
 mod peer;
+mod stations;
 
 use alloc::vec::Vec;
 
@@ -19,7 +20,6 @@ use crate::ethernet::{EthernetHeader, is_neighbour_resolution};
 use crate::limits::{ADDRESSES_PER_VIF_MAX, ETHERNET_HEADER_LEN, FRAME_LEN_MAX};
 use crate::location::Location;
 use crate::mac_table::MacTable;
-use crate::security::learned::Learned;
 use crate::security::own_addresses::LINK_LOCALS_MAX;
 use crate::security::rate::Meters;
 use crate::security::{Limits, OwnAddresses, Rate, Roles, Sender};
@@ -27,6 +27,7 @@ use crate::wire::control::{ControlMessage, Grant, InterfaceConfig, MemberNotice,
 use crate::wire::frame::{FRAME_HEADER_LEN, FrameHeader, FrameKind, Vnet};
 
 use listeners::Listener;
+use stations::Stations;
 
 pub use listeners::CopyWay;
 pub use peer::{BARRIER_RETRY, BARRIER_WAIT, Path, Peer};
@@ -118,8 +119,7 @@ pub struct Driver {
     peers: Vec<Peer>,
     peers_max: usize,
     by_mac: MacTable<PeerSlot>,
-    /// Stations behind peers, by their slots.
-    learned: Learned,
+    stations: Stations,
     /// The next number of a relayed, group or ARP frame (amendment 22).
     next_bseq: u32,
     next_barrier: u32,
@@ -151,7 +151,7 @@ impl Driver {
             peers: Vec::new(),
             peers_max,
             by_mac: MacTable::new(peers_max, seed),
-            learned: Learned::new(seed),
+            stations: Stations::new(seed),
             // Anywhere: a number says nothing but its distance to its neighbours.
             next_bseq: seed as u32,
             next_barrier: 1,
@@ -224,7 +224,7 @@ impl Driver {
         if ethernet.destination.is_group() {
             return if neighbour { Egress::Arp } else { Egress::Group };
         }
-        match self.by_mac.lookup(ethernet.destination) {
+        match self.bound(ethernet.destination) {
             Some(peer) => self.classify_bound(peer, neighbour),
             None if neighbour => Egress::Arp,
             //= spec/driver.md#unbound-destinations
@@ -390,10 +390,7 @@ impl Driver {
         if location.lan != self.config.lan || !mac.is_station() {
             return;
         }
-        if let Some(slot) = self.find_peer(location.node, location.vif) {
-            // A full table leaves the address unbound: its frames go by relay.
-            let _ = self.by_mac.insert(mac, slot);
-        }
+        self.bind(mac, (location.node, location.vif));
     }
 
     /// Takes a grant: from now on this interface has an RVI to the peer, used once its legs are up and a
@@ -418,7 +415,7 @@ impl Driver {
         let peer = &mut self.peers[usize::from(slot.0)];
         peer.set_sender(Sender { roles, own }, meters);
         peer.settle(self.config.port_security);
-        self.learned.set_room(slot.0, notice.learn);
+        self.stations.set_room(slot, notice.learn);
     }
 
     /// The slot of the peer with this node and interface.

@@ -44,7 +44,7 @@ reasons! {
     NotMember = "not-member",
     /// LAN, interface or node in the header do not match the grant the message came by (amendment 1).
     WrongGrant = "wrong-grant",
-    /// The source MAC is not the sending interface's own (port security `mac`).
+    /// The source MAC is not the sending interface's own, nor may a station have it (port security `mac`).
     SourceMac = "source-mac",
     /// The source IP, ARP or ND sender address is not the interface's own (port security `address`).
     SourceAddress = "source-address",

@@ -5,6 +5,7 @@
 
 mod listeners;
 mod senders;
+mod stations;
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -21,12 +22,13 @@ use crate::limits::{BSEQ_WINDOW, ETHERNET_HEADER_LEN, FRAME_LEN_MAX, GRANT_AFTER
 use crate::mac_table::MacTable;
 pub use crate::security::PortSecurity;
 use crate::security::Sender;
-use crate::security::learned::{Heard, Learned};
 use crate::security::rate::Meters;
 use crate::time::Instant;
 use crate::window::{Window, WindowVerdict};
 use crate::wire::control::GroupNotice;
 use crate::wire::frame::{FrameHeader, FrameKind};
+
+use stations::Stations;
 
 /// A member of a LAN by its place in that LAN's configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -113,11 +115,7 @@ const METERS: usize = 4096;
 pub struct LanServer {
     config: LanServerConfig,
     members: Vec<Member>,
-    by_mac: MacTable<MemberSlot>,
-    /// Stations behind members, by their slots.
-    learned: Learned,
-    /// Stations that have moved to a member.
-    moved: Vec<(MacAddress, MemberSlot)>,
+    stations: Stations,
     groups: GroupMembers,
     /// Members that listen promiscuously.
     listeners: Vec<MemberSlot>,
@@ -170,14 +168,11 @@ impl LanServer {
             let (process, sender, meters, window) = (None, Sender::default(), None, None);
             members.push(Member { node, vif, mac, process, ingress, egress, sender, meters, window });
         }
-        let config_seed = config.seed;
         let groups = GroupMembers::new(members.len(), &config.multicast, config.seed);
         Self {
+            stations: Stations::new(by_mac, config.seed),
             config,
             members,
-            by_mac,
-            learned: Learned::new(config_seed),
-            moved: Vec::new(),
             groups,
             listeners: Vec::new(),
             meters: vec![Meter::default(); METERS].into_boxed_slice(),
@@ -222,13 +217,6 @@ impl LanServer {
         self.members.iter().enumerate().map(|(slot, member)| (MemberSlot(slot as u16), member))
     }
 
-    /// The slot of the member with this address, or that has a station with it behind its interface.
-    #[inline]
-    #[must_use]
-    pub fn slot_of(&self, now: Instant, mac: MacAddress) -> Option<MemberSlot> {
-        self.by_mac.lookup(mac).or_else(|| self.learned.lookup(now, mac).map(MemberSlot))
-    }
-
     /// Frames dropped here, by reason.
     #[must_use]
     pub fn drops(&self) -> &DropCounters {
@@ -258,6 +246,7 @@ impl LanServer {
     /// A member's node has gone.
     pub fn detach(&mut self, slot: MemberSlot) {
         self.members[usize::from(slot.0)].process = None;
+        self.stations.forget(slot);
         self.forget_said(slot);
     }
 
@@ -371,18 +360,19 @@ impl LanServer {
         let ethernet = EthernetHeader::parse(head).ok_or(DropReason::TooShort)?;
         check_length(header, frame_len, self.config.mtu)?;
         //= spec/server.md#port-security
-        //# Under port security the server MUST discard a frame whose source MAC is not the sending interface's own.
+        //# Under port security the server MUST discard a frame whose source MAC is neither the sending interface's own nor
+        //# that of a station learned behind it.
         if self.config.port_security == PortSecurity::Off {
             if !ethernet.source.is_station() {
                 return Err(DropReason::BadSource);
             }
             if ethernet.source != member.mac {
                 // Where nothing is checked, who finds no room is not learned, and that is all.
-                let _ = hear(now, &self.by_mac, &mut self.learned, &mut self.moved, from, ethernet.source);
+                let _ = self.stations.hear(now, from, ethernet.source);
             }
         } else {
             if ethernet.source != member.mac {
-                hear(now, &self.by_mac, &mut self.learned, &mut self.moved, from, ethernet.source)?;
+                self.stations.hear(now, from, ethernet.source)?;
             }
             check_claims(self.config.port_security, &member.sender, &ethernet, head, frame_len)?;
         }
@@ -420,12 +410,9 @@ impl LanServer {
         if ethernet.destination.is_group() {
             return self.decide_group(ethernet, head);
         }
-        match self.by_mac.lookup(ethernet.destination) {
+        match self.stations.slot_of(ethernet.destination) {
             Some(to) => self.decide_unicast(now, from, to),
-            None => match self.learned.lookup(now, ethernet.destination) {
-                Some(to) => self.decide_unicast(now, from, MemberSlot(to)),
-                None => self.drop(DropReason::UnknownDestination),
-            },
+            None => self.drop(DropReason::UnknownDestination),
         }
     }
 
@@ -490,31 +477,6 @@ fn check_length(header: &FrameHeader, frame_len: usize, mtu: u16) -> Result<(), 
         return Err(DropReason::Malformed);
     }
     Ok(())
-}
-
-/// Learns a source that is not its member's own.
-//= spec/port-security.md#no-members-station
-//# The MAC of a member MUST NOT be learned as a station behind an interface.
-#[cold]
-fn hear(
-    now: Instant,
-    by_mac: &MacTable<MemberSlot>,
-    learned: &mut Learned,
-    moved: &mut Vec<(MacAddress, MemberSlot)>,
-    from: MemberSlot,
-    source: MacAddress,
-) -> Result<(), DropReason> {
-    if learned.room(from.0) == 0 || !source.is_station() || by_mac.lookup(source).is_some() {
-        return Err(DropReason::SourceMac);
-    }
-    match learned.hear(now, source, from.0) {
-        Heard::Known | Heard::Learned => Ok(()),
-        Heard::Moved => {
-            moved.push((source, from));
-            Ok(())
-        }
-        Heard::Refused => Err(DropReason::StationsFull),
-    }
 }
 
 /// ARP and ND are judged whole, by [`LanServer::check_resolution`].

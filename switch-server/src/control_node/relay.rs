@@ -127,8 +127,8 @@ impl ControlNode {
         let Inbound { lan, from, ref header, .. } = *inbound;
         let frame_len = inbound.frame_len();
         let verdict = self.lans[lan].server.handle_frame(now, from, header, inbound.head(), frame_len);
-        if self.lans[lan].server.has_moved() {
-            self.tell_moved(now, lan);
+        if let Some((station, to)) = self.lans[lan].server.take_moved() {
+            self.station_moved(now, session, (lan, to), station);
         }
         match verdict {
             Verdict::Unicast { to, worth_direct } => {
@@ -327,7 +327,7 @@ impl ControlNode {
                 return self.give_others(lan, from, forward);
             }
         };
-        let slot = self.lans[lan].server.slot_of(now, to);
+        let slot = self.lans[lan].server.slot_of(to);
         match slot.map(|slot| self.lans[lan].server.decide_unicast(now, from, slot)) {
             Some(Verdict::Unicast { to, .. }) => self.forward_arp(now, session, inbound, to, frame),
             Some(_) => {}

@@ -70,21 +70,6 @@ impl ControlNode {
         }
     }
 
-    /// Tells the members of a LAN where a station is now that has moved; all but that of `session`, which is out of its place.
-    //= spec/port-security.md#moved-stations
-    //# When a station has moved, a control node MUST tell every attached member where it is.
-    pub(super) fn tell_moved(&mut self, now: Instant, lan: usize) {
-        while let Some((mac, to)) = self.lans[lan].server.poll_moved() {
-            let binding = ControlMessage::Binding { mac, location: self.location(lan, to) };
-            for slot in 0..self.lans[lan].routes.len() {
-                let place = self.lans[lan].routes[slot].session;
-                if let Some(session) = place.and_then(|place| self.sessions[place].as_mut()) {
-                    session.send_control(now, &binding);
-                }
-            }
-        }
-    }
-
     /// The peers of members whose addresses have changed are told when every session is in its place.
     pub(super) fn note_changed_senders(&mut self, lan: usize) {
         let changed = self.lans[lan].server.take_changed_senders();

@@ -46,6 +46,10 @@ pub struct MemberStatus {
     pub listens: bool,
     /// How often it wanted to and was refused.
     pub refused_listens: u64,
+    /// How many further stations may be behind it.
+    pub learn: u16,
+    /// The stations that were learned behind it.
+    pub stations: Vec<MacAddress>,
     /// Frames taken from it by this control node.
     pub ingress: FrameCount,
     /// Frames given to it by this control node.
@@ -69,8 +73,6 @@ pub struct LanStatus {
     pub ledger: Ledger,
     /// ARP and ND requests that its ARP server has answered.
     pub arp_answered: u64,
-    /// Stations behind its members' interfaces, each with the node and the interface.
-    pub stations: Vec<(MacAddress, NodeNumber, VifNumber)>,
 }
 
 /// An address and who holds it.
@@ -253,6 +255,8 @@ fn leg_status(leg: LegNumber, given: PairLeg) -> RviLegStatus {
 }
 
 fn lan_status(lan: &crate::control_node::Lan) -> LanStatus {
+    let stations =
+        |slot| lan.server.stations().filter(move |(_, behind)| *behind == slot).map(|(mac, _)| mac);
     let members = lan.server.members().map(|(slot, member)| MemberStatus {
         node: member.node,
         vif: member.vif,
@@ -262,12 +266,10 @@ fn lan_status(lan: &crate::control_node::Lan) -> LanStatus {
         may_listen: lan.member_config(slot).may_listen,
         listens: lan.server.listens(slot),
         refused_listens: lan.refused_listeners[usize::from(slot.0)],
+        learn: lan.member_config(slot).sender.learn,
+        stations: stations(slot).collect(),
         ingress: member.ingress,
         egress: member.egress,
-    });
-    let stations = lan.server.stations().map(|(mac, slot)| {
-        let member = lan.member_config(slot);
-        (mac, member.node, member.vif)
     });
     LanStatus {
         id: lan.config.id,
@@ -277,6 +279,5 @@ fn lan_status(lan: &crate::control_node::Lan) -> LanStatus {
         drops: lan.server.drops().clone(),
         ledger: lan.server.ledger(),
         arp_answered: lan.arp.answered(),
-        stations: stations.collect(),
     }
 }

@@ -11,6 +11,7 @@ mod listeners;
 mod registration;
 mod relay_legs;
 mod senders;
+mod stations;
 mod turns;
 
 use super::*;

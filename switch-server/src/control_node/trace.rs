@@ -134,7 +134,7 @@ impl ControlNode {
                 judgement.learned(&message);
                 let what = format!("the ARP server: to the member with {to}");
                 judgement.step(what, "spec/arp.md#who-gets-a-message");
-                let verdict = server.slot_of(now, to).map(|slot| server.decide_unicast(now, from, slot));
+                let verdict = server.slot_of(to).map(|slot| server.decide_unicast(now, from, slot));
                 match verdict.unwrap_or(Verdict::Drop(DropReason::UnknownDestination)) {
                     Verdict::Unicast { to, .. } => self.give(judgement, lan, to, header, frame),
                     Verdict::Drop(reason) => judgement.drop(&server_of(server), reason),

@@ -2,12 +2,12 @@
 
 use super::peer::source_word;
 use super::{Driver, Ingress, Peer, PeerSlot};
-use crate::address::{MacAddress, NodeNumber};
+use crate::address::NodeNumber;
 use crate::drop_reason::DropReason;
+use crate::ethernet::EthernetHeader;
 use crate::limits::ETHERNET_HEADER_LEN;
 use crate::security::PortSecurity;
 use crate::security::claims::{self, PLAIN_LEN};
-use crate::security::learned::Heard;
 use crate::security::rate::{Cost, Kind};
 use crate::time::Instant;
 use crate::window::WindowVerdict;
@@ -49,7 +49,7 @@ impl Driver {
     /// Checks a frame that came on `channel` of the direct association with `node`.
     //= spec/driver.md#direct-frames
     //# The driver MUST discard a frame from a direct RVI whose LAN, origin or interface is not that of the grant,
-    //# or whose source MAC is not the granted peer's under port security.
+    //# or whose source MAC is under port security neither the granted peer's nor that of a station learned behind it.
     #[inline]
     pub fn admit_direct(
         &mut self,
@@ -70,8 +70,11 @@ impl Driver {
         }
         let checked = self
             .check_ingress(header, head, frame_len)
-            .and_then(|()| check_source(self.config.port_security, peer, head, frame_len))
-            .and_then(|()| self.check_station(now, slot, head));
+            .and_then(|()| EthernetHeader::parse(head).ok_or(DropReason::TooShort))
+            .and_then(|ethernet| self.check_station(now, slot, ethernet.source))
+            .and_then(|()| {
+                check_source(self.config.port_security, &self.peers[usize::from(slot.0)], head, frame_len)
+            });
         if let Err(reason) = checked {
             return self.refuse(reason);
         }
@@ -108,7 +111,7 @@ impl Driver {
     /// `head` is the message's private head, with the frame's header; `message_len` the length of the whole.
     //= spec/driver.md#direct-frames
     //# The driver MUST discard a frame from a direct RVI whose LAN, origin or interface is not that of the grant,
-    //# or whose source MAC is not the granted peer's under port security.
+    //# or whose source MAC is under port security neither the granted peer's nor that of a station learned behind it.
     #[inline]
     #[must_use]
     pub fn admit_unicast(&self, slot: PeerSlot, head: &[u8], message_len: usize) -> Option<Vnet> {
@@ -142,27 +145,6 @@ impl Driver {
                 && claims::is_plain(frame);
         let is_sound = self.check_length(&vnet, message_len - FRAME_HEADER_LEN).is_ok();
         (is_from_peer && is_sound).then_some(vnet)
-    }
-
-    /// Whether the source of a frame is its sender's own MAC, or a station's behind it.
-    fn check_station(&mut self, now: Instant, slot: PeerSlot, head: &[u8]) -> Result<(), DropReason> {
-        let (Some(peer), Some(source)) =
-            (self.peers.get(usize::from(slot.0)), MacAddress::from_octets(&head[6..]))
-        else {
-            return Err(DropReason::TooShort);
-        };
-        if self.config.port_security == PortSecurity::Off || source == peer.mac {
-            return Ok(());
-        }
-        let named = self.by_mac.lookup(source).and_then(|slot| self.peers.get(usize::from(slot.0)));
-        let is_members = source == self.config.mac || named.is_some_and(|peer| peer.mac == source);
-        if self.learned.room(slot.0) == 0 || is_members || !source.is_station() {
-            return Err(DropReason::SourceMac);
-        }
-        match self.learned.hear(now, source, slot.0) {
-            Heard::Refused => Err(DropReason::StationsFull),
-            Heard::Known | Heard::Learned | Heard::Moved => Ok(()),
-        }
     }
 
     fn deliver_within_limits(

@@ -6,6 +6,8 @@ use crate::time::Instant;
 use alloc::vec;
 use core::time::Duration;
 
+mod stations;
+
 const LAN: LanId = LanId(10);
 const OWN: MacAddress = MacAddress([2, 0, 1, 0, 0, 1]);
 const PEER: MacAddress = MacAddress([2, 0, 1, 0, 0, 2]);
@@ -261,7 +263,7 @@ fn a_direct_frame_must_match_its_grant() {
     //= spec/driver.md#direct-frames
     //= type=test
     //# The driver MUST discard a frame from a direct RVI whose LAN, origin or interface is not that of the grant,
-    //# or whose source MAC is not the granted peer's under port security.
+    //# or whose source MAC is under port security neither the granted peer's nor that of a station learned behind it.
     let mut driver = driver();
     let header = direct_header();
     let mut good = frame(OWN, PEER, 0x0800);
@@ -452,24 +454,4 @@ fn a_receiver_holds_direct_frames_against_their_senders_limits() {
     assert_eq!(admit(10), Ingress::Drop(DropReason::LimitTotal));
     driver.handle_sender(&SenderNotice { frames: 0, ..limited });
     assert_eq!(driver.admit_unicast(SLOT, &message, message.len()), Some(Vnet::default()));
-}
-
-#[test]
-fn a_receiver_learns_the_stations_behind_a_peer_as_far_as_it_was_told() {
-    let mut driver = driver();
-    driver.handle_grant(&grant()).unwrap();
-    let header = direct_header();
-    let station = |n: u8| MacAddress([2, 7, 7, 7, 7, n]);
-    let admit = |driver: &mut Driver, source: MacAddress| {
-        let mut frame = frame(OWN, source, 0x0800);
-        frame[14] = 0x45;
-        driver.admit_direct(Instant::ZERO, SLOT, &header, &frame, frame.len())
-    };
-    assert_eq!(admit(&mut driver, station(1)), Ingress::Drop(DropReason::SourceMac));
-    let (node, vif) = (NodeNumber(2), VifNumber(3));
-    driver.handle_sender(&SenderNotice { lan: LAN, node, vif, learn: 1, ..Default::default() });
-    assert!(matches!(admit(&mut driver, station(1)), Ingress::Deliver(_)));
-    assert_eq!(admit(&mut driver, station(2)), Ingress::Drop(DropReason::StationsFull));
-    assert_eq!(admit(&mut driver, OWN), Ingress::Drop(DropReason::SourceMac), "its own");
-    assert!(matches!(admit(&mut driver, PEER), Ingress::Deliver(_)));
 }

@@ -10,7 +10,7 @@ use crate::time::Instant;
 
 /// How long a station is remembered that says nothing (IEEE 802.1Q-2018, table 8-6).
 pub const AGEING: Duration = Duration::from_secs(300);
-/// How long a station stays where it is after it has moved: two interfaces that both claim it do not make it fly.
+/// How long a station stays where it is after it has come: two interfaces that both claim it do not make it fly.
 pub const STAY: Duration = Duration::from_secs(1);
 /// Stations behind the interfaces of one LAN.
 pub const LEARNED_MAX: usize = 16_384;
@@ -24,7 +24,7 @@ pub enum Heard {
     Learned,
     /// It was behind another interface before.
     Moved,
-    /// There is no room for it, or it has moved just now.
+    /// There is no room for it, or it has come elsewhere just now.
     Refused,
 }
 
@@ -40,8 +40,6 @@ struct Station {
 struct Share {
     room: u16,
     taken: u16,
-    /// When silent stations were last looked for.
-    swept: Instant,
 }
 
 /// The stations behind the interfaces of a LAN, by the places of the interfaces.
@@ -50,18 +48,18 @@ pub struct Learned {
     stations: MacTable<Station>,
     shares: Vec<Share>,
     seed: u64,
-    /// When a station was last heard.
-    heard: Instant,
+    /// No station is to be forgotten before; none when there are no stations.
+    due: Option<Instant>,
 }
 
 impl Learned {
     /// No interface has room yet.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { stations: MacTable::new(1, seed), shares: Vec::new(), seed, heard: Instant::ZERO }
+        Self { stations: MacTable::new(1, seed), shares: Vec::new(), seed, due: None }
     }
 
-    /// So many stations may be behind the interface at `place`. What was behind it is forgotten.
+    /// So many stations may be behind the interface at `place`. What was behind it is forgotten when that changes.
     pub fn set_room(&mut self, place: u16, room: u16) {
         if room == self.room(place) {
             return;
@@ -74,7 +72,7 @@ impl Learned {
         let wanted = self.shares.iter().map(|share| usize::from(share.room)).sum::<usize>();
         let mut stations = MacTable::new(wanted.clamp(1, LEARNED_MAX), self.seed);
         for (mac, station) in self.stations.iter() {
-            // As many as before fit into as much room or more; with less the last ones have none.
+            // There is room: no interface has more stations than before.
             if stations.insert(mac, station).is_err() {
                 self.shares[usize::from(station.behind)].taken -= 1;
             }
@@ -95,21 +93,13 @@ impl Learned {
     //# station that has been silent for 300 s MUST be forgotten, and one that is heard behind another interface with room
     //# MUST be there from then on.
     pub fn hear(&mut self, now: Instant, mac: MacAddress, place: u16) -> Heard {
-        self.heard = now;
         let known = self.stations.lookup(mac);
-        match known {
-            Some(station) if station.behind == place => {
-                if let Some(station) = self.stations.lookup_mut(mac) {
-                    station.heard = now;
-                }
-                return Heard::Known;
-            }
-            Some(station) if is_there(now, &station) && now.since(station.came) < STAY => {
-                return Heard::Refused;
-            }
-            _ => {}
+        if let Some(station) = self.stations.lookup_mut(mac).filter(|station| station.behind == place) {
+            station.heard = now;
+            return Heard::Known;
         }
-        if !self.has_room(now, place) {
+        let is_full = self.shares.get(usize::from(place)).is_none_or(|share| share.taken >= share.room);
+        if is_full || known.is_some_and(|station| now.since(station.came) < STAY) {
             return Heard::Refused;
         }
         if let Some(station) = known {
@@ -119,47 +109,49 @@ impl Learned {
             return Heard::Refused;
         }
         self.shares[usize::from(place)].taken += 1;
-        if known.is_some_and(|station| is_there(now, &station)) { Heard::Moved } else { Heard::Learned }
+        self.due = self.due.or(Some(now + AGEING));
+        if known.is_some() { Heard::Moved } else { Heard::Learned }
     }
 
     /// The place of the interface that a station is behind.
     #[inline]
     #[must_use]
-    pub fn lookup(&self, now: Instant, mac: MacAddress) -> Option<u16> {
-        self.stations.lookup(mac).filter(|station| is_there(now, station)).map(|station| station.behind)
+    pub fn lookup(&self, mac: MacAddress) -> Option<u16> {
+        self.stations.lookup(mac).map(|station| station.behind)
     }
 
-    /// Every station with the place of its interface, as things were when one was last heard.
+    /// Every station with the place of its interface.
     pub fn iter(&self) -> impl Iterator<Item = (MacAddress, u16)> + '_ {
-        let there = self.stations.iter().filter(|(_, station)| is_there(self.heard, station));
-        there.map(|(mac, station)| (mac, station.behind))
+        self.stations.iter().map(|(mac, station)| (mac, station.behind))
     }
 
     /// Forgets what is behind the interface at `place`.
     pub fn forget(&mut self, place: u16) {
-        let gone = self.stations.iter().filter(|(_, station)| station.behind == place);
-        for mac in gone.map(|(mac, _)| mac).collect::<Vec<_>>() {
-            self.take_away(mac, place);
-        }
+        self.forget_where(|station| station.behind == place);
     }
 
-    /// True when one more can be behind the interface; who has been silent for long makes room.
-    fn has_room(&mut self, now: Instant, place: u16) -> bool {
-        let is_full = |share: Option<&Share>| share.is_none_or(|share| share.taken >= share.room);
-        if let Some(share) = self.shares.get_mut(usize::from(place))
-            && share.room > 0
-            && is_full(Some(share))
-            && now.since(share.swept) >= STAY
-        {
-            share.swept = now;
-            let silent = |(mac, station): (MacAddress, Station)| {
-                (station.behind == place && !is_there(now, &station)).then_some(mac)
-            };
-            for mac in self.stations.iter().filter_map(silent).collect::<Vec<_>>() {
-                self.take_away(mac, place);
-            }
+    /// Forgets the stations that have been silent for too long, and says which.
+    pub fn forget_silent(&mut self, now: Instant) -> Vec<MacAddress> {
+        if self.due.is_none_or(|due| now < due) {
+            return Vec::new();
         }
-        !is_full(self.shares.get(usize::from(place)))
+        let silent = self.forget_where(|station| now.since(station.heard) >= AGEING);
+        self.due = self.stations.iter().map(|(_, station)| station.heard + AGEING).min();
+        silent
+    }
+
+    /// When [`Self::forget_silent`] is wanted next.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.due
+    }
+
+    fn forget_where(&mut self, is_gone: impl Fn(&Station) -> bool) -> Vec<MacAddress> {
+        let gone: Vec<_> = self.stations.iter().filter(|(_, station)| is_gone(station)).collect();
+        for &(mac, station) in &gone {
+            self.take_away(mac, station.behind);
+        }
+        gone.into_iter().map(|(mac, _)| mac).collect()
     }
 
     fn take_away(&mut self, mac: MacAddress, behind: u16) {
@@ -168,13 +160,10 @@ impl Learned {
     }
 }
 
-fn is_there(now: Instant, station: &Station) -> bool {
-    now.since(station.heard) < AGEING
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::vec;
 
     fn mac(n: u8) -> MacAddress {
         MacAddress([2, 7, 7, 7, 7, n])
@@ -205,12 +194,14 @@ mod tests {
         assert_eq!(learned.hear(at(1), mac(3), 0), Heard::Refused);
         assert_eq!(learned.hear(at(1), mac(3), 1), Heard::Refused, "no room at all");
         assert_eq!(learned.hear(at(200), mac(1), 0), Heard::Known);
-        assert_eq!(learned.lookup(at(299), mac(2)), Some(0));
-        assert_eq!(learned.lookup(at(300), mac(2)), None);
+        assert_eq!(learned.poll_timeout(), Some(at(300)));
+        assert_eq!((learned.forget_silent(at(299)), learned.lookup(mac(2))), (Vec::new(), Some(0)));
+        assert_eq!((learned.forget_silent(at(300)), learned.lookup(mac(2))), (vec![mac(2)], None));
+        assert_eq!(learned.poll_timeout(), Some(at(500)), "the other one has spoken since");
         assert_eq!(learned.hear(at(300), mac(3), 0), Heard::Learned, "in the place of the silent one");
         assert_eq!(learned.iter().count(), 2);
         assert_eq!(learned.hear(at(310), mac(1), 2), Heard::Moved);
-        assert_eq!(learned.lookup(at(310), mac(1)), Some(2));
+        assert_eq!(learned.lookup(mac(1)), Some(2));
         assert_eq!(learned.hear(at(310), mac(1), 0), Heard::Refused, "it has just come there");
         assert_eq!(learned.hear(at(311), mac(1), 0), Heard::Moved);
         assert_eq!(learned.hear(at(311), mac(4), 0), Heard::Refused);
@@ -229,6 +220,6 @@ mod tests {
             assert_eq!(learned.hear(at(1), MacAddress([2, 8, 8, 8, 8, n]), 1), Heard::Learned);
         }
         learned.set_room(0, 0);
-        assert_eq!((learned.lookup(at(1), mac(1)), learned.iter().count()), (None, 100));
+        assert_eq!((learned.lookup(mac(1)), learned.iter().count()), (None, 100));
     }
 }

@@ -30,34 +30,6 @@ impl LanServer {
         self.members[usize::from(slot.0)].meters = Meters::new(limits).map(Box::new);
     }
 
-    /// Says how many further stations may be behind the interface of the member at `slot`.
-    pub fn set_room(&mut self, slot: MemberSlot, room: u16) {
-        self.learned.set_room(slot.0, room);
-    }
-
-    /// True when there may be further stations behind the interface of the member at `slot`.
-    #[must_use]
-    pub fn learns(&self, slot: MemberSlot) -> bool {
-        self.learned.room(slot.0) > 0
-    }
-
-    /// The stations behind interfaces.
-    pub fn stations(&self) -> impl Iterator<Item = (MacAddress, MemberSlot)> + '_ {
-        self.learned.iter().map(|(mac, place)| (mac, MemberSlot(place)))
-    }
-
-    /// True when a station has moved.
-    #[inline]
-    #[must_use]
-    pub fn has_moved(&self) -> bool {
-        !self.moved.is_empty()
-    }
-
-    /// A station that has moved, and where it is now.
-    pub fn poll_moved(&mut self) -> Option<(MacAddress, MemberSlot)> {
-        self.moved.pop()
-    }
-
     /// Holds a frame of the member at `from` against its limits.
     #[inline]
     pub(super) fn limit(
@@ -74,7 +46,7 @@ impl LanServer {
         let kind = match ethernet.destination {
             MacAddress::BROADCAST => Kind::Broadcast,
             group if group.is_group() => Kind::Multicast,
-            station if self.slot_of(now, station).is_none() => Kind::Unknown,
+            station if self.slot_of(station).is_none() => Kind::Unknown,
             _ => Kind::Unicast,
         };
         let Some(meters) = &mut self.members[usize::from(from.0)].meters else { return Ok(()) };

@@ -8,6 +8,8 @@ use crate::wire::control::{GroupCause, JoinedGroup};
 use crate::wire::frame::Vnet;
 use core::time::Duration;
 
+mod stations;
+
 const LAN: LanId = LanId(10);
 
 fn mac(n: u8) -> MacAddress {
@@ -134,7 +136,8 @@ fn frames_that_do_not_match_their_channel_are_dropped() {
 fn a_foreign_source_mac_is_dropped_under_port_security() {
     //= spec/server.md#port-security
     //= type=test
-    //# Under port security the server MUST discard a frame whose source MAC is not the sending interface's own.
+    //# Under port security the server MUST discard a frame whose source MAC is neither the sending interface's own nor
+    //# that of a station learned behind it.
     let forged = frame(mac(2), mac(3));
     let mut checked = server(PortSecurity::Mac);
     assert_eq!(verdict(&mut checked, &header(0), &forged), Verdict::Drop(DropReason::SourceMac));
@@ -371,39 +374,4 @@ mod senders {
         assert_eq!(give(mac(2)), Verdict::Drop(DropReason::LimitTotal));
         assert!(server.ledger().closes(server.drops().total() + 101 - 3 + 2), "{:?}", server.ledger());
     }
-}
-
-#[test]
-fn stations_behind_an_interface_are_learned_and_reached_and_no_member_is_one() {
-    //= spec/port-security.md#no-members-station
-    //= type=test
-    //# The MAC of a member MUST NOT be learned as a station behind an interface.
-    let mut server = server(PortSecurity::Mac);
-    let station = |n: u8| MacAddress([2, 7, 7, 7, 7, n]);
-    let mut bseq = 0;
-    let mut give = |server: &mut LanServer, to: MacAddress, source: MacAddress| {
-        bseq += 1;
-        verdict(server, &header(bseq), &frame(to, source))
-    };
-    let refused = Verdict::Drop(DropReason::SourceMac);
-    assert_eq!(give(&mut server, mac(2), station(1)), refused, "no room for any");
-    server.set_room(MemberSlot(0), 2);
-    for n in 1..=2 {
-        assert!(matches!(give(&mut server, mac(2), station(n)), Verdict::Unicast { .. }));
-    }
-    assert_eq!(give(&mut server, mac(2), station(3)), Verdict::Drop(DropReason::StationsFull));
-    assert_eq!(give(&mut server, mac(2), mac(3)), refused, "a member's");
-    assert_eq!(give(&mut server, mac(2), MacAddress::BROADCAST), refused);
-    assert_eq!(server.stations().count(), 2);
-    assert_eq!(server.slot_of(Instant::ZERO, station(2)), Some(MemberSlot(0)));
-    assert_eq!(give(&mut server, station(2), station(1)), Verdict::Drop(DropReason::Hairpin));
-    let other = FrameHeader { origin: NodeNumber(2), boot: BootTag(101), ..header(0) };
-    let back = server.handle_frame(Instant::ZERO, MemberSlot(1), &other, &frame(station(1), mac(2)), 60);
-    assert_eq!(back, Verdict::Unicast { to: MemberSlot(0), worth_direct: false });
-    assert!(!server.has_moved());
-    server.set_room(MemberSlot(1), 1);
-    let later = Instant::ZERO + Duration::from_secs(2);
-    let moved = FrameHeader { bseq: 1, ..other };
-    server.handle_frame(later, MemberSlot(1), &moved, &frame(mac(1), station(1)), 60);
-    assert_eq!(server.poll_moved(), Some((station(1), MemberSlot(1))));
 }
