@@ -39,7 +39,8 @@ fn ip(line: &str) -> Result<()> {
 /// Makes a bridge of a node's interface that says nothing itself.
 fn make_bridge(lab: &Lab, node: &str) -> Result<()> {
     let namespace = lab.namespace(node);
-    ip(&format!("-n {namespace} link add br0 addrgenmode none type bridge mcast_snooping 0"))?;
+    ip(&format!("-n {namespace} link add br0 type bridge mcast_snooping 0"))?;
+    ip(&format!("-n {namespace} link set br0 addrgenmode none"))?;
     ip(&format!("-n {namespace} link set red master br0"))?;
     ip(&format!("-n {namespace} link set br0 up"))
 }
@@ -59,21 +60,25 @@ impl Container {
         let Self { namespace, .. } = &container;
         let address = mac(n).map(|octet| format!("{octet:02x}")).join(":");
         let end = format!("name eth0 address {address} netns {namespace}");
-        ip(&format!("-n {} link add c{n} addrgenmode none type veth peer {end}", lab.namespace(node)))?;
+        let node = lab.namespace(node);
+        ip(&format!("-n {node} link add c{n} type veth peer {end}"))?;
+        ip(&format!("-n {node} link set c{n} addrgenmode none"))?;
         ip(&format!("-n {namespace} addr add 10.1.0.1{n}/24 dev eth0"))?;
         ip(&format!("-n {namespace} addr add fd00:1::1{n}/64 dev eth0 nodad"))?;
         ip(&format!("-n {namespace} link set eth0 up"))?;
-        container.plug_in(lab, node)?;
+        container.plug_in(&node)?;
         Ok(container)
     }
 
-    fn plug_in(&self, lab: &Lab, node: &str) -> Result<()> {
-        ip(&format!("-n {} link set c{} master br0 up", lab.namespace(node), self.n))
+    fn plug_in(&self, bridge: &str) -> Result<()> {
+        ip(&format!("-n {bridge} link set c{} master br0 up", self.n))
     }
 
     fn move_to(&self, lab: &Lab, from: &str, to: &str) -> Result<()> {
-        ip(&format!("-n {} link set c{} netns {}", lab.namespace(from), self.n, lab.namespace(to)))?;
-        self.plug_in(lab, to)
+        let (from, to) = (lab.namespace(from), lab.namespace(to));
+        ip(&format!("-n {from} link set c{} netns {to}", self.n))?;
+        ip(&format!("-n {to} link set c{} addrgenmode none", self.n))?;
+        self.plug_in(&to)
     }
 
     /// True when an address answers it.
