@@ -365,6 +365,44 @@ pub struct FaultAnswer {
     pub nodes: u32,
 }
 
+/// A platform file to apply: body of `POST /v1/apply`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ApplyRequest {
+    /// Its text.
+    pub text: String,
+    /// Only say what would change.
+    pub dry_run: bool,
+}
+
+/// One difference between the platform as it runs and a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Change {
+    /// Name of the LAN.
+    pub lan: String,
+    /// Name of the member's node.
+    pub node: String,
+    /// The key of the platform file.
+    pub key: String,
+    /// What it was; empty for nothing.
+    pub from: String,
+    /// What it becomes.
+    pub to: String,
+}
+
+/// Answer to an [`ApplyRequest`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ApplyAnswer {
+    /// Number of the configuration that is in use now.
+    pub epoch: u64,
+    /// True when the file was applied.
+    pub applied: bool,
+    /// What differs from the platform as it ran.
+    pub changes: Vec<Change>,
+}
+
 /// Why the management interface refused: body of every answer whose status is not 200.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

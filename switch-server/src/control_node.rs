@@ -5,6 +5,7 @@
 //! copied once into the ring of each receiver. Everything else here decides who is on which LAN and which pairs
 //! of nodes have a direct RVI.
 
+mod apply;
 mod capture;
 mod config;
 mod event;
@@ -39,6 +40,7 @@ use vlan_core::server::{LanServer, LanServerConfig, MemberSlot};
 use vlan_core::wire::control::ControlMessage;
 use vlan_core::{Channel, Instant, LegNumber, NodeNumber, ProcessId, VifNumber};
 
+pub use apply::MemberOptions;
 pub use config::{ArpMode, ControlNodeConfig, FabricEntry, LanConfig, MemberConfig, NodeEntry};
 pub use event::ControlNodeEvent;
 pub use groups::{GroupMemberStatus, GroupSource, GroupStatus};
@@ -78,6 +80,8 @@ struct Lan {
     routes: Vec<Route>,
     /// How often each member, by slot, wanted to listen and may not.
     refused_listeners: Vec<u64>,
+    /// The options of a member have changed: receivers may have been told what does not hold any more.
+    has_changed: bool,
 }
 
 /// Octets taken from one node before the next has its turn (amendment 23): about ten full-sized frames. A longer
@@ -331,6 +335,7 @@ impl ControlNode {
             Command::Fault { node, fault } => self.fault(now, node, fault),
             Command::Capture { node, order } => self.begin_capture(now, node, order),
             Command::CaptureCredit { id, octets } => self.credit_capture(now, id, octets),
+            Command::Apply { epoch, members } => self.apply(now, epoch, members),
             Command::CaptureEnd { id, discard } => self.end_capture(now, id, discard),
             Command::RequestReports { id } => {
                 for session in self.sessions.iter_mut().flatten().filter(|s| s.is_registered()) {
@@ -406,6 +411,7 @@ impl Lan {
             }),
             routes: lan.members.iter().map(route).collect(),
             refused_listeners: alloc::vec![0; lan.members.len()],
+            has_changed: false,
             config: lan.clone(),
         }
     }

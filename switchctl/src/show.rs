@@ -1,8 +1,8 @@
 //! Answers of a control node as text for people.
 
 use platform::management::{
-    Binding, Counter, Drop, FAULT_OFF, Fault, FaultAnswer, FaultDirection, Group, Lan, LanMember, LegEnd,
-    Node, Rvi, RviDrill, RviDrillAnswer, RviEnd, RviLeg, Status, TraceAnswer,
+    ApplyAnswer, Binding, Counter, Drop, FAULT_OFF, Fault, FaultAnswer, FaultDirection, Group, Lan,
+    LanMember, LegEnd, Node, Rvi, RviDrill, RviDrillAnswer, RviEnd, RviLeg, Status, TraceAnswer,
 };
 
 use crate::table::Table;
@@ -234,6 +234,23 @@ impl Show for TraceAnswer {
     }
 }
 
+impl Show for ApplyAnswer {
+    fn show(&self) -> String {
+        let value = |value: &str| if value.is_empty() { "-" } else { value }.to_owned();
+        let mut table = Table::new(&["LAN", "NODE", "KEY", "FROM", "TO"]);
+        for change in &self.changes {
+            let [from, to] = [&change.from, &change.to].map(|text| value(text));
+            table.row([change.lan.clone(), change.node.clone(), change.key.clone(), from, to]);
+        }
+        let end = match (self.applied, self.changes.is_empty()) {
+            (true, _) => format!("configuration {} is in use\n", self.epoch),
+            (false, false) => "a dry run: nothing was changed\n".to_owned(),
+            (false, true) => String::new(),
+        };
+        or_none(&self.changes, "changes", &table) + &end
+    }
+}
+
 impl Show for Vec<Counter> {
     fn show(&self) -> String {
         let mut table = Table::new(&["COUNTER", ">VALUE"]);
@@ -317,7 +334,7 @@ fn duration(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use platform::management::{DropExample, Interface};
+    use platform::management::{Change, DropExample, Interface};
 
     #[test]
     fn a_node_has_a_line_for_each_interface_and_one_without() {
@@ -410,6 +427,23 @@ ID  LAN   MTU  MEMBER  VIF  MAC  STATE  PROMISCUOUS          STATIONS
         assert_eq!(Vec::<Binding>::new().show(), "no bindings\n");
         assert_eq!(Vec::<Group>::new().show(), "no multicast groups joined\n");
         assert_eq!(Vec::<Counter>::new().show(), "no counters\n");
+    }
+
+    #[test]
+    fn changes_are_listed_and_said_to_be_in_use_or_not() {
+        let change = Change {
+            lan: "red".into(),
+            node: "web1".into(),
+            key: "alias".into(),
+            from: String::new(),
+            to: "10.1.0.9".into(),
+        };
+        let answer = ApplyAnswer { epoch: 3, applied: true, changes: vec![change] };
+        let lines = "LAN  NODE  KEY    FROM  TO\nred  web1  alias  -     10.1.0.9\n";
+        assert_eq!(answer.show(), format!("{lines}configuration 3 is in use\n"));
+        let dry = ApplyAnswer { applied: false, ..answer };
+        assert_eq!(dry.show(), format!("{lines}a dry run: nothing was changed\n"));
+        assert_eq!(ApplyAnswer::default().show(), "no changes\n");
     }
 
     #[test]

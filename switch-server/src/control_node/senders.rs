@@ -50,7 +50,7 @@ impl Lan {
         };
         let says_nothing =
             SenderNotice { lan: notice.lan, node: notice.node, vif: notice.vif, ..SenderNotice::default() };
-        (is_checked || notice != says_nothing).then_some(notice)
+        (is_checked || self.has_changed || notice != says_nothing).then_some(notice)
     }
 }
 

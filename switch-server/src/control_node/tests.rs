@@ -1,6 +1,7 @@
 //! A control node against ends that a test plays message by message.
 
 mod adoption;
+mod apply;
 mod bindings;
 mod capture;
 mod grants;

@@ -19,6 +19,13 @@ impl LanServer {
         self.members[usize::from(slot.0)].sender = sender;
     }
 
+    /// Changes what the member at `slot` may be, and which addresses it has by the platform file. Those that its stack has
+    /// made itself stay.
+    pub fn change_sender(&mut self, slot: MemberSlot, sender: Sender) {
+        let before = core::mem::replace(&mut self.members[usize::from(slot.0)].sender, sender);
+        self.members[usize::from(slot.0)].sender.own.take_link_local(before.own);
+    }
+
     /// What the frames of the member at `slot` are judged by.
     #[must_use]
     pub fn sender(&self, slot: MemberSlot) -> &Sender {
