@@ -9,10 +9,10 @@ fn ip(text: &str) -> IpAddr {
     text.parse().expect("an address")
 }
 
-/// Members 1 to 3 with 10.1.0.1 to 10.1.0.3, where addresses are checked, and a direct RVI of the first two.
-fn paired() -> (ControlNode, [End; 3]) {
+/// Members 1 to 3 with 10.1.0.1 to 10.1.0.3, and a direct RVI of the first two.
+fn paired(port_security: PortSecurity) -> (ControlNode, [End; 3]) {
     let mut config = config();
-    config.lans[0].port_security = PortSecurity::Address;
+    config.lans[0].port_security = port_security;
     for (member, n) in config.lans[0].members.iter_mut().zip(1..) {
         member.addresses = vec![InterfaceAddress { address: IpAddr::from([10, 1, 0, n]), prefix: 24 }];
     }
@@ -61,7 +61,7 @@ fn a_changed_member_and_its_peers_are_told_and_nobody_else() {
     //= type=test
     //# When the options of a member change, a control node MUST tell its node and everybody who judges its direct frames, and
     //# judge by them itself from then on; it MUST NOT end a session, a direct RVI or a binding of anybody else.
-    let (mut control, mut ends) = paired();
+    let (mut control, mut ends) = paired(PortSecurity::Address);
     for (end, address) in ends.iter_mut().zip(["10.1.0.1", "10.1.0.2", "10.1.0.3"]) {
         let address = InterfaceAddress { address: ip(address), prefix: 24 };
         end.tell(&mut control, &ControlMessage::Bind { vif: VifNumber(1), address });
@@ -94,7 +94,7 @@ fn a_changed_member_and_its_peers_are_told_and_nobody_else() {
 
 #[test]
 fn who_may_do_nothing_special_any_more_is_told_of_as_well() {
-    let (mut control, mut ends) = paired();
+    let (mut control, mut ends) = paired(PortSecurity::Mac);
     change(&mut control, None, 4);
     ends.iter_mut().for_each(|end| _ = end.arrived());
     change(&mut control, None, 0);
