@@ -136,7 +136,8 @@ fn bench_driver(criterion: &mut Criterion) {
     let message = [&unicast.emit(incoming.len())[..], &incoming].concat();
     group.bench_function("parse and admit, direct", |b| {
         b.iter(|| {
-            let vnet = own.admit_unicast(PeerSlot(0), black_box(&message), message.len());
+            let vnet =
+                own.incoming_run(PeerSlot(0)).and_then(|run| run.admit(black_box(&message), message.len()));
             own.delivered(true, incoming.len(), vnet.is_some());
             vnet
         });

@@ -36,15 +36,17 @@ pub fn measure(run: &Run) -> anyhow::Result<Figure> {
             let mut sink = Sink::new(mac(1));
             source.next();
             let mut figure = process::count(run, meeting, || {
+                let mut batch = sender.batch(now, VIF);
                 for _ in 0..BATCH {
                     // A frame that was refused is offered again, as a TAP's pump does.
                     let frame = if again { source.same() } else { source.next() };
-                    again = sender.send_frame(now, VIF, &vnet, frame) == Accept::Busy;
+                    again = batch.send(&vnet, frame) == Accept::Busy;
                     if again {
                         break;
                     }
                     sent += 1;
                 }
+                drop(batch);
                 sender.receive(now, BATCH, &mut sink);
                 sender.publish(now);
                 meeting.load(COUNT)

@@ -29,14 +29,16 @@ pub fn measure(run: &Run) -> anyhow::Result<Figure> {
             let (mut sent, mut again) = (0_u64, false);
             let vnet = Vnet::default();
             let mut round = |more: bool| {
+                let mut batch = sender.batch(now, VIF);
                 for _ in 0..if more { BATCH } else { 0 } {
                     let frame = if again { source.same() } else { source.next() };
-                    again = sender.send_frame(now, VIF, &vnet, frame) == Accept::Busy;
+                    again = batch.send(&vnet, frame) == Accept::Busy;
                     if again {
                         break;
                     }
                     sent += 1;
                 }
+                drop(batch);
                 sender.receive(now, BATCH, &mut to_sender);
                 sender.publish(now);
                 receiver.receive(now, 2 * BATCH, &mut sink);

@@ -266,6 +266,7 @@ fn send(script: &mut Script<'_>, driver: &mut Driver, model: &mut Model) -> Opti
     let head = frame(script, destination, mac(1))?;
     let frame_len = head.len() + usize::from(script.u16()?);
     model.offered += 1;
+    check_run(driver, &vnet, &head);
     let egress = driver.classify(&vnet, &head, frame_len);
     let header = driver.server_header(egress, &vnet);
     match egress {
@@ -306,6 +307,19 @@ fn send(script: &mut Script<'_>, driver: &mut Driver, model: &mut Model) -> Opti
     Some(())
 }
 
+/// A run gives a frame the header that it would get alone.
+fn check_run(driver: &Driver, vnet: &Vnet, frame: &[u8]) {
+    let egress = driver.classify(vnet, frame, frame.len());
+    let alone = match egress {
+        Egress::Direct { peer, copy_to_server: false, .. } => driver.direct_header(peer, vnet, frame.len()),
+        Egress::Relay { peer: Some(_) } => {
+            driver.server_header(egress, vnet).map(|header| header.emit(frame.len()))
+        }
+        _ => None,
+    };
+    assert_eq!(driver.outgoing_run(vnet, frame).and_then(|run| run.header(vnet, frame)), alone);
+}
+
 fn check_header(header: &FrameHeader, kind: FrameKind) {
     assert_eq!((header.kind, header.lan, header.origin, header.origin_vif), (kind, LAN, OWN, OWN_VIF));
 }
@@ -334,7 +348,7 @@ fn receive_direct(script: &mut Script<'_>, driver: &mut Driver, model: &mut Mode
     model.arrived += 1;
     let quick = (header.kind != FrameKind::Arp).then(|| {
         let message = [&header.emit(frame_len)[..], &head].concat();
-        driver.admit_unicast(slot, &message, message.len())
+        driver.incoming_run(slot).and_then(|run| run.admit(&message, message.len()))
     });
     let ingress = driver.admit_direct(Instant::ZERO, slot, &header, &head, frame_len);
     let is_plain = header.kind == FrameKind::Unicast && header.flags == 0 && claims::is_plain(&head);

@@ -16,4 +16,6 @@ pub mod cli;
 pub mod legs;
 pub mod node;
 
-pub use node::{Accept, Delivery, FrameSink, InterfaceState, Node, NodeConfig, NodeEvent, Output, PeerId};
+pub use node::{
+    Accept, Batch, Delivery, FrameSink, InterfaceState, Node, NodeConfig, NodeEvent, Output, PeerId,
+};

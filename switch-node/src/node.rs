@@ -44,6 +44,7 @@ use epochs::EndedEpochs;
 use interface::Interface;
 use leaving::Leaving;
 
+pub use egress::Batch;
 pub use event::NodeEvent;
 pub use interface::InterfaceState;
 pub use relay_legs::RelayedCounters;

@@ -18,6 +18,13 @@ impl FrameCount {
         self.frames += 1;
         self.octets += octets as u64;
     }
+
+    /// Counts the frames that were counted elsewhere.
+    #[inline]
+    pub fn add_all(&mut self, others: Self) {
+        self.frames += others.frames;
+        self.octets += others.octets;
+    }
 }
 
 /// One counter for each [`DropReason`].

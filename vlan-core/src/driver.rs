@@ -9,6 +9,7 @@ mod barrier;
 mod ingress;
 mod listeners;
 mod peer;
+mod run;
 mod stations;
 
 use alloc::vec::Vec;
@@ -17,7 +18,7 @@ use crate::address::{BootTag, Channel, LanId, MacAddress, NodeNumber, ProcessId,
 use crate::counters::{DropCounters, FrameCount};
 use crate::drop_reason::DropReason;
 use crate::ethernet::{EthernetHeader, is_neighbour_resolution};
-use crate::limits::{ADDRESSES_PER_VIF_MAX, ETHERNET_HEADER_LEN, FRAME_LEN_MAX};
+use crate::limits::ADDRESSES_PER_VIF_MAX;
 use crate::location::Location;
 use crate::mac_table::MacTable;
 use crate::security::own_addresses::LINK_LOCALS_MAX;
@@ -31,6 +32,7 @@ use stations::Stations;
 
 pub use listeners::CopyWay;
 pub use peer::{BARRIER_RETRY, BARRIER_WAIT, Path, Peer};
+pub use run::{IncomingRun, OutgoingRun, Way};
 
 /// Addresses of a peer that are kept: those that the platform file may give it, and its link-local ones.
 const SENDER_ADDRESSES_MAX: usize = 72;
@@ -92,7 +94,7 @@ pub enum InBand {
 }
 
 /// Frames counted at one interface.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DriverCounters {
     /// Frames from the stack that were sent on direct RVIs.
     pub sent_direct: FrameCount,
@@ -217,7 +219,7 @@ impl Driver {
     #[must_use]
     pub fn classify(&self, vnet: &Vnet, head: &[u8], frame_len: usize) -> Egress {
         let Some(ethernet) = EthernetHeader::parse(head) else { return Egress::Drop(DropReason::TooShort) };
-        if let Err(reason) = self.check_length(vnet, frame_len) {
+        if let Err(reason) = vnet.check(self.config.mtu, frame_len) {
             return Egress::Drop(reason);
         }
         let neighbour = is_neighbour_resolution(ethernet.ethertype, head);
@@ -276,7 +278,7 @@ impl Driver {
         vnet: &Vnet,
         frame_len: usize,
     ) -> Option<[u8; FRAME_HEADER_LEN]> {
-        Some(self.peers.get(usize::from(peer.0))?.outgoing.emit(vnet, frame_len))
+        Some(self.peers.get(usize::from(peer.0))?.outgoing.emit(vnet, frame_len, 0))
     }
 
     /// The header of the copy that goes to the control node beside a direct ARP or ND frame.
@@ -330,19 +332,6 @@ impl Driver {
             boot: self.boot,
             bseq: self.next_bseq,
         }
-    }
-
-    #[inline]
-    fn check_length(&self, vnet: &Vnet, frame_len: usize) -> Result<(), DropReason> {
-        let plain_max = usize::from(self.config.mtu) + ETHERNET_HEADER_LEN + 4;
-        let len_max = if vnet.gso_type == 0 { plain_max } else { FRAME_LEN_MAX };
-        if frame_len > len_max {
-            return Err(DropReason::TooLong);
-        }
-        if !vnet.is_valid_for(frame_len) {
-            return Err(DropReason::Malformed);
-        }
-        Ok(())
     }
 
     // --- members, bindings and grants -----------------------------------------------------------------------

@@ -37,6 +37,25 @@ impl EthernetHeader {
     }
 }
 
+/// The destination of a frame with a whole Ethernet header, as one word, which is compared at once.
+#[inline(always)]
+pub(crate) fn destination_word(frame: &[u8]) -> Option<u64> {
+    let octets = frame.first_chunk::<ETHERNET_HEADER_LEN>()?.first_chunk::<8>()?;
+    Some(u64::from_le_bytes(*octets) << 16)
+}
+
+/// The same of its source.
+#[inline(always)]
+pub(crate) fn source_word(frame: &[u8]) -> Option<u64> {
+    let octets = frame.get(6..14).and_then(<[u8]>::first_chunk::<8>)?;
+    Some(u64::from_le_bytes(*octets) << 16)
+}
+
+/// The word of an address as they give it.
+pub(crate) fn word_of(MacAddress([a, b, c, d, e, f]): MacAddress) -> u64 {
+    u64::from_le_bytes([0, 0, a, b, c, d, e, f])
+}
+
 /// True for frames of neighbour resolution: ARP, and the five ND messages of ICMPv6 (RFC 4861, 4).
 ///
 /// `frame` is the private head of a frame; what lies beyond it does not matter here.

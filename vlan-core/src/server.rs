@@ -4,6 +4,7 @@
 //! which members' rings the control node copies it to (S84, S92, S102, S109).
 
 mod listeners;
+mod run;
 mod senders;
 mod stations;
 
@@ -18,7 +19,7 @@ use crate::drop_reason::DropReason;
 use crate::ethernet::{EthernetHeader, is_neighbour_resolution};
 use crate::group::members::{GroupMembers, GroupRow, MulticastConfig};
 use crate::group::{Audience, audience};
-use crate::limits::{BSEQ_WINDOW, ETHERNET_HEADER_LEN, FRAME_LEN_MAX, GRANT_AFTER_FRAMES, GRANT_AFTER_TIME};
+use crate::limits::{BSEQ_WINDOW, GRANT_AFTER_FRAMES, GRANT_AFTER_TIME};
 use crate::mac_table::MacTable;
 pub use crate::security::PortSecurity;
 use crate::security::Sender;
@@ -27,6 +28,7 @@ use crate::time::Instant;
 use crate::window::{Window, WindowVerdict};
 use crate::wire::control::GroupNotice;
 use crate::wire::frame::{FrameHeader, FrameKind};
+pub use run::RelayRun;
 
 use stations::Stations;
 
@@ -358,7 +360,7 @@ impl LanServer {
             return Err(DropReason::Malformed);
         }
         let ethernet = EthernetHeader::parse(head).ok_or(DropReason::TooShort)?;
-        check_length(header, frame_len, self.config.mtu)?;
+        header.vnet.check(self.config.mtu, frame_len)?;
         //= spec/server.md#port-security
         //# Under port security the server MUST discard a frame whose source MAC is neither the sending interface's own nor
         //# that of a station learned behind it.
@@ -439,22 +441,21 @@ impl LanServer {
         if self.members[usize::from(to.0)].process.is_none() {
             return self.drop(DropReason::NotAttached);
         }
-        Verdict::Unicast { to, worth_direct: self.meter(now, from, to) }
+        Verdict::Unicast { to, worth_direct: self.meter(now, from, to, 1) }
     }
 
     //= spec/server.md#direct-rvis
     //# The server MUST report a pair as worth a direct RVI after 64 relayed frames, or when a frame comes 10 ms or
     //# more after the pair's first.
     #[inline]
-    fn meter(&mut self, now: Instant, from: MemberSlot, to: MemberSlot) -> bool {
+    fn meter(&mut self, now: Instant, from: MemberSlot, to: MemberSlot, frames: u32) -> bool {
         let pair = (from.0.min(to.0), from.0.max(to.0));
         let place = (usize::from(pair.0) * 61 + usize::from(pair.1)) % METERS;
         let meter = &mut self.meters[place];
         if meter.pair != pair {
-            *meter = Meter { pair, frames: 1, first: now };
-            return false;
+            *meter = Meter { pair, frames: 0, first: now };
         }
-        meter.frames += 1;
+        meter.frames = meter.frames.saturating_add(frames);
         let worth = meter.frames >= GRANT_AFTER_FRAMES || now.since(meter.first) >= GRANT_AFTER_TIME;
         if worth {
             // Asked again only after as much traffic again: the control node may have said no.
@@ -462,21 +463,6 @@ impl LanServer {
         }
         worth
     }
-}
-
-/// Refuses what no interface of the LAN could have sent: a plain frame beyond the MTU, or offload state that
-/// does not fit the frame.
-fn check_length(header: &FrameHeader, frame_len: usize, mtu: u16) -> Result<(), DropReason> {
-    // Four octets of slack for one 802.1Q tag, as on any Ethernet (IEEE 802.3, 3.2.7).
-    let plain_max = usize::from(mtu) + ETHERNET_HEADER_LEN + 4;
-    let len_max = if header.vnet.gso_type == 0 { plain_max } else { FRAME_LEN_MAX };
-    if frame_len > len_max {
-        return Err(DropReason::TooLong);
-    }
-    if !header.vnet.is_valid_for(frame_len) {
-        return Err(DropReason::Malformed);
-    }
-    Ok(())
 }
 
 /// ARP and ND are judged whole, by [`LanServer::check_resolution`].

@@ -379,6 +379,7 @@ impl Port {
     #[inline]
     fn send_frames(&mut self, now: Instant, node: &mut Node) -> usize {
         let (mut frames, mut octets) = (0, 0);
+        let mut batch = node.batch(now, self.vif);
         while frames < BATCH_FRAMES_MAX && octets < BATCH_OCTETS_MAX {
             if let Err(error) = self.intake.fill(|buffer| self.tap.read(buffer), BATCH_FRAMES_MAX - frames) {
                 // The device is down or gone; the poller says which.
@@ -386,7 +387,7 @@ impl Port {
             }
             let Some((vnet, frame)) = self.intake.frame() else { break };
             octets += frame.len();
-            match node.send_frame(now, self.vif, &vnet, frame) {
+            match batch.send(&vnet, frame) {
                 Accept::Taken => frames += self.intake.take(),
                 Accept::Busy => break,
             }

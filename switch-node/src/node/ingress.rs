@@ -1,6 +1,8 @@
 //! Messages from the fabric: step 7 of the walk. Frames are checked by their interface's driver and go to the
 //! sink; control messages go to the part they are for.
 
+mod run;
+
 use rvi::{Message, Scratch, SharedOctets};
 use vlan_core::driver::Ingress;
 use vlan_core::ethernet::{EthernetHeader, is_neighbour_resolution};
@@ -10,6 +12,7 @@ use vlan_core::wire::tlv::TlvError;
 use vlan_core::{Channel, DropReason, Instant, VifNumber};
 
 use crate::node::capture::tap_received;
+use crate::node::ingress::run::Run;
 use crate::node::{Delivery, FrameSink, GoneLeg, Node, Output, PeerId};
 use vlan_core::driver::PeerSlot;
 
@@ -159,54 +162,56 @@ impl Node {
         scratch: &mut Scratch,
         sink: &mut dyn FrameSink,
     ) -> usize {
-        for taken in 0..batch {
+        let mut taken = 0;
+        while taken < batch {
             let Some(link) = self.direct[place].as_deref_mut() else { return taken };
-            let Some(message) = link.association.receive(scratch) else { return taken };
-            link.heard = now;
-            tap_received(&mut self.captures, PeerId::Node(link.node), &message);
-            if message.channel == Channel::CONTROL {
-                let message = ControlMessage::parse(&whole(&message));
-                self.handle_peer_control(now, place, message);
-                continue;
-            }
-            let Some(rvi) = link.rvi_of(message.channel) else {
-                self.drops.add(DropReason::NoChannel);
-                continue;
-            };
-            link.received.add(message.len.saturating_sub(FRAME_HEADER_LEN));
-            if self.deliver_unicast(rvi.vif, rvi.slot, &message, sink) {
-                continue;
-            }
-            match FrameHeader::parse(message.head, message.len) {
-                Ok(header) => self.deliver_direct(rvi.vif, rvi.slot, &header, &message, sink),
-                Err(TlvError::UnknownKind { .. }) => {
-                    let message = ControlMessage::parse(&whole(&message));
-                    self.handle_in_band_direct(now, rvi.vif, rvi.slot, message);
+            let mut run = Run::new(now, &mut self.interfaces, &mut self.drop_examples);
+            // Every message of a capture is looked at.
+            let is_captured = self.captures.is_some();
+            let other = loop {
+                if taken == batch {
+                    break None;
                 }
-                Err(_) => self.count_drop(rvi.vif, DropReason::Malformed),
-            }
+                let Some(message) = link.association.receive(scratch) else { break None };
+                taken += 1;
+                if is_captured || !run.take(link, &message, sink) {
+                    break Some(message);
+                }
+            };
+            run.count(link);
+            let Some(message) = other else { break };
+            self.take_direct(now, place, &message, sink);
         }
-        batch
+        if taken > 0
+            && let Some(link) = &mut self.direct[place]
+        {
+            link.heard = now;
+        }
+        taken
     }
 
-    /// Delivers a plain unicast frame. False: it is not one, and nothing has been done with it.
-    #[inline]
-    fn deliver_unicast(
-        &mut self,
-        vif: VifNumber,
-        slot: PeerSlot,
-        message: &Message<'_>,
-        sink: &mut dyn FrameSink,
-    ) -> bool {
-        let Some(interface) = self.interface_mut(vif) else { return false };
-        let Some(vnet) = interface.driver.admit_unicast(slot, message.head, message.len) else {
-            return false;
+    /// Takes a message of a direct association, of whatever kind it is.
+    fn take_direct(&mut self, now: Instant, place: usize, message: &Message<'_>, sink: &mut dyn FrameSink) {
+        let Some(link) = self.direct[place].as_deref_mut() else { return };
+        tap_received(&mut self.captures, PeerId::Node(link.node), message);
+        if message.channel == Channel::CONTROL {
+            let message = ControlMessage::parse(&whole(message));
+            self.handle_peer_control(now, place, message);
+            return;
+        }
+        let Some(rvi) = link.rvi_of(message.channel) else {
+            self.drops.add(DropReason::NoChannel);
+            return;
         };
-        let head = &message.head[FRAME_HEADER_LEN..];
-        let taken = sink.deliver(vif, &vnet, head, message.rest) == Delivery::Taken;
-        interface.driver.delivered(true, message.len - FRAME_HEADER_LEN, taken);
-        self.note_delivery(vif, taken, head, message.rest);
-        true
+        link.received.add(message.len.saturating_sub(FRAME_HEADER_LEN));
+        match FrameHeader::parse(message.head, message.len) {
+            Ok(header) => self.deliver_direct(rvi.vif, rvi.slot, &header, message, sink),
+            Err(TlvError::UnknownKind { .. }) => {
+                let message = ControlMessage::parse(&whole(message));
+                self.handle_in_band_direct(now, rvi.vif, rvi.slot, message);
+            }
+            Err(_) => self.count_drop(rvi.vif, DropReason::Malformed),
+        }
     }
 
     #[inline]

@@ -483,6 +483,7 @@ fn direct(node: &mut Node, control: &mut Far) -> Far {
     peer
 }
 
+mod batches;
 mod capture;
 mod direct;
 mod epochs;

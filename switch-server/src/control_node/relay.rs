@@ -1,6 +1,8 @@
 //! Frames on their way through the control node: taken from one member's ring, judged by the LAN's server and
 //! the ARP server, copied once into each receiver's ring.
 
+mod run;
+
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -17,6 +19,9 @@ use vlan_core::{BootTag, Channel, DropReason, Instant, Location, MacAddress, Nod
 use crate::control_node::session::{Session, Stage};
 use crate::control_node::waits::Held;
 use crate::control_node::{ControlNode, ControlNodeEvent, MESSAGE_OCTETS_MIN, Output, TURN_OCTETS};
+
+/// A LAN by its place, and the members that a frame went from and to.
+type Pair = (usize, MemberSlot, MemberSlot);
 
 /// A frame on its way in.
 pub(super) struct Inbound<'m> {
@@ -56,6 +61,7 @@ impl ControlNode {
         let Some(mut session) = self.sessions[place].take() else { return (0, true) };
         session.turn = (session.turn + TURN_OCTETS).min(TURN_OCTETS);
         let (mut taken, mut is_empty) = (0, false);
+        let (mut run, mut last) = (None, None);
         while taken < batch && session.turn > 0 {
             let Some(message) = session.association.receive(scratch) else {
                 is_empty = true;
@@ -64,8 +70,19 @@ impl ControlNode {
             taken += 1;
             // A message has 65,809 octets at most.
             session.turn -= message.len.max(MESSAGE_OCTETS_MIN) as i32;
-            self.handle_message(now, &mut session, &message);
+            if let Some(run) = &mut run
+                && self.pass_on(now, &mut session, run, &message)
+            {
+                continue;
+            }
+            self.end_run(now, &session, run.take());
+            let pair = self.handle_message(now, &mut session, &message);
+            if pair.is_some() && pair == last {
+                run = self.begin_run(&session, &message);
+            }
+            last = pair;
         }
+        self.end_run(now, &session, run);
         if taken > 0 {
             session.heard = now;
         }
@@ -73,18 +90,19 @@ impl ControlNode {
         (taken, is_empty)
     }
 
+    /// Handles a message of whatever kind. Gives the members that it went from and to, if it was a unicast frame.
     #[inline]
-    fn handle_message(&mut self, now: Instant, session: &mut Session, message: &Message<'_>) {
+    fn handle_message(&mut self, now: Instant, session: &mut Session, message: &Message<'_>) -> Option<Pair> {
         if session.stage == Stage::Ended {
             self.drop_of_ended(session, message);
-            return;
+            return None;
         }
         if message.channel == Channel::CONTROL {
             match ControlMessage::parse(&whole(message)) {
                 Ok(control) => self.handle_control(now, session, control),
                 Err(_) => self.log(ControlNodeEvent::BadControlMessage { node: session.node }),
             }
-            return;
+            return None;
         }
         if message.channel == Channel::RELAYED_PACKETS {
             if message.head.starts_with(&CAPTURED.to_le_bytes()) {
@@ -92,17 +110,17 @@ impl ControlNode {
             } else {
                 self.carry(now, session, message);
             }
-            return;
+            return None;
         }
         let channel = session.by_channel[usize::from(message.channel.0)];
         let Some(lan) = channel.lan() else {
             self.drops.add(DropReason::NoChannel);
-            return;
+            return None;
         };
         match FrameHeader::parse(message.head, message.len) {
             Ok(header) => {
                 let inbound = Inbound { lan, from: channel.slot, header, message };
-                self.handle_frame(now, session, &inbound);
+                return self.handle_frame(now, session, &inbound).map(|to| (lan, channel.slot, to));
             }
             Err(TlvError::UnknownKind { .. }) => {
                 self.handle_in_band(now, session, lan, channel.slot, message)
@@ -111,6 +129,7 @@ impl ControlNode {
                 self.lans[lan].server.drop_unread(DropReason::Malformed);
             }
         }
+        None
     }
 
     /// Counts what still comes from a process that another has replaced.
@@ -122,8 +141,14 @@ impl ControlNode {
         }
     }
 
+    /// Gives a frame to whom the LAN's server says: a unicast frame to the member that is returned.
     #[inline]
-    fn handle_frame(&mut self, now: Instant, session: &mut Session, inbound: &Inbound<'_>) {
+    fn handle_frame(
+        &mut self,
+        now: Instant,
+        session: &mut Session,
+        inbound: &Inbound<'_>,
+    ) -> Option<MemberSlot> {
         let Inbound { lan, from, ref header, .. } = *inbound;
         let frame_len = inbound.frame_len();
         let verdict = self.lans[lan].server.handle_frame(now, from, header, inbound.head(), frame_len);
@@ -139,6 +164,7 @@ impl ControlNode {
                 if worth_direct {
                     self.consider_direct(session, lan, from, to);
                 }
+                return Some(to);
             }
             //= spec/server.md#group-frames
             //# The server MUST give a group frame that is for everybody once to every attached member of the LAN but its sender.
@@ -152,6 +178,7 @@ impl ControlNode {
             Verdict::Copy => self.handle_copy(now, session, inbound),
             Verdict::Drop(reason) => self.note_drop(now, inbound, reason),
         }
+        None
     }
 
     /// Remembers a frame that was dropped.
@@ -221,6 +248,21 @@ impl ControlNode {
                 None => session.association.send(now, channel, 0, charge, message),
             },
         };
+        self.note_sent(now, session, (lan, to), channel, frame_len, sent)
+    }
+
+    /// Counts what became of a frame for a member of a LAN; returns why it was dropped, if it was.
+    #[inline]
+    fn note_sent(
+        &mut self,
+        now: Instant,
+        session: &mut Session,
+        (lan, to): (usize, MemberSlot),
+        channel: Channel,
+        frame_len: usize,
+        sent: Result<Sent, SendError>,
+    ) -> Option<DropReason> {
+        let place = self.lans[lan].routes[usize::from(to.0)].session;
         let server = &mut self.lans[lan].server;
         match sent {
             Ok(sent) => {

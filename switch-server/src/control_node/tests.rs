@@ -11,6 +11,7 @@ mod legs;
 mod listeners;
 mod registration;
 mod relay_legs;
+mod runs;
 mod senders;
 mod stations;
 mod turns;

@@ -1,13 +1,12 @@
 //! What comes from the fabric: checked against the configuration and the grant that it came by before it goes up to the stack.
 
-use super::peer::source_word;
 use super::{Driver, Ingress, Peer, PeerSlot};
 use crate::address::NodeNumber;
+use crate::counters::FrameCount;
 use crate::drop_reason::DropReason;
 use crate::ethernet::EthernetHeader;
 use crate::limits::ETHERNET_HEADER_LEN;
 use crate::security::PortSecurity;
-use crate::security::claims::{self, PLAIN_LEN};
 use crate::security::rate::{Cost, Kind};
 use crate::time::Instant;
 use crate::window::WindowVerdict;
@@ -104,23 +103,10 @@ impl Driver {
         }
     }
 
-    /// The state of a frame in a message from the direct RVI of `slot` that is as its peer's unicast frames are: what
-    /// nearly every frame is. `None` says nothing: [`Driver::admit_direct`] looks at the rest field by field, and
-    /// counts what it drops.
+    /// [`IncomingRun::admit`] of the frames of `slot` where addresses are checked: asked for what no run says anything of, so that
+    /// other LANs' frames need not pay for it.
     ///
-    /// `head` is the message's private head, with the frame's header; `message_len` the length of the whole.
-    //= spec/driver.md#direct-frames
-    //# The driver MUST discard a frame from a direct RVI whose LAN, origin or interface is not that of the grant,
-    //# or whose source MAC is under port security neither the granted peer's nor that of a station learned behind it.
-    #[inline]
-    #[must_use]
-    pub fn admit_unicast(&self, slot: PeerSlot, head: &[u8], message_len: usize) -> Option<Vnet> {
-        let peer = self.peers.get(usize::from(slot.0)).filter(|peer| peer.is_quick)?;
-        self.admit_plain(peer, head, message_len)
-    }
-
-    /// The same where addresses are checked: asked for what [`Driver::admit_unicast`] says nothing of, so that other LANs'
-    /// frames need not pay for it.
+    /// [`IncomingRun::admit`]: super::IncomingRun::admit
     #[cold]
     #[inline(never)]
     #[must_use]
@@ -131,20 +117,7 @@ impl Driver {
         if peer.meters.is_some() || !peer.sender.is_own_source(frame) {
             return None;
         }
-        self.admit_plain(peer, head, message_len)
-    }
-
-    #[inline(always)]
-    fn admit_plain(&self, peer: &Peer, head: &[u8], message_len: usize) -> Option<Vnet> {
-        let vnet = peer.incoming.parse(head, message_len)?;
-        let frame = head.get(FRAME_HEADER_LEN..).filter(|frame| frame.len() >= ETHERNET_HEADER_LEN)?;
-        let is_from_peer = self.config.port_security == PortSecurity::Off
-            || frame.len() >= PLAIN_LEN
-                && source_word(frame) == Some(peer.source)
-                && frame[0] & 1 == 0
-                && claims::is_plain(frame);
-        let is_sound = self.check_length(&vnet, message_len - FRAME_HEADER_LEN).is_ok();
-        (is_from_peer && is_sound).then_some(vnet)
+        self.run_from(peer).admit(head, message_len)
     }
 
     fn deliver_within_limits(
@@ -174,12 +147,17 @@ impl Driver {
         }
     }
 
+    /// Counts frames of direct RVIs that the stack has taken.
+    pub fn delivered_direct(&mut self, frames: FrameCount) {
+        self.counters.received_direct.add_all(frames);
+    }
+
     #[inline]
     fn check_ingress(&self, header: &FrameHeader, head: &[u8], frame_len: usize) -> Result<(), DropReason> {
         if head.len() < ETHERNET_HEADER_LEN {
             return Err(DropReason::TooShort);
         }
-        self.check_length(&header.vnet, frame_len)
+        header.vnet.check(self.config.mtu, frame_len)
     }
 
     pub(super) fn refuse(&mut self, reason: DropReason) -> Ingress {

@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use core::time::Duration;
 
 use crate::address::{BootTag, Channel, LanId, MacAddress, NodeNumber, ProcessId, RviNumber, VifNumber};
+use crate::ethernet::word_of;
 use crate::limits::BSEQ_WINDOW;
 use crate::security::rate::Meters;
 use crate::security::{PortSecurity, Sender};
@@ -65,7 +66,7 @@ pub struct Peer {
     pub direct: Option<Direct>,
     /// What its direct frames are judged by.
     pub sender: Sender,
-    /// [`source_word`] of its frames.
+    /// `source_word` of its frames.
     pub(super) source: u64,
     /// It has a direct RVI, its frames there are not limited, and their addresses are not checked: nearly all of them can be
     /// judged at once.
@@ -180,17 +181,6 @@ impl Peer {
         }
         self.window.as_mut().map_or(WindowVerdict::New, |(_, window)| window.insert(bseq))
     }
-}
-
-/// The source MAC of a frame as one word, which is compared at once.
-#[inline(always)]
-pub(super) fn source_word(frame: &[u8]) -> Option<u64> {
-    let octets = frame.get(6..14).and_then(<[u8]>::first_chunk::<8>)?;
-    Some(u64::from_le_bytes(*octets) << 16)
-}
-
-fn word_of(MacAddress([a, b, c, d, e, f]): MacAddress) -> u64 {
-    u64::from_le_bytes([0, 0, a, b, c, d, e, f])
 }
 
 /// The headers of unicast frames from an interface to another, and back.

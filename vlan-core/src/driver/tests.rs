@@ -6,6 +6,7 @@ use crate::time::Instant;
 use alloc::vec;
 use core::time::Duration;
 
+mod runs;
 mod stations;
 
 const LAN: LanId = LanId(10);
@@ -273,7 +274,7 @@ fn a_direct_frame_must_match_its_grant() {
     };
     let quick = |driver: &Driver, header: &FrameHeader, frame: &[u8]| {
         let message = [&header.emit(frame.len())[..], frame].concat();
-        driver.admit_unicast(SLOT, &message, message.len())
+        driver.incoming_run(SLOT).and_then(|run| run.admit(&message, message.len()))
     };
     assert_eq!(admit(&mut driver, &header, &good), Ingress::Drop(DropReason::NoChannel), "no grant yet");
     assert_eq!(quick(&driver, &header, &good), None);
@@ -390,7 +391,7 @@ fn a_direct_frame_is_judged_by_what_is_known_of_its_sender() {
         }
         let message = [&header.emit(frame.len())[..], &frame].concat();
         let is_quick = driver.admit_by_address(SLOT, &message, message.len()).is_some();
-        assert_eq!(driver.admit_unicast(SLOT, &message, message.len()), None);
+        assert_eq!(driver.incoming_run(SLOT).and_then(|run| run.admit(&message, message.len())), None);
         let verdict = driver.admit_direct(Instant::ZERO, SLOT, &header, &frame, frame.len());
         assert!(!is_quick || matches!(verdict, Ingress::Deliver(_)), "{verdict:?}");
         match verdict {
@@ -439,7 +440,11 @@ fn a_receiver_holds_direct_frames_against_their_senders_limits() {
     let limited =
         SenderNotice { lan: LAN, node: NodeNumber(2), vif: VifNumber(3), frames: 100, ..Default::default() };
     driver.handle_sender(&limited);
-    assert_eq!(driver.admit_unicast(SLOT, &message, message.len()), None, "not without a look at the time");
+    assert_eq!(
+        driver.incoming_run(SLOT).and_then(|run| run.admit(&message, message.len())),
+        None,
+        "not without a look at the time"
+    );
     let start = Instant::ZERO + Duration::from_secs(1);
     let mut admit = |millis: u64| {
         let now = start + Duration::from_millis(millis);
@@ -453,5 +458,8 @@ fn a_receiver_holds_direct_frames_against_their_senders_limits() {
     assert_eq!(admit(10), Ingress::Deliver(Vnet::default()));
     assert_eq!(admit(10), Ingress::Drop(DropReason::LimitTotal));
     driver.handle_sender(&SenderNotice { frames: 0, ..limited });
-    assert_eq!(driver.admit_unicast(SLOT, &message, message.len()), Some(Vnet::default()));
+    assert_eq!(
+        driver.incoming_run(SLOT).and_then(|run| run.admit(&message, message.len())),
+        Some(Vnet::default())
+    );
 }

@@ -8,6 +8,7 @@ use crate::wire::control::{GroupCause, JoinedGroup};
 use crate::wire::frame::Vnet;
 use core::time::Duration;
 
+mod runs;
 mod stations;
 
 const LAN: LanId = LanId(10);

@@ -1,6 +1,8 @@
 //! The header in front of every Ethernet frame that crosses the fabric.
 
 use crate::address::{BootTag, LanId, NodeNumber, VifNumber};
+use crate::drop_reason::DropReason;
+use crate::limits::{ETHERNET_HEADER_LEN, FRAME_LEN_MAX};
 use crate::location::{LOCATION_LEN, Location};
 use crate::wire::tlv::{TlvError, TlvHeader};
 
@@ -120,6 +122,21 @@ impl Vnet {
             return usize::from(self.hdr_len) <= frame_len;
         }
         self.offloads_fit(frame_len)
+    }
+
+    /// Whether an interface of a LAN with this MTU could have sent a frame of `frame_len` octets with this state.
+    ///
+    /// # Errors
+    /// `too-long` for a plain frame beyond the MTU, with four octets of slack for one 802.1Q tag as on any Ethernet (IEEE 802.3,
+    /// 3.2.7), and for any beyond [`FRAME_LEN_MAX`]; `malformed` when [`Self::is_valid_for`] says so.
+    #[inline]
+    pub fn check(&self, mtu: u16, frame_len: usize) -> Result<(), DropReason> {
+        let plain_max = usize::from(mtu) + ETHERNET_HEADER_LEN + 4;
+        let len_max = if self.gso_type == 0 { plain_max } else { FRAME_LEN_MAX };
+        if frame_len > len_max {
+            return Err(DropReason::TooLong);
+        }
+        if self.is_valid_for(frame_len) { Ok(()) } else { Err(DropReason::Malformed) }
     }
 
     fn offloads_fit(&self, frame_len: usize) -> bool {
@@ -307,12 +324,12 @@ impl FrameHeader {
     }
 }
 
-/// What the headers of a run of frames have in common, such as those from one interface to another: all but the length
-/// and the checksum state of a frame. Made once, so that a frame costs neither the making of each field nor its check.
+/// What the headers of a run of frames have in common, such as those from one interface to another: all but the length,
+/// the checksum state and the number of a frame. Made once, so that a frame costs neither the making of each field nor its check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeaderTemplate {
     /// The octets, eight to a little-endian word: the frame's length is the high half of the first, its state the third and the low
-    /// two octets of the fourth; all of these are zero here.
+    /// two octets of the fourth, its number the high half of that; all of these are zero here.
     words: [u64; FRAME_HEADER_LEN / 8],
 }
 
@@ -320,22 +337,23 @@ impl HeaderTemplate {
     /// The run that `header` belongs to. Not for [`FrameKind::Promiscuous`] and [`FrameKind::Arp`].
     #[must_use]
     pub fn new(header: &FrameHeader) -> Self {
-        let octets = FrameHeader { vnet: Vnet::default(), ..*header }.emit(0);
+        let octets = FrameHeader { vnet: Vnet::default(), bseq: 0, ..*header }.emit(0);
         let (words, _) = octets.as_chunks();
         Self { words: core::array::from_fn(|i| u64::from_le_bytes(words[i])) }
     }
 
-    /// The header's octets in front of a frame of `frame_len` octets in the state `vnet`.
+    /// The header's octets in front of a frame of `frame_len` octets in the state `vnet`, with the number `bseq`.
     #[inline]
     #[must_use]
-    pub fn emit(&self, vnet: &Vnet, frame_len: usize) -> [u8; FRAME_HEADER_LEN] {
+    pub fn emit(&self, vnet: &Vnet, frame_len: usize, bseq: u32) -> [u8; FRAME_HEADER_LEN] {
         let [kind, ends, _, boot] = self.words;
         let state = u64::from(vnet.flags)
             | u64::from(vnet.gso_type) << 8
             | u64::from(vnet.hdr_len) << 16
             | u64::from(vnet.gso_size) << 32
             | u64::from(vnet.csum_start) << 48;
-        let words = [kind | (frame_len as u64) << 32, ends, state, boot | u64::from(vnet.csum_offset)];
+        let boot = boot | u64::from(vnet.csum_offset) | u64::from(bseq) << 32;
+        let words = [kind | (frame_len as u64) << 32, ends, state, boot];
         let mut o = [0; FRAME_HEADER_LEN];
         let (chunks, _) = o.as_chunks_mut();
         for (chunk, word) in chunks.iter_mut().zip(words) {
@@ -357,6 +375,16 @@ impl HeaderTemplate {
             return None;
         }
         o[16..].first_chunk().map(Vnet::parse)
+    }
+
+    /// The same with the boot tag; and the frame's number.
+    #[inline]
+    #[must_use]
+    pub fn parse_numbered(&self, head: &[u8], message_len: usize) -> Option<(Vnet, u32)> {
+        let vnet = self.parse(head, message_len)?;
+        let last = u64::from_le_bytes(*head.get(24..)?.first_chunk()?);
+        let is_of_run = last as u32 & !0xffff == self.words[3] as u32;
+        is_of_run.then_some((vnet, (last >> 32) as u32))
     }
 }
 
@@ -412,7 +440,7 @@ mod tests {
         let header = FrameHeader { flags: 0, ..header(FrameKind::Unicast) };
         let template = HeaderTemplate::new(&header);
         for (vnet, len) in [(header.vnet, 100), (Vnet::default(), 65_000)] {
-            let octets = template.emit(&vnet, len);
+            let octets = template.emit(&vnet, len, header.bseq);
             assert_eq!(octets, FrameHeader { vnet, ..header }.emit(len));
             assert_eq!(template.parse(&octets, 32 + len), Some(vnet));
             assert_eq!(template.parse(&octets, 33 + len), None);

@@ -3,7 +3,7 @@
 use super::*;
 
 /// A control node with two members; the ring to the second one has 64 slots.
-fn with_a_small_ring() -> (ControlNode, End, End) {
+pub(super) fn with_a_small_ring() -> (ControlNode, End, End) {
     let small = ShmConfig { slots_log2: 6, ..ShmConfig::default() };
     let mut control = control_node();
     let one = member(&mut control, 1);
