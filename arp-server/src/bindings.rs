@@ -1,6 +1,7 @@
 //! The table of bindings: IP address to MAC and member, bounded in all and for each member.
 
 use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 use core::fmt;
 use core::net::IpAddr;
 
@@ -145,6 +146,21 @@ impl Bindings {
         self.shares.remove(&owner);
     }
 
+    /// What was learned of the station `mac` is bound to the member that it is behind now, or to nobody.
+    //= spec/arp.md#stations-that-move-or-go
+    //# When a station has moved to another member, or is forgotten, the ARP server MUST move or drop what it learned from it.
+    pub(crate) fn rehome(&mut self, mac: MacAddress, to: Option<Owner>) {
+        let of_station =
+            |holder: &Holder| holder.mac == mac && !holder.registered && Some(holder.owner) != to;
+        let addresses: Vec<_> = self.holders.iter().filter(|(_, h)| of_station(h)).map(|(a, _)| *a).collect();
+        for address in addresses {
+            self.remove(address);
+            if let Some(owner) = to.filter(|owner| self.room_for(*owner).is_ok()) {
+                self.insert(address, Holder { mac, owner, registered: false });
+            }
+        }
+    }
+
     pub(crate) fn lookup(&self, address: IpAddr) -> Option<Binding> {
         self.holders.get(&address).map(|holder| binding(address, holder))
     }
@@ -250,6 +266,25 @@ mod tests {
         assert!(bindings.unbind(v4(1), Owner(1)));
         assert!(!bindings.unbind(v4(1), Owner(1)));
         assert_eq!(bindings.bind(v4(1), MAC_2, Owner(2)), Ok(()));
+    }
+
+    #[test]
+    fn addresses_of_a_station_go_with_it_but_for_registered_ones() {
+        //= spec/arp.md#stations-that-move-or-go
+        //= type=test
+        //# When a station has moved to another member, or is forgotten, the ARP server MUST move or drop what it learned from
+        //# it.
+        let mut bindings = Bindings::new(8);
+        assert_eq!(bindings.bind(v4(1), MAC_1, Owner(1)), Ok(()));
+        assert_eq!(bindings.learn(v4(2), MAC_1, Owner(1)), Recorded::Changed);
+        assert_eq!(bindings.learn(v4(3), MAC_2, Owner(1)), Recorded::Changed);
+        bindings.rehome(MAC_1, Some(Owner(2)));
+        let owner = |bindings: &Bindings, tail| bindings.lookup(v4(tail)).map(|b| b.owner);
+        let owners = [1, 2, 3].map(|tail| owner(&bindings, tail));
+        assert_eq!(owners, [Some(Owner(1)), Some(Owner(2)), Some(Owner(1))]);
+        bindings.rehome(MAC_1, None);
+        assert_eq!((owner(&bindings, 2), bindings.len()), (None, 2));
+        assert_eq!(bindings.learn(v4(2), MAC_2, Owner(3)), Recorded::Changed);
     }
 
     #[test]

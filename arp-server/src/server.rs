@@ -121,6 +121,11 @@ impl ArpServer {
         self.routers.remove(&owner);
     }
 
+    /// A station is behind the member `to` now, or forgotten.
+    pub fn rehome(&mut self, station: MacAddress, to: Option<Owner>) {
+        self.bindings.rehome(station, to);
+    }
+
     /// The binding of `address`.
     #[must_use]
     pub fn lookup(&self, address: IpAddr) -> Option<Binding> {
@@ -147,7 +152,7 @@ impl ArpServer {
     /// Takes an ARP or ND frame of the member `from`.
     ///
     /// `frame` is a whole private copy: what is checked here is what the caller delivers. `from_mac` is the
-    /// one MAC that the sender may use: the member's own under port security, else the frame's source.
+    /// one MAC that the sender may use: the member's own under port security where nothing is learned, else the frame's source.
     /// The checksum of an ND message is not verified: it may not have been filled in yet.
     pub fn handle_frame(&mut self, frame: &[u8], from: Owner, from_mac: MacAddress) -> ArpVerdict {
         let Some(header) = EthernetHeader::parse(frame) else {

@@ -121,7 +121,7 @@ local messages = {
     [0xc062] = { "CONFIGURATION_END", { { "configuration", "u64" } } },
     [0xc063] = { "SENDER", {
         { "lan_id", "u16" }, { "node", "u16" }, { "vif", "u16" }, { "dhcp_server", "bool" }, { "router", "bool" },
-        { "frames_a_second", "u64" }, { "bits_a_second", "u64" }, { "sender_addresses", "list", { { "sender_address", "ip" } } },
+        { "learn", "u16" }, { "frames_a_second", "u64" }, { "bits_a_second", "u64" }, { "sender_addresses", "list", { { "sender_address", "ip" } } },
     } },
     [0xc064] = { "GRANT", {
         { "rvi", "u32" }, { "lan_id", "u16" }, { "peer", "u16" }, { "process", "u64" }, { "channel", "u8" }, { "vif", "u16" },

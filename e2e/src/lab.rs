@@ -246,6 +246,14 @@ impl Lab {
         self.signal_to(name, rustix::process::Signal::TERM)
     }
 
+    /// Sends SIGHUP to a process of the lab: a control node reads its file again.
+    ///
+    /// # Errors
+    /// When there is no such process.
+    pub fn hang_up(&self, name: &str) -> Result<()> {
+        self.signal_to(name, rustix::process::Signal::HUP)
+    }
+
     fn signal_to(&self, name: &str, signal: rustix::process::Signal) -> Result<()> {
         let pid = i32::try_from(self.pid(name)?)?;
         let pid = rustix::process::Pid::from_raw(pid).context("pid 0")?;

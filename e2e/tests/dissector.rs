@@ -127,6 +127,7 @@ fn messages() -> Vec<(&'static str, ControlMessage)> {
                 vif,
                 dhcp_server: true,
                 router: false,
+                learn: 4,
                 frames: 1000,
                 bits: 0,
                 addresses: vec!["fd00::2".parse().expect("an address")],

@@ -14,6 +14,7 @@
 //! | `sections/legs.rs` | `legs` of control nodes and nodes |
 //! | `sections/lan.rs`, `member.rs`, `cluster.rs` | `[[lan]]` and what lies in it |
 //! | `registry.rs` | what may stand only once: names, numbers, addresses, paths |
+//! | `changes.rs` | what differs between two files |
 //! | `value.rs` | the small languages inside strings: legs, addresses, durations |
 //! | `management.rs` | the types of the management interface and of a running lab |
 //! | `failure.rs` | how the programs fail: `error:`, `hint:` and the exit code |
@@ -23,6 +24,7 @@
 
 #![forbid(unsafe_code)]
 
+mod changes;
 pub mod error;
 pub mod failure;
 mod lab_network;
@@ -34,6 +36,7 @@ mod sections;
 mod text;
 mod value;
 
+pub use changes::Changes;
 pub use error::{Mistake, NotBuilt, PlatformError, Position};
 pub use lab_network::CONTROL_NODE_UDP_PORT;
 pub use model::{

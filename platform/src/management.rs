@@ -120,6 +120,10 @@ pub struct LanMember {
     pub promiscuous: String,
     /// How often it wanted to listen and was refused.
     pub refused: u64,
+    /// How many further stations may be behind it.
+    pub learn: u16,
+    /// MAC addresses of the stations that were learned behind it.
+    pub stations: Vec<String>,
 }
 
 /// One direct RVI between two nodes: `GET /v1/rvis`.
@@ -205,11 +209,11 @@ pub struct LegEnd {
     pub duplicates: u64,
 }
 
-/// One IP address and where it is: `GET /v1/bindings`.
+/// One IP address and where it is, or a station of which no address is known: `GET /v1/bindings`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Binding {
-    /// The IP address.
+    /// The IP address; empty where none is known.
     pub address: String,
     /// The MAC address it is bound to.
     pub mac: String,
@@ -219,6 +223,8 @@ pub struct Binding {
     pub lan: String,
     /// Number of the interface in its node.
     pub vif: u16,
+    /// True when the MAC address is of a station that was learned behind the interface, not the interface's own.
+    pub station: bool,
 }
 
 /// One multicast group of a LAN and who gets its frames: `GET /v1/groups`.
@@ -357,6 +363,44 @@ pub enum FaultDirection {
 pub struct FaultAnswer {
     /// Nodes that were told.
     pub nodes: u32,
+}
+
+/// A platform file to apply: body of `POST /v1/apply`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ApplyRequest {
+    /// Its text.
+    pub text: String,
+    /// Only say what would change.
+    pub dry_run: bool,
+}
+
+/// One difference between the platform as it runs and a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Change {
+    /// Name of the LAN.
+    pub lan: String,
+    /// Name of the member's node.
+    pub node: String,
+    /// The key of the platform file.
+    pub key: String,
+    /// What it was; empty for nothing.
+    pub from: String,
+    /// What it becomes.
+    pub to: String,
+}
+
+/// Answer to an [`ApplyRequest`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ApplyAnswer {
+    /// Number of the configuration that is in use now.
+    pub epoch: u64,
+    /// True when the file was applied.
+    pub applied: bool,
+    /// What differs from the platform as it ran.
+    pub changes: Vec<Change>,
 }
 
 /// Why the management interface refused: body of every answer whose status is not 200.

@@ -122,7 +122,7 @@ fn what_is_not_built_yet_is_named_with_its_place() {
     //# `lab`.
     let platform = load("everything.toml");
     let named: Vec<_> = platform.not_built_yet().iter().map(|n| n.what.as_str()).collect();
-    for what in ["learning of addresses", "an uplink", "a cluster address", "a host outside"] {
+    for what in ["an uplink", "a cluster address", "a host outside"] {
         assert!(named.contains(&what), "{what}: {named:?}");
     }
     let uplink = platform.not_built_yet().iter().find(|n| n.what == "an uplink").unwrap();

@@ -627,3 +627,32 @@ fn a_limit_is_a_number_of_frames_or_of_frames_and_bits() {
     one(limits, "limits = { unknown = { §octets = 1 } }", "unknown key `octets` in a limit", "frames, bits");
     one(limits, "limits = { multicast = §\"many\" }", "a string", "an integer");
 }
+
+#[test]
+fn a_lan_learns_as_many_stations_as_its_table_holds() {
+    //= spec/platform-file.md#stations-behind-members
+    //= type=test
+    //# The stations that may be learned behind the members of a LAN MUST be 16384 at most together, and 4096 behind one
+    //# member.
+    let limits = "limits = { frames = 1 }";
+    one(limits, "learn = §4097", "`learn`", "0 to 4096");
+    one(limits, "learn = §-1", "`learn`", "0 to 4096");
+    // Of another LAN with four members, of which the last one asks for what is left, or one more.
+    let node = |n: u8| format!("[[node]]\nname = \"x{n}\"\nnumber = 1{n}\nlegs = {{ a = \"unix\" }}\n");
+    let member = |n: u8, learn: &str| format!("[[lan.member]]\nnode = \"x{n}\"\nlearn = {learn}\n");
+    let others = (1..=4).map(|n| member(n, if n == 1 { "4095" } else { "4096" })).collect::<String>();
+    let nodes = (1..=5).map(node).collect::<String>();
+    let lan = |last: &str| {
+        format!(
+            "{nodes}[[lan]]\nname = \"bridges\"\nid = 7\n{others}{}[[lan]]\nname = \"red\"",
+            member(5, last)
+        )
+    };
+    assert_eq!(mistakes(&GOOD.replace("[[lan]]\nname = \"red\"", &lan("1"))), []);
+    one(
+        "[[lan]]\nname = \"red\"",
+        &lan("§2"),
+        "2 stations behind this member and 16383 behind others",
+        "16384",
+    );
+}

@@ -5,6 +5,7 @@
 //! copied once into the ring of each receiver. Everything else here decides who is on which LAN and which pairs
 //! of nodes have a direct RVI.
 
+mod apply;
 mod capture;
 mod config;
 mod event;
@@ -19,6 +20,7 @@ mod registration;
 mod relay;
 mod senders;
 mod session;
+mod stations;
 mod status;
 mod trace;
 mod waits;
@@ -38,6 +40,7 @@ use vlan_core::server::{LanServer, LanServerConfig, MemberSlot};
 use vlan_core::wire::control::ControlMessage;
 use vlan_core::{Channel, Instant, LegNumber, NodeNumber, ProcessId, VifNumber};
 
+pub use apply::MemberOptions;
 pub use config::{ArpMode, ControlNodeConfig, FabricEntry, LanConfig, MemberConfig, NodeEntry};
 pub use event::ControlNodeEvent;
 pub use groups::{GroupMemberStatus, GroupSource, GroupStatus};
@@ -77,6 +80,8 @@ struct Lan {
     routes: Vec<Route>,
     /// How often each member, by slot, wanted to listen and may not.
     refused_listeners: Vec<u64>,
+    /// The options of a member have changed: receivers may have been told what does not hold any more.
+    has_changed: bool,
 }
 
 /// Octets taken from one node before the next has its turn (amendment 23): about ten full-sized frames. A longer
@@ -296,6 +301,7 @@ impl ControlNode {
         }
         self.session_timeouts(now);
         self.pair_timeouts(now);
+        self.forget_stations(now);
         self.publish(now);
         self.go_on_leaving(now);
     }
@@ -305,7 +311,8 @@ impl ControlNode {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let sessions = self.sessions.iter().flatten().filter_map(|session| session.poll_timeout());
         let leaving = self.leaving.as_ref().map(Leaving::poll_timeout);
-        sessions.chain(self.pairs.poll_timeout()).chain(leaving).min()
+        let stations = self.lans.iter().filter_map(|lan| lan.server.poll_timeout());
+        sessions.chain(self.pairs.poll_timeout()).chain(leaving).chain(stations).min()
     }
 
     /// Frames that are lost if this control node dies now: their senders were let go, and their receivers, which have not
@@ -328,6 +335,7 @@ impl ControlNode {
             Command::Fault { node, fault } => self.fault(now, node, fault),
             Command::Capture { node, order } => self.begin_capture(now, node, order),
             Command::CaptureCredit { id, octets } => self.credit_capture(now, id, octets),
+            Command::Apply { epoch, members } => self.apply(now, epoch, members),
             Command::CaptureEnd { id, discard } => self.end_capture(now, id, discard),
             Command::RequestReports { id } => {
                 for session in self.sessions.iter_mut().flatten().filter(|s| s.is_registered()) {
@@ -393,6 +401,7 @@ impl Lan {
         for (slot, member) in (0..).map(MemberSlot).zip(&lan.members) {
             server.set_sender(slot, member.sender());
             server.set_limits(slot, &member.sender.limits);
+            server.set_room(slot, member.sender.learn);
         }
         Self {
             server,
@@ -402,6 +411,7 @@ impl Lan {
             }),
             routes: lan.members.iter().map(route).collect(),
             refused_listeners: alloc::vec![0; lan.members.len()],
+            has_changed: false,
             config: lan.clone(),
         }
     }

@@ -1,6 +1,7 @@
 //! The management interface: what `switchctl` asks and orders, as JSON over HTTP on a unix socket, and metrics in
 //! Prometheus text over TCP. Runs in the control thread; the types are those of [`platform::management`].
 
+mod apply;
 mod capture;
 mod capture_points;
 mod frame_text;
@@ -11,6 +12,7 @@ mod trace;
 mod trace_frame;
 mod view;
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::net::UnixListener;
@@ -23,7 +25,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use platform::management::{
-    CAPTURE_HEADER, CaptureEnd, CaptureRequest, Fault, Refusal, RviDrill, TraceRequest,
+    ApplyRequest, CAPTURE_HEADER, CaptureEnd, CaptureRequest, Fault, Refusal, RviDrill, TraceRequest,
 };
 use serde::Serialize;
 
@@ -43,6 +45,15 @@ pub enum Refused {
 impl From<PumpGone> for Refused {
     fn from(gone: PumpGone) -> Self {
         Self::Pump(gone)
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Request(refusal) => f.write_str(&refusal.error),
+            Self::Pump(gone) => write!(f, "{gone}"),
+        }
     }
 }
 
@@ -87,6 +98,7 @@ fn routes(view: Arc<View>) -> Router {
         .route("/v1/capture", post(capture))
         .route("/v1/capture/end", post(end_capture))
         .route("/v1/trace", post(trace))
+        .route("/v1/apply", post(apply))
         .fallback(|| async {
             (StatusCode::NOT_FOUND, Json(refusal("there is no such resource", "see switchctl --help")))
         })
@@ -113,6 +125,13 @@ async fn trace(State(view): Shared, body: Body<TraceRequest>) -> Response {
     match body {
         Ok(Json(request)) => json(view.trace(&request).await).into_response(),
         Err(rejection) => refuse_body(&rejection, "see switchctl trace --help"),
+    }
+}
+
+async fn apply(State(view): Shared, body: Body<ApplyRequest>) -> Response {
+    match body {
+        Ok(Json(request)) => json(view.apply(&request).await).into_response(),
+        Err(rejection) => refuse_body(&rejection, "see switchctl apply --help"),
     }
 }
 

@@ -21,9 +21,10 @@ use platform::{ControlNode as Entry, Management, Platform};
 use rvi::host::packets::PacketSockets;
 use rvi::host::{LegListener, random_u64};
 use tokio::io::unix::AsyncFd;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 use vlan_core::{LegNumber, ProcessId};
 
+pub use self::config::member_options;
 pub use self::link::{
     CaptureEvent, CaptureStart, FaultOrder, JudgeOrder, NodeReport, Order, PumpGone, PumpLink, TraceStart,
 };
@@ -47,7 +48,8 @@ pub struct RunOptions {
     pub wait: WaitPolicy,
 }
 
-/// Runs the control node `name` of `platform` until SIGTERM or SIGINT; what `switch-server run` does.
+/// Runs the control node `name` of `platform` until SIGTERM or SIGINT; what `switch-server run` does. SIGHUP applies the
+/// platform file again.
 ///
 /// # Errors
 ///
@@ -55,10 +57,12 @@ pub struct RunOptions {
 /// pump ends by itself.
 pub fn run(platform: &Platform, name: &str, options: &RunOptions) -> Result<(), Failure> {
     let entry = platform.control_node(name).ok_or_else(|| no_such_control_node(platform, name))?;
-    let signals = Signals::block(&[libc::SIGINT, libc::SIGTERM]).doing("cannot wait for signals")?;
+    let signals =
+        Signals::block(&[libc::SIGINT, libc::SIGTERM, libc::SIGHUP]).doing("cannot wait for signals")?;
     raise_descriptor_limit();
-    let store = Store::open(&entry.state_dir).map_err(refuse_store)?;
+    let store = Arc::new(Store::open(&entry.state_dir).map_err(refuse_store)?);
     let process = ProcessId(random_u64());
+    let platform = &in_use(platform, &store)?;
     let keys = config::PlatformKeys::load(platform)?;
     let config = config::control_node_config(platform, entry, &store, process, &keys)?;
     let epoch = config.epoch;
@@ -76,13 +80,28 @@ pub fn run(platform: &Platform, name: &str, options: &RunOptions) -> Result<(), 
     let pump = std::thread::Builder::new().name("pump".to_owned()).spawn(move || pump.run());
     let pump = pump.doing("cannot start the pump's thread")?;
     info!(name, epoch, process = %format_args!("{:016x}", process.0), "control node starts");
-    let served = serve(platform, entry, link, &signals, options.ready_fd);
+    let view = management::View::new(platform.clone(), entry.name.clone(), link, Arc::clone(&store));
+    let served = serve(entry, view, &signals, options.ready_fd);
     // The link has gone with `serve`, which is what ends the pump.
     let ended = pump.join().map_err(|_| Failure::runtime("the pump has ended by a fault of its own"));
     drop(store);
     served.and(ended)?;
     info!(name, "control node has ended");
     Ok(())
+}
+
+/// The platform as it was applied last, or as the file says.
+fn in_use(platform: &Platform, store: &Store) -> Result<Platform, Failure> {
+    let text = store.configuration_at_start(&platform.text).map_err(refuse_store)?;
+    if text == platform.text {
+        return Ok(platform.clone());
+    }
+    info!(file = %platform.path.display(), "the configuration that was applied last is used, not the file");
+    Platform::parse(&text, &platform.path).map_err(|error| {
+        Failure::from_report(&error.report()).hint(
+            "what was applied last is in the state directory; change the platform file, and it is used again",
+        )
+    })
 }
 
 fn no_such_control_node(platform: &Platform, name: &str) -> Failure {
@@ -131,16 +150,15 @@ fn open_packets(platform: &Platform, entry: &Entry) -> Result<Option<PacketSocke
 
 /// The control thread: management, metrics and signals, until one of them ends it.
 fn serve(
-    platform: &Platform,
     entry: &Entry,
-    link: PumpLink,
+    view: management::View,
     signals: &Signals,
     ready_fd: Option<RawFd>,
 ) -> Result<(), Failure> {
     let tokio =
         tokio::runtime::Builder::new_current_thread().enable_all().build().doing("cannot start tokio")?;
     let _entered = tokio.enter();
-    let view = Arc::new(management::View::new(platform.clone(), entry.name.clone(), link));
+    let view = Arc::new(view);
     let Management::Unix(socket) = &entry.management else {
         return Err(
             Failure::usage("management over TCP is not built yet").hint("use `management = \"unix:PATH\"`")
@@ -162,7 +180,7 @@ fn serve(
         tokio::select! {
             result = api => result.doing("the management interface has ended"),
             result = metrics => result.doing("the metrics interface has ended"),
-            signal = next_signal(signals) => { info!(signal = signal?, "asked to end"); Ok(()) }
+            ended = until_asked_to_end(signals, &view) => ended,
             () = view.pump_gone() => Err(Failure::runtime("the pump has ended by itself")),
         }
     });
@@ -171,6 +189,28 @@ fn serve(
         warn!(%error, "cannot remove the management socket");
     }
     ended
+}
+
+/// Reads the platform file again at every SIGHUP, until another signal comes.
+async fn until_asked_to_end(signals: &Signals, view: &management::View) -> Result<(), Failure> {
+    loop {
+        match next_signal(signals).await? {
+            libc::SIGHUP => match view.reload().await {
+                Ok(answer) => {
+                    info!(
+                        epoch = answer.epoch,
+                        changes = answer.changes.len(),
+                        "the platform file is in use"
+                    );
+                }
+                Err(refused) => error!(error = %refused, "the platform file is not in use"),
+            },
+            signal => {
+                info!(signal, "asked to end");
+                return Ok(());
+            }
+        }
+    }
 }
 
 async fn next_signal(signals: &Signals) -> Result<i32, Failure> {

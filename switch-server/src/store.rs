@@ -24,6 +24,8 @@ const TEXTS: TableDefinition<'_, &str, &str> = TableDefinition::new("configurati
 const EPOCHS: TableDefinition<'_, &str, u64> = TableDefinition::new("configuration-epoch");
 /// The key of the configuration in use.
 const APPLIED: &str = "applied";
+/// The key of the platform file's text when it was last read.
+const READ: &str = "read";
 /// First value of a MAC counter: 0 is left out so that no virtual MAC ends in three zero octets.
 const FIRST_COUNT: u32 = 1;
 
@@ -32,6 +34,12 @@ pub struct Store {
     database: Database,
     /// Holds the lock of the directory for as long as the store is open.
     _lock: File,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").finish_non_exhaustive()
+    }
 }
 
 /// Why the state directory could not be read or written.
@@ -191,6 +199,30 @@ impl Store {
         Ok(all)
     }
 
+    /// The configuration to start with when the platform file says `file`.
+    ///
+    /// # Errors
+    ///
+    /// When the registry cannot be read or written.
+    //= spec/control-node.md#the-configuration-at-the-start
+    //# A control node MUST start with the configuration that it applied last, unless the platform file is another one than
+    //# when it was last read.
+    pub fn configuration_at_start(&self, file: &str) -> Result<String, StoreError> {
+        let doing = "write the configuration";
+        let transaction = self.database.begin_write().map_err(refused("begin to write"))?;
+        {
+            let mut texts = transaction.open_table(TEXTS).map_err(refused(doing))?;
+            let is_known = texts.get(READ).map_err(refused(doing))?.is_some_and(|text| text.value() == file);
+            let applied = texts.get(APPLIED).map_err(refused(doing))?.map(|text| text.value().to_owned());
+            if let Some(applied) = applied.filter(|_| is_known) {
+                return Ok(applied);
+            }
+            texts.insert(READ, file).map_err(refused(doing))?;
+        }
+        transaction.commit().map_err(refused("commit"))?;
+        Ok(file.to_owned())
+    }
+
     /// Remembers `text` as the configuration in use and gives its epoch: the stored one when the text is the
     /// stored text, else one more.
     ///
@@ -325,5 +357,27 @@ mod tests {
         assert_eq!(store.apply_configuration("a").unwrap(), 1);
         assert_eq!(store.apply_configuration("a").unwrap(), 1);
         assert_eq!(store.apply_configuration("b").unwrap(), 2);
+    }
+
+    #[test]
+    fn what_was_applied_last_is_started_with_until_the_file_changes() {
+        //= spec/control-node.md#the-configuration-at-the-start
+        //= type=test
+        //# A control node MUST start with the configuration that it applied last, unless the platform file is another one than
+        //# when it was last read.
+        let dir = tempfile::tempdir().unwrap();
+        let start = |file: &str| {
+            let store = Store::open(dir.path()).unwrap();
+            let text = store.configuration_at_start(file).unwrap();
+            store.apply_configuration(&text).unwrap();
+            text
+        };
+        assert_eq!((start("a"), start("a")), ("a".into(), "a".into()));
+        Store::open(dir.path()).unwrap().apply_configuration("b").unwrap();
+        assert_eq!((start("a"), start("a")), ("b".into(), "b".into()));
+        assert_eq!(start("c"), "c", "the file has changed");
+        Store::open(dir.path()).unwrap().apply_configuration("d").unwrap();
+        assert_eq!(start("d"), "d", "the file has been applied");
+        assert_eq!(start("c"), "c", "and changed back");
     }
 }

@@ -10,8 +10,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use hyper::Method;
 use platform::failure::Failure;
 use platform::management::{
-    Binding, Counter, Drop, Fault, FaultDirection, Group, LabAnswer, Lan, Node, Rvi, RviDrill, Status,
-    TraceAnswer, TraceRequest,
+    ApplyAnswer, ApplyRequest, Binding, Counter, Drop, Fault, FaultDirection, Group, LabAnswer, Lan, Node,
+    Rvi, RviDrill, Status, TraceAnswer, TraceRequest,
 };
 use platform::{Management, Platform};
 use serde::de::DeserializeOwned;
@@ -32,6 +32,7 @@ It asks a control node over its management socket, which the platform file names
   switchctl -f lab.toml drops            what was dropped, where, and why?
   switchctl -f lab.toml trace --lan red --from web1 icmp 10.1.0.2
   switchctl -f lab.toml capture --lan red | tshark -r -
+  switchctl apply lab.toml --dry-run     what would a changed file change?
 
 In a lab, three commands need no control node:
   switchctl -f lab.toml exec web1 -- ping -c 3 10.1.0.2
@@ -172,6 +173,19 @@ enum Command {
         #[arg(required = true, value_name = "FRAME")]
         frame: Vec<String>,
     },
+    /// Apply a changed platform file while the platform runs
+    ///
+    /// Addresses, gateways, aliases, roles, learned stations and limits of members may differ from what is in use; traffic of others
+    /// goes on. Anything else is refused by name, and nothing is changed then. Without -f the file itself names the management sockets.
+    #[command(after_help = "Example: switchctl apply lab.toml --dry-run")]
+    Apply {
+        /// The platform file to apply
+        #[arg(value_name = "FILE")]
+        path: PathBuf,
+        /// Only print what would change
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Take a switch fabric of a running lab down or up: one that has a lab-network
     ///
     /// Down is as if the fabric's switches had lost power: nothing crosses it, and every process's interface on it
@@ -311,6 +325,7 @@ pub fn run() -> Result<(), Failure> {
         Command::Trace { lan, from, frame } => {
             target.trace(&TraceRequest { lan, from, frame: frame.join(" ") })
         }
+        Command::Apply { path, dry_run } => target.apply(path, dry_run),
         Command::Fabric { name, state } => target.fabric(&name, state == FabricState::Up),
         Command::Exec { node, command } => Err(lab::exec(target.lab_file("exec")?, &node, &command)),
         Command::Restart { name } => target.restart(&name),
@@ -375,6 +390,20 @@ impl Target {
             return print_json(&answer);
         }
         print(&read::<TraceAnswer>(&answer)?.show())
+    }
+
+    fn apply(mut self, path: PathBuf, dry_run: bool) -> Result<(), Failure> {
+        let wanted = Platform::load(&path).map_err(|error| Failure::from_report(&error.report()))?;
+        if self.file.is_none() && self.socket.is_none() {
+            self.file = Some(path);
+        }
+        let request = ApplyRequest { text: wanted.text, dry_run };
+        let body = serde_json::to_string(&request).map_err(|error| unreadable(&error))?;
+        let answer = client::ask(&self.sockets()?, &Method::POST, "/v1/apply", Some(body))?;
+        if self.json {
+            return print_json(&answer);
+        }
+        print(&read::<ApplyAnswer>(&answer)?.show())
     }
 
     fn fault(&self, fault: &Fault) -> Result<(), Failure> {

@@ -1,8 +1,8 @@
 //! Answers of a control node as text for people.
 
 use platform::management::{
-    Binding, Counter, Drop, FAULT_OFF, Fault, FaultAnswer, FaultDirection, Group, Lan, LanMember, LegEnd,
-    Node, Rvi, RviDrill, RviDrillAnswer, RviEnd, RviLeg, Status, TraceAnswer,
+    ApplyAnswer, Binding, Counter, Drop, FAULT_OFF, Fault, FaultAnswer, FaultDirection, Group, Lan,
+    LanMember, LegEnd, Node, Rvi, RviDrill, RviDrillAnswer, RviEnd, RviLeg, Status, TraceAnswer,
 };
 
 use crate::table::Table;
@@ -59,7 +59,8 @@ impl Show for Vec<Node> {
 
 impl Show for Vec<Lan> {
     fn show(&self) -> String {
-        let mut table = Table::new(&[">ID", "LAN", ">MTU", "MEMBER", ">VIF", "MAC", "STATE", "PROMISCUOUS"]);
+        let mut table =
+            Table::new(&[">ID", "LAN", ">MTU", "MEMBER", ">VIF", "MAC", "STATE", "PROMISCUOUS", "STATIONS"]);
         for lan in self {
             let mut head = [lan.id.to_string(), lan.name.clone(), lan.mtu.to_string()];
             for member in &lan.members {
@@ -69,10 +70,19 @@ impl Show for Vec<Lan> {
                     member.mac.clone(),
                     attached(member.attached).to_owned(),
                     promiscuous(member),
+                    stations(member),
                 ]));
             }
         }
         or_none(self, "LANs", &table)
+    }
+}
+
+/// How many stations were learned behind a member, of how many that may be there.
+fn stations(member: &LanMember) -> String {
+    match member.learn {
+        0 => "-".to_owned(),
+        learn => format!("{} of {learn}", member.stations.len()),
     }
 }
 
@@ -156,11 +166,12 @@ fn leg_end(node: &str, end: &LegEnd) -> [String; 11] {
 
 impl Show for Vec<Binding> {
     fn show(&self) -> String {
-        let mut table = Table::new(&["ADDRESS", "MAC", "NODE", "LAN", ">VIF"]);
+        let mut table = Table::new(&["ADDRESS", "MAC", "MAC OF", "NODE", "LAN", ">VIF"]);
         for binding in self {
             table.row([
-                binding.address.clone(),
+                if binding.address.is_empty() { "-".to_owned() } else { binding.address.clone() },
                 binding.mac.clone(),
+                if binding.station { "a station" } else { "the member" }.to_owned(),
                 binding.node.clone(),
                 binding.lan.clone(),
                 binding.vif.to_string(),
@@ -220,6 +231,23 @@ impl Show for TraceAnswer {
             places => format!("it would arrive at {}", places.join(", ")),
         };
         format!("{}\n\n{}\n{end}\n", self.frame, table.text())
+    }
+}
+
+impl Show for ApplyAnswer {
+    fn show(&self) -> String {
+        let value = |value: &str| if value.is_empty() { "-" } else { value }.to_owned();
+        let mut table = Table::new(&["LAN", "NODE", "KEY", "FROM", "TO"]);
+        for change in &self.changes {
+            let [from, to] = [&change.from, &change.to].map(|text| value(text));
+            table.row([change.lan.clone(), change.node.clone(), change.key.clone(), from, to]);
+        }
+        let end = match (self.applied, self.changes.is_empty()) {
+            (true, _) => format!("configuration {} is in use\n", self.epoch),
+            (false, false) => "a dry run: nothing was changed\n".to_owned(),
+            (false, true) => String::new(),
+        };
+        or_none(&self.changes, "changes", &table) + &end
     }
 }
 
@@ -306,7 +334,7 @@ fn duration(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use platform::management::{DropExample, Interface};
+    use platform::management::{Change, DropExample, Interface};
 
     #[test]
     fn a_node_has_a_line_for_each_interface_and_one_without() {
@@ -384,19 +412,38 @@ RVI  LEG  KIND  STATE  END   ADDRESS      RTT us  SIZE  SCORE  TX PACKETS  RX PA
             attached: false,
             promiscuous: promiscuous.into(),
             refused,
+            learn: u16::from(node == "web1") * 8,
+            stations: vec!["s".into(); usize::from(node == "web1")],
         };
         let members = vec![member("web1", "listens", 0), member("web2", "no", 2)];
         let lan = Lan { name: "red".into(), id: 10, mtu: 1500, members };
         let expected = "\
-ID  LAN   MTU  MEMBER  VIF  MAC  STATE  PROMISCUOUS
-10  red  1500  web1      1  m    away   listens
-               web2      1  m    away   no, refused 2 times
+ID  LAN   MTU  MEMBER  VIF  MAC  STATE  PROMISCUOUS          STATIONS
+10  red  1500  web1      1  m    away   listens              1 of 8
+               web2      1  m    away   no, refused 2 times  -
 ";
         assert_eq!(vec![lan].show(), expected);
         assert_eq!(Vec::<Drop>::new().show(), "no frames dropped\n");
         assert_eq!(Vec::<Binding>::new().show(), "no bindings\n");
         assert_eq!(Vec::<Group>::new().show(), "no multicast groups joined\n");
         assert_eq!(Vec::<Counter>::new().show(), "no counters\n");
+    }
+
+    #[test]
+    fn changes_are_listed_and_said_to_be_in_use_or_not() {
+        let change = Change {
+            lan: "red".into(),
+            node: "web1".into(),
+            key: "alias".into(),
+            from: String::new(),
+            to: "10.1.0.9".into(),
+        };
+        let answer = ApplyAnswer { epoch: 3, applied: true, changes: vec![change] };
+        let lines = "LAN  NODE  KEY    FROM  TO\nred  web1  alias  -     10.1.0.9\n";
+        assert_eq!(answer.show(), format!("{lines}configuration 3 is in use\n"));
+        let dry = ApplyAnswer { applied: false, ..answer };
+        assert_eq!(dry.show(), format!("{lines}a dry run: nothing was changed\n"));
+        assert_eq!(ApplyAnswer::default().show(), "no changes\n");
     }
 
     #[test]

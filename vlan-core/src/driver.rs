@@ -10,6 +10,7 @@ mod ingress;
 mod listeners;
 mod peer;
 mod run;
+mod stations;
 
 use alloc::vec::Vec;
 
@@ -27,6 +28,7 @@ use crate::wire::control::{ControlMessage, Grant, InterfaceConfig, MemberNotice,
 use crate::wire::frame::{FRAME_HEADER_LEN, FrameHeader, FrameKind, Vnet};
 
 use listeners::Listener;
+use stations::Stations;
 
 pub use listeners::CopyWay;
 pub use peer::{BARRIER_RETRY, BARRIER_WAIT, Path, Peer};
@@ -119,6 +121,7 @@ pub struct Driver {
     peers: Vec<Peer>,
     peers_max: usize,
     by_mac: MacTable<PeerSlot>,
+    stations: Stations,
     /// The next number of a relayed, group or ARP frame (amendment 22).
     next_bseq: u32,
     next_barrier: u32,
@@ -150,6 +153,7 @@ impl Driver {
             peers: Vec::new(),
             peers_max,
             by_mac: MacTable::new(peers_max, seed),
+            stations: Stations::new(seed),
             // Anywhere: a number says nothing but its distance to its neighbours.
             next_bseq: seed as u32,
             next_barrier: 1,
@@ -222,7 +226,7 @@ impl Driver {
         if ethernet.destination.is_group() {
             return if neighbour { Egress::Arp } else { Egress::Group };
         }
-        match self.by_mac.lookup(ethernet.destination) {
+        match self.bound(ethernet.destination) {
             Some(peer) => self.classify_bound(peer, neighbour),
             None if neighbour => Egress::Arp,
             //= spec/driver.md#unbound-destinations
@@ -375,10 +379,7 @@ impl Driver {
         if location.lan != self.config.lan || !mac.is_station() {
             return;
         }
-        if let Some(slot) = self.find_peer(location.node, location.vif) {
-            // A full table leaves the address unbound: its frames go by relay.
-            let _ = self.by_mac.insert(mac, slot);
-        }
+        self.bind(mac, (location.node, location.vif));
     }
 
     /// Takes a grant: from now on this interface has an RVI to the peer, used once its legs are up and a
@@ -403,6 +404,7 @@ impl Driver {
         let peer = &mut self.peers[usize::from(slot.0)];
         peer.set_sender(Sender { roles, own }, meters);
         peer.settle(self.config.port_security);
+        self.stations.set_room(slot, notice.learn);
     }
 
     /// The slot of the peer with this node and interface.

@@ -44,7 +44,7 @@ reasons! {
     NotMember = "not-member",
     /// LAN, interface or node in the header do not match the grant the message came by (amendment 1).
     WrongGrant = "wrong-grant",
-    /// The source MAC is not the sending interface's own (port security `mac`).
+    /// The source MAC is not the sending interface's own, nor may a station have it (port security `mac`).
     SourceMac = "source-mac",
     /// The source IP, ARP or ND sender address is not the interface's own (port security `address`).
     SourceAddress = "source-address",
@@ -52,6 +52,8 @@ reasons! {
     DhcpGuard = "dhcp-guard",
     /// A router advertisement or redirect from a member that is to be no router.
     RaGuard = "ra-guard",
+    /// One more station behind an interface than it may have, or one that has moved just now.
+    StationsFull = "stations-full",
     /// More broadcast frames than the interface may send.
     LimitBroadcast = "limit-broadcast",
     /// More frames to groups than the interface may send.
@@ -113,6 +115,7 @@ impl DropReason {
             Self::LimitBroadcast | Self::LimitMulticast | Self::LimitUnknown | Self::LimitTotal => {
                 "spec/port-security.md#limits"
             }
+            Self::StationsFull => "spec/port-security.md#learned-stations",
             Self::UnreadableHeaders => "spec/port-security.md#hidden-messages",
             Self::UnknownDestination => "spec/driver.md#unbound-destinations",
             Self::Hairpin => "spec/arp.md#who-gets-a-message",

@@ -3,6 +3,7 @@
 //! | file | is |
 //! |---|---|
 //! | `claims.rs` | what a frame says of its sender |
+//! | `learned.rs` | further stations behind it |
 //! | `own_addresses.rs` | the IP addresses of an interface |
 //! | `rate.rs` | how much it may send |
 //!
@@ -10,6 +11,7 @@
 //! whose tenant is root cannot be asked.
 
 pub mod claims;
+pub mod learned;
 pub mod own_addresses;
 pub mod rate;
 

@@ -6,6 +6,7 @@
 mod listeners;
 mod run;
 mod senders;
+mod stations;
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -28,6 +29,8 @@ use crate::window::{Window, WindowVerdict};
 use crate::wire::control::GroupNotice;
 use crate::wire::frame::{FrameHeader, FrameKind};
 pub use run::RelayRun;
+
+use stations::Stations;
 
 /// A member of a LAN by its place in that LAN's configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -114,7 +117,7 @@ const METERS: usize = 4096;
 pub struct LanServer {
     config: LanServerConfig,
     members: Vec<Member>,
-    by_mac: MacTable<MemberSlot>,
+    stations: Stations,
     groups: GroupMembers,
     /// Members that listen promiscuously.
     listeners: Vec<MemberSlot>,
@@ -169,9 +172,9 @@ impl LanServer {
         }
         let groups = GroupMembers::new(members.len(), &config.multicast, config.seed);
         Self {
+            stations: Stations::new(by_mac, config.seed),
             config,
             members,
-            by_mac,
             groups,
             listeners: Vec::new(),
             meters: vec![Meter::default(); METERS].into_boxed_slice(),
@@ -216,13 +219,6 @@ impl LanServer {
         self.members.iter().enumerate().map(|(slot, member)| (MemberSlot(slot as u16), member))
     }
 
-    /// The slot of the member with this address.
-    #[inline]
-    #[must_use]
-    pub fn slot_of(&self, mac: MacAddress) -> Option<MemberSlot> {
-        self.by_mac.lookup(mac)
-    }
-
     /// Frames dropped here, by reason.
     #[must_use]
     pub fn drops(&self) -> &DropCounters {
@@ -252,6 +248,7 @@ impl LanServer {
     /// A member's node has gone.
     pub fn detach(&mut self, slot: MemberSlot) {
         self.members[usize::from(slot.0)].process = None;
+        self.stations.forget(slot);
         self.forget_said(slot);
     }
 
@@ -291,7 +288,7 @@ impl LanServer {
         frame_len: usize,
     ) -> Verdict {
         self.ledger.ingress += 1;
-        let admitted = self.admit(from, header, head, frame_len).and_then(|ethernet| {
+        let admitted = self.admit(now, from, header, head, frame_len).and_then(|ethernet| {
             self.limit(now, from, &ethernet, header, frame_len)?;
             Ok(ethernet)
         });
@@ -345,6 +342,7 @@ impl LanServer {
     #[inline]
     fn admit(
         &mut self,
+        now: Instant,
         from: MemberSlot,
         header: &FrameHeader,
         head: &[u8],
@@ -364,14 +362,19 @@ impl LanServer {
         let ethernet = EthernetHeader::parse(head).ok_or(DropReason::TooShort)?;
         header.vnet.check(self.config.mtu, frame_len)?;
         //= spec/server.md#port-security
-        //# Under port security the server MUST discard a frame whose source MAC is not the sending interface's own.
+        //# Under port security the server MUST discard a frame whose source MAC is neither the sending interface's own nor
+        //# that of a station learned behind it.
         if self.config.port_security == PortSecurity::Off {
             if !ethernet.source.is_station() {
                 return Err(DropReason::BadSource);
             }
+            if ethernet.source != member.mac {
+                // Where nothing is checked, who finds no room is not learned, and that is all.
+                let _ = self.stations.hear(now, from, ethernet.source);
+            }
         } else {
             if ethernet.source != member.mac {
-                return Err(DropReason::SourceMac);
+                self.stations.hear(now, from, ethernet.source)?;
             }
             check_claims(self.config.port_security, &member.sender, &ethernet, head, frame_len)?;
         }
@@ -409,7 +412,7 @@ impl LanServer {
         if ethernet.destination.is_group() {
             return self.decide_group(ethernet, head);
         }
-        match self.by_mac.lookup(ethernet.destination) {
+        match self.stations.slot_of(ethernet.destination) {
             Some(to) => self.decide_unicast(now, from, to),
             None => self.drop(DropReason::UnknownDestination),
         }

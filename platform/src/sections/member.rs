@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use vlan_core::limits::{ADDRESSES_PER_VIF_MAX, VIFS_PER_NODE_MAX};
+use vlan_core::security::learned::LEARNED_MAX;
 use vlan_core::security::{Limits, Rate, Roles};
 use vlan_core::wire::control::InterfaceAddress;
 use vlan_core::{MacAddress, NodeNumber, VifNumber};
@@ -13,6 +14,8 @@ use crate::registry::Kind;
 use crate::sections::{Known, unknown};
 use crate::value;
 
+/// Stations behind one member.
+const LEARN_MAX: u16 = 4096;
 /// TOML integers end at the largest i64.
 const LIMIT: std::ops::RangeInclusive<u64> = 1..=i64::MAX as u64;
 
@@ -40,14 +43,7 @@ pub(super) fn read_member(
     let promiscuous = table.optional("promiscuous").and_then(|value| value.boolean(reader));
     let roles = read_roles(reader, table.optional("role"));
     let aliases = read_aliases(reader, table.optional("alias"), addresses.len(), scope);
-    let learn = table.optional("learn").and_then(|value| {
-        // As many as one interface may register addresses for, 64 times over: a bridge behind a node.
-        let learn = value.integer16(reader, 0..=4096)?;
-        if learn > 0 {
-            reader.not_built(value.offset, "learning of addresses");
-        }
-        Some(learn)
-    });
+    let learn = read_learn(reader, table.optional("learn"), lan);
     let attach = table.optional("attach").and_then(|v| read_attach(reader, v)).unwrap_or_default();
     let every_group = read_multicast(reader, table.optional("multicast"), lan);
     let limits = table.optional("limits").and_then(|v| read_limits(reader, v)).unwrap_or_default();
@@ -62,11 +58,29 @@ pub(super) fn read_member(
         aliases,
         promiscuous: promiscuous.unwrap_or(false),
         roles,
-        learn: learn.unwrap_or(0),
+        learn,
         attach,
         every_group,
         limits,
     }
+}
+
+//= spec/platform-file.md#stations-behind-members
+//# The stations that may be learned behind the members of a LAN MUST be 16384 at most together, and 4096 behind one
+//# member.
+fn read_learn(reader: &mut Reader<'_>, value: Option<Value<'_>>, lan: &Lan) -> u16 {
+    let Some(value) = value else { return 0 };
+    let learn = value.integer16(reader, 0..=LEARN_MAX).unwrap_or(0);
+    let others = lan.members.iter().map(|member| usize::from(member.learn)).sum::<usize>();
+    if others + usize::from(learn) > LEARNED_MAX {
+        reader.mistake(
+            value.offset,
+            format!("{learn} stations behind this member and {others} behind others of the LAN"),
+            format!("a LAN learns {LEARNED_MAX} at most: lower `learn` here or before"),
+        );
+        return 0;
+    }
+    learn
 }
 
 /// The node of that name; notes a mistake when there is none.

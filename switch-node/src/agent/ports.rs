@@ -362,10 +362,13 @@ impl Port {
         for gateway in self.config.gateways.iter().filter(|old| !config.gateways.contains(old)) {
             netlink.remove_gateway(self.index, *gateway)?;
         }
-        for address in self.config.addresses.iter().filter(|old| !config.addresses.contains(old)) {
+        let gone = || self.config.addresses.iter().filter(|old| !config.addresses.contains(old));
+        for address in gone() {
             netlink.remove_address(self.index, *address)?;
         }
-        let new = config.addresses.iter().filter(|new| !self.config.addresses.contains(new));
+        // With the first address of a subnet the kernel takes the others of it away.
+        let has_lost = gone().next().is_some();
+        let new = config.addresses.iter().filter(|new| has_lost || !self.config.addresses.contains(new));
         add_addresses(netlink, self.index, config, &new.copied().collect::<Vec<_>>());
         set_gateways(netlink, self.index, config);
         self.config = config.clone();

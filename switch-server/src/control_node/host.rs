@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use vlan_core::wire::control::{CaptureOrder, Fault, ReportItem, ReportedDrop, Traced};
 use vlan_core::{LegNumber, NodeNumber, PairEpoch, ProcessId};
 
-use super::ControlNodeEvent;
+use super::{ControlNodeEvent, MemberOptions};
 
 /// What an administrator may ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +56,13 @@ pub enum Command {
         id: u32,
         /// Nobody wants what has been copied.
         discard: bool,
+    },
+    /// Put a configuration into use that differs from the former one in the options of members.
+    Apply {
+        /// Its number.
+        epoch: u64,
+        /// The members with other options.
+        members: Vec<MemberOptions>,
     },
     /// Ask every attached node for its counters; each answers with [`Output::Report`].
     RequestReports {

@@ -194,7 +194,7 @@ impl ControlNode {
         self.notify_members(now, lan, slot, true);
     }
 
-    fn interface_config(&self, lan: usize, slot: MemberSlot) -> InterfaceConfig {
+    pub(super) fn interface_config(&self, lan: usize, slot: MemberSlot) -> InterfaceConfig {
         let (config, member) = (&self.lans[lan].config, self.lans[lan].member_config(slot));
         let (relay_channel, arp_channel) = channels(member.vif);
         InterfaceConfig {

@@ -14,7 +14,7 @@ use vlan_core::wire::captured::CAPTURED;
 use vlan_core::wire::control::ControlMessage;
 use vlan_core::wire::frame::{FrameHeader, FrameKind, Vnet};
 use vlan_core::wire::tlv::TlvError;
-use vlan_core::{BootTag, Channel, DropReason, Instant, Location, NodeNumber, VifNumber};
+use vlan_core::{BootTag, Channel, DropReason, Instant, Location, MacAddress, NodeNumber, VifNumber};
 
 use crate::control_node::session::{Session, Stage};
 use crate::control_node::waits::Held;
@@ -151,11 +151,15 @@ impl ControlNode {
     ) -> Option<MemberSlot> {
         let Inbound { lan, from, ref header, .. } = *inbound;
         let frame_len = inbound.frame_len();
-        match self.lans[lan].server.handle_frame(now, from, header, inbound.head(), frame_len) {
+        let verdict = self.lans[lan].server.handle_frame(now, from, header, inbound.head(), frame_len);
+        if let Some((station, to)) = self.lans[lan].server.take_moved() {
+            self.station_moved(now, session, (lan, to), station);
+        }
+        match verdict {
             Verdict::Unicast { to, worth_direct } => {
                 self.forward(now, session, inbound, to);
                 if header.flags & FrameHeader::UNBOUND != 0 {
-                    self.answer_unbound(now, session, lan, to);
+                    self.answer_unbound(now, session, inbound, to);
                 }
                 if worth_direct {
                     self.consider_direct(session, lan, from, to);
@@ -200,9 +204,9 @@ impl ControlNode {
     //= spec/server.md#binding-notices
     //# A control node MUST answer a relayed frame whose sender has no binding for its destination with a binding
     //# notice.
-    fn answer_unbound(&mut self, now: Instant, session: &mut Session, lan: usize, to: MemberSlot) {
-        let mac = self.lans[lan].member_config(to).mac;
-        let location = self.location(lan, to);
+    fn answer_unbound(&mut self, now: Instant, session: &mut Session, inbound: &Inbound<'_>, to: MemberSlot) {
+        let Some(mac) = MacAddress::from_octets(inbound.head()) else { return };
+        let location = self.location(inbound.lan, to);
         session.send_control(now, &ControlMessage::Binding { mac, location });
     }
 
@@ -328,8 +332,9 @@ impl ControlNode {
             self.note_drop(now, inbound, reason);
             return;
         }
-        // Without port security a member may speak for stations behind it.
-        let checked = self.lans[lan].server.port_security() != PortSecurity::Off;
+        // Without port security a member may speak for stations behind it, and with it for those that were learned.
+        let server = &self.lans[lan].server;
+        let checked = server.port_security() != PortSecurity::Off && !server.learns(from);
         let source =
             if checked { None } else { EthernetHeader::parse(frame).map(|ethernet| ethernet.source) };
         let sender_mac = source.unwrap_or(self.lans[lan].member_config(from).mac);

@@ -19,6 +19,8 @@ pub struct SenderConfig {
     pub aliases: alloc::vec::Vec<IpAddr>,
     /// How much it may send.
     pub limits: Limits,
+    /// How many further stations may be behind it.
+    pub learn: u16,
 }
 
 impl MemberConfig {
@@ -41,13 +43,14 @@ impl Lan {
             vif: member.vif,
             dhcp_server: sender.roles.dhcp_server,
             router: sender.roles.router,
+            learn: member.sender.learn,
             frames: member.sender.limits.total.frames.unwrap_or(0),
             bits: member.sender.limits.total.bits.unwrap_or(0),
             addresses: sender.own.iter().filter(|_| is_checked).collect(),
         };
         let says_nothing =
             SenderNotice { lan: notice.lan, node: notice.node, vif: notice.vif, ..SenderNotice::default() };
-        (is_checked || notice != says_nothing).then_some(notice)
+        (is_checked || self.has_changed || notice != says_nothing).then_some(notice)
     }
 }
 

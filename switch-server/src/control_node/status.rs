@@ -46,6 +46,10 @@ pub struct MemberStatus {
     pub listens: bool,
     /// How often it wanted to and was refused.
     pub refused_listens: u64,
+    /// How many further stations may be behind it.
+    pub learn: u16,
+    /// The stations that were learned behind it.
+    pub stations: Vec<MacAddress>,
     /// Frames taken from it by this control node.
     pub ingress: FrameCount,
     /// Frames given to it by this control node.
@@ -251,6 +255,8 @@ fn leg_status(leg: LegNumber, given: PairLeg) -> RviLegStatus {
 }
 
 fn lan_status(lan: &crate::control_node::Lan) -> LanStatus {
+    let stations =
+        |slot| lan.server.stations().filter(move |(_, behind)| *behind == slot).map(|(mac, _)| mac);
     let members = lan.server.members().map(|(slot, member)| MemberStatus {
         node: member.node,
         vif: member.vif,
@@ -260,6 +266,8 @@ fn lan_status(lan: &crate::control_node::Lan) -> LanStatus {
         may_listen: lan.member_config(slot).may_listen,
         listens: lan.server.listens(slot),
         refused_listens: lan.refused_listeners[usize::from(slot.0)],
+        learn: lan.member_config(slot).sender.learn,
+        stations: stations(slot).collect(),
         ingress: member.ingress,
         egress: member.egress,
     });

@@ -1,6 +1,7 @@
 //! A control node against ends that a test plays message by message.
 
 mod adoption;
+mod apply;
 mod bindings;
 mod capture;
 mod grants;
@@ -12,6 +13,7 @@ mod registration;
 mod relay_legs;
 mod runs;
 mod senders;
+mod stations;
 mod turns;
 
 use super::*;

@@ -114,7 +114,8 @@ impl ControlNode {
         }
         let own = self.lans[lan].member_config(from).mac;
         let source = EthernetHeader::parse(frame).map_or(own, |ethernet| ethernet.source);
-        let mac = if server.port_security() == PortSecurity::Off { source } else { own };
+        let is_any = server.port_security() == PortSecurity::Off || server.learns(from);
+        let mac = if is_any { source } else { own };
         match self.lans[lan].arp.clone().handle_frame(frame, Owner(from.0), mac) {
             ArpVerdict::Drop(reason) => judgement.drop("the ARP server", reason),
             ArpVerdict::Flood { message } => {

@@ -2,12 +2,14 @@
 
 mod rvis;
 
+use std::collections::BTreeSet;
+
 use platform::management::{
     Binding, Counter, Drop, DropExample, Group, GroupMember, Interface, Lan, LanMember, Node, Status,
 };
 use vlan_core::group::members::EveryGroup;
 use vlan_core::wire::control::{GroupCause, ReportItem, ReportedDrop};
-use vlan_core::{DropReason, Instant, LanId, NodeNumber};
+use vlan_core::{DropReason, Instant, LanId, MacAddress, NodeNumber};
 
 use super::frame_text::frame_text;
 use super::view::{Examples, Reports};
@@ -83,6 +85,8 @@ pub fn lans(status: &control_node::Status) -> Vec<Lan> {
                 attached: member.attached,
                 promiscuous: promiscuous(member).to_owned(),
                 refused: member.refused_listens,
+                learn: member.learn,
+                stations: member.stations.iter().map(ToString::to_string).collect(),
             })
             .collect(),
     };
@@ -98,16 +102,40 @@ fn promiscuous(member: &control_node::MemberStatus) -> &'static str {
     }
 }
 
-/// Every binding.
+/// Every binding, and the stations behind interfaces of which no address is known.
 pub fn bindings(status: &control_node::Status) -> Vec<Binding> {
+    let stations = stations(status);
+    let learned: BTreeSet<_> = stations.iter().map(|(lan, mac, _)| (*lan, *mac)).collect();
+    let bound: BTreeSet<_> = status.bindings.iter().map(|binding| (binding.lan, binding.mac)).collect();
     let binding = |binding: &control_node::BindingStatus| Binding {
         address: binding.address.to_string(),
         mac: binding.mac.to_string(),
         node: node_name(status, binding.node),
         lan: lan_name(status, binding.lan),
         vif: binding.vif.0,
+        station: learned.contains(&(binding.lan, binding.mac)),
     };
-    status.bindings.iter().map(binding).collect()
+    let station = |&(lan, mac, member): &(LanId, MacAddress, &control_node::MemberStatus)| Binding {
+        address: String::new(),
+        mac: mac.to_string(),
+        node: node_name(status, member.node),
+        lan: lan_name(status, lan),
+        vif: member.vif.0,
+        station: true,
+    };
+    let without_address = stations.iter().filter(|(lan, mac, _)| !bound.contains(&(*lan, *mac)));
+    status.bindings.iter().map(binding).chain(without_address.map(station)).collect()
+}
+
+/// The stations of all LANs, each with the member that it is behind.
+fn stations(status: &control_node::Status) -> Vec<(LanId, MacAddress, &control_node::MemberStatus)> {
+    let mut stations = Vec::new();
+    for lan in &status.lans {
+        for member in &lan.members {
+            stations.extend(member.stations.iter().map(|mac| (lan.id, *mac, member)));
+        }
+    }
+    stations
 }
 
 /// Every multicast group; `status` knows the names.

@@ -1,8 +1,7 @@
 //! What the control thread knows how to ask of the pump and, through it, of the nodes.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use platform::Platform;
@@ -18,6 +17,7 @@ use super::capture_points::CaptureRegister;
 use super::{Refused, refusal, tables};
 use crate::control_node::{self, Command};
 use crate::runtime::{FaultOrder, NodeReport, Order, PumpGone, PumpLink, now};
+use crate::store::Store;
 
 /// How long nodes have to report. One that is too slow is left out of the answer.
 const REPORT_TIME: Duration = Duration::from_millis(500);
@@ -40,7 +40,11 @@ pub enum Drill {
 /// The management interface's way to everything that it shows.
 #[derive(Debug)]
 pub struct View {
+    /// As it was at the start: names and numbers never change.
     platform: Platform,
+    /// As it is now; one file is applied at a time.
+    pub(super) in_use: tokio::sync::Mutex<Platform>,
+    pub(super) store: Arc<Store>,
     name: String,
     link: Mutex<PumpLink>,
     /// One request for reports at a time: a second waits for the answers of the first.
@@ -57,13 +61,15 @@ struct ReportStream {
 }
 
 impl View {
-    /// The view of the control node `name` of `platform`, through `link`.
+    /// The view of the control node `name` of `platform`, through `link`; what is applied goes into `store`.
     #[must_use]
-    pub fn new(platform: Platform, name: String, mut link: PumpLink) -> Self {
+    pub fn new(platform: Platform, name: String, mut link: PumpLink, store: Arc<Store>) -> Self {
         // The stream of reports has a reader of its own.
         let (_, none) = mpsc::channel(1);
         let receiver = std::mem::replace(&mut link.reports, none);
         Self {
+            in_use: tokio::sync::Mutex::new(platform.clone()),
+            store,
             platform,
             name,
             link: Mutex::new(link),
@@ -113,8 +119,9 @@ impl View {
     pub async fn status(&self) -> Result<Status, Refused> {
         let status = self.machine_status().await?;
         let text = std::fs::read_to_string(&self.platform.path);
+        let in_use = self.in_use.lock().await.text.clone();
         Ok(Status {
-            config_differs: text.map_or(true, |text| text != self.platform.text),
+            config_differs: text.map_or(true, |text| text != in_use),
             uptime_s: self.uptime().as_secs(),
             ..tables::status(&self.name, &status)
         })

@@ -11,7 +11,7 @@ use vlan_core::{LanId, MacAddress, NodeNumber, ProcessId, SecretKey};
 
 use super::refuse_store;
 use crate::control_node::{
-    ArpMode, ControlNodeConfig, FabricEntry, LanConfig, MemberConfig, NodeEntry, SenderConfig,
+    ArpMode, ControlNodeConfig, FabricEntry, LanConfig, MemberConfig, MemberOptions, NodeEntry, SenderConfig,
 };
 use crate::failure::Failure;
 use crate::keys;
@@ -142,7 +142,27 @@ fn member_config(lan: &Lan, member: &Member, macs: &Macs) -> MemberConfig {
         addresses: member.addresses.clone(),
         gateways: member.gateways.clone(),
         may_listen: member.promiscuous,
-        sender: SenderConfig { roles: member.roles, aliases: member.aliases.clone(), limits: member.limits },
+        sender: sender_config(member),
+    }
+}
+
+fn sender_config(member: &Member) -> SenderConfig {
+    SenderConfig {
+        roles: member.roles,
+        aliases: member.aliases.clone(),
+        learn: member.learn,
+        limits: member.limits,
+    }
+}
+
+/// What a member of the LAN is to have that has other options now.
+pub fn member_options(lan: &Lan, member: &Member) -> MemberOptions {
+    MemberOptions {
+        lan: lan.id,
+        node: member.node,
+        addresses: member.addresses.clone(),
+        gateways: member.gateways.clone(),
+        sender: sender_config(member),
     }
 }
 

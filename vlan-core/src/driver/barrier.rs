@@ -122,7 +122,7 @@ impl Driver {
     //# A node MUST NOT send a relayed frame again behind which a barrier to the same peer has ended.
     #[must_use]
     pub fn has_ended(&self, header: &FrameHeader, destination: MacAddress) -> bool {
-        let peer = self.by_mac.lookup(destination).and_then(|slot| self.peer(slot));
+        let peer = self.bound(destination).and_then(|slot| self.peer(slot));
         let age = |number: u32| self.next_bseq.wrapping_sub(number);
         let is_before = |at: u32| age(header.bseq) > age(at);
         header.kind == FrameKind::Relay && peer.and_then(|peer| peer.relay_ended_at).is_some_and(is_before)

@@ -1,9 +1,10 @@
 //! What comes from the fabric: checked against the configuration and the grant that it came by before it goes up to the stack.
 
 use super::{Driver, Ingress, Peer, PeerSlot};
-use crate::address::{MacAddress, NodeNumber};
+use crate::address::NodeNumber;
 use crate::counters::FrameCount;
 use crate::drop_reason::DropReason;
+use crate::ethernet::EthernetHeader;
 use crate::limits::ETHERNET_HEADER_LEN;
 use crate::security::PortSecurity;
 use crate::security::rate::{Cost, Kind};
@@ -47,7 +48,7 @@ impl Driver {
     /// Checks a frame that came on `channel` of the direct association with `node`.
     //= spec/driver.md#direct-frames
     //# The driver MUST discard a frame from a direct RVI whose LAN, origin or interface is not that of the grant,
-    //# or whose source MAC is not the granted peer's under port security.
+    //# or whose source MAC is under port security neither the granted peer's nor that of a station learned behind it.
     #[inline]
     pub fn admit_direct(
         &mut self,
@@ -68,7 +69,11 @@ impl Driver {
         }
         let checked = self
             .check_ingress(header, head, frame_len)
-            .and_then(|()| check_source(self.config.port_security, peer, head, frame_len));
+            .and_then(|()| EthernetHeader::parse(head).ok_or(DropReason::TooShort))
+            .and_then(|ethernet| self.check_station(now, slot, ethernet.source))
+            .and_then(|()| {
+                check_source(self.config.port_security, &self.peers[usize::from(slot.0)], head, frame_len)
+            });
         if let Err(reason) = checked {
             return self.refuse(reason);
         }
@@ -179,9 +184,6 @@ fn check_source(
     }
     if security == PortSecurity::Off {
         return Ok(());
-    }
-    if MacAddress::from_octets(&head[6..]) != Some(peer.mac) {
-        return Err(DropReason::SourceMac);
     }
     // Who asks for an address asks everybody, by way of the control node.
     match peer.sender.check(security, head, frame_len)? {

@@ -113,8 +113,7 @@ impl Driver {
     /// True when a frame to `destination` comes to the peer at `slot` anyway.
     #[must_use]
     pub fn is_destination(&self, slot: PeerSlot, destination: MacAddress) -> bool {
-        self.peer(slot).is_some_and(|peer| peer.mac == destination)
-            || self.by_mac.lookup(destination) == Some(slot)
+        self.peer(slot).is_some_and(|peer| peer.mac == destination) || self.bound(destination) == Some(slot)
     }
 
     /// The way of a copy to the listener at `slot`; none when it listens no more.

@@ -81,7 +81,7 @@ impl IncomingRun {
     /// `head` is the message's private head, with the frame's header; `message_len` the length of the whole.
     //= spec/driver.md#direct-frames
     //# The driver MUST discard a frame from a direct RVI whose LAN, origin or interface is not that of the grant,
-    //# or whose source MAC is not the granted peer's under port security.
+    //# or whose source MAC is under port security neither the granted peer's nor that of a station learned behind it.
     #[inline(always)]
     #[must_use]
     pub fn admit(&self, head: &[u8], message_len: usize) -> Option<Vnet> {

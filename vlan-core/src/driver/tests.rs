@@ -7,6 +7,7 @@ use alloc::vec;
 use core::time::Duration;
 
 mod runs;
+mod stations;
 
 const LAN: LanId = LanId(10);
 const OWN: MacAddress = MacAddress([2, 0, 1, 0, 0, 1]);
@@ -263,7 +264,7 @@ fn a_direct_frame_must_match_its_grant() {
     //= spec/driver.md#direct-frames
     //= type=test
     //# The driver MUST discard a frame from a direct RVI whose LAN, origin or interface is not that of the grant,
-    //# or whose source MAC is not the granted peer's under port security.
+    //# or whose source MAC is under port security neither the granted peer's nor that of a station learned behind it.
     let mut driver = driver();
     let header = direct_header();
     let mut good = frame(OWN, PEER, 0x0800);

@@ -53,6 +53,12 @@ impl OwnAddresses {
         self.link_local.len() < before
     }
 
+    /// Takes over the link-local addresses of the same interface from before its configuration changed.
+    pub fn take_link_local(&mut self, before: Self) {
+        self.link_local = before.link_local;
+        self.link_local.retain(|address| !self.configured.contains(address));
+    }
+
     /// Takes every link-local address away. True when there were any.
     pub fn forget_link_local(&mut self) -> bool {
         let had = !self.link_local.is_empty();

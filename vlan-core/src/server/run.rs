@@ -38,7 +38,7 @@ impl LanServer {
     /// [`LanServer::end_run`].
     #[must_use]
     pub fn run(&self, from: MemberSlot, header: &FrameHeader, head: &[u8]) -> Option<RelayRun> {
-        let to = self.by_mac.lookup(EthernetHeader::parse(head)?.destination)?;
+        let to = self.slot_of(EthernetHeader::parse(head)?.destination)?;
         let is_plain = header.kind == FrameKind::Relay && header.flags == 0;
         if !is_plain || self.members.get(usize::from(from.0))?.meters.is_some() {
             return None;

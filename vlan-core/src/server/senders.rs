@@ -19,6 +19,13 @@ impl LanServer {
         self.members[usize::from(slot.0)].sender = sender;
     }
 
+    /// Changes what the member at `slot` may be, and which addresses it has by the platform file. Those that its stack has
+    /// made itself stay.
+    pub fn change_sender(&mut self, slot: MemberSlot, sender: Sender) {
+        let before = core::mem::replace(&mut self.members[usize::from(slot.0)].sender, sender);
+        self.members[usize::from(slot.0)].sender.own.take_link_local(before.own);
+    }
+
     /// What the frames of the member at `slot` are judged by.
     #[must_use]
     pub fn sender(&self, slot: MemberSlot) -> &Sender {
@@ -40,13 +47,16 @@ impl LanServer {
         header: &FrameHeader,
         frame_len: usize,
     ) -> Result<(), DropReason> {
-        let Some(meters) = &mut self.members[usize::from(from.0)].meters else { return Ok(()) };
+        if self.members[usize::from(from.0)].meters.is_none() {
+            return Ok(());
+        }
         let kind = match ethernet.destination {
             MacAddress::BROADCAST => Kind::Broadcast,
             group if group.is_group() => Kind::Multicast,
-            station if self.by_mac.lookup(station).is_none() => Kind::Unknown,
+            station if self.slot_of(station).is_none() => Kind::Unknown,
             _ => Kind::Unicast,
         };
+        let Some(meters) = &mut self.members[usize::from(from.0)].meters else { return Ok(()) };
         meters.take(now, kind, Cost::of(&header.vnet, frame_len))
     }
 

@@ -9,6 +9,7 @@ use crate::wire::frame::Vnet;
 use core::time::Duration;
 
 mod runs;
+mod stations;
 
 const LAN: LanId = LanId(10);
 
@@ -136,7 +137,8 @@ fn frames_that_do_not_match_their_channel_are_dropped() {
 fn a_foreign_source_mac_is_dropped_under_port_security() {
     //= spec/server.md#port-security
     //= type=test
-    //# Under port security the server MUST discard a frame whose source MAC is not the sending interface's own.
+    //# Under port security the server MUST discard a frame whose source MAC is neither the sending interface's own nor
+    //# that of a station learned behind it.
     let forged = frame(mac(2), mac(3));
     let mut checked = server(PortSecurity::Mac);
     assert_eq!(verdict(&mut checked, &header(0), &forged), Verdict::Drop(DropReason::SourceMac));

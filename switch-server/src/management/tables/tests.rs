@@ -27,6 +27,8 @@ fn member(node: u16) -> MemberStatus {
         may_listen: node == 1,
         listens: false,
         refused_listens: 0,
+        learn: 2,
+        stations: Vec::new(),
         ingress: Default::default(),
         egress: Default::default(),
     }
@@ -83,6 +85,34 @@ fn machine() -> control_node::Status {
 
 fn report(items: &[(&str, u64)]) -> Vec<ReportItem> {
     items.iter().map(|&(name, value)| ReportItem { name: name.into(), value }).collect()
+}
+
+#[test]
+fn stations_behind_interfaces_are_among_the_bindings() {
+    let mut machine = machine();
+    machine.lans[0].members[1].stations = vec![station(1), station(2)];
+    let binding = machine.bindings[0].clone();
+    machine.bindings.push(control_node::BindingStatus {
+        address: "10.1.0.9".parse().unwrap(),
+        mac: station(2),
+        node: NodeNumber(2),
+        ..binding
+    });
+    let shown = bindings(&machine);
+    let shown: Vec<_> =
+        shown.iter().map(|b| (b.address.as_str(), b.mac.as_str(), b.node.as_str(), b.station)).collect();
+    assert_eq!(
+        shown,
+        [
+            ("10.1.0.1", "02:00:01:00:00:01", "web1", false),
+            ("10.1.0.9", "02:07:07:07:07:02", "web2", true),
+            ("", "02:07:07:07:07:01", "web2", true),
+        ]
+    );
+}
+
+fn station(n: u8) -> MacAddress {
+    MacAddress([2, 7, 7, 7, 7, n])
 }
 
 #[test]

@@ -27,8 +27,8 @@ impl Field for PortSecurity {
 
 /// What an interface may send to those with a direct RVI to it, in place of what was said before (E12, E13).
 ///
-/// Of an interface of which nothing was said: from no address where addresses are checked, in no role, and as much as it
-/// likes.
+/// Of an interface of which nothing was said: from no address where addresses are checked, in no role, as much as it
+/// likes, and with its own MAC alone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SenderNotice {
     /// The LAN.
@@ -41,6 +41,8 @@ pub struct SenderNotice {
     pub dhcp_server: bool,
     /// It may send router advertisements, and packets from any address.
     pub router: bool,
+    /// How many further stations may be behind it.
+    pub learn: u16,
     /// Frames a second that it may send; 0 is any number.
     pub frames: u64,
     /// Bits a second that it may send; 0 is any number.
@@ -55,6 +57,7 @@ record!(SenderNotice {
     vif: VifNumber,
     dhcp_server: bool,
     router: bool,
+    learn: u16,
     frames: u64,
     bits: u64,
     addresses: Vec<IpAddr>,

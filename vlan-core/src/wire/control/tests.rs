@@ -87,6 +87,7 @@ fn examples() -> Vec<ControlMessage> {
             vif: VifNumber(1),
             dhcp_server: true,
             router: false,
+            learn: 4,
             frames: 1000,
             bits: u64::MAX,
             addresses: vec!["10.1.0.2".parse().unwrap(), "fe80::2".parse().unwrap()],

@@ -1,0 +1,70 @@
+//! Another platform file for the platform as it runs: checked whole, kept on disk, and carried out by the machine.
+
+use platform::management::{ApplyAnswer, ApplyRequest};
+use platform::{Changes, Platform};
+
+use super::view::View;
+use super::{Refused, refusal};
+use crate::control_node::Command;
+use crate::runtime::{Order, member_options};
+
+impl View {
+    /// Applies the platform's own file, as it is now.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read, and as [`Self::apply`].
+    pub async fn reload(&self) -> Result<ApplyAnswer, Refused> {
+        let platform = Platform::load(&self.platform().path)
+            .map_err(|error| Refused::Request(refusal(&error.to_string(), "correct the file")))?;
+        self.apply(&ApplyRequest { text: platform.text, dry_run: false }).await
+    }
+
+    /// `POST /v1/apply`.
+    ///
+    /// # Errors
+    ///
+    /// When the text has a mistake or asks for a change that cannot be made, it cannot be kept, or the pump does not answer.
+    pub async fn apply(&self, request: &ApplyRequest) -> Result<ApplyAnswer, Refused> {
+        let mut in_use = self.in_use.lock().await;
+        let wanted = Platform::parse(&request.text, &in_use.path).map_err(|error| {
+            Refused::Request(refusal(
+                &error.to_string(),
+                "`switch-server check FILE` says the same; correct the file",
+            ))
+        })?;
+        let changes = changes(&in_use, &wanted)?;
+        if request.dry_run {
+            let epoch = self.machine_status().await?.epoch;
+            return Ok(ApplyAnswer { epoch, applied: false, changes: changes.list });
+        }
+        let epoch = self.store.apply_configuration(&wanted.text).map_err(|error| {
+            Refused::Request(refusal(
+                &error.to_string(),
+                "nothing was changed; see that the state directory can be written",
+            ))
+        })?;
+        let options = |&(lan, member): &(usize, usize)| {
+            let lan = &wanted.lans[lan];
+            member_options(lan, &lan.members[member])
+        };
+        let members = changes.members.iter().map(options).collect();
+        self.order(Order::Command(Command::Apply { epoch, members }))?;
+        *in_use = wanted;
+        Ok(ApplyAnswer { epoch, applied: true, changes: changes.list })
+    }
+}
+
+fn changes(in_use: &Platform, wanted: &Platform) -> Result<Changes, Refused> {
+    if let Some(first) = wanted.not_built_yet().first() {
+        let error = format!("{}: {} is not built yet", first.position, first.what);
+        return Err(Refused::Request(refusal(&error, "remove it from the file")));
+    }
+    in_use.changes_to(wanted).map_err(|fixed| {
+        let error = format!("cannot change while the platform runs: {}", fixed.join("; "));
+        Refused::Request(refusal(
+            &error,
+            "nothing was changed; end the control node and its nodes, and start them with this file",
+        ))
+    })
+}
