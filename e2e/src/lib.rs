@@ -1,8 +1,8 @@
 //! What the end-to-end tests stand on: a lab of real processes, commands inside its namespaces, and numbered
 //! traffic between real IP stacks.
 //!
-//! The tests need root (named namespaces) and the programs that `cargo xtask test --install` installs. They send
-//! traffic only inside namespaces that the lab made.
+//! The tests are one program, `tests/main.rs`, which names the command to run it. They need root (named namespaces) and the
+//! programs that `cargo xtask test --install` installs. They send traffic only inside namespaces that the lab made.
 
 pub mod arp_load;
 pub mod capture;

@@ -27,10 +27,7 @@ pub fn run(options: &Options) -> Result<()> {
     // The end-to-end tests drive these binaries.
     steps
         .command("release build", &Invocation::cargo("build --release --workspace --bins --exclude xtask"))?;
-    steps.command(
-        "unit, property and documentation tests",
-        &Invocation::cargo("test --workspace --exclude e2e"),
-    )?;
+    steps.command("unit, property and documentation tests", &Invocation::cargo("test --workspace"))?;
     for example in example_names()? {
         let words = format!("run --quiet -p examples --example {example}");
         steps.command(&format!("example {example}"), &Invocation::cargo(&words))?;
@@ -53,7 +50,9 @@ pub fn run(options: &Options) -> Result<()> {
     }
     steps.step("citations", "cargo xtask citations", || citations::run(None))?;
     if !options.quick {
-        steps.command("end to end", &Invocation::cargo("test --release -p e2e -- --test-threads=1"))?;
+        // With the whole workspace's features, as the programs were built.
+        let words = "test --release --workspace --exclude xtask --test e2e -- --test-threads=1";
+        steps.command("end to end", &Invocation::cargo(words))?;
     }
     steps.print_times();
     Ok(())
