@@ -54,7 +54,7 @@ const BOLDNESS: [usize; 8] = [0, 0, 1, 1, 2, 4, 16, 64];
 /// How often the hostile peer waits for room in one life of a leg.
 const PATIENCE: usize = 40;
 /// What one leg and the queues in front of it hold: slots of both rings, parked messages, the control queue.
-const UNSENT_MAX: usize = 128 + 64 + 256 + 1024;
+const UNSENT_MAX: usize = 128 + 64 + 256 + 16_384;
 /// What a run may leave behind in the allocator.
 const GROWTH_MAX: usize = 16 << 20;
 /// Tells the test program that it is the hostile process, and where to connect.
