@@ -14,7 +14,7 @@ pub fn measure(run: &Run) -> anyhow::Result<Figure> {
     let mut world = World::new(run.legs)?;
     world.raise_direct(run.size)?;
     let now = Instant::from_nanos(world.clock);
-    let [mut sender, mut receiver] = world.nodes;
+    let [mut sender, mut receiver] = World::pair(world.nodes);
     process::pair(
         run,
         |meeting| {

@@ -3,6 +3,7 @@
 //!
 //! The producer writes every octet of each frame; the consumer checks the header and copies the frame out.
 
+mod broadcast;
 mod direct;
 mod endpoints;
 mod ends;
@@ -62,6 +63,9 @@ struct Arguments {
     /// With `idle`: how many associations each of two processes has.
     #[arg(long, default_value_t = 10_000)]
     associations: u32,
+    /// With `broadcast`: how many members get each frame, one after the other.
+    #[arg(long, default_value = "1,8,24,64", value_delimiter = ',')]
+    members: Vec<u8>,
     /// One line of JSON instead of text.
     #[arg(long)]
     json: bool,
@@ -75,6 +79,8 @@ enum Mode {
     Direct,
     /// Node to control node to node: one core runs both nodes, the other the control node
     Relay,
+    /// Broadcast: one core runs all members, the other the control node, which copies each frame or writes it once
+    Broadcast,
     /// An association alone, over UDP
     Udp,
     /// An association alone, over Ethernet frames; `--ends` names two devices
@@ -108,6 +114,17 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Mode::Ring => beside_ring("ring", ring::measure, &run, arguments),
         Mode::Direct => beside_ring("direct", direct::measure, &run, arguments),
         Mode::Relay => beside_ring("relay", relay::measure, &run, arguments),
+        Mode::Broadcast => {
+            let is_possible = |&members: &u8| (1..=120).contains(&members);
+            anyhow::ensure!(
+                arguments.members.iter().all(is_possible),
+                "--members must lie between 1 and 120"
+            );
+            arguments.members.iter().try_for_each(|&members| {
+                let findings = broadcast::measure(&run, members)?;
+                report::print_broadcast(&run, members, &findings, arguments.json)
+            })
+        }
         Mode::Udp => {
             let settings = packet_settings(arguments, "udp")?;
             let findings = udp::measure::<UdpSocket>(&run, &settings)?;

@@ -15,7 +15,7 @@ pub fn measure(run: &Run) -> anyhow::Result<Figure> {
     let mut world = World::new(run.legs)?;
     world.cut();
     let now = Instant::from_nanos(world.clock);
-    let (mut control, [mut sender, mut receiver]) = (world.control, world.nodes);
+    let (mut control, [mut sender, mut receiver]) = (world.control, World::pair(world.nodes));
     process::pair(
         run,
         |meeting| {

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
+use crate::broadcast::Finding;
 use crate::process::{Figure, Run};
 use crate::udp::{Findings, Settings};
 use crate::{handshake, idle};
@@ -67,6 +68,51 @@ pub fn print(mode: &str, run: &Run, figure: Figure, raw: Figure, json: bool) -> 
         ))?;
     }
     anyhow::ensure!(figure.lost == 0, "{} frames were lost, duplicated or reordered", figure.lost);
+    Ok(())
+}
+
+#[derive(Serialize)]
+struct BroadcastReport {
+    mode: &'static str,
+    size: usize,
+    members: u8,
+    cores: [usize; 2],
+    delivered_per_second: [f64; 2],
+    server_nanoseconds_per_delivered_frame: [f64; 2],
+    ratio: f64,
+    lost: u64,
+}
+
+/// Copied frames first, then frames that are written once.
+pub fn print_broadcast(run: &Run, members: u8, findings: &[Finding; 2], json: bool) -> anyhow::Result<()> {
+    let nanos = findings.map(|finding| finding.nanos());
+    let report = BroadcastReport {
+        mode: "broadcast",
+        size: run.size,
+        members,
+        cores: run.cores,
+        delivered_per_second: findings.map(|f| f.delivered as f64 / f.elapsed.as_secs_f64()),
+        server_nanoseconds_per_delivered_frame: nanos,
+        ratio: nanos[0] / nanos[1],
+        lost: findings[0].lost + findings[1].lost,
+    };
+    if json {
+        say(format_args!("{}", serde_json::to_string(&report)?))?;
+    } else {
+        say(format_args!(
+            "broadcast {} octets to {members} members, server on core {}: {:.1} ns for each frame that is delivered by copy, {:.1} ns \
+             written once, {:.1} times less; {:.2} and {:.2} M frames/s, {} lost",
+            run.size,
+            run.cores[1],
+            nanos[0],
+            nanos[1],
+            report.ratio,
+            report.delivered_per_second[0] / 1e6,
+            report.delivered_per_second[1] / 1e6,
+            report.lost,
+        ))?;
+    }
+    anyhow::ensure!(report.lost == 0, "{} frames were lost, duplicated or reordered", report.lost);
     Ok(())
 }
 

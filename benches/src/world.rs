@@ -1,12 +1,12 @@
-//! Two nodes and a control node as they ship, joined by shared memory that outlives a fork.
+//! Nodes and a control node as they ship, joined by shared memory that outlives a fork.
 
 use anyhow::Context;
 use rvi::host::OwnMemory;
 use rvi::{Region, ShmConfig, ShmLeg};
 use switch_node::{Node, NodeConfig, Output};
 use switch_server::control_node::{
-    ArpMode, Command, ControlNode, ControlNodeConfig, FabricEntry, LanConfig, MemberConfig, NodeEntry,
-    Output as CnOutput, PortSecurity,
+    ArenaPolicy, ArpMode, Command, ControlNode, ControlNodeConfig, FabricEntry, LanConfig, MemberConfig,
+    NodeEntry, Output as CnOutput, PortSecurity,
 };
 use vlan_core::address::ControlNodeSerial;
 use vlan_core::group::members::MulticastConfig;
@@ -19,7 +19,8 @@ use vlan_core::{
 use crate::frames::{Sink, Source};
 
 pub const VIF: VifNumber = VifNumber(1);
-const CONTROL: ProcessId = ProcessId(99);
+const CONTROL: ProcessId = ProcessId(199);
+pub const BROADCAST: MacAddress = MacAddress([0xff; 6]);
 
 pub fn mac(node: u8) -> MacAddress {
     MacAddress([2, 0, 1, 0, 0, node])
@@ -38,15 +39,22 @@ pub fn leg_pair() -> anyhow::Result<(ShmLeg, ShmLeg)> {
 
 pub struct World {
     pub control: ControlNode,
-    pub nodes: [Node; 2],
+    pub nodes: Vec<Node>,
     legs: u8,
+    /// A LAN may have an arena.
+    has_arenas: bool,
     pub clock: u64,
 }
 
 impl World {
     /// Two attached members of one LAN.
     pub fn new(legs: u8) -> anyhow::Result<Self> {
-        let numbers = [1_u8, 2];
+        Self::of(2, legs, false)
+    }
+
+    /// So many attached members of one LAN.
+    pub fn of(members: u8, legs: u8, has_arenas: bool) -> anyhow::Result<Self> {
+        let numbers: Vec<u8> = (1..=members).collect();
         let member = |n: u8| MemberConfig {
             node: NodeNumber(n.into()),
             vif: VIF,
@@ -57,7 +65,7 @@ impl World {
             may_listen: false,
             sender: Default::default(),
         };
-        let control = ControlNode::new(ControlNodeConfig {
+        let mut control = ControlNode::new(ControlNodeConfig {
             serial: ControlNodeSerial(1),
             cabinet: CabinetNumber(1),
             process: CONTROL,
@@ -66,14 +74,15 @@ impl World {
             grant_key: SecretKey::default(),
             fabrics: (1..=legs.into()).map(|key| FabricEntry { is_trusted: false, key }).collect(),
             nodes: numbers
-                .map(|n| NodeEntry {
+                .iter()
+                .map(|&n| NodeEntry {
                     number: NodeNumber(n.into()),
                     name: format!("node{n}"),
                     public_key: PublicKey([n; 32]),
                     host: None,
                     legs: vec![vec![LegKind::Unix]; legs.into()],
                 })
-                .to_vec(),
+                .collect(),
             lans: vec![LanConfig {
                 id: LanId(10),
                 name: "red".into(),
@@ -82,20 +91,24 @@ impl World {
                 port_security: PortSecurity::Mac,
                 // Else drivers would put queries among the frames that are counted.
                 multicast: MulticastConfig { floods: true, ..MulticastConfig::default() },
-                members: numbers.map(member).to_vec(),
+                members: numbers.iter().map(|&n| member(n)).collect(),
             }],
         });
-        let nodes = numbers.map(|n| {
-            Node::new(NodeConfig {
+        // Short frames too: that they need not go in is one of the things to find out.
+        control.set_arena_policy(ArenaPolicy { message_len_min: 0, ..ArenaPolicy::default() });
+        let nodes = numbers.iter().map(|&n| {
+            let mut node = Node::new(NodeConfig {
                 number: NodeNumber(n.into()),
                 process: ProcessId(n.into()),
                 cabinet: CabinetNumber(1),
                 control_node_legs: vec![(0..legs).map(LegNumber).collect()],
                 seed: n.into(),
-            })
+            });
+            node.enable_arenas();
+            node
         });
-        let mut world = Self { control, nodes, legs, clock: 0 };
-        let mut sinks = [Sink::new(mac(1)), Sink::new(mac(2))];
+        let mut world = Self { control, nodes: nodes.collect(), legs, has_arenas, clock: 0 };
+        let mut sinks = world.sinks();
         for _ in 0..100 {
             world.step(&mut sinks)?;
         }
@@ -112,7 +125,7 @@ impl World {
     /// Sends until the pair's direct RVI carries the frames.
     pub fn raise_direct(&mut self, size: usize) -> anyhow::Result<()> {
         let mut source = Source::new(size, mac(2), mac(1));
-        let mut sinks = [Sink::new(mac(1)), Sink::new(mac(2))];
+        let mut sinks = self.sinks();
         for _ in 0..2000 {
             let now = Instant::from_nanos(self.clock);
             let _ = self.nodes[0].send_frame(now, VIF, &Default::default(), source.next());
@@ -129,8 +142,40 @@ impl World {
         anyhow::bail!("the direct RVI did not come up")
     }
 
+    /// Sends broadcasts until the LAN has an arena that all of its members read.
+    pub fn raise_arena(&mut self, size: usize) -> anyhow::Result<()> {
+        // Members have just come: an arena waits for them to settle.
+        self.clock += 1_000_000_000;
+        let mut source = Source::new(size, BROADCAST, mac(1));
+        let mut sinks = self.sinks();
+        for _ in 0..200 {
+            let now = Instant::from_nanos(self.clock);
+            let _ = self.nodes[0].send_frame(now, VIF, &Default::default(), source.next());
+            self.nodes[0].publish(now);
+            self.step(&mut sinks)?;
+        }
+        // What is on its way arrives before the measurement begins.
+        for _ in 0..10 {
+            self.step(&mut sinks)?;
+        }
+        let (readers, all) = (self.control.status().lans[0].arena.members, self.nodes.len());
+        // One receiver is given copies in any case.
+        anyhow::ensure!(readers == all || !self.has_arenas || all == 2, "{readers} members read the arena");
+        Ok(())
+    }
+
+    fn sinks(&self) -> Vec<Sink> {
+        (1..=self.nodes.len() as u8).map(|n| Sink::new(mac(n))).collect()
+    }
+
+    /// Both nodes of a pair.
+    pub fn pair(nodes: Vec<Node>) -> [Node; 2] {
+        let Ok(pair) = nodes.try_into() else { unreachable!("a world of two nodes") };
+        pair
+    }
+
     /// One round of everybody's pump, 10 us later.
-    pub fn step(&mut self, sinks: &mut [Sink; 2]) -> anyhow::Result<()> {
+    pub fn step(&mut self, sinks: &mut [Sink]) -> anyhow::Result<()> {
         self.clock += 10_000;
         let now = Instant::from_nanos(self.clock);
         for (node, sink) in self.nodes.iter_mut().zip(sinks) {
@@ -159,6 +204,15 @@ impl World {
             }
         }
         while let Some(output) = self.control.poll_output() {
+            if let CnOutput::MakeArena { lan, config } = output
+                && self.has_arenas
+            {
+                let memory = OwnMemory::of_len(config.region_len())?.into_region();
+                for (node, ..) in self.control.handle_arena(lan, &config, memory.clone()) {
+                    let node = &mut self.nodes[usize::from(node.0) - 1];
+                    anyhow::ensure!(node.handle_arena(now, 0, CONTROL, lan, memory.clone()));
+                }
+            }
             if let CnOutput::Introduce { a, b, epoch, leg } = output
                 && leg.0 < self.legs
             {

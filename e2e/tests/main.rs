@@ -3,6 +3,7 @@
 //!     cargo test --release --workspace --test e2e -- --test-threads=1 [NAME]
 
 mod apply;
+mod arena;
 mod arp;
 mod capture;
 mod command_line;

@@ -320,6 +320,28 @@ fn check_run(driver: &Driver, vnet: &Vnet, frame: &[u8]) {
     assert_eq!(driver.outgoing_run(vnet, frame).and_then(|run| run.header(vnet, frame)), alone);
 }
 
+/// Of a run comes what comes alone: the frame that begins it, the next ones, and one of them again.
+fn check_relayed_run(driver: &Driver, header: &FrameHeader, frame: &[u8]) {
+    let mut alone = driver.clone();
+    if header.kind != FrameKind::Relay
+        || !matches!(alone.admit_relayed(header, frame, frame.len()), Ingress::Deliver(_))
+    {
+        return;
+    }
+    let mut together = alone.clone();
+    let Some(run) = together.relayed_run(header) else { return };
+    for ahead in [0, 1, 2, 2, 40, 39, 41] {
+        let next = FrameHeader { bseq: header.bseq.wrapping_add(ahead), ..*header };
+        let message = [&next.emit(frame.len())[..], frame].concat();
+        let expected = alone.admit_relayed(&next, frame, frame.len());
+        match together.take(&run, &message, message.len()) {
+            Some(vnet) => assert_eq!(Ingress::Deliver(vnet), expected),
+            None => assert_eq!(together.admit_relayed(&next, frame, frame.len()), expected),
+        }
+    }
+    assert_eq!(together.counters(), alone.counters());
+}
+
 fn check_header(header: &FrameHeader, kind: FrameKind) {
     assert_eq!((header.kind, header.lan, header.origin, header.origin_vif), (kind, LAN, OWN, OWN_VIF));
 }
@@ -329,6 +351,7 @@ fn receive_relayed(script: &mut Script<'_>, driver: &mut Driver, model: &mut Mod
     let head = frame(script, mac(1), mac(2))?;
     let frame_len = head.len();
     model.arrived += 1;
+    check_relayed_run(driver, &header, &head);
     if let Ingress::Deliver(vnet) = driver.admit_relayed(&header, &head, frame_len) {
         assert!(vnet.is_valid_for(frame_len) && header.lan == LAN);
         note_delivered(driver, model, &header);

@@ -4,6 +4,7 @@
 //! is a finding, nothing else is. `cargo +nightly fuzz run TARGET --features fuzz` explores;
 //! `tests/replay.rs` runs every seed and every file of `corpus/` through the same bodies on stable.
 
+pub mod arena;
 pub mod arp;
 pub mod capture_filter;
 pub mod control_node;
@@ -51,4 +52,5 @@ pub const TARGETS: &[Target] = &[
     Target { name: "groups", run: groups::run, seeds: groups::seeds },
     Target { name: "packet_transport", run: packet_transport::run, seeds: packet_transport::seeds },
     Target { name: "super_frame", run: super_frame::run, seeds: super_frame::seeds },
+    Target { name: "arena", run: arena::run, seeds: arena::seeds },
 ];

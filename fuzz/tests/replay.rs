@@ -51,4 +51,5 @@ targets! {
     the_groups_corpus_breaks_no_rule = "groups",
     the_packet_transport_corpus_breaks_no_rule = "packet_transport",
     the_super_frame_corpus_breaks_no_rule = "super_frame",
+    the_arena_corpus_breaks_no_rule = "arena",
 }

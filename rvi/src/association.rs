@@ -9,6 +9,7 @@ mod channel;
 mod flush;
 mod holds;
 mod leg;
+mod marks;
 mod moving;
 mod packets;
 mod park;
@@ -20,6 +21,7 @@ mod types;
 mod unproven;
 
 pub use holds::Hold;
+pub use marks::RingMark;
 pub use types::{
     AssociationConfig, AssociationEvent, LegDownReason, LegEnd, LegState, LegStatus, Scheduler, SendError,
     Sent, SessionTag, Unsent, Waiting,
@@ -73,6 +75,8 @@ pub struct Association {
     /// Boxed: most associations have one kind of legs, and those with packet legs alone need none of these.
     legs: [Option<Box<Leg>>; LEGS],
     route: Route,
+    /// How often data has changed its leg.
+    changes: u32,
     /// Nothing waits: a message can go straight into its ring.
     direct: bool,
     channels: Channels,
@@ -119,6 +123,7 @@ impl Association {
             now: Instant::ZERO,
             legs: [const { None }; LEGS],
             route: Route::new(),
+            changes: 0,
             direct: false,
             channels: Channels::default(),
             parked: ParkQueue::new(config.park_messages_max, config.park_octets_max),
@@ -232,12 +237,18 @@ impl Association {
     //= spec/leg-relay.md#no-room
     //# A relayed packet for which there is no room at once MUST be dropped and counted: it MUST NOT wait, and it MUST NOT go
     //# before what waits.
+    #[inline(always)]
     pub fn offer(&mut self, now: Instant, channel: Channel, flow: u32, message: impl Gather) -> bool {
         self.now = now;
         if message.len() > MESSAGE_LEN_MAX || channel == Channel::CONTROL || !self.is_open(channel) {
             return false;
         }
         let lane = ((flow ^ self.lane_seed) & (LANES - 1)) as u16;
+        self.direct && self.push_data(channel, lane, message) || self.offer_again(channel, lane, message)
+    }
+
+    #[inline(never)]
+    fn offer_again(&mut self, channel: Channel, lane: u16, message: impl Gather) -> bool {
         if !self.direct {
             self.flush();
         }
@@ -420,7 +431,7 @@ impl Association {
 
     /// Reads the heads of a leg's peer again.
     fn refresh(&mut self, index: usize) {
-        let Some(leg) = &mut self.legs[index] else { return };
+        let Some(Some(leg)) = self.legs.get_mut(index) else { return };
         if let Err(fault) = leg.refresh() {
             self.take_down(index, fault);
         }

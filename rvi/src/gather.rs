@@ -86,6 +86,26 @@ unsafe impl<B: Gather> Gather for Framed<B> {
     }
 }
 
+// SAFETY: an array is readable for its length.
+unsafe impl<const N: usize> Gather for [u8; N] {
+    #[inline(always)]
+    fn len(&self) -> usize {
+        const { assert!(N <= FIRST_LEN, "it goes into a first slot, in one step") };
+        N
+    }
+
+    #[inline(always)]
+    unsafe fn copy<M: RingMemory>(&self, _from: usize, memory: &M, offset: usize, _len: usize) {
+        // SAFETY: the caller's word; all of it goes at once.
+        unsafe { memory.copy_in(offset, self.as_ptr(), N) }
+    }
+
+    #[inline]
+    fn with_parts<R>(&self, then: impl FnOnce(&[Part<'_>]) -> R) -> R {
+        then(&[Part::Private(self)])
+    }
+}
+
 // SAFETY: a slice is readable for its length.
 unsafe impl Gather for &[u8] {
     #[inline(always)]

@@ -38,4 +38,4 @@ pub use leg_socket::{LegSocket, LegViolation, ReceiveError, Received, Room, Send
 pub use memfd::{AcceptError, CreateError, OwnMemory, accept_peer_memory};
 pub use setup::{ControlNodeLeg, NodeControlLeg, PairLeg, SETUP_TIME_MAX, SetupError, SetupProgress};
 pub use socket_path::{LegListener, ListenError};
-pub use wire::{DATAGRAM_LEN_MAX, DatagramBuf, NodeHello, PeerEnd, RefusalReason, VERSION};
+pub use wire::{ArenaOffer, DATAGRAM_LEN_MAX, DatagramBuf, NodeHello, PeerEnd, RefusalReason, VERSION};

@@ -15,6 +15,7 @@ extern crate alloc;
 #[cfg(any(feature = "std", test))]
 extern crate std;
 
+pub mod arena;
 pub mod association;
 pub mod gather;
 #[cfg(feature = "std")]
@@ -26,9 +27,10 @@ pub mod region;
 pub mod ring;
 pub mod shm_leg;
 
+pub use arena::{ArenaConfig, ArenaFault, ArenaReader, ArenaWriter};
 pub use association::{
     Association, AssociationConfig, AssociationEvent, Hold, LegDownReason, LegEnd, LegState, LegStatus,
-    Scheduler, SendError, Sent, SessionTag, Unsent, Waiting,
+    RingMark, Scheduler, SendError, Sent, SessionTag, Unsent, Waiting,
 };
 pub use gather::{Body, Framed, Gather};
 pub use message::{Message, Part, Scratch, SharedOctets};

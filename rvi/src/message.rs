@@ -57,7 +57,7 @@ const SLOT_FIELDS: usize = SLOT_BODY;
 pub struct Scratch {
     pub(crate) octets: [u8; SLOT_FIELDS + PRIVATE_HEAD_LEN + SLOT_LEN],
     keep: Option<Region>,
-    /// A message that came in packets.
+    /// What follows the head of a message that came in packets.
     packet: Vec<u8>,
 }
 
@@ -80,35 +80,36 @@ impl Scratch {
         self.keep = None;
     }
 
-    /// The octets `[offset, offset + len)` of `region`, which stays alive as long as they are borrowed.
+    /// The private head of a message of `len` octets, and its rest: offset and length of it in `region`, which stays alive as
+    /// long as it is borrowed, or in our own memory.
     #[inline]
     pub(crate) fn split(
         &mut self,
-        region: &Region,
+        region: Option<&Region>,
         rest: (usize, usize),
         len: usize,
     ) -> (&[u8], SharedOctets<'_>) {
-        let shared = if rest.1 == 0 {
-            SharedOctets::empty()
-        } else {
-            if !self.keep.as_ref().is_some_and(|kept| kept.is_same(region)) {
-                self.keep = Some(region.clone());
-            }
-            match &self.keep {
-                Some(kept) => kept.octets(rest.0, rest.1),
-                None => SharedOctets::empty(),
+        let shared = match region {
+            _ if rest.1 == 0 => SharedOctets::empty(),
+            None => SharedOctets::private(&self.packet[rest.0..rest.0 + rest.1]),
+            Some(region) => {
+                if !self.keep.as_ref().is_some_and(|kept| kept.is_same(region)) {
+                    self.keep = Some(region.clone());
+                }
+                self.keep.as_ref().map_or(SharedOctets::empty(), |kept| kept.octets(rest.0, rest.1))
             }
         };
         let head = &self.octets[SLOT_FIELDS..SLOT_FIELDS + len.min(PRIVATE_HEAD_LEN)];
         (head, shared)
     }
 
-    /// Copies a message of our own memory, split as one in shared memory is.
-    pub(crate) fn split_private(&mut self, message: &[u8]) -> (&[u8], SharedOctets<'_>) {
+    /// Copies a message of our own memory, split as one in shared memory is. Gives offset and length of its rest.
+    pub(crate) fn take_private(&mut self, message: &[u8]) -> (usize, usize) {
+        let (head, rest) = message.split_at(message.len().min(PRIVATE_HEAD_LEN));
+        self.octets[SLOT_FIELDS..SLOT_FIELDS + head.len()].copy_from_slice(head);
         self.packet.clear();
-        self.packet.extend_from_slice(message);
-        let (head, rest) = self.packet.split_at(message.len().min(PRIVATE_HEAD_LEN));
-        (head, SharedOctets::private(rest))
+        self.packet.extend_from_slice(rest);
+        (0, rest.len())
     }
 }
 

@@ -199,6 +199,12 @@ impl RingMemory for Region {
     }
 
     #[inline]
+    fn fence_acquire(&self) {
+        // ORDERING: pairs with the fence of an arena's writer (spec/arena.md#lives).
+        fence(Ordering::Acquire);
+    }
+
+    #[inline]
     unsafe fn copy_in(&self, offset: usize, from: *const u8, len: usize) {
         debug_assert!(offset <= self.len && len <= self.len - offset, "a write outside the region");
         let to = self.at(offset);

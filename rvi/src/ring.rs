@@ -30,6 +30,8 @@ pub trait RingMemory {
     fn store_release(&self, offset: usize, value: u32);
     /// A sequentially consistent fence.
     fn fence(&self);
+    /// A fence behind what was read.
+    fn fence_acquire(&self);
     /// Copies `len` octets from `from` to `offset`.
     ///
     /// # Safety

@@ -280,6 +280,33 @@ fn after_a_death_what_was_visible_may_have_been_taken() {
 }
 
 #[test]
+fn what_does_not_read_back_is_left_out() {
+    //= spec/rvi.md#what-does-not-read-back
+    //= type=test
+    //# An end MUST leave out a message that does not read back from its own ring as it was written, and everything behind it
+    //# in that ring.
+    for legs in [1, 2] {
+        let mut pair = Pair::new(legs, &failover());
+        (0..5).for_each(|id| assert_eq!(pair.send(0, 0, id), Ok(Sent::Ring)));
+        pair.ends[0].publish();
+        // The kind of the third message.
+        pair.regions[0][0].write(rvi::ring::layout::SLOTS + 2 * 64 + 21, &[0x41]);
+        pair.ends[0].handle_leg_gone(at(1), LEG[0]);
+        let mut rest = Vec::new();
+        if legs == 2 {
+            assert_eq!(pair.send(1, 0, 9), Ok(Sent::Ring));
+            pair.ends[0].publish();
+            pair.ends[1].leave_leg(at(1), LEG[0]);
+            pair.ends[1].handle_leg_gone(at(1), LEG[0]);
+            rest = pair.receive();
+        } else {
+            pair.ends[0].drain_unsent(&mut |_, octets, _| rest.push(octets[0]));
+        }
+        assert_eq!(rest, if legs == 2 { vec![0, 1, 9] } else { vec![0, 1] }, "{legs} legs");
+    }
+}
+
+#[test]
 fn what_a_peer_took_of_a_leg_given_up_is_known_once_it_has_left_it() {
     //= spec/rvi.md#proof
     //= type=test
@@ -451,4 +478,34 @@ fn a_message_beyond_the_limit_is_refused() {
     let refused = pair.ends[0].send(at(0), CHANNEL, 0, 0, &[Part::Private(&octets)]);
     assert_eq!(refused, Err(SendError::TooLong { len: limit + 1, limit }));
     assert_eq!(pair.ends[0].send(at(0), CHANNEL, 0, 0, &[Part::Private(&octets[1..])]), Ok(Sent::Ring));
+}
+
+#[test]
+fn a_mark_is_settled_when_all_before_it_is_and_after_a_change_of_leg_when_everything_is() {
+    let mut pair = Pair::new(2, &failover());
+    let receive = |pair: &mut Pair| {
+        pair.ends[0].publish();
+        let taken = pair.receive();
+        pair.ends[1].release();
+        taken
+    };
+    let empty = pair.ends[0].ring_mark().expect("a leg is up");
+    assert!(pair.ends[0].is_settled_to(empty));
+    pair.send(0, 0, 1).expect("room");
+    let first = pair.ends[0].ring_mark().expect("a leg is up");
+    assert!(!pair.ends[0].is_settled_to(first));
+    assert_eq!(receive(&mut pair), [1]);
+    pair.send(0, 0, 2).expect("room");
+    let second = pair.ends[0].ring_mark().expect("a leg is up");
+    assert!(pair.ends[0].is_settled_to(first) && !pair.ends[0].is_settled_to(second));
+    // What the leg had goes by the other one.
+    pair.ends[0].leave_leg(at(1), LEG[0]);
+    pair.ends[1].handle_leg_gone(at(1), LEG[0]);
+    pair.ends[0].handle_leg_gone(at(1), LEG[0]);
+    pair.send(1, 0, 3).expect("room");
+    let third = pair.ends[0].ring_mark().expect("a leg is up");
+    assert!(!pair.ends[0].is_settled_to(second) && !pair.ends[0].is_settled_to(third));
+    receive(&mut pair);
+    assert!(pair.ends[0].is_settled_to(second) && pair.ends[0].is_settled_to(third));
+    assert_eq!(Association::new(&failover()).ring_mark(), None);
 }

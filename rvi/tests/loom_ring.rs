@@ -84,6 +84,10 @@ impl RingMemory for Model {
         // ORDERING: as in `Region`.
         fence(Ordering::SeqCst);
     }
+    fn fence_acquire(&self) {
+        // ORDERING: as in `Region`.
+        fence(Ordering::Acquire);
+    }
     unsafe fn copy_in(&self, offset: usize, from: *const u8, len: usize) {
         // SAFETY: the caller says that `from` is readable for `len` octets.
         let octets = unsafe { std::slice::from_raw_parts(from, len) };

@@ -145,9 +145,8 @@ impl World {
         }
     }
 
-    /// One round of both hosts.
-    fn step(&mut self) {
-        self.now += STEP;
+    /// Packets come to the ends, which do not look at what they brought yet.
+    fn arrive(&mut self) {
         let now = self.instant();
         let due: Vec<usize> =
             (0..self.network.len()).rev().filter(|&i| self.network[i].at <= self.now).collect();
@@ -156,6 +155,13 @@ impl World {
             // Refused packets are counted; the test sees what comes of them.
             let _ = self.ends[flying.to].handle_packet(now, flying.leg, &mut flying.octets);
         }
+    }
+
+    /// One round of both hosts.
+    fn step(&mut self) {
+        self.now += STEP;
+        self.arrive();
+        let now = self.instant();
         let mut scratch = Scratch::default();
         for end in 0..2 {
             while let Some(message) = self.ends[end].receive(&mut scratch) {
@@ -257,6 +263,29 @@ fn a_leg_that_dies_loses_nothing() {
         world.faults.dead = [round % 3 == 1, round % 3 == 2];
         world.exchange(300);
     }
+}
+
+#[test]
+fn what_follows_a_message_of_a_closed_channel_comes_once_it_is_open_again() {
+    //= spec/packet.md#closed-channels
+    //= type=test
+    //# The number of a message that was dropped because its channel is closed MUST be acknowledged.
+    let mut world = World::with_packets(8);
+    world.run(Duration::from_millis(5));
+    world.exchange(10);
+    world.ends[1].close_channel(CHANNEL);
+    for id in [100, 101] {
+        // The channel opens between the two, before the host looks again.
+        world.send(0, 0, id, 40).expect("room");
+        world.ends[0].publish();
+        world.transmit(0);
+        world.now += 1_000_000;
+        world.arrive();
+        world.ends[1].open_channel(CHANNEL);
+    }
+    world.run(Duration::from_millis(5));
+    assert_eq!(world.received[1][10..], [(0, 101, 40)]);
+    world.exchange(10);
 }
 
 #[test]

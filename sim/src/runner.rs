@@ -1,5 +1,6 @@
 //! Runs seeds, scenarios and families, and says precisely what failed.
 
+use std::backtrace::Backtrace;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -119,7 +120,8 @@ fn remember_panics() {
     ONCE.call_once(|| {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
-            PANIC.set(info.to_string());
+            // Empty unless RUST_BACKTRACE asks for it.
+            PANIC.set(format!("{info}\n{}", Backtrace::capture()));
             if !RUNNING.get() {
                 before(info);
             }

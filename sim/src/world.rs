@@ -4,6 +4,7 @@
 //! control node's runtime do, in simulated time. What a batch costs, how long a notice takes and what goes wrong
 //! are drawn from the plan's seed.
 
+mod arenas;
 mod beliefs;
 mod connections;
 mod control_host;
@@ -54,6 +55,8 @@ enum Event {
     Run { party: Party, ticket: u64 },
     /// A node's attempt to connect a leg to a control node succeeds or fails.
     Connect { node: usize, life: u32, control: usize, leg: LegNumber, session: u32 },
+    /// A node gets the memory of an arena.
+    Arena { offer: Box<arenas::Offer> },
     /// An end of a connection is told that it is up.
     LegUp { connection: ConnectionIndex, side: Side },
     /// An end of a connection is told that the other has hung up.
@@ -230,6 +233,7 @@ impl World {
             Event::Connect { node, life, control, leg, session } => {
                 self.connect(now, (node, life), control, leg, session);
             }
+            Event::Arena { offer } => self.arena_comes(now, offer),
             Event::LegUp { connection, side } => self.leg_up(now, connection, side),
             Event::HangUp { connection, side } => self.hang_up_noticed(now, connection, side),
             Event::Arrive { to, leg, from, octets } => self.packet_arrives(to, leg, from, octets),

@@ -135,6 +135,7 @@ impl Agent {
             control_node_legs: leg_numbers(&config.control_nodes),
             seed: random_u64(),
         });
+        node.enable_arenas();
         if !config.packet_legs.is_empty() {
             node.enable_packets(config.key.clone(), random_octets());
         }

@@ -4,6 +4,7 @@
 //! [`Node::send_frame`], takes frames with [`Node::receive`], ends each batch with [`Node::publish`], rings the
 //! doorbells that [`Node::poll_doorbell`] names and carries out what [`Node::poll_output`] gives.
 
+mod arenas;
 mod capture;
 mod control;
 mod control_packets;
@@ -185,6 +186,8 @@ pub struct Node {
     relayed: RelayedCounters,
     /// Set when this node ends in order.
     leaving: Option<Leaving>,
+    /// Its host can map arenas.
+    takes_arenas: bool,
     /// It was asked to spoil its packets, and not to stop since.
     is_spoiled: bool,
     /// None while nothing is captured, which is nearly always.
@@ -226,6 +229,7 @@ impl Node {
             drops: DropCounters::default(),
             relayed: RelayedCounters::default(),
             leaving: None,
+            takes_arenas: false,
             is_spoiled: false,
             captures: None,
             drop_examples: DropExamples::default(),
@@ -320,6 +324,7 @@ impl Node {
     pub fn handle_connect_failed(&mut self, now: Instant, control_node: u8, leg: LegNumber) {
         if let Some(link) = self.control.get_mut(usize::from(control_node)) {
             link.connect_failed(now, leg, &mut self.random);
+            self.end_session_without_legs(now, usize::from(control_node));
         }
     }
 

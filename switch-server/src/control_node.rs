@@ -6,6 +6,7 @@
 //! of nodes have a direct RVI.
 
 mod apply;
+mod arena;
 mod capture;
 mod config;
 mod event;
@@ -41,6 +42,7 @@ use vlan_core::wire::control::ControlMessage;
 use vlan_core::{Channel, Instant, LegNumber, NodeNumber, ProcessId, VifNumber};
 
 pub use apply::MemberOptions;
+pub use arena::{ArenaPolicy, ArenaStatus};
 pub use config::{ArpMode, ControlNodeConfig, FabricEntry, LanConfig, MemberConfig, NodeEntry};
 pub use event::ControlNodeEvent;
 pub use groups::{GroupMemberStatus, GroupSource, GroupStatus};
@@ -54,6 +56,7 @@ pub use status::{
 pub use trace::{Judgement, Receiver as TraceReceiver};
 pub use vlan_core::server::PortSecurity;
 
+use arena::LanArena;
 use capture::Capture;
 use leaving::Leaving;
 use packets::Packets;
@@ -80,6 +83,7 @@ struct Lan {
     routes: Vec<Route>,
     /// How often each member, by slot, wanted to listen and may not.
     refused_listeners: Vec<u64>,
+    arena: LanArena,
     /// The options of a member have changed: receivers may have been told what does not hold any more.
     has_changed: bool,
 }
@@ -103,6 +107,9 @@ pub struct ControlNode {
     next_session: usize,
     /// Number of the next session, in its tag and for charges (0 is nobody).
     next_number: u32,
+    /// Number of the next arena, and when there is one.
+    next_arena: u32,
+    arena_policy: ArenaPolicy,
     outputs: VecDeque<Output>,
     scratch: Scratch,
     /// Messages that were for none of the LANs.
@@ -130,6 +137,8 @@ impl ControlNode {
             packets: None,
             next_session: 0,
             next_number: 1,
+            next_arena: 1,
+            arena_policy: ArenaPolicy::default(),
             outputs: VecDeque::new(),
             scratch: Scratch::default(),
             drops: DropCounters::default(),
@@ -411,6 +420,7 @@ impl Lan {
             }),
             routes: lan.members.iter().map(route).collect(),
             refused_listeners: alloc::vec![0; lan.members.len()],
+            arena: LanArena::default(),
             has_changed: false,
             config: lan.clone(),
         }

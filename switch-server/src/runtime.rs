@@ -5,6 +5,7 @@
 //! serves management and metrics, handles signals, and talks to the pump by bounded queues only, so that nothing
 //! an administrator does can stall data.
 
+mod arenas;
 mod captures;
 mod config;
 mod legs;

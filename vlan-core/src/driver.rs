@@ -32,7 +32,7 @@ use stations::Stations;
 
 pub use listeners::CopyWay;
 pub use peer::{BARRIER_RETRY, BARRIER_WAIT, Path, Peer};
-pub use run::{IncomingRun, OutgoingRun, Way};
+pub use run::{IncomingRun, OutgoingRun, RelayedRun, Way};
 
 /// Addresses of a peer that are kept: those that the platform file may give it, and its link-local ones.
 const SENDER_ADDRESSES_MAX: usize = 72;

@@ -76,6 +76,8 @@ reasons! {
     Duplicate = "duplicate",
     /// The number of a relayed or group frame lies outside the origin's window (amendment 22).
     OutOfWindow = "out-of-window",
+    /// A reference to a frame in an arena that was written over before it was taken. A copy of it comes, or was counted as lost.
+    Lapped = "lapped",
     /// A source address that no station can have.
     BadSource = "bad-source",
     /// Sent by a process that has been replaced by a newer one.
@@ -120,6 +122,7 @@ impl DropReason {
             Self::UnknownDestination => "spec/driver.md#unbound-destinations",
             Self::Hairpin => "spec/arp.md#who-gets-a-message",
             Self::Duplicate | Self::OutOfWindow => "spec/driver.md#numbered-frames",
+            Self::Lapped => "spec/arena.md#stays",
             Self::StaleBoot => "spec/server.md#another-process",
             Self::BadArp => "spec/arp.md#arp-messages",
             Self::AddressConflict => "spec/arp.md#the-first-holder",

@@ -34,9 +34,12 @@ pub fn run(options: &Options) -> Result<()> {
     }
     if !options.quick {
         // Its flags change every crate, so it gets a target folder of its own; so do the others below.
-        let loom = Invocation::cargo("test -p rvi --release --test loom_ring --no-default-features");
+        let loom = Invocation::cargo("test -p rvi --release --test loom_* --no-default-features");
         let target = workspace::target_dir("loom");
-        steps.command("rings under loom", &loom.env("RUSTFLAGS", "--cfg loom").target_dir(&target))?;
+        steps.command(
+            "rings and arenas under loom",
+            &loom.env("RUSTFLAGS", "--cfg loom").target_dir(&target),
+        )?;
     }
     let corpus = Invocation::cargo("test --manifest-path fuzz/Cargo.toml");
     steps.command("fuzz corpus replay", &corpus.target_dir(&workspace::target_dir("fuzz")))?;

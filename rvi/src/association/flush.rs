@@ -133,7 +133,10 @@ impl Association {
                 SourceRing::Stalled(index) => self.legs[*index].as_ref().ok_or(PushError::Full)?,
             };
             let ring = if control { &leg.shm.control_tx } else { &leg.shm.data_tx };
-            let fields = ring.read_back(position, self.session, octets);
+            let Ok(fields) = ring.read_back(position, self.session, octets) else {
+                source.give_up(control);
+                continue;
+            };
             let meta = SlotMeta { resent: fields.meta.resent || source.is_uncertain, ..fields.meta };
             if !self.taken.contains(&(meta.channel.0, meta.mseq)) {
                 let group = if control { CONTROL_GROUP } else { Route::group(meta.lane) };

@@ -134,7 +134,10 @@ impl Leg {
         let mut octets = Vec::new();
         while let Some((control, position)) = source.next() {
             let ring = if control { &self.shm.control_tx } else { &self.shm.data_tx };
-            let fields = ring.read_back(position, session, &mut octets);
+            let Ok(fields) = ring.read_back(position, session, &mut octets) else {
+                source.give_up(control);
+                continue;
+            };
             self.originals.push((control, position, (fields.meta.channel.0, fields.meta.mseq)));
             source.skip(control, fields.slots);
         }

@@ -79,6 +79,15 @@ impl Source {
         (self.data.next != self.data.end).then_some((false, self.data.next))
     }
 
+    /// Leaves out the rest of a ring.
+    //= spec/rvi.md#what-does-not-read-back
+    //# An end MUST leave out a message that does not read back from its own ring as it was written, and everything behind it
+    //# in that ring.
+    pub(super) fn give_up(&mut self, control: bool) {
+        let cursor = if control { &mut self.control } else { &mut self.data };
+        cursor.next = cursor.end;
+    }
+
     /// Goes behind a message of `slots` slots.
     pub(super) fn skip(&mut self, control: bool, slots: u32) {
         let cursor = if control { &mut self.control } else { &mut self.data };
@@ -227,7 +236,7 @@ impl Association {
         let mut octets = Vec::new();
         let mut position = from;
         while position != to {
-            let fields = ring.read_back(position, self.session, &mut octets);
+            let Ok(fields) = ring.read_back(position, self.session, &mut octets) else { return };
             self.taken.insert((fields.meta.channel.0, fields.meta.mseq));
             position = position.wrapping_add(fields.slots);
         }
@@ -239,10 +248,12 @@ impl Association {
         if is_uncertain {
             self.unproven.keep(&leg);
         }
-        let queued = self.sources.iter().position(|s| matches!(s.ring, SourceRing::Stalled(i) if i == index));
-        if let Some(at) = queued {
-            self.sources[at].skip_settled(&leg);
-            self.sources[at].ring = SourceRing::Lost(Arc::clone(&leg));
+        // More than one when it stalled again while what it had was still being sent: none may be left to the next leg at this
+        // index.
+        let of_leg = |source: &&mut Source| matches!(source.ring, SourceRing::Stalled(i) if i == index);
+        for source in self.sources.iter_mut().filter(of_leg) {
+            source.skip_settled(&leg);
+            source.ring = SourceRing::Lost(Arc::clone(&leg));
         }
         if leg.state != LegState::Stalled && !leg.is_moved {
             let source = Source::new(&leg, is_uncertain, SourceRing::Lost(Arc::clone(&leg)));
@@ -286,6 +297,7 @@ impl Association {
             self.take_back_stalled();
             up = self.in_state(LegState::Up);
         }
+        let former = self.route.leg(0);
         let (legs, packets_drained) = (&self.legs, self.packets.as_ref().is_none_or(|p| p.is_drained()));
         self.route.spread(self.scheduler, &up, |index, group| {
             if index == PACKETS {
@@ -295,6 +307,9 @@ impl Association {
             let ring = if group == CONTROL_GROUP { &leg.shm.control_tx } else { &leg.shm.data_tx };
             (ring.pushed_taken() != ring.pushed()).then_some(ring.pushed())
         });
+        if self.route.leg(0) != former {
+            self.changes = self.changes.wrapping_add(1);
+        }
         self.list_turns();
     }
 
@@ -394,7 +409,9 @@ impl Association {
         };
         let mut octets = Vec::new();
         while cursor.next != cursor.end {
-            let fields = ring.read_back(cursor.next, self.session, &mut octets);
+            let Ok(fields) = ring.read_back(cursor.next, self.session, &mut octets) else {
+                return source.give_up(control);
+            };
             // A peer that died may have taken what was published after it stored its head for the last time.
             let was_visible = is_before(cursor.next, ring.published());
             let maybe_taken = fields.meta.resent && self.is_uncertain || source.is_uncertain && was_visible;

@@ -2,14 +2,14 @@
 
 use alloc::boxed::Box;
 
-use vlan_core::limits::PRIVATE_HEAD_LEN;
 use vlan_core::{Channel, Instant, LegNumber};
 
 use super::Association;
 use crate::association::channel::{ChannelState, Channels};
+use crate::association::receive::Fresh;
 use crate::association::route::PACKETS;
 use crate::association::types::{AssociationEvent, Unsent};
-use crate::message::{Message, Part, Scratch};
+use crate::message::{Part, Scratch};
 use crate::packet::endpoint::{EndpointConfig, EndpointEvent, PacketEndpoint};
 use crate::packet::receiver::ChannelWindows;
 use crate::packet::sender::{Outgoing, PacketLegStatus, TransportEvent};
@@ -227,27 +227,37 @@ impl Association {
 
     /// The next message that came in packets.
     #[cold]
-    pub(super) fn receive_packet<'s>(&mut self, scratch: &'s mut Scratch) -> Option<Message<'s>> {
+    pub(super) fn take_packet(&mut self, scratch: &mut Scratch) -> Option<Fresh> {
         let packets = self.packets.as_mut()?;
-        let message = packets.poll_message(&Windows(&self.channels));
-        let refused = core::iter::from_fn(|| packets.transport_mut().receiver_mut().poll_refused());
-        for (channel, mseq) in refused {
-            if let Some(state) = self.channels.of_mut(channel) {
-                state.is_new(mseq);
-                state.find_lowest();
+        let message = loop {
+            let message = packets.poll_message(&Windows(&self.channels));
+            let mut has_freed = false;
+            while let Some((channel, mseq)) = packets.transport_mut().receiver_mut().poll_refused() {
+                if let Some(state) = self.channels.of_mut(channel) {
+                    state.is_new(mseq);
+                    state.find_lowest();
+                }
+                // Its channel may be open again, and what follows there waits for it.
+                packets.transport_mut().receiver_mut().handle_delivered(
+                    channel,
+                    mseq,
+                    &Windows(&self.channels),
+                );
+                has_freed = true;
             }
-        }
-        let message = message?;
+            if message.is_some() || !has_freed {
+                break message?;
+            }
+        };
         let state = self.channels.of_mut(message.channel)?;
         let is_new = state.is_new(message.mseq);
         debug_assert!(is_new, "the receiver hands out what its windows do not have");
         state.find_lowest();
         self.packet_messages += 1;
-        let len = message.octets.len();
-        let (head, rest) = scratch.split_private(&message.octets);
+        let (leg, channel, len) = (number(message.leg), message.channel, message.octets.len());
+        let rest = scratch.take_private(&message.octets);
         packets.recycle(message.octets);
-        debug_assert!(head.len() == len.min(PRIVATE_HEAD_LEN));
-        Some(Message { channel: message.channel, leg: number(message.leg), len, head, rest })
+        Some(Fresh { index: PACKETS, leg, channel, len, rest })
     }
 
     /// A shared-memory leg brought a message: what came in packets may have waited for it.

@@ -3,11 +3,12 @@
 //! What happens to a frame here: control first, then data, leg by leg in turn; a copy of what came before is
 //! dropped; an impossible slot ends its leg.
 
-use vlan_core::Channel;
+use vlan_core::{Channel, LegNumber};
 
 use super::{Association, LEGS};
 use crate::association::types::LegState;
 use crate::message::{Message, Scratch};
+use crate::region::Region;
 use crate::ring::{Polled, Received, RingFault};
 
 /// Data messages taken from one leg before control and the other legs have their turn.
@@ -26,15 +27,16 @@ pub(super) struct Turn {
     pub(super) left: u8,
 }
 
-/// A message that was taken out of its ring and is to be delivered.
+/// A message that was taken out of its ring, or came in packets, and is to be delivered. Its head is in the scratch memory.
 #[derive(Clone, Copy)]
-struct Fresh {
-    /// Its leg's place.
-    index: usize,
-    channel: Channel,
-    len: usize,
+pub(super) struct Fresh {
+    /// The place of the leg whose memory has the rest; [`PACKETS`]: the scratch memory has it.
+    pub index: usize,
+    pub leg: LegNumber,
+    pub channel: Channel,
+    pub len: usize,
     /// Offset and length of what follows its private head.
-    rest: (usize, usize),
+    pub rest: (usize, usize),
 }
 
 /// What one look at a ring gave.
@@ -50,17 +52,25 @@ impl Association {
     /// `None`: nothing now.
     #[inline(always)]
     pub fn receive<'s>(&mut self, scratch: &'s mut Scratch) -> Option<Message<'s>> {
+        // One kind of message from here on: what this call gives stays in registers where it is inlined.
         let fresh = match self.take_in_turn(scratch) {
             Some(fresh) => fresh,
-            None => match self.take_next(scratch) {
-                Some(fresh) => fresh,
-                None => return self.receive_packet(scratch),
-            },
+            None => self.take_other(scratch)?,
         };
-        let Fresh { index, channel, len, rest } = fresh;
-        let leg = self.legs[index].as_deref()?;
-        let (head, rest) = scratch.split(&leg.shm.peer, rest, len);
-        Some(Message { channel, leg: leg.number, len, head, rest })
+        let Fresh { index, leg, channel, len, rest } = fresh;
+        let region = if rest.1 == 0 { None } else { self.region(index) };
+        let (head, rest) = scratch.split(region, rest, len);
+        Some(Message { channel, leg, len, head, rest })
+    }
+
+    /// The memory that the peer writes on the leg at `index`.
+    fn region(&self, index: usize) -> Option<&Region> {
+        self.legs.get(index)?.as_deref().map(|leg| &leg.shm.peer)
+    }
+
+    #[inline(never)]
+    fn take_other(&mut self, scratch: &mut Scratch) -> Option<Fresh> {
+        self.take_next(scratch).or_else(|| self.take_packet(scratch))
     }
 
     /// The next data message of the leg whose burst it is: what nearly every call finds. `None` says nothing.
@@ -75,7 +85,6 @@ impl Association {
         Some(fresh)
     }
 
-    #[inline(never)]
     fn take_next(&mut self, scratch: &mut Scratch) -> Option<Fresh> {
         let mut drops = 0;
         if self.turn.left == 0 {
@@ -179,10 +188,11 @@ impl Association {
             self.refused_messages += 1;
             return Taken::Dropped;
         }
+        let (leg, channel) = (leg.number, meta.channel);
         if self.packets.is_some() {
-            self.note_delivered(meta.channel, meta.mseq);
+            self.note_delivered(channel, meta.mseq);
         }
-        Taken::Message(Fresh { index, channel: meta.channel, len: fields.len as usize, rest })
+        Taken::Message(Fresh { index, leg, channel, len: fields.len as usize, rest })
     }
 
     /// Lists the legs that are received from.

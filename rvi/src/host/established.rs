@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use vlan_core::{LegNumber, NodeNumber, PairEpoch, ProcessId};
 
 use super::leg_socket::{self, LegSocket, LegViolation, ReceiveError, Received, Room, SendError};
-use super::wire::{self, DATAGRAM_LEN_MAX, PeerEnd};
+use super::wire::{self, ArenaOffer, DATAGRAM_LEN_MAX, PeerEnd};
 use crate::SessionTag;
 
 /// Doorbells taken per call of [`EstablishedLeg::receive`]: an honest peer has one or two waiting, and one that
@@ -24,6 +24,8 @@ pub enum Datagram {
     Doorbell,
     /// The control node introduces a peer; set the leg up with [`super::PairLeg`].
     PeerEnd(PeerEnd, LegSocket),
+    /// The control node gives the arena of a LAN; take its memory with [`super::accept_peer_memory`].
+    Arena(ArenaOffer, OwnedFd),
     /// The peer has hung up: the leg is gone.
     Closed,
     /// The peer broke a rule of the socket: the leg is gone, the reason belongs in the log.
@@ -95,13 +97,29 @@ impl EstablishedLeg {
     //= spec/leg-setup.md#other-datagrams
     //# A datagram of any other form than those expected at that point MUST end the leg or its set-up.
     fn handle_datagram(&mut self, datagram: &[u8], descriptor: Option<OwnedFd>) -> Datagram {
-        match self.peer_end(datagram, descriptor) {
-            Ok((end, socket)) => Datagram::PeerEnd(end, socket),
-            Err(violation) => {
-                self.socket.shut();
-                Datagram::Violation(violation)
-            }
+        let taken = match ArenaOffer::parse(datagram) {
+            Some(offer) => self.arena(offer, datagram, descriptor),
+            None => self.peer_end(datagram, descriptor).map(|(end, socket)| Datagram::PeerEnd(end, socket)),
+        };
+        taken.unwrap_or_else(|violation| {
+            self.socket.shut();
+            Datagram::Violation(violation)
+        })
+    }
+
+    //= spec/leg-setup.md#arenas
+    //# A node MUST take an arena only from its control node's leg.
+    fn arena(
+        &self,
+        offer: ArenaOffer,
+        datagram: &[u8],
+        descriptor: Option<OwnedFd>,
+    ) -> Result<Datagram, LegViolation> {
+        if self.role != Role::TowardsControlNode {
+            descriptor.into_iter().for_each(super::descriptor::discard);
+            return Err(unexpected(datagram));
         }
+        Ok(Datagram::Arena(offer, descriptor.ok_or(LegViolation::NoDescriptor)?))
     }
 
     //= spec/leg-setup.md#introductions
@@ -138,6 +156,15 @@ impl EstablishedLeg {
         self.socket.send(end.emit().as_slice(), Some(socket.as_fd()))
     }
 
+    /// Gives the node at this leg the arena of a LAN.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Busy`]: the node does not read its socket; it goes without.
+    pub fn send_arena(&self, offer: &ArenaOffer, memory: BorrowedFd<'_>) -> Result<(), SendError> {
+        self.socket.send(offer.emit().as_slice(), Some(memory))
+    }
+
     /// True when the peer has closed its end, whatever still waits to be received.
     #[must_use]
     pub fn is_hung_up(&self) -> bool {
@@ -160,7 +187,9 @@ impl AsFd for EstablishedLeg {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::OwnMemory;
     use std::io::Read;
+    use vlan_core::LanId;
 
     const END: PeerEnd =
         PeerEnd { peer: NodeNumber(3), peer_process: ProcessId(33), leg: LegNumber(1), epoch: PairEpoch(5) };
@@ -215,6 +244,30 @@ mod tests {
         peer.socket.send(END.emit().as_slice(), None).unwrap();
         assert!(matches!(node.receive(), Datagram::Violation(LegViolation::Unexpected { kind: 4, .. })));
         assert!(matches!(node.receive(), Datagram::Closed));
+    }
+
+    #[test]
+    fn a_node_takes_an_arena_from_its_control_node_alone() {
+        //= spec/leg-setup.md#arenas
+        //= type=test
+        //# A node MUST take an arena only from its control node's leg.
+        let offer = ArenaOffer { lan: LanId(10), len: 1 << 21 };
+        let memory = OwnMemory::of_len(1 << 21).unwrap();
+        let (control_node, mut node) = legs(Role::TowardsControlNode);
+        control_node.send_arena(&offer, memory.descriptor()).unwrap();
+        let Datagram::Arena(got, descriptor) = node.receive() else { panic!("an arena") };
+        assert_eq!(got, offer);
+        let region = crate::host::accept_peer_memory(descriptor, 1 << 21).unwrap();
+        memory.region().write(77, b"once for all");
+        let mut octets = [0; 12];
+        region.read(77, &mut octets);
+        assert_eq!(&octets, b"once for all");
+        let (peer, mut node) = legs(Role::Plain);
+        peer.send_arena(&offer, memory.descriptor()).unwrap();
+        assert!(matches!(node.receive(), Datagram::Violation(LegViolation::Descriptors)));
+        let (peer, mut node) = legs(Role::TowardsControlNode);
+        peer.socket.send(offer.emit().as_slice(), None).unwrap();
+        assert!(matches!(node.receive(), Datagram::Violation(LegViolation::NoDescriptor)));
     }
 
     #[test]

@@ -138,7 +138,19 @@ impl OwnMemory {
     //# A process MUST allocate all blocks of its memory, write its header, and add the seals SHRINK, GROW,
     //# FUTURE_WRITE and SEAL before it gives the descriptor to a peer.
     pub fn new(config: &ShmConfig) -> Result<Self, CreateError> {
-        let len = config.region_len();
+        Self::made(config.region_len(), |region| ShmLeg::format(region, config))
+    }
+
+    /// Makes `len` zero octets, allocated and sealed, for its first writer to format.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::new`].
+    pub fn of_len(len: usize) -> Result<Self, CreateError> {
+        Self::made(len, |_| {})
+    }
+
+    fn made(len: usize, format: impl FnOnce(&Region)) -> Result<Self, CreateError> {
         let descriptor = create_memfd().map_err(CreateError::Create)?;
         let octets = len as u64;
         rustix::fs::ftruncate(&descriptor, octets).map_err(|errno| CreateError::Allocate { len, errno })?;
@@ -146,7 +158,7 @@ impl OwnMemory {
             .map_err(|errno| CreateError::Allocate { len, errno })?;
         let region =
             map(descriptor.as_fd(), len, ProtFlags::READ | ProtFlags::WRITE).map_err(CreateError::Map)?;
-        ShmLeg::format(&region, config);
+        format(&region);
         // FUTURE_WRITE leaves the mapping made above as the only writable one for ever.
         rustix::fs::fcntl_add_seals(&descriptor, seals_required()).map_err(CreateError::Seal)?;
         Ok(Self { descriptor, region })
@@ -156,6 +168,12 @@ impl OwnMemory {
     #[must_use]
     pub fn descriptor(&self) -> BorrowedFd<'_> {
         self.descriptor.as_fd()
+    }
+
+    /// The mapping.
+    #[must_use]
+    pub fn region(&self) -> &Region {
+        &self.region
     }
 
     /// Closes the descriptor and keeps the mapping.

@@ -4,7 +4,7 @@
 //! has the layouts.
 
 use core::fmt;
-use vlan_core::{LegNumber, NodeNumber, PairEpoch, ProcessId};
+use vlan_core::{LanId, LegNumber, NodeNumber, PairEpoch, ProcessId};
 
 /// The version of set-up and shared memory that this code speaks.
 pub const VERSION: u8 = 1;
@@ -32,6 +32,8 @@ pub(super) enum Kind {
     PeerEnd = 4,
     /// Control node to node, in the clear: versions differ.
     Refused = 5,
+    /// Control node to node, with one descriptor: here is the arena of a LAN.
+    Arena = 6,
 }
 
 /// A datagram to send.
@@ -249,6 +251,37 @@ impl PeerEnd {
     }
 }
 
+/// A control node gives a node the broadcast arena of a LAN: the descriptor beside it is its memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ArenaOffer {
+    /// The LAN.
+    pub lan: LanId,
+    /// Octets of the memory.
+    pub len: u32,
+}
+
+impl ArenaOffer {
+    /// Version, reserved, LAN u16, length u32, eight reserved.
+    pub(super) fn emit(&self) -> DatagramBuf {
+        let mut body = [0; BODY_LEN];
+        body[0] = VERSION;
+        body[2..4].copy_from_slice(&self.lan.0.to_le_bytes());
+        body[4..8].copy_from_slice(&self.len.to_le_bytes());
+        let mut datagram = DatagramBuf::empty();
+        datagram.start(Kind::Arena);
+        datagram.push(&body);
+        datagram
+    }
+
+    /// `None` for anything but a whole ARENA of this version.
+    pub(super) fn parse(datagram: &[u8]) -> Option<Self> {
+        let (VERSION, kind, body) = split_header(datagram)? else { return None };
+        let body: &[u8; BODY_LEN] = body.try_into().ok()?;
+        let is_arena = kind == Kind::Arena as u8 && body[0] == VERSION;
+        is_arena.then(|| Self { lan: LanId(u16::from_le_bytes([body[2], body[3]])), len: u32_at(body, 4) })
+    }
+}
+
 fn u32_at(body: &[u8; BODY_LEN], at: usize) -> u32 {
     u32::from_le_bytes([body[at], body[at + 1], body[at + 2], body[at + 3]])
 }
@@ -307,6 +340,19 @@ mod tests {
             assert_eq!(PeerEnd::parse(&octets[..len]), None);
         }
         assert_eq!(PeerEnd::parse(&[&octets[..], &[0]].concat()), None);
+    }
+
+    #[test]
+    fn an_arena_is_laid_out_as_the_specification_says() {
+        let offer = ArenaOffer { lan: LanId(0x0102), len: 0x0020_2000 };
+        let octets = [0x57, 0x4c, 1, 6, 1, 0, 2, 1, 0, 0x20, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        assert_eq!(offer.emit().as_slice(), octets);
+        assert_eq!(ArenaOffer::parse(&octets), Some(offer));
+        assert_eq!(PeerEnd::parse(&octets), None);
+        assert_eq!(ArenaOffer::parse(END.emit().as_slice()), None);
+        for len in 0..octets.len() {
+            assert_eq!(ArenaOffer::parse(&octets[..len]), None);
+        }
     }
 
     #[test]

@@ -295,12 +295,25 @@ impl<M: RingMemory> Producer<M> {
     ///
     /// `position` must be that of a first slot between `settled` and `tail`. Returns its fields.
     ///
-    /// # Panics
-    /// When our own slot does not read back as it was written.
-    pub fn read_back(&self, position: u32, session: u16, octets: &mut alloc::vec::Vec<u8>) -> SlotFields {
+    /// # Errors
+    /// When the slot does not read back as it was written: the host has lent its region to somebody who writes to it.
+    pub fn read_back(
+        &self,
+        position: u32,
+        session: u16,
+        octets: &mut alloc::vec::Vec<u8>,
+    ) -> Result<SlotFields, RingFault> {
         let mut slot = [0; SLOT_LEN];
         self.own.copy_slot(self.ring.slot(position), &mut slot);
-        let fields = SlotFields::parse(&slot, &self.ring, session).expect("our own slot is valid");
+        let fields = SlotFields::parse(&slot, &self.ring, session)?;
+        let left = distance(position, self.tail);
+        if fields.slots > left {
+            return Err(RingFault::Distance {
+                value: position.wrapping_add(fields.slots),
+                last: position,
+                newest: self.tail,
+            });
+        }
         let len = fields.len as usize;
         octets.clear();
         octets.resize(len, 0);
@@ -308,12 +321,12 @@ impl<M: RingMemory> Producer<M> {
         octets[..first].copy_from_slice(&slot[SLOT_BODY..SLOT_BODY + first]);
         if fields.in_arena {
             self.own.copy_out(self.ring.arena + fields.arena as usize * GRANULE, &mut octets[FIRST_LEN..]);
-            return fields;
+            return Ok(fields);
         }
         for (i, out) in octets[first..].chunks_mut(MORE_LEN).enumerate() {
             self.own.copy_out(self.ring.slot(position.wrapping_add(1 + i as u32)) + 4, out);
         }
-        fields
+        Ok(fields)
     }
 
     /// Behind the last message pushed.

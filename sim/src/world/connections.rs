@@ -77,6 +77,8 @@ pub(super) struct Connection {
     epoch: PairEpoch,
     /// Of a leg to a control node: the node's number of its session, and the tag that the control node answered.
     handshake: Option<Handshake>,
+    /// The socket broke by itself: both ends find it hung up, whether or not they hang up.
+    is_broken: bool,
     pub first: End,
     pub second: End,
 }
@@ -109,7 +111,8 @@ impl Connection {
 
     /// Both ends are told that it is up, and neither has hung up.
     pub fn is_whole(&self) -> bool {
-        self.first.is_up && self.second.is_up && !self.first.hung_up && !self.second.hung_up
+        let is_open = |end: &End| end.is_up && !end.hung_up;
+        is_open(&self.first) && is_open(&self.second) && !self.is_broken
     }
 
     /// One end at least still has it.
@@ -233,6 +236,7 @@ impl World {
             leg,
             epoch: PairEpoch::default(),
             handshake: None,
+            is_broken: false,
             first: end(first, &one, &two),
             second: end(second, &two, &one),
         });
@@ -273,10 +277,10 @@ impl World {
             return;
         }
         let entry = &mut self.connections[connection.0];
-        let (leg, peer_hung_up) = (entry.leg, entry.end(side.other()).hung_up);
+        let (leg, is_broken, peer_hung_up) = (entry.leg, entry.is_broken, entry.end(side.other()).hung_up);
         let (party, peer) = (entry.end(side).party, entry.end(side.other()).party);
         let end = entry.end_mut(side);
-        if end.is_over || end.hung_up {
+        if end.is_over || end.hung_up || is_broken {
             return;
         }
         let Some(shm) = end.shm.take() else { return };
@@ -327,7 +331,7 @@ impl World {
     }
 
     /// A process that does not run sees what happens at its sockets when it runs again, in the same order.
-    fn is_paused(&mut self, party: Party, event: Event) -> bool {
+    pub(super) fn is_paused(&mut self, party: Party, event: Event) -> bool {
         let until = self.schedule(party).paused_until;
         let paused = until > self.now();
         if paused {
@@ -357,8 +361,10 @@ impl World {
 
     /// The socket breaks although both processes live: both ends are told, and nobody left in order.
     pub(super) fn break_socket(&mut self, connection: ConnectionIndex) {
-        self.shut_down(connection, Side::First);
-        self.shut_down(connection, Side::Second);
+        if !std::mem::replace(&mut self.connections[connection.0].is_broken, true) {
+            self.tell_hang_up(connection, Side::First);
+            self.tell_hang_up(connection, Side::Second);
+        }
     }
 
     /// The host of one end hangs up: the other is told after a while.
@@ -380,13 +386,20 @@ impl World {
             return;
         }
         entry.end_mut(side).hung_up = true;
+        if !entry.is_broken {
+            self.tell_hang_up(connection, side.other());
+        }
+    }
+
+    /// This end finds after a while that the socket has hung up.
+    fn tell_hang_up(&mut self, connection: ConnectionIndex, side: Side) {
         let late = self.weather.late_hang_up;
-        let told = entry.end(side.other()).party;
         if !late.is_zero() {
+            let told = self.connections[connection.0].end(side).party;
             self.count_fault_of(crate::coverage::Fault::LateHangUp, told);
         }
         let at = self.soon(Duration::from_micros(50) + late);
-        self.queue.schedule(at, Event::HangUp { connection, side: side.other() });
+        self.queue.schedule(at, Event::HangUp { connection, side });
     }
 
     /// The host of this end sees that the other end has hung up.
@@ -399,6 +412,11 @@ impl World {
         let (party, life, was_up) = (end.party, end.life, end.is_up);
         let (peer, peer_process) = (peer.party, peer.process);
         if self.is_paused(party, Event::HangUp { connection, side }) {
+            return;
+        }
+        let is_answered = self.connections[connection.0].handshake.is_some_and(|h| h.tag.is_some());
+        if side == Side::Second && !was_up && is_answered {
+            // The answer lies in the socket, in front of the hang-up: the leg comes first, and this is said again.
             return;
         }
         self.connections[connection.0].end_mut(side).is_over = true;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rvi::Region;
 use switch_server::control_node::{
     ArpMode, Command, ControlNode, ControlNodeConfig, ControlNodeEvent, FabricEntry, LanConfig, MemberConfig,
     NodeEntry, Output, PortSecurity,
@@ -9,6 +10,7 @@ use switch_server::control_node::{
 use vlan_core::wire::control::LegKind;
 use vlan_core::{CabinetNumber, Instant, LegNumber, NodeNumber, ProcessId, PublicKey, SecretKey};
 
+use super::arenas::POLICY;
 use super::connections::Party;
 use super::process::Schedule;
 use super::underlay::Sockets;
@@ -30,6 +32,8 @@ pub(super) struct ControlHost {
     /// When it has, it is started again.
     pub is_started_again: bool,
     has_left: bool,
+    /// The memory of the arenas that this life has made.
+    pub arenas: Vec<Region>,
     /// What has arrived by the fabrics.
     pub sockets: Sockets,
 }
@@ -46,7 +50,9 @@ impl World {
         host.undo_at_death = None;
         (host.is_asked_to_end, host.is_started_again, host.has_left) = (false, false, false);
         host.sockets = Sockets::default();
+        host.arenas.clear();
         let mut machine = ControlNode::new(config);
+        machine.set_arena_policy(POLICY);
         if !self.plan.elsewhere.is_empty() {
             let seed = std::array::from_fn(|_| self.random.next_u64() as u8);
             let legs: Vec<LegNumber> = (0..self.plan.fabrics).map(LegNumber).collect();
@@ -177,7 +183,7 @@ impl World {
         self.control_step(control)?;
         let sent = self.transmit_of_control(now, control, machine)?;
         while let Some(output) = machine.poll_output() {
-            self.control_output(now, control, output);
+            self.control_output(now, control, machine, output);
             self.control_step(control)?;
         }
         let handled = taken + arrived + sent;
@@ -213,8 +219,9 @@ impl World {
         (!self.controls[control].schedule.dies_now()).then_some(())
     }
 
-    fn control_output(&mut self, now: Instant, control: usize, output: Output) {
+    fn control_output(&mut self, now: Instant, control: usize, machine: &mut ControlNode, output: Output) {
         match output {
+            Output::MakeArena { lan, config } => self.make_arena(control, machine, lan, &config),
             Output::Introduce { a, b, epoch, leg } => self.introduce(a, b, epoch, leg),
             Output::CloseLeg { node, process, leg } => {
                 let peer = Party::Node(usize::from(node.0) - 1);

@@ -295,7 +295,8 @@ impl World {
             let end = c.end(Side::First);
             (end.party == Party::Control(control) && end.life == life).then(|| end.region.clone()).flatten()
         });
-        let regions = own.map(|region| {
+        let arenas = self.controls[control].arenas.iter().cloned();
+        let regions = own.chain(arenas).map(|region| {
             let mut octets = vec![0; region.len()];
             region.read(0, &mut octets);
             (region, octets)
@@ -309,6 +310,9 @@ impl World {
         for (region, octets) in &before.regions {
             match before.undo {
                 Undo::Everything => region.write(0, octets),
+                // An arena has none of a consumer's words.
+                Undo::Settling if self.controls[control].arenas.iter().any(|arena| arena.is_same(region)) => {
+                }
                 Undo::Settling => {
                     for words in CONSUMER_WORDS {
                         region.write(words, &octets[words..words + 8]);

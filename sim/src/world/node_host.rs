@@ -71,6 +71,7 @@ impl World {
             control_node_legs: vec![control_legs; self.plan.control_nodes],
             seed,
         });
+        machine.enable_arenas();
         if !self.plan.elsewhere.is_empty() {
             self.give_packets(now, node, &mut machine);
         }

@@ -2,14 +2,14 @@
 //! leg. The memory of a leg goes to the [`Node`] as soon as the leg is up.
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use rustix::net::Shutdown;
 use rvi::ShmConfig;
 use rvi::host::{
-    Datagram, EstablishedLeg, LegSocket, NodeControlLeg, NodeHello, PairLeg, PeerEnd, PrivateKey, PublicKey,
-    SETUP_TIME_MAX, SetupError, SetupProgress,
+    ArenaOffer, Datagram, EstablishedLeg, LegSocket, NodeControlLeg, NodeHello, PairLeg, PeerEnd, PrivateKey,
+    PublicKey, SETUP_TIME_MAX, SetupError, SetupProgress, accept_peer_memory,
 };
 use tracing::{debug, info, warn};
 use vlan_core::wire::control::GrantedLeg;
@@ -253,6 +253,7 @@ impl Legs {
                 // A doorbell rings for the rings, which the pump looks at in any case.
                 Datagram::Nothing | Datagram::Doorbell => break,
                 Datagram::PeerEnd(end, socket) => self.start_pair(now, end, socket, poller),
+                Datagram::Arena(offer, memory) => self.take_arena(now, &up, offer, memory, node),
                 Datagram::Closed => return hung_up(now, up, node, poller),
                 Datagram::Violation(violation) => {
                     warn!(peer = self.name_of(up.peer), leg = %up.socket.leg, %violation, "leg ended");
@@ -261,6 +262,19 @@ impl Legs {
             }
         }
         Some(Stage::Up(up))
+    }
+
+    /// A control node gives the arena of a LAN. A node that has none gets copies, and knows no difference.
+    fn take_arena(&self, now: Instant, up: &Up, offer: ArenaOffer, memory: OwnedFd, node: &mut Node) {
+        let PeerId::ControlNode(index) = up.peer else { return };
+        let (lan, len) = (offer.lan, offer.len as usize);
+        match accept_peer_memory(memory, len) {
+            Ok(memory) => {
+                let is_taken = node.handle_arena(now, index, up.socket.peer_process, lan, memory);
+                debug!(control_node = self.name_of(up.peer), %lan, is_taken, "arena");
+            }
+            Err(error) => warn!(control_node = self.name_of(up.peer), %lan, %error, "an arena is not taken"),
+        }
     }
 
     /// Wakes the process at the other end of a leg.

@@ -11,8 +11,9 @@ use vlan_core::random::Random;
 use vlan_core::wire::control::{ControlMessage, Fault, InterfaceConfig, RevokeReason};
 use vlan_core::wire::frame::{FrameHeader, FrameKind};
 use vlan_core::wire::tlv::TlvError;
-use vlan_core::{Channel, DropReason, Instant, LegNumber, MacAddress, ProcessId, VifNumber};
+use vlan_core::{Channel, DropReason, Instant, LegNumber, ProcessId, VifNumber};
 
+use crate::node::arenas::Arenas;
 use crate::node::capture::tap_sent;
 use crate::node::control_packets::ControlPackets;
 use crate::node::interface::Interface;
@@ -69,6 +70,8 @@ pub(super) struct ControlLink {
     vif_by_channel: [VifNumber; 256],
     /// Messages that an earlier session did not settle, in order.
     pub resend: VecDeque<Vec<u8>>,
+    /// Where group frames lie that come as references.
+    pub arenas: Arenas,
     pub heard: Instant,
     heartbeat: Heartbeat,
     /// When a registration that has not been answered is given up.
@@ -147,6 +150,7 @@ impl ControlLink {
             stage: Stage::Down,
             vif_by_channel: [VifNumber(0); 256],
             resend: VecDeque::new(),
+            arenas: Arenas::default(),
             heard: Instant::ZERO,
             heartbeat: Heartbeat::default(),
             register_until: None,
@@ -231,6 +235,20 @@ impl ControlLink {
         self.association.legs().next().is_some() || self.association.has_packets()
     }
 
+    /// True while the session has no leg but may get one that is being set up.
+    //= spec/leg-setup.md#legs-being-set-up
+    //# A node that a control node has accepted MUST NOT take its session for over while a leg of it is being set up.
+    fn awaits_leg(&self) -> bool {
+        let is_accepted = matches!(self.stage, Stage::Configuring | Stage::Attached);
+        let is_set_up = |(_, state): &(LegNumber, LegState)| matches!(state, LegState::Connecting { .. });
+        self.connects && is_accepted && self.legs.iter().any(is_set_up)
+    }
+
+    /// True while legs may be set up: for a session to come, or one that has a leg.
+    fn may_connect(&self) -> bool {
+        self.connects && (self.process.is_none() || self.has_leg())
+    }
+
     /// Leaves every leg in order; the host is told to hang up.
     pub fn leave(&mut self, now: Instant, index: u8) -> Vec<Output> {
         self.register_until = None;
@@ -244,7 +262,7 @@ impl ControlLink {
     }
 
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let legs = self.legs.iter().filter(|_| self.connects).filter_map(|(_, state)| state.due());
+        let legs = self.legs.iter().filter(|_| self.may_connect()).filter_map(|(_, state)| state.due());
         let timers = legs.chain(self.association.poll_timeout()).chain(self.register_until);
         timers.chain(self.heartbeat.poll_timeout()).chain(self.packets_timeout()).min()
     }
@@ -259,10 +277,11 @@ impl Node {
             self.control_packets_timeout(now, index);
             let link = &mut self.control[index];
             handle_timeout(now, &mut link.association, self.packets.as_mut());
+            let may_connect = link.may_connect();
             for (leg, state) in &mut link.legs {
                 if let LegState::Waiting { until, pause } = *state
                     && until <= now
-                    && link.connects
+                    && may_connect
                 {
                     *state = LegState::Connecting { pause };
                     let (control_node, session) = (index as u8, link.session);
@@ -317,6 +336,7 @@ impl Node {
             if relation == Relation::Later {
                 self.control_session_over(now, place);
             }
+            self.end_session_without_legs(now, place);
             return false;
         }
         self.forget_earlier_leg(PeerId::ControlNode(index), process, leg);
@@ -364,7 +384,13 @@ impl Node {
         // At once: a control node that restarts listens again within milliseconds.
         link.set_leg(leg, LegState::Waiting { until: now, pause: None });
         self.log(NodeEvent::LegGone { peer: PeerId::ControlNode(index), leg });
-        if !self.control[place].has_leg() {
+        self.end_session_without_legs(now, place);
+    }
+
+    /// A session that has no leg, and gets none any more, is over.
+    pub(super) fn end_session_without_legs(&mut self, now: Instant, place: usize) {
+        let link = &self.control[place];
+        if link.process.is_some() && !link.has_leg() && !link.awaits_leg() {
             self.control_session_over(now, place);
         }
     }
@@ -406,6 +432,7 @@ impl Node {
         link.resend = resend;
         link.association = association(Scheduler::Failover, seed);
         link.vif_by_channel = [VifNumber(0); 256];
+        link.arenas = Arenas::default();
         for interface in self.interfaces.iter_mut().flatten() {
             interface.driver.end_vouching(place as u8);
         }
@@ -580,6 +607,7 @@ impl Node {
         }
         self.announce_groups(now, index);
         self.announce_listeners(now, index);
+        self.announce_arenas(now, index);
         self.flush_held(now);
     }
 
@@ -616,8 +644,5 @@ impl Node {
 fn is_to_be_sent_again(interfaces: &[Option<Interface>], octets: &[u8]) -> bool {
     let Ok(header) = FrameHeader::parse(octets, octets.len()) else { return false };
     let interface = interfaces.get(usize::from(header.origin_vif.0)).and_then(Option::as_ref);
-    let frame = octets.get(header.kind.header_len()..);
-    let destination = frame.and_then(|frame| frame.first_chunk()).copied().map(MacAddress);
-    let has_ended = |interface: &Interface, to| interface.driver.has_ended(&header, to);
-    !interface.zip(destination).is_some_and(|(interface, to)| has_ended(interface, to))
+    !interface.is_some_and(|interface| interface.driver.has_ended(octets))
 }

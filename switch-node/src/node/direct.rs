@@ -201,12 +201,17 @@ impl Node {
         let by_channel = link.by_channel;
         self.drops.add_many(DropReason::NoChannel, link.association.take_refused());
         let (mut returned, mut copies, mut lost) = (Vec::new(), Vec::new(), 0);
+        let mut numbered = Vec::new();
         link.association.drain_unsent(&mut |channel, octets, unsent| {
             let Some(rvi) = rvis.get(usize::from(by_channel[usize::from(channel.0)])) else { return };
             let Ok(header) = FrameHeader::parse(octets, octets.len()) else { return };
             let taken_maybe = matches!(unsent, Unsent::Ring { maybe_taken: true });
             let is_lost = taken_maybe || died && matches!(unsent, Unsent::Ring { .. });
             lost += u64::from(is_lost);
+            if !is_lost && header.flags & FrameHeader::RESENT != 0 {
+                numbered.push((*rvi, header.bseq, octets.to_vec()));
+                return;
+            }
             let frame = (!is_lost).then(|| (header.vnet, octets[header.kind.header_len()..].to_vec()));
             if header.kind == FrameKind::Promiscuous {
                 copies.push((*rvi, frame));
@@ -214,8 +219,9 @@ impl Node {
                 returned.push((*rvi, frame));
             }
         });
+        let count = numbered.len() + returned.iter().filter(|(_, frame)| frame.is_some()).count();
+        self.take_back_numbered(numbered);
         self.take_back_copies(now, copies);
-        let count = returned.iter().filter(|(_, frame)| frame.is_some()).count();
         for rvi in &rvis {
             let own = returned.iter_mut().filter(|(of, _)| of == rvi);
             let (mut frames, mut gone) = (Vec::new(), 0);
@@ -233,6 +239,21 @@ impl Node {
         }
         self.log(NodeEvent::DirectEnded { peer: link.node, died, returned: count, lost });
         Some((link.node, process))
+    }
+
+    /// Frames that a lost control node had not settled went on over a direct RVI, which has ended before the peer took them:
+    /// they go to the next control node, before everything else.
+    //= spec/driver.md#numbers-of-frames-that-come-back
+    //# A frame that was sent again on a direct RVI and comes back from it MUST keep its number.
+    fn take_back_numbered(&mut self, numbered: Vec<(DirectRvi, u32, Vec<u8>)>) {
+        for (rvi, bseq, message) in numbered.into_iter().rev() {
+            if let Some(interface) = self.interface_mut(rvi.vif) {
+                interface.driver.relay_goes_on_from(rvi.slot, bseq);
+            }
+            if let Some(control) = self.control.first_mut() {
+                control.resend.push_front(message);
+            }
+        }
     }
 
     // --- time -----------------------------------------------------------------------------------------------

@@ -1,18 +1,22 @@
 //! Messages from the fabric: step 7 of the walk. Frames are checked by their interface's driver and go to the
 //! sink; control messages go to the part they are for.
 
-mod run;
+mod direct_run;
+mod relayed_run;
 
 use rvi::{Message, Scratch, SharedOctets};
 use vlan_core::driver::Ingress;
 use vlan_core::ethernet::{EthernetHeader, is_neighbour_resolution};
 use vlan_core::wire::control::ControlMessage;
 use vlan_core::wire::frame::{FRAME_HEADER_LEN, FrameHeader, FrameKind};
+use vlan_core::wire::reference::REFERENCE;
 use vlan_core::wire::tlv::TlvError;
 use vlan_core::{Channel, DropReason, Instant, VifNumber};
 
+use crate::node::arenas::is_reference;
 use crate::node::capture::tap_received;
-use crate::node::ingress::run::Run;
+use crate::node::ingress::direct_run::DirectRun;
+use crate::node::ingress::relayed_run::Origin;
 use crate::node::{Delivery, FrameSink, GoneLeg, Node, Output, PeerId};
 use vlan_core::driver::PeerSlot;
 
@@ -70,74 +74,119 @@ impl Node {
         scratch: &mut Scratch,
         sink: &mut dyn FrameSink,
     ) -> usize {
-        for taken in 0..batch {
-            let Some(message) = self.control[index].association.receive(scratch) else { return taken };
-            self.control[index].heard = now;
-            tap_received(&mut self.captures, PeerId::ControlNode(index as u8), &message);
-            if message.channel == Channel::CONTROL {
-                let message = ControlMessage::parse(&whole(&message));
-                self.handle_control(now, index, message);
-                continue;
-            }
-            if message.channel == Channel::RELAYED_PACKETS {
-                self.take_relayed(now, index, &message);
-                continue;
-            }
-            let Some(vif) = self.control[index].vif_of(message.channel) else {
-                self.drops.add(DropReason::NoChannel);
-                continue;
-            };
-            match FrameHeader::parse(message.head, message.len) {
-                Ok(header) => self.deliver_relayed(now, vif, &header, &message, sink),
-                Err(TlvError::UnknownKind { .. }) => {
-                    let message = ControlMessage::parse(&whole(&message));
-                    self.handle_in_band_relay(vif, message);
+        let (mut taken, mut run, mut last) = (0, None, None);
+        loop {
+            let other = loop {
+                if taken == batch {
+                    break None;
                 }
-                Err(_) => self.count_drop(vif, DropReason::Malformed),
+                let Some(message) = self.control[index].association.receive(scratch) else { break None };
+                taken += 1;
+                let is_delivered = match &mut run {
+                    Some(run) => self.deliver_next(now, run, &message, sink),
+                    None => false,
+                };
+                if !is_delivered {
+                    break Some(message);
+                }
+            };
+            self.end_run(run.take());
+            let Some(message) = other else { break };
+            let origin = self.take_from_control(now, index, &message, sink);
+            if let Some((vif, _)) = origin.filter(|_| origin == last) {
+                run = self.begin_run(vif, &message);
             }
+            last = origin;
         }
-        batch
+        if taken > 0 {
+            self.control[index].heard = now;
+        }
+        taken
     }
 
+    /// Takes a message of a control node, of whatever kind it is. Gives the interface and the origin of a unicast frame that
+    /// was delivered.
+    fn take_from_control(
+        &mut self,
+        now: Instant,
+        index: usize,
+        message: &Message<'_>,
+        sink: &mut dyn FrameSink,
+    ) -> Option<(VifNumber, Origin)> {
+        if !is_reference(message.head) {
+            tap_received(&mut self.captures, PeerId::ControlNode(index as u8), message);
+        }
+        if message.channel == Channel::CONTROL {
+            let message = ControlMessage::parse(&whole(message));
+            self.handle_control(now, index, message);
+            return None;
+        }
+        if message.channel == Channel::RELAYED_PACKETS {
+            self.take_relayed(now, index, message);
+            return None;
+        }
+        let Some(vif) = self.control[index].vif_of(message.channel) else {
+            self.drops.add(DropReason::NoChannel);
+            return None;
+        };
+        match FrameHeader::parse(message.head, message.len) {
+            Ok(header) => {
+                let is_taken = self.deliver_relayed(now, vif, &header, message, sink);
+                return Origin::of(message.channel, &header).filter(|_| is_taken).map(|origin| (vif, origin));
+            }
+            Err(TlvError::UnknownKind { kind: REFERENCE }) => {
+                self.take_reference(now, index, vif, message, sink);
+            }
+            Err(TlvError::UnknownKind { .. }) => {
+                let message = ControlMessage::parse(&whole(message));
+                self.handle_in_band_relay(vif, message);
+            }
+            Err(_) => self.count_drop(vif, DropReason::Malformed),
+        }
+        None
+    }
+
+    /// Gives a frame to the stack, if the driver lets it through. True when the stack has taken it.
     #[inline]
-    fn deliver_relayed(
+    pub(super) fn deliver_relayed(
         &mut self,
         now: Instant,
         vif: VifNumber,
         header: &FrameHeader,
         message: &Message<'_>,
         sink: &mut dyn FrameSink,
-    ) {
-        let Some(interface) = self.interface_mut(vif) else { return };
+    ) -> bool {
+        let Some(interface) = self.interface_mut(vif) else { return false };
         let header_len = header.kind.header_len();
         let (head, frame_len) = (&message.head[header_len..], message.len - header_len);
         let ingress = interface.driver.admit_relayed(header, head, frame_len);
-        if let Ingress::Deliver(vnet) = ingress {
-            //= spec/arp.md#learning-locations
-            //# The driver MUST bind the sender's MAC of an ARP or ND message to the location in its header.
-            if header.kind == FrameKind::Arp
-                && let (Ok((source, _)), Some(ethernet)) =
-                    (FrameHeader::parse_locations(message.head), EthernetHeader::parse(head))
-            {
-                interface.driver.handle_binding(ethernet.source, &source);
-            }
-            if header.kind == FrameKind::Group {
-                interface.listener.handle_incoming(now, head);
-                if !interface.listener.admits(head) && !interface.driver.listens() {
-                    interface.driver.count_drop(DropReason::NotJoined, 1);
-                    self.note_refusal(vif, Ingress::Drop(DropReason::NotJoined), head, frame_len);
-                    return;
-                }
-            }
-            let taken = sink.deliver(vif, &vnet, head, message.rest) == Delivery::Taken;
-            interface.driver.delivered(false, frame_len, taken);
-            if header.kind == FrameKind::Promiscuous && taken {
-                interface.driver.copy_delivered(frame_len);
-            }
-            self.note_delivery(vif, taken, head, message.rest);
-        } else {
+        let Ingress::Deliver(vnet) = ingress else {
             self.note_refusal(vif, ingress, head, frame_len);
+            return false;
+        };
+        //= spec/arp.md#learning-locations
+        //# The driver MUST bind the sender's MAC of an ARP or ND message to the location in its header.
+        if header.kind == FrameKind::Arp
+            && let (Ok((source, _)), Some(ethernet)) =
+                (FrameHeader::parse_locations(message.head), EthernetHeader::parse(head))
+        {
+            interface.driver.handle_binding(ethernet.source, &source);
         }
+        if header.kind == FrameKind::Group {
+            interface.listener.handle_incoming(now, head);
+            if !interface.listener.admits(head) && !interface.driver.listens() {
+                interface.driver.count_drop(DropReason::NotJoined, 1);
+                self.note_refusal(vif, Ingress::Drop(DropReason::NotJoined), head, frame_len);
+                return false;
+            }
+        }
+        let taken = sink.deliver(vif, &vnet, head, message.rest) == Delivery::Taken;
+        interface.driver.delivered(false, frame_len, taken);
+        if header.kind == FrameKind::Promiscuous && taken {
+            interface.driver.copy_delivered(frame_len);
+        }
+        self.note_delivery(vif, taken, head, message.rest);
+        taken
     }
 
     fn handle_in_band_relay(&mut self, vif: VifNumber, message: Result<ControlMessage, TlvError>) {
@@ -165,7 +214,7 @@ impl Node {
         let mut taken = 0;
         while taken < batch {
             let Some(link) = self.direct[place].as_deref_mut() else { return taken };
-            let mut run = Run::new(now, &mut self.interfaces, &mut self.drop_examples);
+            let mut run = DirectRun::new(now, &mut self.interfaces, &mut self.drop_examples);
             // Every message of a capture is looked at.
             let is_captured = self.captures.is_some();
             let other = loop {

@@ -211,6 +211,30 @@ fn send(node: &mut Node, to: MacAddress, number: u8) -> Accept {
     accept
 }
 
+/// The header of a frame from the other member to the node's interface.
+fn header(kind: FrameKind, bseq: u32) -> FrameHeader {
+    FrameHeader {
+        kind,
+        flags: 0,
+        lan: LanId(10),
+        origin: NodeNumber(2),
+        origin_vif: VIF,
+        destination_vif: VIF,
+        vnet: Vnet::default(),
+        boot: BootTag(22),
+        bseq,
+    }
+}
+
+/// A relayed frame of `len` octets from the other member to the node's interface.
+fn relayed(bseq: u32, len: usize) -> Vec<u8> {
+    let mut frame = vec![9; len];
+    frame[..6].copy_from_slice(&OWN.0);
+    frame[6..12].copy_from_slice(&PEER.0);
+    frame[12..14].copy_from_slice(&[8, 0]);
+    [&header(FrameKind::Relay, bseq).emit(len)[..], &frame].concat()
+}
+
 fn drops(node: &Node, reason: DropReason) -> u64 {
     node.interfaces().map(|interface| interface.counters.drops.of(reason)).sum()
 }
@@ -235,17 +259,7 @@ fn the_sender_of_an_arp_message_is_bound_to_its_location() {
     frame[..6].copy_from_slice(&[0xff; 6]);
     frame[6..12].copy_from_slice(&stranger.0);
     frame[12..14].copy_from_slice(&[8, 6]);
-    let header = FrameHeader {
-        kind: FrameKind::Arp,
-        flags: 0,
-        lan: LanId(10),
-        origin: NodeNumber(2),
-        origin_vif: VIF,
-        destination_vif: VIF,
-        vnet: Vnet::default(),
-        boot: BootTag(22),
-        bseq: 0,
-    };
+    let header = header(FrameKind::Arp, 0);
     let source = Location { node: NodeNumber(2), vif: VIF, lan: LanId(10), ..Location::default() };
     let octets = header.emit_arp(&source, &Location::default(), frame.len());
     control.send(ARP, &[&octets[..], &frame].concat());
@@ -290,6 +304,53 @@ fn a_leg_joins_only_the_session_that_it_was_set_up_for() {
     let mut control = Far::on(far, &[RELAY, ARP]);
     control.accept(&mut node);
     assert_eq!(control.frames().iter().map(|(_, number)| *number).collect::<Vec<_>>(), [7]);
+}
+
+#[test]
+fn a_session_is_not_over_while_a_leg_of_it_is_being_set_up() {
+    //= spec/leg-setup.md#legs-being-set-up
+    //= type=test
+    //# A node that a control node has accepted MUST NOT take its session for over while a leg of it is being set up.
+    let second = LegNumber(1);
+    let (peer, process) = (PeerId::ControlNode(0), ProcessId(5));
+    for is_answered in [true, false] {
+        let mut node = Node::new(NodeConfig { control_node_legs: vec![vec![LEG, second]], ..node().config });
+        let mut control = Far::control(&mut node, 5);
+        assert_eq!(connects(&mut node), [(second, 1)]);
+        // The control node has the second leg first, and sends by it when the first one breaks.
+        let (near, far) = leg_pair();
+        control.0.handle_leg_up(NOW, second, far);
+        control.0.handle_leg_gone(NOW, LEG);
+        control.send(RELAY, &relayed(1, 60));
+        drop(control);
+        node.handle_leg_gone(NOW, peer, process, LEG);
+        turn(&mut node);
+        node.handle_timeout(NOW);
+        assert!(node.is_attached(), "the second leg is being set up");
+        assert_eq!(connects(&mut node), [], "and no other one meanwhile");
+        let mut sink = Sink::default();
+        if is_answered {
+            let tag = SessionTag { node: 1, control_node: 5 };
+            assert!(node.handle_control_leg_up(NOW, 0, process, second, tag, near));
+            node.handle_leg_gone(NOW, peer, process, second);
+            node.receive(NOW, 1000, &mut sink);
+        } else {
+            node.handle_connect_failed(NOW, 0, second);
+        }
+        assert_eq!((node.is_attached(), sink.0), (false, usize::from(is_answered)));
+        node.handle_timeout(NOW);
+        assert_eq!(connects(&mut node)[0], (LEG, 2), "the next session begins");
+    }
+}
+
+/// The legs that the node asks for, and for which session.
+fn connects(node: &mut Node) -> Vec<(LegNumber, u32)> {
+    let outputs = core::iter::from_fn(|| node.poll_output());
+    let legs = outputs.filter_map(|output| match output {
+        Output::Connect { leg, session, .. } => Some((leg, session)),
+        _ => None,
+    });
+    legs.collect()
 }
 
 #[test]
@@ -483,6 +544,7 @@ fn direct(node: &mut Node, control: &mut Far) -> Far {
     peer
 }
 
+mod arenas;
 mod batches;
 mod capture;
 mod direct;

@@ -2,8 +2,9 @@
 
 use alloc::vec::Vec;
 
+use rvi::ArenaConfig;
 use vlan_core::wire::control::{CaptureOrder, Fault, ReportItem, ReportedDrop, Traced};
-use vlan_core::{LegNumber, NodeNumber, PairEpoch, ProcessId};
+use vlan_core::{LanId, LegNumber, NodeNumber, PairEpoch, ProcessId};
 
 use super::{ControlNodeEvent, MemberOptions};
 
@@ -84,6 +85,14 @@ pub enum Output {
         epoch: PairEpoch,
         /// The leg of their association.
         leg: LegNumber,
+    },
+    /// Make memory of `config.region_len()` zero octets that this process writes and others can map for reading alone, and
+    /// answer with [`super::ControlNode::handle_arena`], which gives those who are to have it.
+    MakeArena {
+        /// The LAN that it is for.
+        lan: LanId,
+        /// What it is to be.
+        config: ArenaConfig,
     },
     /// This end has left the leg: shut the sending side of its socket down; when the other end has hung up too,
     /// call `handle_leg_gone` unless that was done, and close the socket. When a leg of the same name comes up first, the

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use arp_server::{BindError, Owner};
 use rvi::{LegEnd, SessionTag};
 use vlan_core::server::MemberSlot;
+use vlan_core::wire::Reference;
 use vlan_core::wire::control::{
     ControlMessage, InterfaceAddress, InterfaceConfig, MemberNotice, OfferedLeg, TLV_VERSION,
 };
@@ -73,6 +74,7 @@ impl ControlNode {
                     self.note_changed_senders(lan);
                 }
             }
+            ControlMessage::ArenaReady { lan, arena } => self.arena_ready(session, lan, arena),
             ControlMessage::Groups(notice) => self.handle_groups(now, session, &notice),
             ControlMessage::Promiscuous { listener, listens } => {
                 self.handle_promiscuous(now, session, &listener, listens);
@@ -178,6 +180,7 @@ impl ControlNode {
         session.open(lan, slot, channels.0, channels.1);
         let entry = &mut self.lans[lan];
         entry.server.attach(slot, session.process);
+        entry.arena.end(now, &self.arena_policy);
         self.note_changed_senders(lan);
         let entry = &mut self.lans[lan];
         let route = &mut entry.routes[usize::from(slot.0)];
@@ -294,6 +297,7 @@ impl ControlNode {
             if route.session == Some(place) {
                 route.session = None;
                 self.lans[lan].server.detach(slot);
+                self.lans[lan].arena.end(now, &self.arena_policy);
                 self.lans[lan].arp.forget(Owner(slot.0));
                 self.notify_members(now, lan, slot, false);
             }
@@ -354,12 +358,12 @@ impl ControlNode {
         let by_channel = session.by_channel;
         // What its association has still to tell goes with it, but the losses must not.
         while let Some(event) = session.association.poll_event() {
-            if let rvi::AssociationEvent::ParkedExpired { charge, channel, .. } = event
-                && let Some(held) = session.waits.unpark(charge)
-            {
-                let lan = by_channel[usize::from(channel.0)].lan().filter(|_| held.is_frame);
+            if let rvi::AssociationEvent::ParkedExpired { charge, channel, .. } = event {
+                let held = session.waits.unpark(charge);
+                let is_frame = charge == 0 || held.as_ref().is_some_and(|held| held.is_frame);
+                let lan = by_channel[usize::from(channel.0)].lan().filter(|_| is_frame);
                 lost.extend(lan.map(|lan| (lan, DropReason::Expired)));
-                freed.push(held);
+                freed.extend(held);
             }
         }
         session.association.drain_unsent(&mut |channel, octets, unsent| {
@@ -374,6 +378,10 @@ impl ControlNode {
                 //# A copy that its listener's process had not taken when it died MUST be counted as listener-gone.
                 let is_copy = header.kind == FrameKind::Promiscuous;
                 lost.push((lan, if is_copy { DropReason::ListenerGone } else { reason }));
+            } else if Reference::parse(octets, octets.len()).is_ok()
+                && let Some(lan) = by_channel[usize::from(channel.0)].lan()
+            {
+                lost.push((lan, reason));
             }
         });
         for (lan, reason) in lost {

@@ -62,27 +62,34 @@ impl ControlNode {
         session.turn = (session.turn + TURN_OCTETS).min(TURN_OCTETS);
         let (mut taken, mut is_empty) = (0, false);
         let (mut run, mut last) = (None, None);
-        while taken < batch && session.turn > 0 {
-            let Some(message) = session.association.receive(scratch) else {
-                is_empty = true;
-                break;
+        loop {
+            let other = loop {
+                if taken == batch || session.turn <= 0 {
+                    break None;
+                }
+                let Some(message) = session.association.receive(scratch) else {
+                    is_empty = true;
+                    break None;
+                };
+                taken += 1;
+                // A message has 65,809 octets at most.
+                session.turn -= message.len.max(MESSAGE_OCTETS_MIN) as i32;
+                let is_passed_on = match &mut run {
+                    Some(run) => self.pass_on(now, &mut session, run, &message),
+                    None => false,
+                };
+                if !is_passed_on {
+                    break Some(message);
+                }
             };
-            taken += 1;
-            // A message has 65,809 octets at most.
-            session.turn -= message.len.max(MESSAGE_OCTETS_MIN) as i32;
-            if let Some(run) = &mut run
-                && self.pass_on(now, &mut session, run, &message)
-            {
-                continue;
-            }
             self.end_run(now, &session, run.take());
+            let Some(message) = other else { break };
             let pair = self.handle_message(now, &mut session, &message);
             if pair.is_some() && pair == last {
                 run = self.begin_run(&session, &message);
             }
             last = pair;
         }
-        self.end_run(now, &session, run);
         if taken > 0 {
             session.heard = now;
         }
@@ -166,11 +173,7 @@ impl ControlNode {
                 }
                 return Some(to);
             }
-            //= spec/server.md#group-frames
-            //# The server MUST give a group frame that is for everybody once to every attached member of the LAN but its sender.
-            Verdict::Group => {
-                self.give_others(lan, from, |control, to| control.forward(now, session, inbound, to))
-            }
+            Verdict::Group => self.give_everybody(now, session, inbound),
             Verdict::Joined(row) => {
                 self.give_joined(lan, from, row, |control, to| control.forward(now, session, inbound, to));
             }
@@ -189,7 +192,13 @@ impl ControlNode {
     }
 
     /// Does something for each attached member of a LAN but one, and counts the copies.
-    fn give_others(&mut self, lan: usize, from: MemberSlot, mut give: impl FnMut(&mut Self, MemberSlot)) {
+    #[inline]
+    pub(super) fn give_others(
+        &mut self,
+        lan: usize,
+        from: MemberSlot,
+        mut give: impl FnMut(&mut Self, MemberSlot),
+    ) {
         let mut receivers = 0;
         for slot in 0..self.lans[lan].routes.len() {
             let to = MemberSlot(slot as u16);
@@ -213,7 +222,13 @@ impl ControlNode {
     /// Copies a frame into the ring of the member at `to`: what was checked (the private head) and the shared
     /// rest behind it (amendment 8).
     #[inline]
-    fn forward(&mut self, now: Instant, session: &mut Session, inbound: &Inbound<'_>, to: MemberSlot) {
+    pub(super) fn forward(
+        &mut self,
+        now: Instant,
+        session: &mut Session,
+        inbound: &Inbound<'_>,
+        to: MemberSlot,
+    ) {
         let route = self.lans[inbound.lan].routes[usize::from(to.0)];
         let frame_len = inbound.frame_len();
         let flags = inbound.header.flags & FrameHeader::RESENT;
@@ -536,7 +551,8 @@ impl ControlNode {
                 }
                 AssociationEvent::ParkedExpired { charge, channel, .. } => {
                     let held = session.waits.unpark(charge);
-                    if held.as_ref().is_some_and(|held| held.is_frame) {
+                    // On nobody's account are copies for a member that was evicted from an arena.
+                    if charge == 0 || held.as_ref().is_some_and(|held| held.is_frame) {
                         self.parked_expired(place, channel);
                     }
                     held.into_iter().for_each(|held| self.unhold(now, held));

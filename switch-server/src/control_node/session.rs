@@ -73,6 +73,10 @@ pub(super) struct Session {
     pub reported_drops: Vec<ReportedDrop>,
     /// Places of the LANs and slots that this session serves.
     pub memberships: Vec<(usize, MemberSlot)>,
+    /// The node can map arenas.
+    pub takes_arenas: bool,
+    /// Places of the LANs of which the node was given an arena and has not said that it has it.
+    pub arenas_unanswered: Vec<usize>,
     /// The packet legs that the node is ready for: one of each kind on each fabric at most.
     pub offered: Vec<OfferedLeg>,
     /// Frames for the node whose senders keep them.
@@ -111,6 +115,8 @@ impl Session {
             report: Vec::new(),
             reported_drops: Vec::new(),
             memberships: Vec::new(),
+            takes_arenas: false,
+            arenas_unanswered: Vec::new(),
             offered: Vec::new(),
             waits: Waits::default(),
             packets: None,

@@ -11,8 +11,8 @@ use vlan_core::server::Ledger;
 use vlan_core::wire::control::{LegAddress, LegKind};
 use vlan_core::{Channel, LanId, LegNumber, MacAddress, NodeNumber, ProcessId, RviNumber, VifNumber};
 
-use crate::control_node::ControlNode;
 use crate::control_node::pairs::{PairLeg, PairState, RelayCounters};
+use crate::control_node::{ArenaStatus, ControlNode};
 
 /// A node of the platform.
 #[derive(Clone, Debug)]
@@ -73,6 +73,8 @@ pub struct LanStatus {
     pub ledger: Ledger,
     /// ARP and ND requests that its ARP server has answered.
     pub arp_answered: u64,
+    /// Its broadcast arena.
+    pub arena: ArenaStatus,
 }
 
 /// An address and who holds it.
@@ -279,5 +281,6 @@ fn lan_status(lan: &crate::control_node::Lan) -> LanStatus {
         drops: lan.server.drops().clone(),
         ledger: lan.server.ledger(),
         arp_answered: lan.arp.answered(),
+        arena: lan.arena.status(),
     }
 }

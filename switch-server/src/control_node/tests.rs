@@ -2,6 +2,7 @@
 
 mod adoption;
 mod apply;
+mod arena;
 mod bindings;
 mod capture;
 mod grants;

@@ -270,6 +270,11 @@ fn lan_counters(status: &control_node::Status, lan: &LanStatus) -> Vec<Counter> 
         counter(name("egress.frames"), ledger.egress),
         counter(name("no-receiver.frames"), ledger.no_receiver),
         counter(name("arp.answered"), lan.arp_answered),
+        counter(name("arena.octets"), lan.arena.octets.into()),
+        counter(name("arena.used"), lan.arena.used.into()),
+        counter(name("arena.members"), lan.arena.members as u64),
+        counter(name("arena.references"), lan.arena.references),
+        counter(name("arena.evictions"), lan.arena.evictions),
     ];
     for member in &lan.members {
         let name = |what: &str| format!("lan.{}.{}.{what}", lan.name, node_name(status, member.node));

@@ -21,6 +21,7 @@ use tracing::{debug, error, info, warn};
 use vlan_core::wire::control::{Fault, FaultDirection};
 use vlan_core::{Instant, LegNumber, NodeNumber, PairEpoch};
 
+use super::arenas;
 use super::captures::Captures;
 use super::legs::{LegId, Legs, Source};
 use super::link::{FaultOrder, NodeReport, Order, PumpEnd};
@@ -429,8 +430,8 @@ impl Pump {
                 warn!(node = %id.node, leg = %id.leg, %violation, "leg closed");
                 self.hung_up(at, place);
             }
-            Datagram::PeerEnd(..) => {
-                warn!(node = %id.node, leg = %id.leg, "leg closed: a node introduces nobody");
+            Datagram::PeerEnd(..) | Datagram::Arena(..) => {
+                warn!(node = %id.node, leg = %id.leg, "leg closed: a node introduces nobody and has no arenas");
                 self.hung_up(at, place);
             }
         }
@@ -463,6 +464,9 @@ impl Pump {
                 Output::Introduce { a, b, epoch, leg } => {
                     let id = |(node, process)| LegId { node, process, leg };
                     self.introduce(at, id(a), id(b), epoch);
+                }
+                Output::MakeArena { lan, config } => {
+                    arenas::make(lan, &config, &self.legs, &mut self.machine);
                 }
                 Output::CloseLeg { node, process, leg } => self.legs.leave(at, &LegId { node, process, leg }),
                 Output::Report { node, id, items, drops } => {

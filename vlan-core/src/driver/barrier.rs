@@ -116,16 +116,36 @@ impl Driver {
         }
     }
 
-    /// True when a barrier has ended that was behind a relayed frame, of this header and to this station: its receiver has
-    /// the frame, or a control node has dropped and counted it, whether or not that has settled it.
+    /// True when a barrier has ended that was behind this relayed frame, or copy for a listener: its receiver has it, or a
+    /// control node has dropped and counted it, whether or not that has settled it. `message` is the frame with its header.
     //= spec/driver.md#before-an-echoed-barrier
-    //# A node MUST NOT send a relayed frame again behind which a barrier to the same peer has ended.
+    //# A node MUST NOT send a relayed frame or a copy again behind which a barrier to the same peer has ended.
     #[must_use]
-    pub fn has_ended(&self, header: &FrameHeader, destination: MacAddress) -> bool {
-        let peer = self.bound(destination).and_then(|slot| self.peer(slot));
+    pub fn has_ended(&self, message: &[u8]) -> bool {
+        let Ok(header) = FrameHeader::parse(message, message.len()) else { return false };
+        let receiver = match header.kind {
+            FrameKind::Relay => {
+                let destination = message.get(header.kind.header_len()..).and_then(MacAddress::from_octets);
+                destination.and_then(|destination| self.bound(destination))
+            }
+            FrameKind::Promiscuous => {
+                let node = FrameHeader::parse_listener(message).ok();
+                node.and_then(|node| self.find_peer(node, header.destination_vif))
+            }
+            FrameKind::Group | FrameKind::Arp | FrameKind::Unicast => None,
+        };
         let age = |number: u32| self.next_bseq.wrapping_sub(number);
         let is_before = |at: u32| age(header.bseq) > age(at);
-        header.kind == FrameKind::Relay && peer.and_then(|peer| peer.relay_ended_at).is_some_and(is_before)
+        receiver.and_then(|slot| self.peer(slot)?.relay_ended_at).is_some_and(is_before)
+    }
+
+    /// The frame with this number, which was relayed before a barrier to the peer at `slot` ended, has not come to its end,
+    /// and none behind it: they go by relay again.
+    pub fn relay_goes_on_from(&mut self, slot: PeerSlot, bseq: u32) {
+        let age = self.next_bseq.wrapping_sub(bseq);
+        let peer = &mut self.peers[usize::from(slot.0)];
+        peer.relay_ended_at =
+            peer.relay_ended_at.map(|at| if self.next_bseq.wrapping_sub(at) < age { bseq } else { at });
     }
 
     /// The peer's control node has gone and the peer has taken all it had: relayed frames that are not settled

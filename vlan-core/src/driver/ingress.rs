@@ -1,5 +1,6 @@
 //! What comes from the fabric: checked against the configuration and the grant that it came by before it goes up to the stack.
 
+use super::peer::CameBy;
 use super::{Driver, Ingress, Peer, PeerSlot};
 use crate::address::NodeNumber;
 use crate::counters::FrameCount;
@@ -36,7 +37,7 @@ impl Driver {
             let Some(slot) = self.find_peer(header.origin, header.origin_vif) else {
                 return self.refuse(DropReason::NotMember);
             };
-            match self.peers[usize::from(slot.0)].take_numbered(header) {
+            match self.peers[usize::from(slot.0)].take_numbered(header, CameBy::ControlNode) {
                 WindowVerdict::New => {}
                 WindowVerdict::Duplicate => return self.refuse(DropReason::Duplicate),
                 WindowVerdict::TooOld => return self.refuse(DropReason::OutOfWindow),
@@ -96,7 +97,7 @@ impl Driver {
 
     /// Takes a frame that its sender sends again here, because its control node has gone, if it has not come before.
     pub(super) fn admit_numbered(&mut self, slot: PeerSlot, header: &FrameHeader) -> Ingress {
-        match self.peers[usize::from(slot.0)].take_numbered(header) {
+        match self.peers[usize::from(slot.0)].take_numbered(header, CameBy::DirectRvi) {
             WindowVerdict::New => Ingress::Deliver(header.vnet),
             WindowVerdict::Duplicate => self.refuse(DropReason::Duplicate),
             WindowVerdict::TooOld => self.refuse(DropReason::OutOfWindow),

@@ -86,7 +86,7 @@ pub struct Peer {
     pub(super) relay_ended_at: Option<u32>,
     /// Its numbered frames seen so far, and in which of its lives.
     window: Option<(BootTag, Window)>,
-    /// The newest number seen of relayed frames, of group frames and of copies.
+    /// The newest number that a control node has passed on of relayed frames, of group frames and of copies.
     newest: [Option<u32>; 3],
 }
 
@@ -154,11 +154,11 @@ impl Peer {
 
     /// Takes a numbered frame if it is new. A new life starts a new numbering: the control node vouches for the
     /// tag, and frames of one origin come in the order of its lives.
-    ///
-    /// A frame sent again that is older than what came of its kind is late: the lost control node went on
-    /// without it (it expired there, or found a queue full, and is counted), so it must not come after all.
+    //= spec/driver.md#late-frames
+    //# The driver MUST discard a frame sent again that is older than the newest of its kind from the same origin that a
+    //# control node has passed on.
     #[inline]
-    pub(super) fn take_numbered(&mut self, header: &FrameHeader) -> WindowVerdict {
+    pub(super) fn take_numbered(&mut self, header: &FrameHeader, by: CameBy) -> WindowVerdict {
         let (boot, bseq) = (header.boot, header.bseq);
         if self.window.as_ref().is_none_or(|(known, _)| *known != boot) {
             self.window = Some((boot, Window::around(BSEQ_WINDOW, bseq)));
@@ -175,12 +175,34 @@ impl Peer {
             if is_older && header.flags & FrameHeader::RESENT != 0 {
                 return WindowVerdict::Duplicate;
             }
-            if !is_older {
+            if !is_older && by == CameBy::ControlNode {
                 *newest = Some(bseq);
             }
         }
         self.window.as_mut().map_or(WindowVerdict::New, |(_, window)| window.insert(bseq))
     }
+
+    /// Takes a relayed frame that is newer than all of the same life that have come. False: it is none, and nothing has been
+    /// done.
+    #[inline(always)]
+    pub(super) fn take_newer(&mut self, bseq: u32) -> bool {
+        let is_newer = |window: &Window| bseq.wrapping_sub(window.next()) < 1 << 31;
+        let Some((_, window)) = self.window.as_mut().filter(|(_, window)| is_newer(window)) else {
+            return false;
+        };
+        window.insert(bseq);
+        self.newest[0] = Some(bseq);
+        true
+    }
+}
+
+/// How a numbered frame has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CameBy {
+    /// It keeps the order of all that one origin sends.
+    ControlNode,
+    /// Only the frames of one flow keep theirs there.
+    DirectRvi,
 }
 
 /// The headers of unicast frames from an interface to another, and back.

@@ -7,7 +7,7 @@ use crate::ethernet::{destination_word, is_neighbour_resolution, source_word};
 use crate::limits::ETHERNET_HEADER_LEN;
 use crate::security::PortSecurity;
 use crate::security::claims::{self, PLAIN_LEN};
-use crate::wire::frame::{FRAME_HEADER_LEN, FrameKind, HeaderTemplate, Vnet};
+use crate::wire::frame::{FRAME_HEADER_LEN, FrameHeader, FrameKind, HeaderTemplate, Vnet};
 
 /// Where the frames of an [`OutgoingRun`] go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +98,25 @@ impl IncomingRun {
     }
 }
 
+/// Relayed frames of one origin. It holds as long as nothing has happened to its driver but that they came.
+#[derive(Clone, Copy, Debug)]
+pub struct RelayedRun {
+    origin: PeerSlot,
+    /// What the headers of all have in common.
+    header: HeaderTemplate,
+    /// The LAN's MTU.
+    mtu: u16,
+    delivered: FrameCount,
+}
+
+impl RelayedRun {
+    /// Counts a frame that the stack has taken.
+    #[inline(always)]
+    pub fn delivered(&mut self, frame_len: usize) {
+        self.delivered.add(frame_len);
+    }
+}
+
 impl Driver {
     /// The run that a frame begins which goes to one peer, and to nobody else. To be ended by [`Driver::end_run`].
     #[must_use]
@@ -131,6 +150,38 @@ impl Driver {
     #[must_use]
     pub fn incoming_run(&self, slot: PeerSlot) -> Option<IncomingRun> {
         self.peers.get(usize::from(slot.0)).filter(|peer| peer.is_quick).map(|peer| self.run_from(peer))
+    }
+
+    /// The run of the frames that follow one with this header, which was let through. To be ended by
+    /// [`Driver::end_relayed_run`].
+    #[must_use]
+    pub fn relayed_run(&self, header: &FrameHeader) -> Option<RelayedRun> {
+        let is_plain = header.kind == FrameKind::Relay && header.flags == 0;
+        let origin = self.find_peer(header.origin, header.origin_vif).filter(|_| is_plain)?;
+        let (header, mtu) = (HeaderTemplate::new(header), self.config.mtu);
+        Some(RelayedRun { origin, header, mtu, delivered: FrameCount::default() })
+    }
+
+    /// Takes the frame in a message if it is the next one of a run, and gives its state. `None` says nothing, and has done
+    /// nothing: [`Driver::admit_relayed`] tells.
+    ///
+    /// `head` is the message's private head, with the frame's header; `message_len` the length of the whole.
+    //= spec/driver.md#numbered-frames
+    //# The driver MUST deliver each numbered frame of an origin at most once, whichever way it comes.
+    #[inline(always)]
+    pub fn take(&mut self, run: &RelayedRun, head: &[u8], message_len: usize) -> Option<Vnet> {
+        let (vnet, bseq) = run.header.parse_numbered(head, message_len)?;
+        let is_whole = head.len() >= FRAME_HEADER_LEN + ETHERNET_HEADER_LEN;
+        if !is_whole || vnet.check(run.mtu, message_len - FRAME_HEADER_LEN).is_err() {
+            return None;
+        }
+        let origin = self.peers.get_mut(usize::from(run.origin.0))?;
+        origin.take_newer(bseq).then_some(vnet)
+    }
+
+    /// Counts the frames of a run.
+    pub fn end_relayed_run(&mut self, run: &RelayedRun) {
+        self.counters.received_relay.add_all(run.delivered);
     }
 
     /// What the plain frames of `peer` are like.

@@ -224,6 +224,39 @@ fn a_unicast_neighbour_probe_goes_direct_with_a_copy() {
     assert!(matches!(classify(&driver, &probe), Egress::Direct { copy_to_server: true, .. }));
 }
 
+fn numbered(bseq: u32, flags: u8) -> FrameHeader {
+    FrameHeader {
+        kind: FrameKind::Relay,
+        flags,
+        lan: LAN,
+        origin: NodeNumber(2),
+        origin_vif: VifNumber(3),
+        destination_vif: VifNumber(1),
+        vnet: Vnet::default(),
+        boot: BootTag(9),
+        bseq,
+    }
+}
+
+#[test]
+fn flows_that_are_sent_again_on_a_direct_rvi_may_overtake_each_other() {
+    //= spec/driver.md#late-frames
+    //= type=test
+    //# The driver MUST discard a frame sent again that is older than the newest of its kind from the same origin that a
+    //# control node has passed on.
+    let mut driver = driver();
+    driver.handle_grant(&grant()).unwrap();
+    let incoming = frame(OWN, PEER, 0x0800);
+    assert!(matches!(driver.admit_relayed(&numbered(40, 0), &incoming, 60), Ingress::Deliver(_)));
+    let mut again =
+        |bseq| driver.admit_direct(Instant::ZERO, SLOT, &numbered(bseq, FrameHeader::RESENT), &incoming, 60);
+    for bseq in [50, 45, 41, 51] {
+        assert!(matches!(again(bseq), Ingress::Deliver(_)), "{bseq}");
+        assert_eq!(again(bseq), Ingress::Drop(DropReason::Duplicate), "{bseq}");
+    }
+    assert_eq!(again(39), Ingress::Drop(DropReason::Duplicate), "what was relayed is newer");
+}
+
 #[test]
 fn a_numbered_frame_is_delivered_once_whichever_way_it_comes() {
     //= spec/driver.md#numbered-frames
@@ -231,17 +264,7 @@ fn a_numbered_frame_is_delivered_once_whichever_way_it_comes() {
     //# The driver MUST deliver each numbered frame of an origin at most once, whichever way it comes.
     let mut driver = driver();
     driver.handle_grant(&grant()).unwrap();
-    let header = FrameHeader {
-        kind: FrameKind::Relay,
-        flags: 0,
-        lan: LAN,
-        origin: NodeNumber(2),
-        origin_vif: VifNumber(3),
-        destination_vif: VifNumber(1),
-        vnet: Vnet::default(),
-        boot: BootTag(9),
-        bseq: 40,
-    };
+    let header = numbered(40, 0);
     let incoming = frame(OWN, PEER, 0x0800);
     assert!(matches!(driver.admit_relayed(&header, &incoming, 60), Ingress::Deliver(_)));
     assert_eq!(driver.admit_relayed(&header, &incoming, 60), Ingress::Drop(DropReason::Duplicate));
@@ -360,12 +383,22 @@ fn what_was_relayed_behind_a_barrier_has_not_ended_with_it() {
     };
     let before = relay(&mut driver);
     let id = raise(&mut driver, Instant::ZERO);
-    assert!(!driver.has_ended(&before, PEER), "the barrier is on its way");
+    let ended = |driver: &Driver, header: FrameHeader| {
+        driver.has_ended(&[&header.emit(to_peer.len())[..], &to_peer].concat())
+    };
+    assert!(!ended(&driver, before), "the barrier is on its way");
     driver.handle_barrier_echo(SLOT, id);
     driver.handle_direct_gone(SLOT);
     let behind = relay(&mut driver);
-    assert!(driver.has_ended(&before, PEER) && !driver.has_ended(&behind, PEER));
-    assert!(!driver.has_ended(&FrameHeader { kind: FrameKind::Group, ..before }, PEER));
+    assert!(ended(&driver, before) && !ended(&driver, behind));
+    assert!(!ended(&driver, FrameHeader { kind: FrameKind::Group, ..before }));
+    // A copy is its listener's, whoever the frame is for.
+    let copy = |header: FrameHeader, node| {
+        let header = FrameHeader { kind: FrameKind::Promiscuous, destination_vif: VifNumber(3), ..header };
+        [&header.emit_promiscuous(NodeNumber(node), to_peer.len())[..], &to_peer].concat()
+    };
+    assert!(driver.has_ended(&copy(before, 2)) && !driver.has_ended(&copy(behind, 2)));
+    assert!(!driver.has_ended(&copy(before, 99)), "nobody");
 }
 
 #[test]

@@ -76,6 +76,14 @@ pub enum ControlMessage {
         /// The legs.
         legs: Vec<OfferedLeg>,
     },
+    /// Node to control node: this arena of a LAN is mapped here, so references to it may come in place of frames. With LAN and
+    /// number 0: an arena could be mapped here.
+    ArenaReady {
+        /// The LAN.
+        lan: LanId,
+        /// Number of the arena.
+        arena: u32,
+    },
     /// Control node to node: accepted; interfaces and members follow, then `ConfigurationEnd`.
     Registered {
         /// Epoch of the configuration.
@@ -254,7 +262,7 @@ kinds! {
     HEARTBEAT = 0x0020, HEARTBEAT_REPLY = 0x0021, REGISTER = 0xc030, REGISTERED = 0xc031, BIND = 0xc032,
     UNBIND = 0xc033, MEMBER = 0xc034, BINDING = 0xc035, REFUSED = 0xc036, FENCED = 0xc037,
     GROUPS = 0xc038, GROUP_POLICY = 0xc039,
-    LEG_ADDRESSES = 0xc03c, PROMISCUOUS = 0xc040,
+    LEG_ADDRESSES = 0xc03c, ARENA_READY = 0xc03d, PROMISCUOUS = 0xc040,
     INTERFACE = 0xc060, INTERFACE_REMOVED = 0xc061, CONFIGURATION_END = 0xc062, SENDER = 0xc063, GRANT = 0xc064,
     REVOKE = 0xc065, REVOKED = 0xc066, LEG_CUT = 0xc067, DIRECT_IDLE = 0xc068, DIRECT_LOST = 0xc069,
     BARRIER = 0x806a, BARRIER_ECHO = 0x806b, RELAY_DRAINED = 0x806c, FAULT = 0xc06d,
@@ -296,6 +304,7 @@ messages! {
     REFUSED => Refused { reason },
     FENCED => Fenced,
     LEG_ADDRESSES => LegAddresses { legs },
+    ARENA_READY => ArenaReady { lan, arena },
     INTERFACE => Interface(config: InterfaceConfig),
     INTERFACE_REMOVED => InterfaceRemoved { vif },
     CONFIGURATION_END => ConfigurationEnd { epoch },

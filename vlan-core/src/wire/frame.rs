@@ -280,6 +280,14 @@ impl FrameHeader {
         Some(o)
     }
 
+    /// Gives the frame that `message` holds behind its header another destination interface. What is shorter stays as it is.
+    #[inline]
+    pub fn readdress(message: &mut [u8], destination_vif: VifNumber) {
+        if let Some(octets) = message.get_mut(14..16) {
+            octets.copy_from_slice(&destination_vif.0.to_le_bytes());
+        }
+    }
+
     /// The octets of the header of a copy: this one and the listener's node.
     #[must_use]
     pub fn emit_promiscuous(&self, listener: NodeNumber, frame_len: usize) -> [u8; PROMISCUOUS_HEADER_LEN] {

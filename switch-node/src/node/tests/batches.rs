@@ -80,17 +80,7 @@ fn what_comes_by_a_direct_rvi_is_counted_once_whatever_comes_between() {
     let mut control = Far::control(&mut node, 1);
     let mut peer = direct(&mut node, &mut control);
     peer.frames();
-    let header = FrameHeader {
-        kind: FrameKind::Unicast,
-        flags: 0,
-        lan: LanId(10),
-        origin: NodeNumber(2),
-        origin_vif: VIF,
-        destination_vif: VIF,
-        vnet: Vnet::default(),
-        boot: BootTag(0),
-        bseq: 0,
-    };
+    let header = FrameHeader { boot: BootTag(0), ..header(FrameKind::Unicast, 0) };
     let foreign = FrameHeader { lan: LanId(11), ..header };
     for number in 0..9 {
         let mut frame = frame(OWN, number);
@@ -105,4 +95,29 @@ fn what_comes_by_a_direct_rvi_is_counted_once_whatever_comes_between() {
     let received: u64 = node.interfaces().map(|interface| interface.counters.received_direct.frames).sum();
     let refused = [DropReason::DeviceFull, DropReason::WrongGrant].map(|reason| drops(&node, reason));
     assert_eq!((received, refused), (7, [1, 1]));
+}
+
+#[test]
+fn what_comes_by_relay_is_counted_once_whatever_comes_between() {
+    let mut node = node();
+    let mut control = Far::control(&mut node, 1);
+    let mut group = header(FrameKind::Group, 6).emit(60).to_vec();
+    group.extend(frame(MacAddress::BROADCAST, 0));
+    for number in 0..12 {
+        let mut message = match number {
+            // The same again, and one that no origin sends.
+            4 => relayed(3, 60),
+            6 => group.clone(),
+            8 => vec![0; 60],
+            _ => relayed(u32::from(number), 60),
+        };
+        message[32 + 20] = number;
+        control.send(RELAY, &message);
+    }
+    let mut device = Refuses(9, Vec::new());
+    node.receive(NOW, 1000, &mut device);
+    assert_eq!(device.1, [0, 1, 2, 3, 5, 6, 7, 10, 11]);
+    let received: u64 = node.interfaces().map(|interface| interface.counters.received_relay.frames).sum();
+    let reasons = [DropReason::DeviceFull, DropReason::Duplicate, DropReason::Malformed];
+    assert_eq!((received, reasons.map(|reason| drops(&node, reason))), (9, [1, 1, 1]));
 }

@@ -49,21 +49,7 @@ impl Far {
 
     /// Sends a frame of `len` octets to the node's interface by relay.
     fn deliver(&mut self, node: &mut Node, len: usize, bseq: u32) {
-        let mut frame = vec![9; len];
-        frame[..6].copy_from_slice(&OWN.0);
-        frame[6..12].copy_from_slice(&PEER.0);
-        let header = FrameHeader {
-            kind: FrameKind::Relay,
-            flags: 0,
-            lan: LanId(10),
-            origin: NodeNumber(2),
-            origin_vif: VIF,
-            destination_vif: VIF,
-            vnet: Vnet::default(),
-            boot: BootTag(22),
-            bseq,
-        };
-        self.send(RELAY, &[&header.emit(len)[..], &frame].concat());
+        self.send(RELAY, &relayed(bseq, len));
         turn(node);
     }
 }
@@ -80,7 +66,7 @@ fn frames_of_an_interface_are_copied_whole_with_their_time_and_direction() {
     let said: Vec<_> = copies.iter().map(|(at, is_out, _, octets)| (*at, *is_out, octets.len())).collect();
     let at = EPOCH + NOW.as_nanos();
     assert_eq!(said, [(at, true, 60), (at, false, 1400)]);
-    assert_eq!((copies[0].3[20], &copies[1].3[6..13]), (1, &[&PEER.0[..], &[9]].concat()[..]));
+    assert_eq!((copies[0].3[20], &copies[1].3[6..13]), (1, &[&PEER.0[..], &[8]].concat()[..]));
     // Nothing is left: the next frame is nobody's.
     assert!(node.captures.is_none());
     send(&mut node, PEER, 2);

@@ -104,7 +104,7 @@ fn a_word_about_a_relay_that_is_not_lost_ends_no_barrier() {
 fn what_was_relayed_before_an_echoed_barrier_is_never_sent_again() {
     //= spec/driver.md#before-an-echoed-barrier
     //= type=test
-    //# A node MUST NOT send a relayed frame again behind which a barrier to the same peer has ended.
+    //# A node MUST NOT send a relayed frame or a copy again behind which a barrier to the same peer has ended.
     let mut node = node();
     let mut control = Far::control(&mut node, 1);
     // One of its receivers keeps the control node from settling anything.
@@ -124,4 +124,43 @@ fn what_was_relayed_before_an_echoed_barrier_is_never_sent_again() {
     let mut control = Far::control(&mut node, 2);
     turn(&mut node);
     assert_eq!(numbers(&mut control), [11, 12, 1, 2]);
+}
+
+#[test]
+fn what_comes_back_from_a_direct_rvi_keeps_the_number_that_it_was_relayed_with() {
+    //= spec/driver.md#numbers-of-frames-that-come-back
+    //= type=test
+    //# A frame that was sent again on a direct RVI and comes back from it MUST keep its number.
+    let mut node = node();
+    let mut control = Far::control(&mut node, 1);
+    let _hold = control.0.hold();
+    for number in [10, 11] {
+        send(&mut node, PEER, number);
+    }
+    let first: Vec<u32> = control.frames().iter().map(|(header, _)| header.bseq).collect();
+    control.tell(&mut node, &grant(&[]));
+    let mut peer = Far::connect(&mut node, PeerId::Node(NodeNumber(2)), 22, &[DIRECT]);
+    turn(&mut node);
+    lose_control(&mut node, 1);
+    // The peer has drained what the control node left it: what was not settled goes over the direct RVI.
+    peer.send(DIRECT, &ControlMessage::RelayDrained { waiting: false }.emit());
+    turn(&mut node);
+    send(&mut node, PEER, 12);
+    peer.0.leave_leg(NOW, LEG);
+    drop(peer);
+    node.handle_leg_gone(NOW, PeerId::Node(NodeNumber(2)), ProcessId(22), LEG);
+    turn(&mut node);
+    for process in [2, 3] {
+        let mut control = Far::control(&mut node, process);
+        let _hold = control.0.hold();
+        turn(&mut node);
+        let came: Vec<_> =
+            control.frames().iter().map(|(h, number)| (h.bseq, h.flags & 1, *number)).collect();
+        let third = first[1].wrapping_add(1);
+        let is_new = u8::from(process == 3);
+        assert_eq!(came[..2], [(first[0], 1, 10), (first[1], 1, 11)], "control node {process}");
+        assert_eq!((came[2].1, came[2].2, came.len()), (is_new, 12, 3));
+        assert!(came[2].0.wrapping_sub(third) < 10, "{came:?}");
+        lose_control(&mut node, process);
+    }
 }

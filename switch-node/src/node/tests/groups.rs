@@ -67,18 +67,7 @@ fn snoop(far: &mut Far, node: &mut Node) {
 
 /// A group frame of the other member as it comes from the control node.
 fn relayed(bseq: u32, frame: &[u8]) -> Vec<u8> {
-    let header = FrameHeader {
-        kind: FrameKind::Group,
-        flags: 0,
-        lan: LanId(10),
-        origin: NodeNumber(2),
-        origin_vif: VIF,
-        destination_vif: VIF,
-        vnet: Vnet::default(),
-        boot: BootTag(22),
-        bseq,
-    };
-    [&header.emit(frame.len())[..], frame].concat()
+    [&header(FrameKind::Group, bseq).emit(frame.len())[..], frame].concat()
 }
 
 /// Gives the node a group frame of the other member; returns how many frames reach the stack.

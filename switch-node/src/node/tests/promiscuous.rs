@@ -203,17 +203,6 @@ fn copies_and_groups_come_to_an_interface_that_listens() {
     let policy =
         vlan_core::wire::control::GroupPolicy { vif: VIF, snoops: true, querier: [10, 1, 0, 254].into() };
     control.tell(&mut node, &ControlMessage::GroupPolicy(policy));
-    let header = |kind, bseq| FrameHeader {
-        kind,
-        flags: 0,
-        lan: LanId(10),
-        origin: NodeNumber(2),
-        origin_vif: VIF,
-        destination_vif: VIF,
-        vnet: Vnet::default(),
-        boot: BootTag(22),
-        bseq,
-    };
     let mut frame = [0; 60];
     frame[6..12].copy_from_slice(&PEER.0);
     frame[12..15].copy_from_slice(&[8, 0, 0x45]);

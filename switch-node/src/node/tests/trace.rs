@@ -75,18 +75,7 @@ fn a_trace_says_why_a_frame_goes_no_further() {
 fn a_traced_message_is_let_through_again_and_again() {
     let mut node = node();
     let mut control = Far::control(&mut node, 1);
-    let header = FrameHeader {
-        kind: FrameKind::Relay,
-        flags: 0,
-        lan: LanId(10),
-        origin: NodeNumber(2),
-        origin_vif: VIF,
-        destination_vif: VIF,
-        vnet: Vnet::default(),
-        boot: BootTag(22),
-        bseq: 5,
-    };
-    let message = [&header.emit(60)[..], &frame(OWN, PEER, 60)].concat();
+    let message = relayed(5, 60);
     for _ in 0..2 {
         let traced = trace(&mut node, &mut control, TraceWay::Relay, message.clone());
         assert_eq!(

@@ -52,6 +52,7 @@ fn machine() -> control_node::Status {
             drops,
             ledger: Default::default(),
             arp_answered: 0,
+            arena: Default::default(),
         }],
         bindings: vec![control_node::BindingStatus {
             lan: LanId(10),

@@ -72,3 +72,35 @@ fn what_goes_another_way_or_not_at_all_is_of_no_run() {
     raise(&mut waiting, Instant::ZERO);
     assert!(waiting.outgoing_run(&PLAIN, &frame(PEER, OWN, 0x0800)).is_none(), "held for its barrier");
 }
+
+#[test]
+fn a_relayed_frame_of_a_run_is_taken_as_it_would_be_alone() {
+    //= spec/driver.md#numbered-frames
+    //= type=test
+    //# The driver MUST deliver each numbered frame of an origin at most once, whichever way it comes.
+    let (mut driver, incoming) = (driver(), frame(OWN, PEER, 0x0800));
+    let message = |bseq, flags| [&numbered(bseq, flags).emit(60)[..], &incoming].concat();
+    assert!(matches!(driver.admit_relayed(&numbered(40, 0), &incoming, 60), Ingress::Deliver(_)));
+    let mut run = driver.relayed_run(&numbered(40, 0)).expect("a run");
+    for (bseq, is_taken) in [(41, true), (41, false), (40, false), (50, true), (45, false), (51, true)] {
+        assert_eq!(driver.take(&run, &message(bseq, 0), 92).is_some(), is_taken, "{bseq}");
+    }
+    assert_eq!(driver.take(&run, &message(52, FrameHeader::RESENT), 92), None, "it may be late");
+    assert_eq!(driver.take(&run, &message(52, 0), 93), None, "another length");
+    assert_eq!(driver.take(&run, &message(52, 0)[..45], 92), None, "too short for a frame");
+    let later_life = FrameHeader { boot: BootTag(10), ..numbered(52, 0) };
+    assert_eq!(driver.take(&run, &[&later_life.emit(60)[..], &incoming].concat(), 92), None);
+    run.delivered(60);
+    driver.end_relayed_run(&run);
+    assert_eq!(driver.counters().received_relay.frames, 1);
+    // What the run has taken has come, and is the newest of its kind.
+    assert_eq!(driver.admit_relayed(&numbered(51, 0), &incoming, 60), Ingress::Drop(DropReason::Duplicate));
+    assert!(matches!(driver.admit_relayed(&numbered(45, 0), &incoming, 60), Ingress::Deliver(_)));
+    let late = numbered(49, FrameHeader::RESENT);
+    assert_eq!(driver.admit_relayed(&late, &incoming, 60), Ingress::Drop(DropReason::Duplicate));
+    for header in
+        [numbered(51, FrameHeader::RESENT), FrameHeader { kind: FrameKind::Group, ..numbered(51, 0) }]
+    {
+        assert!(driver.relayed_run(&header).is_none());
+    }
+}

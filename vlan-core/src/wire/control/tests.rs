@@ -35,6 +35,7 @@ fn examples() -> Vec<ControlMessage> {
             legs: offered(),
         },
         ControlMessage::LegAddresses { legs: offered() },
+        ControlMessage::ArenaReady { lan: LanId(10), arena: 0x0100_0007 },
         ControlMessage::Registered { epoch: 3 },
         ControlMessage::Refused { reason: "no such node".into() },
         ControlMessage::Fenced,

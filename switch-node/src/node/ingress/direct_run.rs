@@ -9,12 +9,11 @@ use vlan_core::wire::frame::FRAME_HEADER_LEN;
 use vlan_core::{Channel, DropReason, Instant, VifNumber};
 
 use crate::node::direct::DirectLink;
-
 use crate::node::interface::Interface;
 use crate::node::{Delivery, FrameSink};
 
 /// Frames that came behind one another by one RVI.
-pub(super) struct Run<'n> {
+pub(super) struct DirectRun<'n> {
     now: Instant,
     interfaces: &'n mut [Option<Interface>],
     drop_examples: &'n mut DropExamples,
@@ -26,7 +25,7 @@ pub(super) struct Run<'n> {
     delivered: FrameCount,
 }
 
-impl<'n> Run<'n> {
+impl<'n> DirectRun<'n> {
     /// A run of no frames yet.
     pub(super) fn new(
         now: Instant,
