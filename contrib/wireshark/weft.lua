@@ -1,4 +1,4 @@
--- Wireshark dissector of Weft's formats: TLV messages of RVIs (spec/tlv.md, leg-relay.md, capture.md), and the packets that
+-- Wireshark dissector of Weft's formats: TLV messages of RVIs (spec/tlv.md, arena.md, leg-relay.md, capture.md), and the packets that
 -- carry them between hosts by UDP and in Ethernet frames of type 0x88b5 (spec/packet.md, leg-ether.md).
 --
 --   switchctl -f FILE capture --rvi web1 web2 | wireshark -k -i - -X lua_script:contrib/wireshark/weft.lua
@@ -86,6 +86,11 @@ local dropped_frame = {
     { "vif", "u16" }, { "drop_reason", "text" }, { "age_ms", "u64" }, { "frame_octets", "u32" }, { "headers", "list", { { "octet", "u8" } } },
 }
 local octet = { { "octet", "u8" } }
+-- Of a group frame in a broadcast arena, behind the base header (spec/arena.md).
+local reference = {
+    { "lan_id", "u16" }, { "vif", "u16" }, { "arena", "u32" }, { "segment", "u32" }, { "offset", "u32" }, { "octets", "u32" },
+    { "stay", "u16" }, { "reserved", "u16" },
+}
 
 local messages = {
     [0x0020] = { "HEARTBEAT", { { "number", "u32" } } },
@@ -111,6 +116,7 @@ local messages = {
     [0xc039] = { "GROUP_POLICY", { { "vif", "u16" }, { "snoops", "bool" }, { "querier", "ip" } } },
     [0xc040] = { "PROMISCUOUS", { { "location", "record", location }, { "listens", "bool" } } },
     [0xc03c] = { "LEG_ADDRESSES", { { "offered_leg", "list", offered_leg } } },
+    [0xc03d] = { "ARENA_READY", { { "lan_id", "u16" }, { "arena", "u32" } } },
     [0xc060] = { "INTERFACE", {
         { "lan_id", "u16" }, { "vif", "u16" }, { "mac", "mac" }, { "mtu", "u16" }, { "relay_channel", "u8" },
         { "arp_channel", "u8" }, { "port_security", "u8" }, { "may_listen", "bool" },
@@ -159,7 +165,13 @@ local messages = {
     [0x006f] = { "REPORT", { { "id", "u32" }, { "last", "bool" }, { "counters", "list", counter } } },
 }
 local frame_kinds = { [0x8001] = "unicast", [0x8002] = "group", [0x8003] = "relay", [0x8006] = "promiscuous", [0x8010] = "ARP" }
-local RELAYED_PACKET, COPIES = 0x8004, 0x8005
+local RELAYED_PACKET, COPIES, REFERENCE = 0x8004, 0x8005, 0x8007
+local named_kinds = { [RELAYED_PACKET] = "relayed packet", [COPIES] = "captured copies", [REFERENCE] = "reference" }
+-- Least octets of a header, where they are not the 8 of a control message.
+local header_lens = { [0x8010] = 80, [0x8006] = 40, [RELAYED_PACKET] = 16, [REFERENCE] = 32 }
+for kind in pairs(frame_kinds) do
+    header_lens[kind] = header_lens[kind] or 32
+end
 
 -- One ProtoField for each name: weft.msg.NAME.
 local makers = {
@@ -186,6 +198,7 @@ end
 for _, message in pairs(messages) do
     declare(message[2])
 end
+declare(reference)
 for name, field in pairs(message_fields) do
     f["msg_" .. name] = field
 end
@@ -318,8 +331,7 @@ function tlv.dissector(buffer, pinfo, root)
     tree:add(f.header_len, buffer(3, 1))
     tree:add_le(f.value_len, buffer(4, 4))
     local message = messages[kind]
-    local name = message and message[1] or frame_kinds[kind]
-    name = name or kind == RELAYED_PACKET and "relayed packet" or kind == COPIES and "captured copies" or nil
+    local name = message and message[1] or frame_kinds[kind] or named_kinds[kind]
     if not name then
         pinfo.cols.info = string.format("unknown type 0x%04x", kind)
         tree:add_proto_expert_info(tlv_unknown)
@@ -331,7 +343,7 @@ function tlv.dissector(buffer, pinfo, root)
     -- A snap length may have cut the message: then only what its lengths say can be looked at.
     local whole = header_len + buffer(4, 4):le_uint()
     local is_cut = pinfo.len > pinfo.caplen
-    local least = frame_kinds[kind] and (kind == 0x8010 and 80 or kind == 0x8006 and 40 or 32) or kind == RELAYED_PACKET and 16 or 8
+    local least = header_lens[kind] or 8
     if header_len < least or (whole ~= buffer:len() and not is_cut) then
         tree:add_proto_expert_info(tlv_bad)
         return buffer:len()
@@ -347,6 +359,8 @@ function tlv.dissector(buffer, pinfo, root)
         if buffer:len() > header_len then
             packet.dissector(buffer(header_len):tvb(), pinfo, root)
         end
+    elseif kind == REFERENCE then
+        add_fields(reference, buffer, 8, tree)
     elseif message then
         local ends = add_fields(message[2], buffer, header_len, tree)
         if ends ~= buffer:len() and not is_cut then

@@ -16,7 +16,8 @@ use vlan_core::wire::control::{
     InterfaceAddress, InterfaceConfig, JoinedGroup, LegAddress, LegKind, MemberNotice, OfferedLeg,
     ReportItem, ReportedDrop, RevokeReason, SenderNotice, TraceEnd, TraceOrder, TraceStep, TraceWay, Traced,
 };
-use vlan_core::wire::{ControlMessage, FrameHeader, FrameKind, Vnet};
+use vlan_core::wire::reference::Place;
+use vlan_core::wire::{ControlMessage, FrameHeader, FrameKind, Reference, Vnet};
 use vlan_core::{
     BootTag, Channel, EtherAddress, EtherPort, LanId, LegNumber, Location, MacAddress, NodeNumber, PairEpoch,
     ProcessId, PublicKey, RviNumber, SecretKey, VifNumber,
@@ -100,6 +101,7 @@ fn messages() -> Vec<(&'static str, ControlMessage)> {
         ("GROUP_POLICY", M::GroupPolicy(GroupPolicy { vif, snoops: true, querier: [10, 1, 0, 254].into() })),
         ("PROMISCUOUS", M::Promiscuous { listener: Location::default(), listens: true }),
         ("LEG_ADDRESSES", M::LegAddresses { legs }),
+        ("ARENA_READY", M::ArenaReady { lan, arena: 3 }),
         (
             "INTERFACE",
             M::Interface(InterfaceConfig {
@@ -302,6 +304,23 @@ fn frames_are_read_with_their_headers_and_what_is_in_them() -> Result<()> {
     {
         ensure!(frame == [kind, "10", "1", "1448", "77", "0xbeef", "02:02:02:02:02:02"], "{frame:?}");
     }
+    Ok(())
+}
+
+#[test]
+fn references_to_group_frames_say_where_those_lie() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("references.pcap");
+    let place = Place { segment: 9, offset: 4096, len: 92 };
+    let reference =
+        Reference { lan: LanId(10), destination_vif: VifNumber(3), arena: 77, place, stay: 5 }.emit();
+    fs::write(&file, pcap(&[reference.to_vec(), reference[..24].to_vec()]))?;
+    let names =
+        ["lan_id", "vif", "arena", "segment", "offset", "octets", "stay"].map(|n| format!("weft.msg.{n}"));
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let read = fields(&file, "weft.name == \"reference\" && !weft.bad", &names)?;
+    ensure!(read == [["10", "3", "77", "9", "4096", "92", "5"]], "{read:?}");
+    ensure!(fields(&file, "weft.bad", &["weft.name"])?.concat() == ["reference"]);
     Ok(())
 }
 
