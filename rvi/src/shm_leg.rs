@@ -119,15 +119,20 @@ impl ShmLeg {
 
     /// Leaves a leg that no association takes: its peer finds that nothing of it was taken. The host hangs up then.
     pub fn refuse(mut self) {
-        self.close();
+        self.close(false);
     }
 
-    /// Marks the own region CLOSED with the final heads. Nothing may be received afterwards.
+    /// Marks the own region CLOSED with the final heads. Nothing may be received afterwards. With `hold`, data that was taken and is
+    /// not settled is left to the peer.
     //= spec/ring.md#closing
     //# An end that leaves a ring MUST store its final heads before it stores the state CLOSED with release order,
     //# and MUST take nothing from the ring afterwards.
-    pub(crate) fn close(&mut self) {
-        self.own.store_relaxed(STATE + 4, self.data_rx.next());
+    pub(crate) fn close(&mut self, hold: bool) {
+        //= spec/rvi.md#what-is-held-when-a-leg-is-left
+        //# An end that leaves a leg while it holds what it has received MUST store what it has settled as the final head of the data
+        //# ring, and MUST store what it has taken as its head.
+        let data = if hold { self.data_rx.settled_of_taken() } else { self.data_rx.next() };
+        self.own.store_relaxed(STATE + 4, data);
         self.own.store_relaxed(STATE + 8, self.control_rx.next());
         self.own.store_release(STATE, STATE_CLOSED);
     }

@@ -259,6 +259,46 @@ fn a_leg_left_in_order_loses_and_doubles_nothing() {
 }
 
 #[test]
+fn what_is_held_when_a_leg_is_left_stays_with_its_sender() {
+    //= spec/rvi.md#what-is-held-when-a-leg-is-left
+    //= type=test
+    //# An end that leaves a leg while it holds what it has received MUST store what it has settled as the final head of the data
+    //# ring, and MUST store what it has taken as its head.
+    //= spec/rvi.md#what-is-held-when-a-leg-is-left
+    //= type=test
+    //# What lies between the final head and the head of a leg that was left MUST be sent again, or handed back marked as what the
+    //# peer may have taken.
+    for legs in [1, 2] {
+        let mut pair = Pair::new(legs, &failover());
+        (0..4).for_each(|id| assert_eq!(pair.send(0, 0, id), Ok(Sent::Ring)));
+        pair.ends[0].publish();
+        let mut scratch = Scratch::default();
+        assert_eq!(pair.ends[1].receive(&mut scratch).map(|m| m.head[0]), Some(0));
+        pair.ends[1].release();
+        assert_eq!(pair.ends[1].receive(&mut scratch).map(|m| m.head[0]), Some(1));
+        let hold = pair.ends[1].hold();
+        pair.ends[1].release();
+        assert_eq!(pair.ends[1].receive(&mut scratch).map(|m| m.head[0]), Some(2));
+        pair.ends[1].leave_leg(at(1), LEG[0]);
+        assert_eq!([4, 0].map(|i| pair.word(0, 1, STATE + i)), [1, 2], "final head, then CLOSED");
+        // Too late: what the sender was told stands.
+        pair.ends[1].unhold(at(1), hold);
+        pair.ends[1].release();
+        assert_eq!(pair.ends[0].handle_leg_gone(at(2), LEG[0]), LegEnd::Closed);
+        if legs == 2 {
+            pair.ends[1].handle_leg_gone(at(2), LEG[0]);
+            pair.ends[0].publish();
+            assert_eq!(pair.receive(), [3], "each comes once");
+            continue;
+        }
+        let mut unsent = Vec::new();
+        pair.ends[0].drain_unsent(&mut |_, octets, unsent_as| unsent.push((octets[0], unsent_as)));
+        let ring = |id, maybe_taken| (id, Unsent::Ring { maybe_taken });
+        assert_eq!(unsent, [ring(1, true), ring(2, true), ring(3, false)]);
+    }
+}
+
+#[test]
 fn after_a_death_what_was_visible_may_have_been_taken() {
     let mut pair = Pair::new(1, &failover());
     for id in 0..3 {

@@ -137,7 +137,7 @@ impl Association {
                 source.give_up(control);
                 continue;
             };
-            let meta = SlotMeta { resent: fields.meta.resent || source.is_uncertain, ..fields.meta };
+            let meta = SlotMeta { resent: fields.meta.resent || source.is_doubtful(control), ..fields.meta };
             if !self.taken.contains(&(meta.channel.0, meta.mseq)) {
                 let group = if control { CONTROL_GROUP } else { Route::group(meta.lane) };
                 if self.route.waits[group].is_some() {

@@ -6,7 +6,8 @@
 
 use vlan_core::Instant;
 
-use super::{Association, LEGS};
+use super::{Association, LEGS, Leg};
+use crate::association::types::LegState;
 
 /// Names the generation of a hold; [`Association::unhold`] wants it back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +81,7 @@ impl Association {
         let hold = self.holds.is_any();
         self.turn.left = 0;
         for index in 0..LEGS {
-            let Some(leg) = &mut self.legs[index] else { continue };
+            let Some(leg) = self.leg_taken_from(index) else { continue };
             let data = leg.shm.data_rx.release(hold);
             if leg.shm.control_rx.release(false) || data {
                 self.ring_for_room(index);
@@ -104,11 +105,16 @@ impl Association {
         }
     }
 
+    /// A leg whose heads are not final yet.
+    fn leg_taken_from(&mut self, index: usize) -> Option<&mut Leg> {
+        self.legs[index].as_deref_mut().filter(|leg| leg.state != LegState::Leaving)
+    }
+
     /// Settles what came before the mark, or everything if nothing is held.
     fn settle(&mut self) {
         let is_all = !self.holds.is_any();
         for index in 0..LEGS {
-            let Some(leg) = &mut self.legs[index] else { continue };
+            let Some(leg) = self.leg_taken_from(index) else { continue };
             if leg.shm.data_rx.settle(is_all) {
                 self.ring_for_room(index);
             }

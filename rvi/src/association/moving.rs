@@ -10,7 +10,7 @@ use vlan_core::{Channel, Instant, LegNumber};
 use super::{Association, LEGS, Leg};
 use crate::association::route::{CONTROL_GROUP, PACKETS};
 use crate::association::types::{AssociationEvent, LegDownReason, LegEnd, LegState, Unsent};
-use crate::association::unproven::Unproven;
+use crate::association::unproven::{FinalHeads, Unproven};
 use crate::region::Region;
 use crate::ring::{Producer, RingFault};
 use crate::shm_leg::ShmLeg;
@@ -28,8 +28,6 @@ pub(super) enum SourceRing {
 #[derive(Clone, Debug)]
 pub(super) struct Source {
     pub(super) ring: SourceRing,
-    /// The peer may have taken some of it nevertheless.
-    pub(super) is_uncertain: bool,
     /// Index of the leg that its last message was sent by.
     pub(super) target: usize,
     control: Cursor,
@@ -41,6 +39,17 @@ pub(super) struct Source {
 struct Cursor {
     next: u32,
     end: u32,
+    /// The peer may have taken what lies before this position.
+    doubtful: u32,
+}
+
+impl Cursor {
+    /// What `ring` has behind what is settled and what other legs answer for. A peer whose end is uncertain may have taken all that
+    /// it saw, another one only what it held.
+    fn new(ring: &Producer<Region>, copied: u32, is_uncertain: bool) -> Self {
+        let doubtful = if is_uncertain { ring.published() } else { ring.head() };
+        Self { next: later(ring.settled(), copied), end: ring.tail(), doubtful }
+    }
 }
 
 impl Source {
@@ -48,19 +57,26 @@ impl Source {
         let (control, data) = (&leg.shm.control_tx, &leg.shm.data_tx);
         Self {
             ring,
-            is_uncertain,
             target: LEGS,
-            control: Cursor { next: later(control.settled(), leg.copied.1), end: control.tail() },
-            data: Cursor { next: later(data.settled(), leg.copied.0), end: data.tail() },
+            control: Cursor::new(control, leg.copied.1, is_uncertain),
+            data: Cursor::new(data, leg.copied.0, is_uncertain),
         }
     }
 
-    /// The peer took everything before these positions of the control and the data ring, and nothing behind them.
-    pub(super) fn end_at(&mut self, control: u32, data: u32) {
-        for (cursor, head) in [(&mut self.control, control), (&mut self.data, data)] {
+    /// The peer has said what it took.
+    pub(super) fn end_at(&mut self, heads: &FinalHeads) {
+        let FinalHeads { control, data, held } = *heads;
+        for (cursor, head, doubtful) in [(&mut self.control, control, control), (&mut self.data, data, held)]
+        {
             cursor.next = earlier(later(cursor.next, head), cursor.end);
+            cursor.doubtful = doubtful;
         }
-        self.is_uncertain = false;
+    }
+
+    /// True when the peer may have taken the next message of a ring.
+    pub(super) fn is_doubtful(&self, control: bool) -> bool {
+        let cursor = if control { &self.control } else { &self.data };
+        is_before(cursor.next, cursor.doubtful)
     }
 
     /// Goes behind what `leg` has settled, whose slots it may have used again.
@@ -161,7 +177,7 @@ impl Association {
             return;
         }
         leg.publish(now);
-        leg.shm.close();
+        leg.shm.close(self.holds.is_any());
         leg.state = LegState::Leaving;
         leg.watch = None;
         self.spread();
@@ -185,7 +201,7 @@ impl Association {
         let Some(mut leg) = self.legs[index].take() else { return LegEnd::Died };
         self.doorbells &= !(1 << index);
         if leg.state != LegState::Leaving {
-            leg.shm.close();
+            leg.shm.close(self.holds.is_any());
         }
         let end = self.settle_end(&mut leg);
         let is_uncertain = end == LegEnd::Died;
@@ -200,6 +216,9 @@ impl Association {
     //= spec/rvi.md#proof
     //# After a leg was left in order everything before the final heads MUST count as taken; after any other end only
     //# what was settled.
+    //= spec/rvi.md#what-is-held-when-a-leg-is-left
+    //# What lies between the final head and the head of a leg that was left MUST be sent again, or handed back marked as what the
+    //# peer may have taken.
     fn settle_end(&mut self, leg: &mut Leg) -> LegEnd {
         let refreshed = leg.refresh().is_ok();
         let from = (leg.shm.data_tx.settled(), leg.shm.control_tx.settled());
@@ -214,6 +233,10 @@ impl Association {
         if self.is_uncertain {
             self.note_taken(leg, false, from.0, leg.shm.data_tx.settled());
             self.note_taken(leg, true, from.1, leg.shm.control_tx.settled());
+        }
+        if leg.shm.data_tx.head() != leg.shm.data_tx.settled() {
+            self.is_uncertain = true;
+            self.unproven.has_gap = true;
         }
         LegEnd::Closed
     }
@@ -402,23 +425,20 @@ impl Association {
         f: &mut dyn FnMut(Channel, &[u8], Unsent),
     ) {
         let SourceRing::Lost(leg) = &source.ring else { return };
-        let (ring, cursor) = if control {
-            (&leg.shm.control_tx, &mut source.control)
-        } else {
-            (&leg.shm.data_tx, &mut source.data)
-        };
+        let leg = Arc::clone(leg);
+        let ring = if control { &leg.shm.control_tx } else { &leg.shm.data_tx };
         let mut octets = Vec::new();
-        while cursor.next != cursor.end {
-            let Ok(fields) = ring.read_back(cursor.next, self.session, &mut octets) else {
+        while let Some((of_control, position)) = source.next()
+            && of_control == control
+        {
+            let Ok(fields) = ring.read_back(position, self.session, &mut octets) else {
                 return source.give_up(control);
             };
-            // A peer that died may have taken what was published after it stored its head for the last time.
-            let was_visible = is_before(cursor.next, ring.published());
-            let maybe_taken = fields.meta.resent && self.is_uncertain || source.is_uncertain && was_visible;
+            let maybe_taken = fields.meta.resent && self.is_uncertain || source.is_doubtful(control);
             if seen.insert((fields.meta.channel.0, fields.meta.mseq)) {
                 f(fields.meta.channel, &octets, Unsent::Ring { maybe_taken });
             }
-            cursor.next = cursor.next.wrapping_add(fields.slots);
+            source.skip(control, fields.slots);
         }
     }
 }

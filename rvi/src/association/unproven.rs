@@ -11,8 +11,8 @@ use crate::association::moving::SourceRing;
 pub(super) struct Unproven {
     /// At most as many as an association has legs; the oldest first.
     legs: Vec<Arc<Leg>>,
-    /// There were more.
-    has_lost_one: bool,
+    /// Of some messages nobody will say whether they were taken for good: there were more legs, or a peer held what it took.
+    pub has_gap: bool,
 }
 
 impl Unproven {
@@ -23,18 +23,29 @@ impl Unproven {
         }
         if self.legs.len() == LEGS {
             self.legs.remove(0);
-            self.has_lost_one = true;
+            self.has_gap = true;
         }
         self.legs.push(Arc::clone(leg));
     }
 }
 
+/// How far a peer that left a leg had come with our rings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FinalHeads {
+    /// Behind what it took of the control ring.
+    pub control: u32,
+    /// Behind what it took for good of the data ring.
+    pub data: u32,
+    /// Behind what it took of the data ring and held.
+    pub held: u32,
+}
+
 impl Leg {
-    /// The peer's final heads of our control and data ring, where they are possible ones.
-    fn ended_at(&self) -> Option<(u32, u32)> {
+    /// The peer's final heads, where they are possible ones.
+    fn ended_at(&self) -> Option<FinalHeads> {
         let (data, control) = self.shm.final_heads()?;
         let is_possible = self.shm.data_tx.may_end_at(data) && self.shm.control_tx.may_end_at(control);
-        is_possible.then_some((control, data))
+        is_possible.then(|| FinalHeads { control, data, held: self.shm.data_tx.taken_to(data) })
     }
 }
 
@@ -45,18 +56,19 @@ impl Association {
     //# An end that hands messages back MUST first read the final heads that the peer has stored since in legs given up
     //# before.
     pub(super) fn settle_unproven(&mut self) {
-        let Unproven { legs, has_lost_one } = core::mem::take(&mut self.unproven);
-        let mut is_all = !has_lost_one;
+        let Unproven { legs, has_gap } = core::mem::take(&mut self.unproven);
+        let mut is_all = !has_gap;
         for leg in legs {
-            let Some((control, data)) = leg.ended_at() else {
+            let Some(heads) = leg.ended_at() else {
                 is_all = false;
                 continue;
             };
-            self.note_taken(&leg, true, leg.shm.control_tx.settled(), control);
-            self.note_taken(&leg, false, leg.shm.data_tx.settled(), data);
+            is_all &= heads.held == heads.data;
+            self.note_taken(&leg, true, leg.shm.control_tx.settled(), heads.control);
+            self.note_taken(&leg, false, leg.shm.data_tx.settled(), heads.data);
             for source in &mut self.sources {
                 if matches!(&source.ring, SourceRing::Lost(lost) if Arc::ptr_eq(lost, &leg)) {
-                    source.end_at(control, data);
+                    source.end_at(&heads);
                 }
             }
         }

@@ -156,6 +156,12 @@ impl<M: RingMemory> Consumer<M> {
         moved
     }
 
+    /// Tells the peer what was taken, and gives how far of it is settled.
+    pub fn settled_of_taken(&mut self) -> u32 {
+        self.release(true);
+        self.settled
+    }
+
     /// What was released so far is settled by the next [`Self::settle`].
     pub fn mark(&mut self) {
         self.marked = self.released;

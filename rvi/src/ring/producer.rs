@@ -243,7 +243,8 @@ impl<M: RingMemory> Producer<M> {
         self.within(value, self.settled, self.published).is_ok() && self.is_boundary(value)
     }
 
-    /// Reads the peer's words and takes `value` as what it took in the end, if that is possible.
+    /// Reads the peer's words and takes `value` as what it took for good in the end, if that is possible. What lies between it
+    /// and the head the peer took and held.
     ///
     /// # Errors
     /// As `refresh`.
@@ -251,8 +252,20 @@ impl<M: RingMemory> Producer<M> {
         self.refresh()?;
         let value = self.within(value, self.settled, self.published)?;
         self.settled_to(value)?;
-        self.head = value;
+        self.head = self.behind_both(value, self.head);
         Ok(())
+    }
+
+    /// How far the peer took messages by its present word, where it ended at `value`: as [`Self::close_at`] and [`Self::head`].
+    #[must_use]
+    pub fn taken_to(&self, value: u32) -> u32 {
+        let head = self.peer.load_acquire(self.ring.head);
+        self.within(head, self.settled, self.published).map_or(value, |head| self.behind_both(value, head))
+    }
+
+    /// The later of two positions that are not before what is settled.
+    fn behind_both(&self, a: u32, b: u32) -> u32 {
+        if distance(self.settled, a) > distance(self.settled, b) { a } else { b }
     }
 
     /// True when a message of this size fits by the words read last.
