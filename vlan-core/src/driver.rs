@@ -8,6 +8,7 @@
 mod barrier;
 mod ingress;
 mod listeners;
+mod lives;
 mod peer;
 mod run;
 mod stations;

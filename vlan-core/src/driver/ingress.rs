@@ -1,6 +1,6 @@
 //! What comes from the fabric: checked against the configuration and the grant that it came by before it goes up to the stack.
 
-use super::peer::CameBy;
+use super::lives::CameBy;
 use super::{Driver, Ingress, Peer, PeerSlot};
 use crate::address::NodeNumber;
 use crate::counters::FrameCount;
@@ -10,7 +10,6 @@ use crate::limits::ETHERNET_HEADER_LEN;
 use crate::security::PortSecurity;
 use crate::security::rate::{Cost, Kind};
 use crate::time::Instant;
-use crate::window::WindowVerdict;
 use crate::wire::frame::{FRAME_HEADER_LEN, FrameHeader, FrameKind, Vnet};
 
 impl Driver {
@@ -37,10 +36,8 @@ impl Driver {
             let Some(slot) = self.find_peer(header.origin, header.origin_vif) else {
                 return self.refuse(DropReason::NotMember);
             };
-            match self.peers[usize::from(slot.0)].take_numbered(header, CameBy::ControlNode) {
-                WindowVerdict::New => {}
-                WindowVerdict::Duplicate => return self.refuse(DropReason::Duplicate),
-                WindowVerdict::TooOld => return self.refuse(DropReason::OutOfWindow),
+            if let Err(reason) = self.peers[usize::from(slot.0)].numbers.take(header, CameBy::ControlNode) {
+                return self.refuse(reason);
             }
         }
         Ingress::Deliver(header.vnet)
@@ -97,10 +94,9 @@ impl Driver {
 
     /// Takes a frame that its sender sends again here, because its control node has gone, if it has not come before.
     pub(super) fn admit_numbered(&mut self, slot: PeerSlot, header: &FrameHeader) -> Ingress {
-        match self.peers[usize::from(slot.0)].take_numbered(header, CameBy::DirectRvi) {
-            WindowVerdict::New => Ingress::Deliver(header.vnet),
-            WindowVerdict::Duplicate => self.refuse(DropReason::Duplicate),
-            WindowVerdict::TooOld => self.refuse(DropReason::OutOfWindow),
+        match self.peers[usize::from(slot.0)].numbers.take(header, CameBy::DirectRvi) {
+            Ok(()) => Ingress::Deliver(header.vnet),
+            Err(reason) => self.refuse(reason),
         }
     }
 

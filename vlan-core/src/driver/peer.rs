@@ -4,12 +4,11 @@ use alloc::boxed::Box;
 use core::time::Duration;
 
 use crate::address::{BootTag, Channel, LanId, MacAddress, NodeNumber, ProcessId, RviNumber, VifNumber};
+use crate::driver::lives::Lives;
 use crate::ethernet::word_of;
-use crate::limits::BSEQ_WINDOW;
 use crate::security::rate::Meters;
 use crate::security::{PortSecurity, Sender};
 use crate::time::Instant;
-use crate::window::{Window, WindowVerdict};
 use crate::wire::control::{Grant, InterfaceConfig, MemberNotice};
 use crate::wire::frame::{FrameHeader, FrameKind, HeaderTemplate, Vnet};
 
@@ -84,10 +83,8 @@ pub struct Peer {
     /// The number of this interface's next frame when a barrier of the peer last ended: what was relayed to it before has
     /// come to its end.
     pub(super) relay_ended_at: Option<u32>,
-    /// Its numbered frames seen so far, and in which of its lives.
-    window: Option<(BootTag, Window)>,
-    /// The newest number that a control node has passed on of relayed frames, of group frames and of copies.
-    newest: [Option<u32>; 3],
+    /// Its numbered frames seen so far.
+    pub(super) numbers: Lives,
 }
 
 impl Peer {
@@ -110,8 +107,7 @@ impl Peer {
             relay_idle_since: None,
             unechoed: None,
             relay_ended_at: None,
-            window: None,
-            newest: [None; 3],
+            numbers: Lives::default(),
         }
     }
 
@@ -129,6 +125,7 @@ impl Peer {
         if attached {
             if self.process != process {
                 self.unechoed = None;
+                self.numbers.replace(self.process.boot_tag(), process.boot_tag());
             }
             self.process = process;
         }
@@ -151,58 +148,6 @@ impl Peer {
         let is_limited = self.meters.is_some() || security == PortSecurity::Address;
         self.is_quick = self.direct.is_some() && !is_limited;
     }
-
-    /// Takes a numbered frame if it is new. A new life starts a new numbering: the control node vouches for the
-    /// tag, and frames of one origin come in the order of its lives.
-    //= spec/driver.md#late-frames
-    //# The driver MUST discard a frame sent again that is older than the newest of its kind from the same origin that a
-    //# control node has passed on.
-    #[inline]
-    pub(super) fn take_numbered(&mut self, header: &FrameHeader, by: CameBy) -> WindowVerdict {
-        let (boot, bseq) = (header.boot, header.bseq);
-        if self.window.as_ref().is_none_or(|(known, _)| *known != boot) {
-            self.window = Some((boot, Window::around(BSEQ_WINDOW, bseq)));
-            self.newest = [None; 3];
-        }
-        let newest = match header.kind {
-            FrameKind::Relay => Some(&mut self.newest[0]),
-            FrameKind::Group => Some(&mut self.newest[1]),
-            FrameKind::Promiscuous => Some(&mut self.newest[2]),
-            FrameKind::Unicast | FrameKind::Arp => None,
-        };
-        if let Some(newest) = newest {
-            let is_older = newest.is_some_and(|newest| (bseq.wrapping_sub(newest) as i32) < 0);
-            if is_older && header.flags & FrameHeader::RESENT != 0 {
-                return WindowVerdict::Duplicate;
-            }
-            if !is_older && by == CameBy::ControlNode {
-                *newest = Some(bseq);
-            }
-        }
-        self.window.as_mut().map_or(WindowVerdict::New, |(_, window)| window.insert(bseq))
-    }
-
-    /// Takes a relayed frame that is newer than all of the same life that have come. False: it is none, and nothing has been
-    /// done.
-    #[inline(always)]
-    pub(super) fn take_newer(&mut self, bseq: u32) -> bool {
-        let is_newer = |window: &Window| bseq.wrapping_sub(window.next()) < 1 << 31;
-        let Some((_, window)) = self.window.as_mut().filter(|(_, window)| is_newer(window)) else {
-            return false;
-        };
-        window.insert(bseq);
-        self.newest[0] = Some(bseq);
-        true
-    }
-}
-
-/// How a numbered frame has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum CameBy {
-    /// It keeps the order of all that one origin sends.
-    ControlNode,
-    /// Only the frames of one flow keep theirs there.
-    DirectRvi,
 }
 
 /// The headers of unicast frames from an interface to another, and back.

@@ -176,7 +176,7 @@ impl Driver {
             return None;
         }
         let origin = self.peers.get_mut(usize::from(run.origin.0))?;
-        origin.take_newer(bseq).then_some(vnet)
+        origin.numbers.take_newer(bseq).then_some(vnet)
     }
 
     /// Counts the frames of a run.

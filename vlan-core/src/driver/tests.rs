@@ -283,6 +283,46 @@ fn a_numbered_frame_is_delivered_once_whichever_way_it_comes() {
 }
 
 #[test]
+fn frames_of_a_process_that_has_ended_come_once_and_not_behind_those_of_the_next() {
+    //= spec/driver.md#frames-of-former-processes
+    //= type=test
+    //# The driver MUST judge a numbered frame by the numbers of the process that sent it, also when another process serves the
+    //# member by now.
+    //= spec/driver.md#frames-of-former-processes
+    //= type=test
+    //# The driver MUST discard a frame of a process that has ended when a control node has passed on a frame of its kind of a
+    //# process that has not.
+    let (former, next) = (numbered(0, 0).boot, ProcessId(10).boot_tag());
+    let mut driver = driver();
+    let incoming = frame(OWN, PEER, 0x0800);
+    let relay = |driver: &mut Driver, boot, kind, bseq| {
+        let header = FrameHeader { boot, kind, ..numbered(bseq, 0) };
+        driver.admit_relayed(&header, &incoming, 60)
+    };
+    let delivered = |ingress| matches!(ingress, Ingress::Deliver(_));
+    assert!(delivered(relay(&mut driver, former, FrameKind::Relay, 40)));
+    driver.handle_member(&notice(10));
+    // The first word of the next process overtakes frames of the former one.
+    assert!(delivered(relay(&mut driver, next, FrameKind::Arp, 7)));
+    assert_eq!(relay(&mut driver, former, FrameKind::Relay, 40), Ingress::Drop(DropReason::Duplicate));
+    assert!(delivered(relay(&mut driver, former, FrameKind::Relay, 41)));
+    assert!(delivered(relay(&mut driver, next, FrameKind::Relay, 8)));
+    assert_eq!(relay(&mut driver, former, FrameKind::Relay, 42), Ingress::Drop(DropReason::StaleBoot));
+    assert!(delivered(relay(&mut driver, former, FrameKind::Group, 43)), "no group frame has come since");
+    for bseq in [7, 8] {
+        assert_eq!(relay(&mut driver, next, FrameKind::Relay, bseq), Ingress::Drop(DropReason::Duplicate));
+    }
+    // Many lives later the tag comes again, of another process.
+    for process in 11..20 {
+        driver.handle_member(&notice(process));
+        let boot = ProcessId(process).boot_tag();
+        assert!(delivered(relay(&mut driver, boot, FrameKind::Relay, 8)), "{process}");
+    }
+    driver.handle_member(&notice(10));
+    assert!(delivered(relay(&mut driver, next, FrameKind::Relay, 8)));
+}
+
+#[test]
 fn a_direct_frame_must_match_its_grant() {
     //= spec/driver.md#direct-frames
     //= type=test
