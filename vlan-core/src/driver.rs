@@ -125,7 +125,7 @@ pub struct Driver {
     stations: Stations,
     /// The next number of a relayed, group or ARP frame (amendment 22).
     next_bseq: u32,
-    next_barrier: u32,
+    next_barrier: u16,
     in_band: Vec<InBand>,
     released: Vec<PeerSlot>,
     /// Members that get a copy of each unicast frame.

@@ -42,7 +42,7 @@ impl Driver {
     //# behind every earlier frame to that peer.
     pub fn handle_direct_up(&mut self, now: Instant, slot: PeerSlot, relay_up: bool) {
         self.echo_late(slot);
-        let id = self.next_barrier;
+        let id = self.barrier_id();
         let peer = &mut self.peers[usize::from(slot.0)];
         if peer.direct.is_none() || peer.path == Path::Direct {
             return;
@@ -73,6 +73,13 @@ impl Driver {
             id,
         };
         self.in_band.push(InBand::Relay(barrier));
+    }
+
+    /// The number of the next barrier.
+    //= spec/driver.md#numbers-of-barriers
+    //# A barrier MUST have a number that no other interface of the node gives to any.
+    fn barrier_id(&self) -> u32 {
+        u32::from(self.config.vif.0) << 16 | u32::from(self.next_barrier)
     }
 
     /// A barrier for this interface came by relay: it is echoed on the direct RVI of its origin, when that is there.

@@ -148,6 +148,24 @@ fn nothing_goes_direct_before_the_barrier_has_come_back() {
 }
 
 #[test]
+fn an_echo_for_another_interface_ends_no_barrier() {
+    //= spec/driver.md#numbers-of-barriers
+    //= type=test
+    //# A barrier MUST have a number that no other interface of the node gives to any.
+    let mut drivers = [1, 2].map(|vif| {
+        let config = InterfaceConfig { vif: VifNumber(vif), ..config() };
+        let mut driver = Driver::new(NodeNumber(1), ProcessId(77), config, 16, 1);
+        driver.handle_member(&notice(9));
+        driver
+    });
+    let ids = drivers.each_mut().map(|driver| raise(driver, Instant::ZERO));
+    for (driver, other) in drivers.iter_mut().zip([ids[1], ids[0]]) {
+        driver.handle_barrier_echo(SLOT, other);
+        assert!(matches!(driver.peer(SLOT).unwrap().path, Path::Barrier { .. }));
+    }
+}
+
+#[test]
 fn a_barrier_that_is_not_echoed_is_given_up_and_tried_again() {
     let mut driver = driver();
     raise(&mut driver, Instant::ZERO);
