@@ -105,6 +105,15 @@ fn crowd(lans: u16, members: u16) -> ControlNode {
     ControlNode::new(config)
 }
 
+/// A node that has registered and has not looked at the answer.
+fn registering(control: &mut ControlNode, node: u16) -> End {
+    let mut end = End::connect(control, node, process(node), &ShmConfig::default());
+    end.association.send_control(NOW, &register(node, process(node)).emit()).expect("room");
+    end.association.publish();
+    control.pump(NOW, 1000);
+    end
+}
+
 #[test]
 fn a_node_hears_the_end_of_a_long_answer() {
     //= spec/server.md#room-for-the-answer
@@ -113,15 +122,8 @@ fn a_node_hears_the_end_of_a_long_answer() {
     //# members each, however late the node takes it.
     let (lans, members) = (127, 20);
     let mut control = crowd(lans, members);
-    let mut ends: Vec<End> = Vec::new();
-    for node in 1..=members {
-        let mut end = End::connect(&mut control, node, process(node), &ShmConfig::default());
-        end.association.send_control(NOW, &register(node, process(node)).emit()).expect("room");
-        end.association.publish();
-        control.pump(NOW, 1000);
-        ends.push(end);
-    }
-    for mut end in ends {
+    let ends: Vec<End> = (1..=members).map(|node| registering(&mut control, node)).collect();
+    for (later, mut end) in (0..members).rev().zip(ends) {
         let mut told = Vec::new();
         loop {
             let more = end.told();
@@ -134,7 +136,30 @@ fn a_node_hears_the_end_of_a_long_answer() {
         let count = |is_it: fn(&ControlMessage) -> bool| told.iter().filter(|message| is_it(message)).count();
         assert_eq!(count(|message| matches!(message, ControlMessage::ConfigurationEnd { .. })), 1);
         assert_eq!(count(|message| matches!(message, ControlMessage::Interface(_))), usize::from(lans));
-        let others = usize::from(lans) * usize::from(members - 1);
-        assert_eq!(count(|message| matches!(message, ControlMessage::Member(_))), others);
+        let attached = |message: &ControlMessage| matches!(message, ControlMessage::Member(m) if m.attached);
+        assert_eq!(count(attached), usize::from(lans) * usize::from(members - 1));
+        let away = |message: &ControlMessage| matches!(message, ControlMessage::Member(m) if !m.attached);
+        assert_eq!(count(away), usize::from(lans) * usize::from(later));
     }
+}
+
+#[test]
+fn a_member_that_is_away_is_named_all_the_same() {
+    //= spec/server.md#members-that-are-named
+    //= type=test
+    //# A control node MUST name every other member of its LANs to a node that it accepts, also those that are not attached.
+    let mut control = crowd(1, 3);
+    let mut first = registering(&mut control, 1);
+    let named = |end: &mut End| -> Vec<(u16, bool)> {
+        let told = end.told().into_iter();
+        told.filter_map(|message| match message {
+            ControlMessage::Member(notice) => Some((notice.node.0, notice.attached)),
+            _ => None,
+        })
+        .collect()
+    };
+    assert_eq!(named(&mut first), [(2, false), (3, false)]);
+    let mut second = registering(&mut control, 2);
+    assert_eq!(named(&mut second), [(1, true), (3, false)]);
+    assert_eq!(named(&mut first), [(2, true)]);
 }
