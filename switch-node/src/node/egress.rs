@@ -49,7 +49,11 @@ impl Node {
             return Accept::Busy;
         }
         self.hear_outgoing(now, vif, frame);
-        let Some(interface) = self.interface(vif) else { return Accept::Taken };
+        let Some(interface) = self.interface(vif) else {
+            // Its host has not taken the device away yet.
+            self.former.drops.add(DropReason::NotMember);
+            return Accept::Taken;
+        };
         let is_copied = interface.driver.has_listeners();
         if !interface.held.is_empty() && interface.holds_before(vnet, frame) {
             return self.hold(now, vif, vnet, frame);
@@ -275,7 +279,10 @@ impl Node {
         vif: VifNumber,
         frames: alloc::vec::Vec<(PeerSlot, Vnet, alloc::vec::Vec<u8>)>,
     ) {
-        let Some(interface) = self.interface_mut(vif) else { return };
+        let Some(interface) = self.interface_mut(vif) else {
+            self.former.drops.add_many(DropReason::NotMember, frames.len() as u64);
+            return;
+        };
         let frames = frames.into_iter().map(|(slot, vnet, frame)| (Some(slot), vnet, frame)).collect();
         interface.held.push_returned(now, frames);
     }

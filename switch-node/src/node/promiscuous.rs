@@ -243,7 +243,10 @@ impl Node {
     pub(super) fn take_back_copies(&mut self, now: Instant, copies: Vec<Returned>) {
         // From the last one on, so that the first one comes to stand first.
         for (rvi, copy) in copies.into_iter().rev() {
-            let Some(interface) = self.interface_mut(rvi.vif) else { continue };
+            let Some(interface) = self.interface_mut(rvi.vif) else {
+                self.former.drops.add(DropReason::ListenerGone);
+                continue;
+            };
             match copy {
                 Some((vnet, frame)) => {
                     interface.copies.push_returned(now, alloc::vec![(Some(rvi.slot), vnet, frame)]);
