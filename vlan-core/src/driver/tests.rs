@@ -507,11 +507,7 @@ fn a_member_that_comes_again_has_nothing_of_the_former_one() {
         let mut driver = driver();
         driver.handle_grant(&grant());
         let former = MemberNotice { attached: false, ..notice(9) };
-        let next = MemberNotice {
-            vif: VifNumber(vif),
-            mac: MacAddress([2, 0, 1, 0, 0, last]),
-            ..notice(9)
-        };
+        let next = MemberNotice { vif: VifNumber(vif), mac: MacAddress([2, 0, 1, 0, 0, last]), ..notice(9) };
         assert!(driver.handle_member(&next));
         let [peer] = driver.peers() else { panic!("{:?}", driver.peers()) };
         assert_eq!((peer.vif, peer.mac, peer.direct, peer.path), (next.vif, next.mac, None, Path::Relay));

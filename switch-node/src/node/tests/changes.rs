@@ -54,9 +54,11 @@ fn another_interface_on_the_same_lan_takes_the_place_of_the_former_one() {
     assert_eq!(names(&outputs(&mut node)), [(VIF, false), (VifNumber(2), true)]);
     assert_eq!(node.interfaces().count(), 1);
     // It says at once what it has joined, so that it does not get every group for ever.
-    assert!(control.told().iter().any(|message| {
-        matches!(message, ControlMessage::Groups(notice) if notice.vif == VifNumber(2))
-    }));
+    assert!(
+        control.told().iter().any(|message| {
+            matches!(message, ControlMessage::Groups(notice) if notice.vif == VifNumber(2))
+        })
+    );
     config.mac = OWN;
     control.tell(&mut node, &ControlMessage::Interface(config.clone()));
     assert_eq!(names(&outputs(&mut node)), [(VifNumber(2), false), (VifNumber(2), true)]);
