@@ -146,6 +146,8 @@ pub struct Driver {
     next_barrier: u32,
     in_band: Vec<InBand>,
     released: Vec<PeerSlot>,
+    /// Peers whose places other members have now.
+    replaced: Vec<PeerSlot>,
     /// Members that get a copy of each unicast frame.
     listeners: Vec<Listener>,
     /// The interface's own device hears everything that it is given.
@@ -178,6 +180,7 @@ impl Driver {
             next_barrier: 1,
             in_band: Vec::new(),
             released: Vec::new(),
+            replaced: Vec::new(),
             listeners: Vec::new(),
             is_promiscuous: false,
             counters: DriverCounters::default(),
@@ -403,6 +406,12 @@ impl Driver {
         self.peers[usize::from(slot.0)] = Peer::new(notice, self.node, &self.config);
         // What was held for the former one is judged anew.
         self.released.push(slot);
+        self.replaced.push(slot);
+    }
+
+    /// The next peer whose place another member has taken: what waits for the former one is for nobody.
+    pub fn poll_replaced(&mut self) -> Option<PeerSlot> {
+        self.replaced.pop()
     }
 
     fn add_peer(&mut self, notice: &MemberNotice) -> Option<PeerSlot> {

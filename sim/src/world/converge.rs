@@ -51,14 +51,14 @@ impl World {
     pub(super) fn heal_and_judge(&mut self) -> Result<Outcome, Violation> {
         self.heal_everything();
         let attach_until = self.now() + ATTACH_MAX;
-        while !self.everybody_is_attached() {
+        while !self.everybody_is_attached() || self.expect_nothing_of_the_removed().is_err() {
             if self.now() >= attach_until {
+                self.expect_nothing_of_the_removed()?;
                 return Err(self.stuck(format!("not attached: {:?}", self.who_is_not_attached())));
             }
             self.run_for(Duration::from_millis(10))?;
         }
         self.everybody_talks()?;
-        self.expect_nothing_of_the_removed()?;
         self.run_for(DRAIN)?;
         self.watch_idle()?;
         for node in 0..self.nodes.len() {

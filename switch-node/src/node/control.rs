@@ -425,9 +425,11 @@ impl Node {
         self.drops.add_many(DropReason::NoChannel, link.association.take_refused());
         // In front of what waits: it was sent before.
         let mut resend = VecDeque::new();
-        let interfaces = &self.interfaces;
+        let (interfaces, former) = (&self.interfaces, &mut self.former);
         link.association.drain_unsent(&mut |_, octets, _| {
-            if is_to_be_sent_again(interfaces, octets) {
+            if is_of_former(interfaces, octets) {
+                former.drops.add(DropReason::NotMember);
+            } else if is_to_be_sent_again(interfaces, octets) {
                 let mut octets = octets.to_vec();
                 octets[2] |= FrameHeader::RESENT;
                 resend.push_back(octets);
@@ -512,7 +514,7 @@ impl Node {
             ControlMessage::Member(notice) => {
                 for interface in self.interfaces.iter_mut().flatten() {
                     if interface.driver.lan() == notice.lan {
-                        interface.driver.handle_member(&notice);
+                        interface.handle_member(&notice);
                         interface.driver.review_listener(index as u8, &notice);
                     }
                 }
@@ -522,7 +524,7 @@ impl Node {
             }
             ControlMessage::Binding { mac, location } => {
                 for interface in self.interfaces.iter_mut().flatten() {
-                    interface.driver.handle_binding(mac, &location);
+                    interface.handle_binding(mac, &location);
                 }
             }
             ControlMessage::Promiscuous { listener, listens } => {
@@ -582,6 +584,12 @@ impl Node {
         tap_sent(&mut self.captures, PeerId::ControlNode(index as u8), channel, [&[], octets]);
         Ok(())
     }
+}
+
+/// True for a frame of an interface that was taken away.
+fn is_of_former(interfaces: &[Option<Interface>], octets: &[u8]) -> bool {
+    let Ok(header) = FrameHeader::parse(octets, octets.len()) else { return false };
+    interfaces.get(usize::from(header.origin_vif.0)).is_none_or(Option::is_none)
 }
 
 /// True for a message that is a frame and may not have come to its end.

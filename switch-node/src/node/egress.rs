@@ -6,8 +6,9 @@ mod batch;
 use rvi::{Framed, Part, SendError};
 use vlan_core::driver::{Egress, PeerSlot};
 use vlan_core::ethernet::flow_hash;
+use vlan_core::wire::control::MemberNotice;
 use vlan_core::wire::frame::{FrameHeader, FrameKind, Vnet};
-use vlan_core::{DropReason, Instant, Location, VifNumber};
+use vlan_core::{DropReason, Instant, Location, MacAddress, VifNumber};
 
 use crate::node::held::{Held, HeldKey};
 use crate::node::interface::Interface;
@@ -289,6 +290,30 @@ impl Node {
 }
 
 impl Interface {
+    /// Takes a connectivity notice. Copies for a listener whose place another member has now are for nobody.
+    pub fn handle_member(&mut self, notice: &MemberNotice) {
+        self.driver.handle_member(notice);
+        while let Some(slot) = self.driver.poll_replaced() {
+            let gone = self.copies.drop_of(Some(slot));
+            self.driver.count_drop(DropReason::ListenerGone, gone);
+        }
+        self.rekey_held();
+    }
+
+    /// Takes a binding.
+    pub fn handle_binding(&mut self, mac: MacAddress, location: &Location) {
+        self.driver.handle_binding(mac, location);
+        self.rekey_held();
+    }
+
+    /// What waits for one receiver is one queue, also when it has become known only since who that is.
+    //= spec/driver.md#held-frames-of-a-receiver
+    //# A frame MUST NOT overtake a held one to the same receiver, also when the receiver's binding was learned in between.
+    fn rekey_held(&mut self) {
+        let Self { driver, held, .. } = self;
+        held.rekey(|vnet, frame| key_of(driver.classify(vnet, frame, frame.len())));
+    }
+
     /// True when a frame would overtake one that is held.
     #[cold]
     fn holds_before(&self, vnet: &Vnet, frame: &[u8]) -> bool {

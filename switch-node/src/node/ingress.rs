@@ -170,7 +170,7 @@ impl Node {
             && let (Ok((source, _)), Some(ethernet)) =
                 (FrameHeader::parse_locations(message.head), EthernetHeader::parse(head))
         {
-            interface.driver.handle_binding(ethernet.source, &source);
+            interface.handle_binding(ethernet.source, &source);
         }
         if header.kind == FrameKind::Group {
             interface.listener.handle_incoming(now, head);

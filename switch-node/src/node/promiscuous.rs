@@ -247,11 +247,12 @@ impl Node {
                 self.former.drops.add(DropReason::ListenerGone);
                 continue;
             };
+            let is_same = interface.driver.peer(rvi.slot).is_some_and(|peer| peer.vif == rvi.peer_vif);
             match copy {
-                Some((vnet, frame)) => {
+                Some((vnet, frame)) if is_same => {
                     interface.copies.push_returned(now, alloc::vec![(Some(rvi.slot), vnet, frame)]);
                 }
-                None => interface.driver.count_drop(DropReason::ListenerGone, 1),
+                _ => interface.driver.count_drop(DropReason::ListenerGone, 1),
             }
         }
     }

@@ -114,6 +114,10 @@ impl ControlNode {
             return;
         }
         if let Some(reason) = self.objection(session, registration) {
+            if registration.claimed == (session.node, session.process) {
+                // One that is a member of nothing any more has interfaces of the time when it was.
+                self.take_former_away(now, session, registration.interfaces);
+            }
             session.send_control(now, &ControlMessage::Refused { reason: reason.clone() });
             (session.stage, session.was_refused) = (Stage::Ended, true);
             let name = self.node_name(session.node);
