@@ -256,7 +256,7 @@ impl World {
             Event::Fault => self.inject_next_fault(now),
             Event::Relief { party } => self.relieve(now, party),
             Event::Heal { a, b } => self.heal(a, b),
-            Event::Return { node, lan } => self.add_membership(now, node, lan),
+            Event::Return { node, lan } => _ = self.add_membership(now, node, lan),
             Event::Hostile => self.hostile_acts(now),
         }
         self.look_for_state();

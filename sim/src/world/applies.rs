@@ -29,7 +29,7 @@ impl World {
         match self.random.below(5) {
             0 if !gone.is_empty() => {
                 let (node, lan) = gone[self.random.below(gone.len() as u64) as usize];
-                self.add_membership(now, node, lan);
+                let _ = self.add_membership(now, node, lan);
             }
             1 if !live.is_empty() => {
                 let station = live[self.random.below(live.len() as u64) as usize];
@@ -83,11 +83,11 @@ impl World {
         }
     }
 
-    /// A node becomes a member of a LAN, unless it is one.
-    pub fn add_membership(&mut self, now: Instant, node: usize, lan: usize) {
+    /// A node becomes a member of a LAN, unless it is one. Returns which station that is.
+    pub fn add_membership(&mut self, now: Instant, node: usize, lan: usize) -> usize {
         let is_member = |s: &usize| (self.stations[*s].node, self.stations[*s].lan) == (node, lan);
-        if self.live_stations().iter().any(is_member) {
-            return;
+        if let Some(station) = self.live_stations().into_iter().find(is_member) {
+            return station;
         }
         self.count_fault_of(Fault::Apply, Party::Node(node));
         let is_lan_there = self.live_stations().iter().any(|s| self.stations[*s].lan == lan);
@@ -107,6 +107,7 @@ impl World {
         };
         self.apply(now, changes);
         self.add_flows_of(station);
+        station
     }
 
     /// The next station of a node on a LAN, in the place of one that has been removed.
@@ -184,6 +185,12 @@ impl World {
     /// The stations that are members now.
     pub(super) fn live_stations(&self) -> Vec<usize> {
         (0..self.stations.len()).filter(|station| !self.removed[*station]).collect()
+    }
+
+    /// The latest station of a node.
+    #[must_use]
+    pub fn last_station_of(&self, node: usize) -> usize {
+        self.stations.iter().rposition(|station| station.node == node).unwrap_or(0)
     }
 
     /// Memberships of the plan that are none now.

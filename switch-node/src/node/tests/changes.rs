@@ -66,3 +66,28 @@ fn another_interface_on_the_same_lan_takes_the_place_of_the_former_one() {
     control.tell(&mut node, &ControlMessage::Interface(config));
     assert_eq!(names(&outputs(&mut node)), [(VifNumber(2), true)]);
 }
+
+#[test]
+fn a_held_frame_waits_with_those_of_its_receiver_once_that_is_known() {
+    //= spec/driver.md#held-frames-of-a-receiver
+    //= type=test
+    //# A frame MUST NOT overtake a held one to the same receiver, also when the receiver's binding was learned in between.
+    let mut node = node();
+    let _control = Far::control(&mut node, 1);
+    lose_control(&mut node, 1);
+    let unknown = MacAddress([2, 0, 1, 0, 0, 7]);
+    send(&mut node, unknown, 1);
+    let notice = MemberNotice {
+        lan: LanId(10),
+        node: NodeNumber(7),
+        vif: VIF,
+        mac: unknown,
+        process: ProcessId(77),
+        attached: true,
+    };
+    let interface = node.interface_mut(VIF).expect("an interface");
+    assert!(interface.held.holds(None));
+    interface.handle_member(&notice);
+    let slot = interface.driver.find_peer(NodeNumber(7), VIF);
+    assert!(slot.is_some() && interface.held.holds(slot) && !interface.held.holds(None));
+}
