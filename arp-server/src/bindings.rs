@@ -88,6 +88,10 @@ impl Bindings {
         Self { holders: BTreeMap::new(), shares: BTreeMap::new(), capacity }
     }
 
+    pub(crate) fn set_capacity(&mut self, capacity: usize) {
+        self.capacity = capacity;
+    }
+
     /// Binds by registration: the caller is the member's own node or the administrator.
     //= spec/arp.md#the-first-holder
     //# A registration or message that names an address which another member holds MUST leave the binding as it is.

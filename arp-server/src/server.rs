@@ -95,6 +95,11 @@ impl ArpServer {
         }
     }
 
+    /// How many bindings the LAN holds at most from now on: its members have become more, never fewer.
+    pub fn set_capacity(&mut self, capacity: usize) {
+        self.bindings.set_capacity(capacity);
+    }
+
     /// How many messages were answered here.
     #[must_use]
     pub fn answered(&self) -> u64 {

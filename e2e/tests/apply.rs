@@ -1,4 +1,4 @@
-//! A changed platform file is applied while numbered datagrams flow: the changed member has what the file says, the others lose nothing.
+//! A changed platform file is applied while numbered datagrams flow: members and LANs are as the file says then, and what has not changed loses nothing.
 
 use std::fs;
 use std::net::IpAddr;
@@ -19,12 +19,7 @@ fn platform() -> String {
         );
     }
     text += "[[lan]]\nname = \"red\"\nid = 10\nport-security = \"address\"\n";
-    for n in 1..=3 {
-        text += &format!(
-            "[[lan.member]]\nnode = \"web{n}\"\naddress = [\"10.1.0.{n}/24\", \"fd00:1::{n}/64\"]\n"
-        );
-    }
-    text
+    text + &(1..=3).map(|n| member(1, n)).collect::<String>()
 }
 
 /// Applies the running file with these words replaced; what the command said.
@@ -117,5 +112,147 @@ fn a_changed_file_is_applied_whole_or_not_at_all_and_the_traffic_of_others_goes_
         let tally = stream.finish()?;
         ensure!((tally.lost(), tally.reordered) == (0, 0), "{tally:?}");
     }
+    lab.stop()
+}
+
+/// A member of a LAN as the file has it.
+fn member(lan: u8, n: u8) -> String {
+    format!("[[lan.member]]\nnode = \"web{n}\"\naddress = [\"10.{lan}.0.{n}/24\", \"fd00:{lan}::{n}/64\"]\n")
+}
+
+/// A second LAN, with all three nodes.
+fn blue() -> String {
+    let members: String = (1..=3).map(|n| member(2, n)).collect();
+    format!("[[lan]]\nname = \"blue\"\nid = 20\n{members}")
+}
+
+/// Applies this text, and takes nothing but success for an answer.
+fn apply_text(lab: &Lab, text: &str) -> Result<String> {
+    let path = lab.file().with_file_name("changed.toml");
+    fs::write(&path, text)?;
+    lab.switchctl(&["apply", &path.to_string_lossy()])?.ok()
+}
+
+/// Numbered datagrams between web1 and web2, over IPv4 one way and over IPv6 the other.
+fn streams(lab: &Lab, lan: u8, rate: u64) -> Result<[Stream; 2]> {
+    let (web1, web2) = (lab.namespace("web1"), lab.namespace("web2"));
+    let v4 = |n: u8| IpAddr::from([10, lan, 0, n]);
+    let v6 = |n: u16| IpAddr::from([0xfd00, lan.into(), 0, 0, 0, 0, 0, n]);
+    let streams = [
+        Stream::start((&web1, v4(1)), (&web2, v4(2)), rate, 200)?,
+        Stream::start((&web2, v6(2)), (&web1, v6(1)), rate, 200)?,
+    ];
+    lab.wait_for("the traffic to flow", || Ok(streams.iter().all(|stream| stream.received() > rate / 2)))?;
+    Ok(streams)
+}
+
+fn expect_nothing_lost(streams: [Stream; 2]) -> Result<()> {
+    for stream in streams {
+        let tally = stream.finish()?;
+        ensure!((tally.lost(), tally.reordered) == (0, 0), "{tally:?}");
+    }
+    Ok(())
+}
+
+fn has_interface(lab: &Lab, node: &str, name: &str) -> Result<bool> {
+    Ok(lab.exec(node, 5, &["ip", "link", "show", "dev", name])?.code == Some(0))
+}
+
+fn mac_of(lab: &Lab, node: &str, name: &str) -> Result<String> {
+    let shown = lab.exec(node, 5, &["cat", &format!("/sys/class/net/{name}/address")])?.ok()?;
+    Ok(shown.trim().to_owned())
+}
+
+#[test]
+fn members_and_lans_come_and_go_while_the_traffic_of_others_goes_on() -> Result<()> {
+    let lab = Lab::start_text(&platform(), "e2eaplmem")?;
+    let base = fs::read_to_string(lab.file())?;
+    let red = streams(&lab, 1, 2000)?;
+
+    let former = mac_of(&lab, "web3", "red")?;
+    let without = base.replace(&member(1, 3), "");
+    ensure!(without != base);
+    let told = apply_text(&lab, &without)?;
+    ensure!(told.contains("web3") && told.contains("configuration 2 is in use"), "{told}");
+    lab.wait_for("the interface to be gone", || Ok(!has_interface(&lab, "web3", "red")?))?;
+    ensure!(bound(&lab, "web3")?.is_empty() && !ping(&lab, "web1", "10.1.0.3")?);
+
+    // It comes again, with a LAN of its own beside it.
+    let more = base.clone() + &blue();
+    let told = apply_text(&lab, &more)?;
+    ensure!(told.contains("blue"), "{told}");
+    for (name, to) in [("red", "10.1.0.3"), ("red", "fd00:1::3"), ("blue", "10.2.0.3"), ("blue", "fd00:2::3")]
+    {
+        lab.wait_for(&format!("{to} on {name} to answer"), || ping(&lab, "web1", to))?;
+    }
+    ensure!(mac_of(&lab, "web3", "red")? != former, "a MAC was given twice");
+
+    // A LAN goes on which the same pair has a direct RVI: what it has on the other one goes by relay for a while.
+    for stream in streams(&lab, 2, 2000)? {
+        stream.finish()?;
+    }
+    let rvis = || Ok(lab.json(&["rvis"])?.to_string().matches("blue").count());
+    lab.wait_for("a direct RVI on the LAN", || Ok(rvis()? > 0))?;
+    apply_text(&lab, &base)?;
+    for node in ["web1", "web2", "web3"] {
+        lab.wait_for("the LAN to be gone", || Ok(!has_interface(&lab, node, "blue")?))?;
+    }
+    // What was applied holds for a control node that starts again, with the same numbers and MACs.
+    apply_text(&lab, &more)?;
+    lab.wait_for("the LAN to be there again", || ping(&lab, "web1", "10.2.0.3"))?;
+    let (macs, before) = ([mac_of(&lab, "web3", "red")?, mac_of(&lab, "web3", "blue")?], lab.pid("cn-a")?);
+    lab.kill("cn-a")?;
+    lab.wait_for("another control node", || {
+        Ok(lab.pid("cn-a")? != before && lab.switchctl(&["status"])?.code == Some(0))
+    })?;
+    lab.wait_for("the addresses to be registered again", || Ok(bound(&lab, "web3")?.len() == 4))?;
+    ensure!([mac_of(&lab, "web3", "red")?, mac_of(&lab, "web3", "blue")?] == macs);
+    ensure!(ping(&lab, "web1", "fd00:2::3")?);
+    expect_nothing_lost(red)?;
+    lab.stop()
+}
+
+/// Octets of memory that a process of the lab has to itself.
+fn memory(lab: &Lab, process: &str) -> Result<u64> {
+    let text = fs::read_to_string(format!("/proc/{}/status", lab.pid(process)?))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:")).context("no RssAnon")?;
+    let kib = line.trim().trim_end_matches(" kB").parse::<u64>()?;
+    Ok(kib << 10)
+}
+
+/// Applied files in the long run; the first tenth of them fills what grows once.
+const APPLIES: usize = 1000;
+/// What memory may differ by from one moment to the next: what tables and queues happen to hold.
+const MEMORY_SLACK: u64 = 4 << 20;
+
+#[test]
+fn a_thousand_applied_files_lose_no_datagram_of_others_and_no_memory() -> Result<()> {
+    let lab = Lab::start_text(&platform(), "e2eaplrun")?;
+    let base = fs::read_to_string(lab.file())?;
+    let limited = base.replace(&member(1, 3), &(member(1, 3) + "limits = { frames = 1000000 }\n"));
+    let files = [base.replace(&member(1, 3), ""), base.clone() + &blue(), limited, base.clone()];
+    let red = streams(&lab, 1, 1000)?;
+    let processes = ["cn-a", "web1", "web3"];
+    let mut before = [0; 3];
+    for round in 0..APPLIES {
+        apply_text(&lab, &files[round % files.len()])?;
+        if round == APPLIES / 10 {
+            for (octets, process) in before.iter_mut().zip(processes) {
+                *octets = memory(&lab, process)?;
+            }
+        }
+    }
+    lab.wait_for("the last file to be in use everywhere", || {
+        Ok(!has_interface(&lab, "web1", "blue")? && bound(&lab, "web3")?.len() == 2)
+    })?;
+    for to in ["10.1.0.3", "fd00:1::3"] {
+        lab.wait_for(&format!("{to} to answer"), || ping(&lab, "web1", to))?;
+    }
+    for (before, process) in before.into_iter().zip(processes) {
+        let after = memory(&lab, process)?;
+        ensure!(after <= before + MEMORY_SLACK, "{process} has grown from {before} to {after} octets");
+        println!("{process}: {before} octets after {} files, {after} after {APPLIES}", APPLIES / 10);
+    }
+    expect_nothing_lost(red)?;
     lab.stop()
 }

@@ -2,30 +2,40 @@
 
 use std::fmt::Display;
 
-use vlan_core::NodeNumber;
 use vlan_core::security::{Limits, Rate, Roles};
+use vlan_core::{LanId, NodeNumber};
 
 use crate::management::Change;
 use crate::model::{Lan, Member, Platform};
 
-/// What is to be done so that a running platform is as another file says.
+/// What is to be done so that a running platform is as another file says. Places are those of LANs and of their members in the
+/// other file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// The members with other options: each its LAN's and its own place in the other file.
+    /// The LANs that are no more.
+    pub removed_lans: Vec<LanId>,
+    /// The members that are no more, of LANs that stay.
+    pub removed_members: Vec<(LanId, NodeNumber)>,
+    /// The places of the LANs that are new.
+    pub added_lans: Vec<usize>,
+    /// The members that are new, of LANs that stay: each its LAN's and its own place.
+    pub added_members: Vec<(usize, usize)>,
+    /// The members with other options: each its LAN's and its own place.
     pub members: Vec<(usize, usize)>,
     /// Each difference.
     pub list: Vec<Change>,
 }
 
 impl Platform {
-    /// What changes when `other` takes the place of this platform while it runs: addresses, gateways, aliases, roles,
-    /// learned stations and limits of members.
+    /// What changes when `other` takes the place of this platform while it runs: LANs, members, and addresses, gateways,
+    /// aliases, roles, learned stations and limits of members.
     ///
     /// # Errors
     /// With everything that differs and cannot change yet, in words.
     //= spec/control-node.md#applying-a-platform-file
     //# A control node MUST apply all of a platform file or nothing of it, and refuse one that has a mistake, asks for what is
-    //# not built yet, or differs in more than addresses, gateways, aliases, roles, learned stations and limits of members.
+    //# not built yet, or differs in more than LANs, members, and addresses, gateways, aliases, roles, learned stations and
+    //# limits of members.
     pub fn changes_to(&self, other: &Self) -> Result<Changes, Vec<String>> {
         let mut fixed = Fixed::default();
         fixed.compare("the platform's name", &self.name, &other.name);
@@ -35,32 +45,49 @@ impl Platform {
         fixed.compare("[[control-node]]", &self.control_nodes, &other.control_nodes);
         fixed.compare("[[node]]", &self.nodes, &other.nodes);
         fixed.compare("[[lab.outside]]", &self.outside, &other.outside);
-        let lans = |platform: &Self| platform.lans.iter().map(|l| (l.id, l.name.clone())).collect::<Vec<_>>();
-        fixed.compare("the LANs, their names, numbers and order", &lans(self), &lans(other));
         let mut changes = Changes::default();
-        if lans(self) == lans(other) {
-            for (place, (old, new)) in self.lans.iter().zip(&other.lans).enumerate() {
-                self.compare_lans(&mut fixed, &mut changes, place, (old, new));
+        for lan in self.lans.iter().filter(|lan| other.lan_by_id(lan.id).is_none()) {
+            changes.removed_lans.push(lan.id);
+            changes.list.push(change((&lan.name, ""), "lan", (lan.id.to_string(), String::new())));
+        }
+        for (place, new) in other.lans.iter().enumerate() {
+            match self.lan_by_id(new.id) {
+                Some(old) => self.compare_lans(&mut fixed, &mut changes, place, (old, new)),
+                None => {
+                    changes.added_lans.push(place);
+                    changes.list.push(change((&new.name, ""), "lan", (String::new(), new.id.to_string())));
+                    let members = new.members.iter().map(|member| self.membership(new, member, true));
+                    changes.list.extend(members);
+                }
             }
         }
         if fixed.0.is_empty() { Ok(changes) } else { Err(fixed.0) }
     }
 
+    fn lan_by_id(&self, id: LanId) -> Option<&Lan> {
+        self.lans.iter().find(|lan| lan.id == id)
+    }
+
     fn compare_lans(&self, fixed: &mut Fixed, changes: &mut Changes, place: usize, (old, new): (&Lan, &Lan)) {
-        let of = |what: &str| format!("{what} of the LAN {}", new.name);
+        let of = |what: &str| format!("{what} of the LAN {}", old.name);
+        fixed.compare(of("the name"), &old.name, &new.name);
         fixed.compare(of("`mtu`"), &old.mtu, &new.mtu);
         fixed.compare(of("`arp`"), &old.arp, &new.arp);
         fixed.compare(of("`port-security`"), &old.port_security, &new.port_security);
         fixed.compare(of("`multicast`"), &old.multicast, &new.multicast);
         fixed.compare(of("the uplink"), &old.uplink, &new.uplink);
         fixed.compare(of("a cluster"), &old.clusters, &new.clusters);
-        let nodes = |lan: &Lan| lan.members.iter().map(|member| member.node).collect::<Vec<_>>();
-        fixed.compare(of("the members, or their order,"), &nodes(old), &nodes(new));
-        if nodes(old) != nodes(new) {
-            return;
+        for member in old.members.iter().filter(|member| member_of(new, member.node).is_none()) {
+            changes.removed_members.push((old.id, member.node));
+            changes.list.push(self.membership(old, member, false));
         }
-        for (member, (old, now)) in old.members.iter().zip(&new.members).enumerate() {
+        for (member, now) in new.members.iter().enumerate() {
             let name = self.node_name(now.node);
+            let Some(old) = member_of(old, now.node) else {
+                changes.added_members.push((place, member));
+                changes.list.push(self.membership(new, now, true));
+                continue;
+            };
             fix_member(fixed, &format!("{name} on the LAN {}", new.name), old, now);
             let list = member_changes((&new.name, &name), old, now);
             if !list.is_empty() {
@@ -70,9 +97,24 @@ impl Platform {
         }
     }
 
+    /// A member that comes, or goes.
+    fn membership(&self, lan: &Lan, member: &Member, is_added: bool) -> Change {
+        let (interface, none) = (member.interface.clone(), String::new());
+        let values = if is_added { (none, interface) } else { (interface, none) };
+        change((&lan.name, &self.node_name(member.node)), "member", values)
+    }
+
     fn node_name(&self, number: NodeNumber) -> String {
         self.node_by_number(number).map_or_else(|| number.to_string(), |node| node.name.clone())
     }
+}
+
+fn member_of(lan: &Lan, node: NodeNumber) -> Option<&Member> {
+    lan.members.iter().find(|member| member.node == node)
+}
+
+fn change((lan, node): (&str, &str), key: &str, (from, to): (String, String)) -> Change {
+    Change { lan: lan.to_owned(), node: node.to_owned(), key: key.to_owned(), from, to }
 }
 
 /// What differs and cannot change.
@@ -89,7 +131,6 @@ impl Fixed {
 
 fn fix_member(fixed: &mut Fixed, of: &str, old: &Member, new: &Member) {
     let of = |what: &str| format!("{what} of {of}");
-    fixed.compare(of("the number of the interface"), &old.vif, &new.vif);
     fixed.compare(of("`interface`"), &old.interface, &new.interface);
     fixed.compare(of("`mac`"), &old.mac, &new.mac);
     fixed.compare(of("`promiscuous`"), &old.promiscuous, &new.promiscuous);
@@ -111,14 +152,7 @@ fn member_changes((lan, node): (&str, &str), old: &Member, new: &Member) -> Vec<
         ]
     };
     let different = values(old).into_iter().zip(values(new)).filter(|(old, new)| old != new);
-    let change = |((key, from), (_, to)): ((&str, String), (&str, String))| Change {
-        lan: lan.to_owned(),
-        node: node.to_owned(),
-        key: key.to_owned(),
-        from,
-        to,
-    };
-    different.map(change).collect()
+    different.map(|((key, from), (_, to))| change((lan, node), key, (from, to))).collect()
 }
 
 fn list<T: Display>(items: impl IntoIterator<Item = T>) -> String {
@@ -213,13 +247,14 @@ limits = { frames = 1 }
         //= spec/control-node.md#applying-a-platform-file
         //= type=test
         //# A control node MUST apply all of a platform file or nothing of it, and refuse one that has a mistake, asks for what
-        //# is not built yet, or differs in more than addresses, gateways, aliases, roles, learned stations and limits of members.
+        //# is not built yet, or differs in more than LANs, members, and addresses, gateways, aliases, roles, learned stations
+        //# and limits of members.
         for (old, new, named) in [
             ("name = \"lab\"", "name = \"lab\"\ncabinet = 7", "`cabinet`"),
             ("name = \"lab\"", "name = \"lob\"", "the platform's name"),
             ("serial = 1", "serial = 2", "[[control-node]]"),
             ("number = 2", "number = 3", "[[node]]"),
-            ("id = 10", "id = 11", "the LANs, their names, numbers and order"),
+            ("name = \"red\"", "name = \"rot\"", "the name of the LAN red"),
             ("id = 10", "id = 10\nmtu = 1500", "`mtu` of the LAN red"),
             ("id = 10", "id = 10\narp = \"suppress\"", "`arp` of the LAN red"),
             ("id = 10", "id = 10\nport-security = \"off\"", "`port-security` of the LAN red"),
@@ -231,7 +266,43 @@ limits = { frames = 1 }
             let refused = changes(old, new).unwrap_err();
             assert!(refused.iter().any(|what| what == named), "{new}: {refused:?}");
         }
-        let without = "[[lan.member]]\nnode = \"web2\"\naddress = \"10.1.0.2/24\"\nlimits = { frames = 1 }\n";
-        assert_eq!(changes(without, "").unwrap_err(), ["the members, or their order, of the LAN red"]);
+    }
+
+    const MEMBER: &str =
+        "[[lan.member]]\nnode = \"web2\"\naddress = \"10.1.0.2/24\"\nlimits = { frames = 1 }\n";
+    const BLUE: &str = "[[lan]]\nname = \"blue\"\nid = 20\n[[lan.member]]\nnode = \"web1\"\n";
+
+    fn listed(changes: &Changes) -> Vec<String> {
+        changes.list.iter().map(|c| format!("{} {} {} {}>{}", c.lan, c.node, c.key, c.from, c.to)).collect()
+    }
+
+    #[test]
+    fn members_and_lans_come_and_go_and_their_order_means_nothing() {
+        let less = parse(&FILE.replacen(MEMBER, "", 1));
+        let gone = parse(FILE).changes_to(&less).unwrap();
+        assert_eq!(gone.removed_members, [(LanId(10), NodeNumber(2))]);
+        assert_eq!(listed(&gone), ["red web2 member red>"]);
+        let come = less.changes_to(&parse(FILE)).unwrap();
+        assert_eq!(
+            (come.added_members.clone(), listed(&come)),
+            (vec![(0, 1)], vec!["red web2 member >red".into()])
+        );
+
+        let blue_first = FILE.replacen("[[lan]]\n", &format!("{BLUE}[[lan]]\n"), 1);
+        let (blue_first, blue_last) = (parse(&blue_first), parse(&format!("{FILE}{BLUE}")));
+        assert_eq!(blue_first.changes_to(&blue_last), Ok(Changes::default()));
+        let come = parse(FILE).changes_to(&blue_first).unwrap();
+        assert_eq!(
+            (&come.added_lans[..], listed(&come)),
+            (&[0][..], vec!["blue  lan >20".to_owned(), "blue web1 member >blue".into()])
+        );
+        let gone = blue_first.changes_to(&parse(FILE)).unwrap();
+        assert_eq!(
+            (&gone.removed_lans[..], listed(&gone)),
+            (&[LanId(20)][..], vec!["blue  lan 20>".to_owned()])
+        );
+        // Another number is another LAN.
+        let changes = changes("id = 10", "id = 11").unwrap();
+        assert_eq!((&changes.removed_lans[..], &changes.added_lans[..]), (&[LanId(10)][..], &[0][..]));
     }
 }

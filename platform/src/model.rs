@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use vlan_core::security::{Limits, PortSecurity, Roles};
 use vlan_core::wire::control::{InterfaceAddress, LegKind};
-use vlan_core::{CabinetNumber, ControlNodeSerial, FabricIndex, LanId, MacAddress, NodeNumber, VifNumber};
+use vlan_core::{CabinetNumber, ControlNodeSerial, FabricIndex, LanId, MacAddress, NodeNumber};
 
 use crate::error::{NotBuilt, PlatformError};
 use crate::sections;
@@ -356,8 +356,6 @@ pub struct Lan {
 pub struct Member {
     /// The node.
     pub node: NodeNumber,
-    /// The interface's number: the node's memberships in file order, from 1.
-    pub vif: VifNumber,
     /// Name of the interface in the node; at most 15 octets.
     pub interface: String,
     /// Its MAC, when the file sets one; else the control node allocates it.

@@ -75,8 +75,8 @@ fn syntax_mistake(text: &str, error: &toml::de::Error) -> Mistake {
 struct Known {
     /// Names of nodes, also of those with mistakes, so that one mistake is not reported twice.
     nodes: BTreeMap<String, NodeNumber>,
-    /// The last interface number given out in each node.
-    vifs: BTreeMap<NodeNumber, u16>,
+    /// How many interfaces each node has.
+    interfaces: BTreeMap<NodeNumber, usize>,
 }
 
 fn read_root(reader: &mut Reader<'_>, mut root: Table<'_>, platform: &mut Platform) {
@@ -89,7 +89,7 @@ fn read_root(reader: &mut Reader<'_>, mut root: Table<'_>, platform: &mut Platfo
     if let Some(value) = root.required_section(reader, "control-node", "[[control-node]]", control_node) {
         read_control_nodes(reader, value, platform);
     }
-    let mut known = Known { nodes: BTreeMap::new(), vifs: BTreeMap::new() };
+    let mut known = Known { nodes: BTreeMap::new(), interfaces: BTreeMap::new() };
     for table in root.optional("node").map(|v| v.tables(reader, "[[node]]")).unwrap_or_default() {
         read_node(reader, table, platform, &mut known);
     }

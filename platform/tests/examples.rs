@@ -7,7 +7,7 @@ use platform::{
     Attach, CheckKind, LanMulticast, Leg, Limits, Management, Platform, PortSecurity, Rate, Roles, Sticky,
     Subnet, UplinkMode,
 };
-use vlan_core::{CabinetNumber, ControlNodeSerial, FabricIndex, LanId, NodeNumber, VifNumber};
+use vlan_core::{CabinetNumber, ControlNodeSerial, FabricIndex, LanId, NodeNumber};
 
 fn example(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(name)
@@ -43,18 +43,15 @@ fn the_examples_of_what_is_built_ask_for_nothing_else() {
 }
 
 #[test]
-fn interfaces_are_numbered_from_1_in_file_order() {
-    //= spec/platform-file.md#interface-numbers
-    //= type=test
-    //# The interfaces of a node MUST be numbered from 1 in the order of its memberships in the file, and be 127 at most.
+fn interfaces_have_the_names_of_their_lans() {
     let platform = load("two-lans.toml");
     let of = |name| {
         let node = platform.node(name).unwrap().number;
-        let interfaces = platform.memberships(node).map(|(lan, m)| (m.vif, lan.id, m.interface.as_str()));
+        let interfaces = platform.memberships(node).map(|(lan, m)| (lan.id, m.interface.as_str()));
         interfaces.collect::<Vec<_>>()
     };
-    assert_eq!(of("web1"), [(VifNumber(1), LanId(10), "red"), (VifNumber(2), LanId(20), "blue")]);
-    assert_eq!(of("guest"), [(VifNumber(1), LanId(20), "blue")]);
+    assert_eq!(of("web1"), [(LanId(10), "red"), (LanId(20), "blue")]);
+    assert_eq!(of("guest"), [(LanId(20), "blue")]);
 }
 
 #[test]

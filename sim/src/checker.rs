@@ -3,7 +3,8 @@
 //! It checks I-1 (no duplicate within the lives of both processes), I-3 and I-15 (order within each flow, over
 //! relay, barrier and direct together), I-4 (every accepted frame ends once), I-5 (every octet and the vnet state
 //! as sent), I-44 (a promiscuous listener gets a copy of each unicast frame once and in order, and what it does not get is counted as a
-//! lost copy), and that nothing reaches a stack that is not a member of the frame's LAN, or has not joined its group.
+//! lost copy), I-45 (a member that was removed gets no group frame that was accepted later), and that nothing reaches a stack
+//! that is not a member of the frame's LAN, or has not joined its group.
 
 use std::fmt;
 use std::time::Duration;
@@ -98,6 +99,8 @@ struct Station {
     /// Times at which no control node served it, and the start of one that goes on.
     detached: Vec<(Instant, Instant)>,
     detached_since: Option<Instant>,
+    /// When it ceased to be a member.
+    removed: Option<Instant>,
 }
 
 /// How the frames of a run ended.
@@ -165,6 +168,7 @@ impl Checker {
             listens: false,
             detached: Vec::new(),
             detached_since: Some(Instant::ZERO),
+            removed: None,
         });
         StationIndex(self.stations.len() - 1)
     }
@@ -179,6 +183,11 @@ impl Checker {
         let station = &mut self.stations[station.0];
         station.life += 1;
         station.is_up = true;
+    }
+
+    /// The station is no member of its LAN any more; its node may not know it yet.
+    pub fn retire(&mut self, now: Instant, station: StationIndex) {
+        self.stations[station.0].removed = Some(now);
     }
 
     /// The station's device is promiscuous and it may listen, or no more.
@@ -312,6 +321,7 @@ impl Checker {
             return broken("I-5 content", format!("{numbering:?} at {station:?}: never accepted"));
         };
         self.check_receiver(now, station, record, numbering)?;
+        self.check_removed(now, station, record, numbering)?;
         let (expected_vnet, expected) = self.frame(flow, number, sent.len as usize);
         if expected != octets || expected_vnet != *vnet {
             let at = expected.iter().zip(octets).position(|(a, b)| a != b);
@@ -371,6 +381,25 @@ impl Checker {
         let detail =
             format!("{numbering:?} from {:?} to {:?} came to {station:?} of LAN {lan}", flow.from, flow.to);
         Err(Violation { invariant: "nothing reaches a non-member", at: now, detail })
+    }
+
+    /// What goes to a group goes by a control node, which knows at once that a member has been removed. A sender with a direct
+    /// RVI may not know it yet.
+    fn check_removed(
+        &self,
+        now: Instant,
+        station: StationIndex,
+        flow: &Flow,
+        numbering: Numbering,
+    ) -> Result<(), Violation> {
+        let accepted = flow.frames[numbering.number as usize].accepted;
+        let is_group = matches!(flow.to, Receivers::Group | Receivers::Joined);
+        let removed = self.stations[station.0].removed;
+        if !is_group || removed.is_none_or(|removed| accepted <= removed) {
+            return Ok(());
+        }
+        let detail = format!("{numbering:?} of {accepted} came to {station:?}, removed at {removed:?}");
+        Err(Violation { invariant: "I-45 removed members", at: now, detail })
     }
 
     /// True for what comes to a station as a listener only.

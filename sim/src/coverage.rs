@@ -45,6 +45,8 @@ pub enum Fault {
     ControlLeave,
     /// A station begins to listen promiscuously, or ends.
     Listening,
+    /// Another file is applied: a member or a LAN goes or comes, or options change.
+    Apply,
     /// Packets of a host are lost, independently of each other.
     Loss,
     /// Packets of a host are lost in bursts.
@@ -67,7 +69,7 @@ pub enum Fault {
 
 impl Fault {
     /// What can be done to processes and memory, in the order of the table.
-    pub const ON_ONE_HOST: [Self; 20] = [
+    pub const ON_ONE_HOST: [Self; 21] = [
         Self::NodeCrash,
         Self::ControlCrash,
         Self::ControlCrashInBatch,
@@ -88,7 +90,11 @@ impl Fault {
         Self::Leave,
         Self::ControlLeave,
         Self::Listening,
+        Self::Apply,
     ];
+
+    /// Faults that not every plan has, drawn apart from the others.
+    pub const DRAWN_APART: [Self; 2] = [Self::Listening, Self::Apply];
 
     /// What can be done to fabrics between hosts, in the order of the table.
     pub const OF_FABRICS: [Self; 9] = [
@@ -138,6 +144,7 @@ impl Fault {
             Self::Leave => "orderly end",
             Self::ControlLeave => "control orderly end",
             Self::Listening => "listening",
+            Self::Apply => "apply",
             Self::Loss => "loss",
             Self::Bursts => "bursts",
             Self::Corruption => "corruption",
@@ -432,7 +439,7 @@ mod tests {
         let mut sum = coverage.clone();
         sum.add(&coverage);
         assert_eq!(sum.of(Fault::Hostile, met), 2);
-        assert_eq!(sum.to_string().lines().count(), 2 + 20 + 1 + 2 + 29 + 1 + 1 + 29);
+        assert_eq!(sum.to_string().lines().count(), 2 + 21 + 1 + 2 + 30 + 1 + 1 + 30);
         coverage.count_listened(Fault::Cut, PairState::Barrier);
         sum.add(&coverage);
         let of = |pair| sum.listened(Fault::Cut, pair);

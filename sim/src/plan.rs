@@ -180,11 +180,12 @@ impl Plan {
         plan.traffic.burst_max = 1 + random.below(16);
         plan.traffic.large_percent = [0, 2, 20][random.below(3) as usize];
         plan.traffic.group_flows = random.below(3) as usize;
-        let of_processes = Fault::ON_ONE_HOST.into_iter().filter(|fault| *fault != Fault::Listening);
+        let of_processes = Fault::ON_ONE_HOST.into_iter().filter(|fault| !Fault::DRAWN_APART.contains(fault));
         plan.fault_menu = of_processes.filter(|_| random.below(3) > 0).collect();
         plan.faults = faults;
         plan.duration = Duration::from_millis(150 + random.below(350));
         plan.draw_listeners();
+        plan.draw_applies();
         plan
     }
 
@@ -195,6 +196,15 @@ impl Plan {
         if random.below(2) == 0 {
             self.listeners = (0..1 + random.below(2)).map(|_| random.below(stations) as usize).collect();
             self.fault_menu.push(Fault::Listening);
+        }
+    }
+
+    /// In two of three plans files are applied, drawn apart from the rest.
+    fn draw_applies(&mut self) {
+        let mut random = Random::new(self.seed ^ 0x6170_706c_7966_696c);
+        if random.below(3) > 0 {
+            // Twice: there are several things that a file can change.
+            self.fault_menu.extend([Fault::Apply; 2]);
         }
     }
 

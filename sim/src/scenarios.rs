@@ -7,6 +7,7 @@ use crate::plan::Plan;
 use crate::simulation::Simulation;
 use crate::world::World;
 
+mod applies;
 mod control_loss;
 mod direct;
 mod groups;
@@ -31,6 +32,7 @@ pub struct Scenario {
 #[must_use]
 pub fn all() -> Vec<Scenario> {
     [
+        applies::SCENARIOS,
         control_loss::SCENARIOS,
         direct::SCENARIOS,
         groups::SCENARIOS,

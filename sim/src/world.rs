@@ -4,6 +4,7 @@
 //! control node's runtime do, in simulated time. What a batch costs, how long a notice takes and what goes wrong
 //! are drawn from the plan's seed.
 
+mod applies;
 mod arenas;
 mod beliefs;
 mod connections;
@@ -77,6 +78,8 @@ enum Event {
     Relief { party: Party },
     /// A pair that was cut is healed.
     Heal { a: NodeNumber, b: NodeNumber },
+    /// A node becomes a member of a LAN again.
+    Return { node: usize, lan: usize },
     /// The hostile node does something.
     Hostile,
 }
@@ -129,6 +132,12 @@ pub struct World {
     in_batch: Option<Vec<(crate::coverage::Fault, Party)>>,
     traffic_on: bool,
     violation: Option<Violation>,
+    /// Which stations are no members any more.
+    removed: Vec<bool>,
+    /// Which have a limit.
+    limited: Vec<bool>,
+    /// Number of the configuration.
+    epoch: u64,
     /// Which stations' stacks are members of the streams' groups.
     joined: Vec<bool>,
     /// Which stations' devices are promiscuous.
@@ -208,6 +217,9 @@ impl World {
             in_batch: None,
             traffic_on: false,
             violation: None,
+            removed: vec![false; stations.len()],
+            limited: vec![false; stations.len()],
+            epoch: 1,
             joined: vec![false; stations.len()],
             promiscuous: (0..stations.len()).map(|station| plan.listeners.contains(&station)).collect(),
             dead: inspect::Losses::default(),
@@ -244,6 +256,7 @@ impl World {
             Event::Fault => self.inject_next_fault(now),
             Event::Relief { party } => self.relieve(now, party),
             Event::Heal { a, b } => self.heal(a, b),
+            Event::Return { node, lan } => _ = self.add_membership(now, node, lan),
             Event::Hostile => self.hostile_acts(now),
         }
         self.look_for_state();

@@ -6,6 +6,7 @@
 
 mod arenas;
 mod capture;
+mod changes;
 mod control;
 mod control_packets;
 mod direct;
@@ -31,6 +32,7 @@ use core::time::Duration;
 
 use rvi::{Association, AssociationConfig, Scheduler, Scratch, SessionTag, SharedOctets, ShmLeg};
 use vlan_core::counters::DropCounters;
+use vlan_core::driver::DriverCounters;
 use vlan_core::drop_example::DropExamples;
 use vlan_core::limits::RECONNECT_MIN;
 use vlan_core::random::Random;
@@ -183,6 +185,8 @@ pub struct Node {
     scratch: Scratch,
     /// Messages that were for none of the interfaces.
     drops: DropCounters,
+    /// Of interfaces that were taken away.
+    former: DriverCounters,
     relayed: RelayedCounters,
     /// Set when this node ends in order.
     leaving: Option<Leaving>,
@@ -227,6 +231,7 @@ impl Node {
             outputs: VecDeque::new(),
             scratch: Scratch::default(),
             drops: DropCounters::default(),
+            former: DriverCounters::default(),
             relayed: RelayedCounters::default(),
             leaving: None,
             takes_arenas: false,

@@ -15,6 +15,7 @@ mod host;
 mod leaving;
 mod leg_addresses;
 mod listeners;
+mod membership;
 mod packets;
 mod pairs;
 mod registration;
@@ -41,13 +42,14 @@ use vlan_core::server::{LanServer, LanServerConfig, MemberSlot};
 use vlan_core::wire::control::ControlMessage;
 use vlan_core::{Channel, Instant, LegNumber, NodeNumber, ProcessId, VifNumber};
 
-pub use apply::MemberOptions;
+pub use apply::{Changes, MemberOptions};
 pub use arena::{ArenaPolicy, ArenaStatus};
 pub use config::{ArpMode, ControlNodeConfig, FabricEntry, LanConfig, MemberConfig, NodeEntry};
 pub use event::ControlNodeEvent;
 pub use groups::{GroupMemberStatus, GroupSource, GroupStatus};
 pub use host::{Command, Output};
 pub use listeners::ListenRefusal;
+pub use membership::AddedMember;
 pub use pairs::RelayCounters;
 pub use senders::SenderConfig;
 pub use status::{
@@ -344,7 +346,7 @@ impl ControlNode {
             Command::Fault { node, fault } => self.fault(now, node, fault),
             Command::Capture { node, order } => self.begin_capture(now, node, order),
             Command::CaptureCredit { id, octets } => self.credit_capture(now, id, octets),
-            Command::Apply { epoch, members } => self.apply(now, epoch, members),
+            Command::Apply { epoch, changes } => self.apply(now, epoch, *changes),
             Command::CaptureEnd { id, discard } => self.end_capture(now, id, discard),
             Command::RequestReports { id } => {
                 for session in self.sessions.iter_mut().flatten().filter(|s| s.is_registered()) {
@@ -391,14 +393,7 @@ impl ControlNode {
 impl Lan {
     fn new(lan: &LanConfig, seed: u64) -> Self {
         let members = lan.members.iter().map(|member| (member.node, member.vif, member.mac)).collect();
-        let route = |member: &MemberConfig| Route {
-            session: None,
-            node: member.node,
-            vif: member.vif,
-            relay: Channel(0),
-            arp: Channel(0),
-        };
-        let mut server = LanServer::new(LanServerConfig {
+        let server = LanServer::new(LanServerConfig {
             id: lan.id,
             name: lan.name.clone(),
             mtu: lan.mtu,
@@ -407,23 +402,22 @@ impl Lan {
             multicast: lan.multicast.clone(),
             seed,
         });
-        for (slot, member) in (0..).map(MemberSlot).zip(&lan.members) {
-            server.set_sender(slot, member.sender());
-            server.set_limits(slot, &member.sender.limits);
-            server.set_room(slot, member.sender.learn);
-        }
-        Self {
+        let mut new = Self {
             server,
             arp: ArpServer::new(&ArpConfig {
                 capacity: lan.members.len().max(1) * ADDRESSES_PER_VIF_MAX,
                 suppress: lan.arp == ArpMode::Suppress,
             }),
-            routes: lan.members.iter().map(route).collect(),
+            routes: lan.members.iter().map(Route::to).collect(),
             refused_listeners: alloc::vec![0; lan.members.len()],
             arena: LanArena::default(),
             has_changed: false,
             config: lan.clone(),
+        };
+        for (slot, member) in (0..).map(MemberSlot).zip(&lan.members) {
+            new.set_judgement(slot, member);
         }
+        new
     }
 
     fn member_config(&self, slot: MemberSlot) -> &MemberConfig {

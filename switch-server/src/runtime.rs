@@ -25,7 +25,7 @@ use tokio::io::unix::AsyncFd;
 use tracing::{error, info, warn};
 use vlan_core::{LegNumber, ProcessId};
 
-pub use self::config::member_options;
+pub use self::config::apply_changes;
 pub use self::link::{
     CaptureEvent, CaptureStart, FaultOrder, JudgeOrder, NodeReport, Order, PumpGone, PumpLink, TraceStart,
 };
@@ -116,6 +116,7 @@ fn refuse_store(error: StoreError) -> Failure {
         StoreError::InUse { .. } => {
             Failure::runtime(&error).hint("this control node runs already; end that one first")
         }
+        StoreError::NoInterfaceLeft { .. } => Failure::usage(&error).hint("remove memberships of that node"),
         StoreError::MacTaken { .. } => Failure::usage(&error).hint("give the other interface another `mac`"),
         StoreError::CounterExhausted { .. } => {
             Failure::usage(&error).hint("give the control node another `serial`")

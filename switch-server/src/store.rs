@@ -4,20 +4,28 @@
 //! One redb file in the state directory. A change is one durable transaction, so that a process killed at any
 //! instant leaves either all of it or none.
 
+mod memberships;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use rustix::fs::{FlockOperation, flock};
 use vlan_core::{ControlNodeSerial, LanId, MacAddress, NodeNumber};
+
+pub use self::memberships::{Identity, Membership};
 
 /// Next counter value by serial.
 const COUNTERS: TableDefinition<'_, u16, u32> = TableDefinition::new("mac-counter");
 /// MAC as a 48-bit number by (node, LAN).
 const ASSIGNMENTS: TableDefinition<'_, (u16, u16), u64> = TableDefinition::new("mac-assignment");
+/// Number of the interface by (node, LAN).
+const NUMBERS: TableDefinition<'_, (u16, u16), u16> = TableDefinition::new("interface-number");
+/// The number that was given last, by node.
+const LAST_NUMBERS: TableDefinition<'_, u16, u16> = TableDefinition::new("interface-number-last");
 /// The configuration's text by a fixed key.
 const TEXTS: TableDefinition<'_, &str, &str> = TableDefinition::new("configuration-text");
 /// The configuration's epoch by a fixed key.
@@ -40,6 +48,15 @@ impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Store").finish_non_exhaustive()
     }
+}
+
+/// A configuration that is in use from now on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// Its number.
+    pub epoch: u64,
+    /// The identities of its memberships, in their order.
+    pub identities: Vec<Identity>,
 }
 
 /// Why the state directory could not be read or written.
@@ -70,6 +87,11 @@ pub enum StoreError {
         /// The serial.
         serial: ControlNodeSerial,
     },
+    /// The node has an interface of every number.
+    NoInterfaceLeft {
+        /// The node.
+        node: NodeNumber,
+    },
     /// The configuration names a MAC that the registry gave to another interface.
     MacTaken {
         /// The MAC.
@@ -90,6 +112,7 @@ impl fmt::Display for StoreError {
             }
             Self::Database { doing, error } => write!(f, "registry: cannot {doing}: {error}"),
             Self::CounterExhausted { serial } => write!(f, "serial {serial} has no MAC left to give"),
+            Self::NoInterfaceLeft { node } => write!(f, "node {node} has no interface number left"),
             Self::MacTaken { mac, node, lan } => {
                 write!(f, "the MAC {mac} already belongs to node {node} on LAN {lan}")
             }
@@ -127,57 +150,30 @@ impl Store {
         Ok(Self { database, _lock: lock })
     }
 
-    /// The MAC of each interface in `interfaces`, allocating what is missing.
+    /// Makes `text` the configuration in use, with the memberships that it has: all of it, or nothing.
     ///
-    /// An interface that has a MAC keeps it for ever. New ones come from the counter of `serial`, leaving out
-    /// the MACs in `fixed`, which the configuration gives to interfaces itself.
+    /// A membership that is in use keeps its identity for as long as it is. New ones get a MAC from the counter of `serial`,
+    /// leaving out those that the configuration gives itself.
     ///
     /// # Errors
     ///
-    /// When the registry cannot be written, the counter has run out, or a MAC in `fixed` belongs to one of the
-    /// `interfaces`. Then nothing has changed.
+    /// When the registry cannot be written, there is no MAC or no interface left, or a MAC of the configuration belongs to
+    /// another membership. Then nothing has changed.
     //= spec/control-node.md#mac-counter
     //# The counter and the interface that a value is given to MUST be written in one durable transaction before
     //# the MAC is used, so that a MAC is never given twice.
-    pub fn macs_for(
+    pub fn apply(
         &self,
-        interfaces: &[(NodeNumber, LanId)],
+        text: &str,
+        memberships: &[Membership],
         serial: ControlNodeSerial,
-        fixed: &[MacAddress],
-    ) -> Result<Vec<MacAddress>, StoreError> {
+    ) -> Result<Applied, StoreError> {
         let transaction = self.database.begin_write().map_err(refused("begin to write"))?;
-        let mut macs = Vec::with_capacity(interfaces.len());
-        let mut changed = false;
-        {
-            let mut assignments = transaction.open_table(ASSIGNMENTS).map_err(refused("read the MACs"))?;
-            let mut counters = transaction.open_table(COUNTERS).map_err(refused("read the counter"))?;
-            let stored = counters.get(serial.0).map_err(refused("read the counter"))?.map(|c| c.value());
-            let mut counter = stored.unwrap_or(FIRST_COUNT);
-            for &(node, lan) in interfaces {
-                let key = (node.0, lan.0);
-                let held = assignments.get(key).map_err(refused("read the MACs"))?.map(|m| m.value());
-                let mac = match held.and_then(mac_from_bits) {
-                    Some(mac) => refuse_fixed(mac, fixed, node, lan)?,
-                    None => {
-                        let mac = next_mac(serial, &mut counter, fixed)?;
-                        assignments.insert(key, mac.to_bits()).map_err(refused("write a MAC"))?;
-                        changed = true;
-                        mac
-                    }
-                };
-                macs.push(mac);
-            }
-            if changed {
-                counters.insert(serial.0, counter).map_err(refused("write the counter"))?;
-            }
-        }
-        if changed {
-            // The default durability: the commit returns when the file is on disk.
-            transaction.commit().map_err(refused("commit"))?;
-        } else {
-            transaction.abort().map_err(refused("end a transaction"))?;
-        }
-        Ok(macs)
+        let identities = memberships::identify(&transaction, memberships, serial)?;
+        let epoch = use_text(&transaction, text)?;
+        // The default durability: the commit returns when the file is on disk.
+        transaction.commit().map_err(refused("commit"))?;
+        Ok(Applied { epoch, identities })
     }
 
     /// Every interface in the registry with its MAC, by node and LAN.
@@ -222,32 +218,22 @@ impl Store {
         transaction.commit().map_err(refused("commit"))?;
         Ok(file.to_owned())
     }
+}
 
-    /// Remembers `text` as the configuration in use and gives its epoch: the stored one when the text is the
-    /// stored text, else one more.
-    ///
-    /// # Errors
-    ///
-    /// When the registry cannot be read or written.
-    pub fn apply_configuration(&self, text: &str) -> Result<u64, StoreError> {
-        let doing = "write the configuration";
-        let transaction = self.database.begin_write().map_err(refused("begin to write"))?;
-        let epoch;
-        {
-            let mut texts = transaction.open_table(TEXTS).map_err(refused(doing))?;
-            let mut epochs = transaction.open_table(EPOCHS).map_err(refused(doing))?;
-            let last = epochs.get(APPLIED).map_err(refused(doing))?.map_or(0, |e| e.value());
-            let same = texts.get(APPLIED).map_err(refused(doing))?.is_some_and(|t| t.value() == text);
-            if same && last > 0 {
-                return Ok(last);
-            }
-            epoch = last + 1;
-            texts.insert(APPLIED, text).map_err(refused(doing))?;
-            epochs.insert(APPLIED, epoch).map_err(refused(doing))?;
-        }
-        transaction.commit().map_err(refused("commit"))?;
-        Ok(epoch)
+/// Remembers `text` as the configuration in use and gives its epoch: the stored one when the text is the stored text, else one
+/// more.
+fn use_text(transaction: &WriteTransaction, text: &str) -> Result<u64, StoreError> {
+    let doing = "write the configuration";
+    let mut texts = transaction.open_table(TEXTS).map_err(refused(doing))?;
+    let mut epochs = transaction.open_table(EPOCHS).map_err(refused(doing))?;
+    let last = epochs.get(APPLIED).map_err(refused(doing))?.map_or(0, |e| e.value());
+    let same = texts.get(APPLIED).map_err(refused(doing))?.is_some_and(|t| t.value() == text);
+    if same && last > 0 {
+        return Ok(last);
     }
+    texts.insert(APPLIED, text).map_err(refused(doing))?;
+    epochs.insert(APPLIED, last + 1).map_err(refused(doing))?;
+    Ok(last + 1)
 }
 
 /// Makes the database under another name and then gives it its own, so that a process killed meanwhile leaves
@@ -265,6 +251,8 @@ fn create_whole(state_dir: &Path, path: &Path) -> Result<(), StoreError> {
     transaction.open_table(ASSIGNMENTS).map_err(refused("create a table"))?;
     transaction.open_table(TEXTS).map_err(refused("create a table"))?;
     transaction.open_table(EPOCHS).map_err(refused("create a table"))?;
+    transaction.open_table(NUMBERS).map_err(refused("create a table"))?;
+    transaction.open_table(LAST_NUMBERS).map_err(refused("create a table"))?;
     transaction.commit().map_err(refused("commit"))?;
     drop(database);
     fs::rename(&draft, path).map_err(opened)?;
@@ -275,58 +263,68 @@ fn mac_from_bits(bits: u64) -> Option<MacAddress> {
     MacAddress::from_octets(&bits.to_be_bytes()[2..])
 }
 
-fn refuse_fixed(
-    mac: MacAddress,
-    fixed: &[MacAddress],
-    node: NodeNumber,
-    lan: LanId,
-) -> Result<MacAddress, StoreError> {
-    if fixed.contains(&mac) { Err(StoreError::MacTaken { mac, node, lan }) } else { Ok(mac) }
-}
-
-/// Takes the counter's next value whose MAC is not in `fixed`.
-fn next_mac(
-    serial: ControlNodeSerial,
-    counter: &mut u32,
-    fixed: &[MacAddress],
-) -> Result<MacAddress, StoreError> {
-    loop {
-        let mac =
-            MacAddress::from_counter(serial, *counter).ok_or(StoreError::CounterExhausted { serial })?;
-        *counter += 1;
-        if !fixed.contains(&mac) {
-            return Ok(mac);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use vlan_core::VifNumber;
 
     const SERIAL: ControlNodeSerial = ControlNodeSerial(7);
 
-    fn wanted(nodes: std::ops::Range<u16>) -> Vec<(NodeNumber, LanId)> {
-        nodes.map(|n| (NodeNumber(n), LanId(10))).collect()
+    fn wanted(nodes: std::ops::Range<u16>) -> Vec<Membership> {
+        nodes.map(|n| Membership { node: NodeNumber(n), lan: LanId(10), mac: None }).collect()
+    }
+
+    fn macs(store: &Store, wanted: &[Membership]) -> Result<Vec<MacAddress>, StoreError> {
+        let applied = store.apply("a", wanted, SERIAL)?;
+        Ok(applied.identities.into_iter().map(|identity| identity.mac).collect())
     }
 
     #[test]
-    fn an_interface_keeps_its_mac_when_the_registry_is_opened_again() {
+    fn a_membership_keeps_its_identity_when_the_registry_is_opened_again() {
         let dir = tempfile::tempdir().unwrap();
-        let first = Store::open(dir.path()).unwrap().macs_for(&wanted(1..4), SERIAL, &[]).unwrap();
-        let again = Store::open(dir.path()).unwrap().macs_for(&wanted(1..5), SERIAL, &[]).unwrap();
+        let apply =
+            |nodes| Store::open(dir.path()).unwrap().apply("a", &wanted(nodes), SERIAL).unwrap().identities;
+        let (first, again) = (apply(1..4), apply(1..5));
         assert_eq!(first[..], again[..3]);
-        assert!(!first.contains(&again[3]));
+        assert!(!first.iter().any(|identity| identity.mac == again[3].mac));
+    }
+
+    #[test]
+    fn a_membership_that_comes_again_is_another_one() {
+        //= spec/control-node.md#memberships
+        //= type=test
+        //# A member that is added to a LAN, also one that has been a member of it before, MUST get a MAC that was never given and
+        //# the number of an interface that its node has none of and has not had for the longest time.
+        let dir = tempfile::tempdir().unwrap();
+        let mut given = std::collections::BTreeSet::new();
+        let stays = Membership { node: NodeNumber(1), lan: LanId(20), mac: None };
+        let mut numbers = Vec::new();
+        for _ in 0..200 {
+            // Also across a restart of the control node.
+            let store = Store::open(dir.path()).unwrap();
+            let both = [stays, Membership { lan: LanId(10), ..stays }];
+            let identities = store.apply("a", &both, SERIAL).unwrap().identities;
+            assert_eq!(identities[0].vif, VifNumber(1));
+            assert!(given.insert(identities[1].mac), "{} was given before", identities[1].mac);
+            assert_eq!(store.apply("a", &both, SERIAL).unwrap().identities, identities);
+            numbers.push(identities[1].vif.0);
+            store.apply("b", &both[..1], SERIAL).unwrap();
+        }
+        // All in turn: 1 is the one that is in use.
+        assert_eq!(numbers[..126], (2..=127).collect::<Vec<u16>>()[..]);
+        assert_eq!(numbers[126..200], (2..=75).collect::<Vec<u16>>()[..]);
     }
 
     #[test]
     fn a_mac_that_the_configuration_gives_is_not_given_by_the_counter() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
-        let fixed = MacAddress::from_counter(SERIAL, FIRST_COUNT).unwrap();
-        let macs = store.macs_for(&wanted(1..3), SERIAL, &[fixed]).unwrap();
-        assert!(!macs.contains(&fixed));
-        let taken = store.macs_for(&wanted(1..3), SERIAL, &macs[1..]);
+        let fixed = |mac| Membership { node: NodeNumber(9), lan: LanId(10), mac: Some(mac) };
+        let first = MacAddress::from_counter(SERIAL, FIRST_COUNT).unwrap();
+        let with = |mac| [wanted(1..3), vec![fixed(mac)]].concat();
+        let given = macs(&store, &with(first)).unwrap();
+        assert!(!given[..2].contains(&first));
+        let taken = macs(&store, &with(given[1]));
         assert!(matches!(taken, Err(StoreError::MacTaken { node: NodeNumber(2), .. })), "{taken:?}");
     }
 
@@ -337,10 +335,21 @@ mod tests {
         let transaction = store.database.begin_write().unwrap();
         transaction.open_table(COUNTERS).unwrap().insert(SERIAL.0, (1 << 24) - 1).unwrap();
         transaction.commit().unwrap();
-        let refused = store.macs_for(&wanted(1..3), SERIAL, &[]);
+        let refused = macs(&store, &wanted(1..3));
         assert!(matches!(refused, Err(StoreError::CounterExhausted { serial: SERIAL })));
         assert!(store.assignments().unwrap().is_empty());
-        assert_eq!(store.macs_for(&wanted(1..2), SERIAL, &[]).unwrap().len(), 1);
+        assert_eq!(macs(&store, &wanted(1..2)).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_node_has_as_many_interfaces_as_there_are_numbers() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let lans =
+            |count| (1..=count).map(|lan| Membership { node: NodeNumber(1), lan: LanId(lan), mac: None });
+        assert_eq!(macs(&store, &lans(127).collect::<Vec<_>>()).unwrap().len(), 127);
+        let refused = macs(&store, &lans(128).collect::<Vec<_>>());
+        assert!(matches!(refused, Err(StoreError::NoInterfaceLeft { node: NodeNumber(1) })), "{refused:?}");
     }
 
     #[test]
@@ -354,9 +363,9 @@ mod tests {
     fn the_same_configuration_keeps_its_epoch_and_another_gets_the_next() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
-        assert_eq!(store.apply_configuration("a").unwrap(), 1);
-        assert_eq!(store.apply_configuration("a").unwrap(), 1);
-        assert_eq!(store.apply_configuration("b").unwrap(), 2);
+        assert_eq!(store.apply("a", &[], SERIAL).unwrap().epoch, 1);
+        assert_eq!(store.apply("a", &[], SERIAL).unwrap().epoch, 1);
+        assert_eq!(store.apply("b", &[], SERIAL).unwrap().epoch, 2);
     }
 
     #[test]
@@ -369,14 +378,14 @@ mod tests {
         let start = |file: &str| {
             let store = Store::open(dir.path()).unwrap();
             let text = store.configuration_at_start(file).unwrap();
-            store.apply_configuration(&text).unwrap();
+            store.apply(&text, &[], SERIAL).unwrap().epoch;
             text
         };
         assert_eq!((start("a"), start("a")), ("a".into(), "a".into()));
-        Store::open(dir.path()).unwrap().apply_configuration("b").unwrap();
+        Store::open(dir.path()).unwrap().apply("b", &[], SERIAL).unwrap();
         assert_eq!((start("a"), start("a")), ("b".into(), "b".into()));
         assert_eq!(start("c"), "c", "the file has changed");
-        Store::open(dir.path()).unwrap().apply_configuration("d").unwrap();
+        Store::open(dir.path()).unwrap().apply("d", &[], SERIAL).unwrap();
         assert_eq!(start("d"), "d", "the file has been applied");
         assert_eq!(start("c"), "c", "and changed back");
     }

@@ -113,6 +113,25 @@ pub struct DriverCounters {
     pub drops: DropCounters,
 }
 
+impl DriverCounters {
+    /// Adds what another interface has counted.
+    pub fn add_all(&mut self, other: &Self) {
+        for (own, more) in [
+            (&mut self.sent_direct, other.sent_direct),
+            (&mut self.sent_relay, other.sent_relay),
+            (&mut self.received_direct, other.received_direct),
+            (&mut self.received_relay, other.received_relay),
+            (&mut self.sent_copies, other.sent_copies),
+            (&mut self.received_copies, other.received_copies),
+        ] {
+            own.add_all(more);
+        }
+        for (reason, frames) in other.drops.iter() {
+            self.drops.add_many(reason, frames);
+        }
+    }
+}
+
 /// The driver of one virtual interface.
 #[derive(Clone, Debug)]
 pub struct Driver {
@@ -128,6 +147,8 @@ pub struct Driver {
     next_barrier: u16,
     in_band: Vec<InBand>,
     released: Vec<PeerSlot>,
+    /// Peers whose places other members have now.
+    replaced: Vec<PeerSlot>,
     /// Members that get a copy of each unicast frame.
     listeners: Vec<Listener>,
     /// The interface's own device hears everything that it is given.
@@ -160,6 +181,7 @@ impl Driver {
             next_barrier: 1,
             in_band: Vec::new(),
             released: Vec::new(),
+            replaced: Vec::new(),
             listeners: Vec::new(),
             is_promiscuous: false,
             counters: DriverCounters::default(),
@@ -341,28 +363,56 @@ impl Driver {
     ///
     /// Returns false when the table is full and the member stays unknown: its frames then go by relay.
     pub fn handle_member(&mut self, notice: &MemberNotice) -> bool {
-        if notice.node == self.node && notice.vif == self.config.vif {
+        if notice.node == self.node {
             return true;
         }
-        let slot = match self.find_peer(notice.node, notice.vif) {
+        let slot = match self.find_member(notice) {
             Some(slot) => slot,
             None => match self.add_peer(notice) {
                 Some(slot) => slot,
                 None => return false,
             },
         };
-        let peer = &mut self.peers[usize::from(slot.0)];
-        if peer.mac != notice.mac {
-            // Its former address may belong to another member by now.
-            if self.by_mac.lookup(peer.mac) == Some(slot) {
-                self.by_mac.remove(peer.mac);
+        let peer = &self.peers[usize::from(slot.0)];
+        if (peer.vif, peer.mac) != (notice.vif, notice.mac) {
+            if !notice.attached {
+                // What is said of a former member comes late: another one has its place.
+                return true;
             }
-            peer.set_mac(notice.mac);
+            self.replace_peer(slot, notice);
         }
         // A full table leaves the address unbound: its frames go by relay.
         let _ = self.by_mac.insert(notice.mac, slot);
-        peer.handle_process(notice.process, notice.attached);
+        self.peers[usize::from(slot.0)].handle_process(notice.process, notice.attached);
         true
+    }
+
+    /// The peer that a notice is of, or the one of its node whose place it takes.
+    fn find_member(&self, notice: &MemberNotice) -> Option<PeerSlot> {
+        let of_node = || self.peers.iter().position(|peer| peer.node == notice.node);
+        self.find_peer(notice.node, notice.vif).or_else(|| of_node().map(|slot| PeerSlot(slot as u16)))
+    }
+
+    //= spec/driver.md#members-that-come-again
+    //# The driver MUST begin anew with a member that has another interface or another MAC than its node had on this LAN
+    //# before: nothing that it knew of the former one holds for it.
+    fn replace_peer(&mut self, slot: PeerSlot, notice: &MemberNotice) {
+        let former = self.peers[usize::from(slot.0)].mac;
+        // Its former address may belong to another member by now.
+        if self.by_mac.lookup(former) == Some(slot) {
+            self.by_mac.remove(former);
+        }
+        self.stations.forget_peer(slot);
+        self.forget_listener(slot);
+        self.peers[usize::from(slot.0)] = Peer::new(notice, self.node, &self.config);
+        // What was held for the former one is judged anew.
+        self.released.push(slot);
+        self.replaced.push(slot);
+    }
+
+    /// The next peer whose place another member has taken: what waits for the former one is for nobody.
+    pub fn poll_replaced(&mut self) -> Option<PeerSlot> {
+        self.replaced.pop()
     }
 
     fn add_peer(&mut self, notice: &MemberNotice) -> Option<PeerSlot> {

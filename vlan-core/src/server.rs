@@ -4,6 +4,7 @@
 //! which members' rings the control node copies it to (S84, S92, S102, S109).
 
 mod listeners;
+mod membership;
 mod run;
 mod senders;
 mod stations;
@@ -166,9 +167,7 @@ impl LanServer {
         for (slot, &(node, vif, mac)) in config.members.iter().enumerate() {
             // The table has room for every member, and the file's check excludes two members with one MAC.
             let _ = by_mac.insert(mac, MemberSlot(slot as u16));
-            let (ingress, egress) = (FrameCount::default(), FrameCount::default());
-            let (process, sender, meters, window) = (None, Sender::default(), None, None);
-            members.push(Member { node, vif, mac, process, ingress, egress, sender, meters, window });
+            members.push(Member::new((node, vif, mac)));
         }
         let groups = GroupMembers::new(members.len(), &config.multicast, config.seed);
         Self {
@@ -216,7 +215,8 @@ impl LanServer {
 
     /// Every member with its slot.
     pub fn members(&self) -> impl Iterator<Item = (MemberSlot, &Member)> {
-        self.members.iter().enumerate().map(|(slot, member)| (MemberSlot(slot as u16), member))
+        let slots = self.members.iter().enumerate().map(|(slot, member)| (MemberSlot(slot as u16), member));
+        slots.filter(|(_, member)| !member.is_vacant())
     }
 
     /// Frames dropped here, by reason.

@@ -6,7 +6,7 @@ use vlan_core::limits::{ADDRESSES_PER_VIF_MAX, VIFS_PER_NODE_MAX};
 use vlan_core::security::learned::LEARNED_MAX;
 use vlan_core::security::{Limits, Rate, Roles};
 use vlan_core::wire::control::InterfaceAddress;
-use vlan_core::{MacAddress, NodeNumber, VifNumber};
+use vlan_core::{MacAddress, NodeNumber};
 
 use crate::model::{Attach, Lan, LanMulticast, Member};
 use crate::reader::{Reader, Table, Value};
@@ -34,7 +34,9 @@ pub(super) fn read_member(
         Some(node)
     });
     let node = node.filter(|node| *node != NodeNumber::default());
-    let vif = node.map(|node| next_vif(reader, table.offset, node, known)).unwrap_or_default();
+    if let Some(node) = node {
+        count_interface(reader, table.offset, node, known);
+    }
     let node = node.unwrap_or_default();
     let interface = read_interface(reader, &mut table, node, lan);
     let mac = table.optional("mac").and_then(|v| read_mac(reader, v));
@@ -50,7 +52,6 @@ pub(super) fn read_member(
     table.finish(reader);
     Member {
         node,
-        vif,
         interface,
         mac,
         addresses,
@@ -97,20 +98,19 @@ pub(super) fn read_node_reference(
     node
 }
 
-//= spec/platform-file.md#interface-numbers
-//# The interfaces of a node MUST be numbered from 1 in the order of its memberships in the file, and be 127 at most.
-fn next_vif(reader: &mut Reader<'_>, offset: usize, node: NodeNumber, known: &mut Known) -> VifNumber {
-    let last = known.vifs.entry(node).or_default();
-    *last = last.saturating_add(1);
+//= spec/platform-file.md#interfaces-of-a-node
+//# A node MUST have 127 interfaces at most.
+fn count_interface(reader: &mut Reader<'_>, offset: usize, node: NodeNumber, known: &mut Known) {
+    let count = known.interfaces.entry(node).or_default();
+    *count += 1;
     // Said once for each node: at the first interface too many.
-    if usize::from(*last) == VIFS_PER_NODE_MAX + 1 {
+    if *count == VIFS_PER_NODE_MAX + 1 {
         reader.mistake(
             offset,
             format!("node {node} has more than {VIFS_PER_NODE_MAX} interfaces"),
             format!("a node is a member of at most {VIFS_PER_NODE_MAX} LANs: remove memberships"),
         );
     }
-    VifNumber(*last)
 }
 
 /// The name of the interface: the LAN's name when the member gives none.

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use rvi::Region;
 use switch_server::control_node::{
-    ArpMode, Command, ControlNode, ControlNodeConfig, ControlNodeEvent, FabricEntry, LanConfig, MemberConfig,
-    NodeEntry, Output, PortSecurity,
+    ArpMode, Command, ControlNode, ControlNodeConfig, ControlNodeEvent, FabricEntry, LanConfig, NodeEntry,
+    Output, PortSecurity,
 };
 use vlan_core::wire::control::LegKind;
 use vlan_core::{CabinetNumber, Instant, LegNumber, NodeNumber, ProcessId, PublicKey, SecretKey};
@@ -71,28 +71,14 @@ impl World {
     }
 
     fn control_config(&self, process: ProcessId, seed: u64) -> ControlNodeConfig {
-        let lans = self.plan.lans.iter().enumerate().map(|(place, lan)| {
-            let stations = self.stations.iter().enumerate();
-            let members = stations.filter(|(_, s)| s.lan == place).map(|(at, s)| MemberConfig {
-                node: Plan::number(s.node),
-                vif: s.vif,
-                mac: s.mac,
-                interface: format!("lan{}", lan.id),
-                addresses: vec![s.ipv4, s.ipv6],
-                gateways: Vec::new(),
-                may_listen: self.plan.listeners.contains(&at),
-                sender: Default::default(),
-            });
-            LanConfig {
-                id: lan.id,
-                name: format!("lan{}", lan.id),
-                mtu: lan.mtu,
-                arp: if self.plan.suppresses_arp { ArpMode::Suppress } else { ArpMode::Relay },
-                port_security: if lan.checks_addresses { PortSecurity::Address } else { PortSecurity::Mac },
-                multicast: Default::default(),
-                members: members.collect(),
-            }
+        let live = self.live_stations();
+        let lans = (0..self.plan.lans.len()).map(|place| {
+            let members = live.iter().filter(|station| self.stations[**station].lan == place);
+            let members = members.map(|&station| self.member_config(station)).collect();
+            LanConfig { members, ..self.lan_config(place) }
         });
+        // A LAN without members has been removed.
+        let lans = lans.filter(|lan: &LanConfig| !lan.members.is_empty());
         let fabrics = usize::from(self.plan.fabrics);
         let has_packets = !self.plan.elsewhere.is_empty();
         let nodes = (0..self.plan.nodes).map(|n| NodeEntry {
@@ -109,7 +95,7 @@ impl World {
             serial: SERIAL,
             cabinet: CabinetNumber(1),
             process,
-            epoch: 1,
+            epoch: self.epoch,
             seed,
             grant_key: SecretKey::new([7; 32]),
             fabrics: (0..self.plan.fabrics)
@@ -117,6 +103,20 @@ impl World {
                 .collect(),
             nodes: nodes.collect(),
             lans: lans.collect(),
+        }
+    }
+
+    /// A LAN without its members.
+    pub(super) fn lan_config(&self, place: usize) -> LanConfig {
+        let lan = &self.plan.lans[place];
+        LanConfig {
+            id: lan.id,
+            name: format!("lan{}", lan.id),
+            mtu: lan.mtu,
+            arp: if self.plan.suppresses_arp { ArpMode::Suppress } else { ArpMode::Relay },
+            port_security: if lan.checks_addresses { PortSecurity::Address } else { PortSecurity::Mac },
+            multicast: Default::default(),
+            members: Vec::new(),
         }
     }
 

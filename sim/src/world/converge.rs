@@ -51,8 +51,9 @@ impl World {
     pub(super) fn heal_and_judge(&mut self) -> Result<Outcome, Violation> {
         self.heal_everything();
         let attach_until = self.now() + ATTACH_MAX;
-        while !self.everybody_is_attached() {
+        while !self.everybody_is_attached() || self.expect_nothing_of_the_removed().is_err() {
             if self.now() >= attach_until {
+                self.expect_nothing_of_the_removed()?;
                 return Err(self.stuck(format!("not attached: {:?}", self.who_is_not_attached())));
             }
             self.run_for(Duration::from_millis(10))?;
@@ -117,15 +118,16 @@ impl World {
                 && stack.is_some_and(|s| s.has(station.ipv4.address) && s.has(station.ipv6.address))
         };
         let judged = |station: &crate::plan::StationPlan| Some(station.node) != self.plan.hostile;
-        let unwell = self.stations.iter().enumerate().filter(|(_, s)| judged(s) && !well(s));
-        unwell.map(|(place, _)| place).collect()
+        let unwell = |place: &usize| judged(&self.stations[*place]) && !well(&self.stations[*place]);
+        self.live_stations().into_iter().filter(unwell).collect()
     }
 
     /// Every pair of every LAN gets a datagram through both ways, over IPv4 and IPv6.
     fn everybody_talks(&mut self) -> Result<(), Violation> {
         let mut probes = Vec::new();
-        for from in 0..self.stations.len() {
-            for to in 0..self.stations.len() {
+        let live = self.live_stations();
+        for &from in &live {
+            for &to in &live {
                 let (a, b) = (self.stations[from], self.stations[to]);
                 let judged = Some(a.node) != self.plan.hostile && Some(b.node) != self.plan.hostile;
                 if from != to && a.lan == b.lan && judged {

@@ -48,6 +48,7 @@ impl Losses {
 
     fn add_node(&mut self, machine: &Node) {
         self.add(machine.drops());
+        self.add(&machine.former_counters().drops);
         for interface in machine.interfaces() {
             self.add(&interface.counters.drops);
         }
@@ -167,14 +168,16 @@ impl World {
         }
         let (mut sent, mut received, mut dropped, mut held, mut refused) = (0, 0, 0, 0, 0);
         let (mut held_octets, mut interfaces, mut copies) = (0, 0, 0);
-        for interface in machine.interfaces() {
-            let counters = interface.counters;
+        let counters = machine.interfaces().map(|interface| interface.counters);
+        for counters in counters.chain([machine.former_counters()]) {
             sent += counters.sent_direct.frames + counters.sent_relay.frames;
             received += counters.received_direct.frames + counters.received_relay.frames;
             dropped +=
                 counters.drops.total() - LOST_COPIES.iter().map(|&r| counters.drops.of(r)).sum::<u64>();
-            copies += interface.copies;
             refused += counters.drops.of(DropReason::DeviceFull);
+        }
+        for interface in machine.interfaces() {
+            copies += interface.copies;
             held += interface.held;
             held_octets += interface.held_octets;
             interfaces += 1;

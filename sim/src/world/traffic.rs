@@ -49,7 +49,7 @@ impl World {
         self.add_source(from, Receivers::One(StationIndex(to)), addresses, b.mac, None)
     }
 
-    fn add_group_source(&mut self, from: usize, over_ipv4: bool) -> usize {
+    pub(super) fn add_group_source(&mut self, from: usize, over_ipv4: bool) -> usize {
         let own = self.stations[from];
         let (addresses, mac) = if over_ipv4 {
             ((own.ipv4.address, IpAddr::V4(Ipv4Addr::BROADCAST)), MacAddress::BROADCAST)
@@ -95,7 +95,13 @@ impl World {
     /// Lets every source of the plan send, from now on, until [`Self::stop_traffic`].
     pub fn start_traffic(&mut self) {
         self.traffic_on = true;
-        for source in 0..self.sources.len() {
+        self.let_send(0);
+    }
+
+    /// Lets the sources from a place on send, while there is traffic.
+    pub(super) fn let_send(&mut self, first: usize) {
+        let sources = if self.traffic_on { first..self.sources.len() } else { 0..0 };
+        for source in sources {
             let at = self.soon(self.plan.traffic.interval);
             self.queue.schedule(at, Event::Traffic { source });
         }
@@ -107,7 +113,7 @@ impl World {
     }
 
     pub(super) fn source_sends(&mut self, now: Instant, source: usize) {
-        if !self.traffic_on {
+        if !self.traffic_on || self.is_of_removed(source) {
             return;
         }
         let burst = 1 + self.random.below(self.plan.traffic.burst_max);

@@ -54,6 +54,11 @@ impl Arenas {
         self.mapped.push(Mapped { lan, reader, ended: None });
     }
 
+    /// Gives back the memory of a LAN's arenas.
+    pub fn forget(&mut self, lan: LanId) {
+        self.mapped.retain(|mapped| mapped.lan != lan);
+    }
+
     /// Copies out the message that a reference names, with its destination interface in its header.
     fn read<'p>(&mut self, message: &Message<'_>, private: &'p mut Vec<u8>) -> Result<&'p [u8], DropReason> {
         let reference = Reference::parse(message.head, message.len).map_err(|_| DropReason::Malformed)?;

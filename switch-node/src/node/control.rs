@@ -8,7 +8,7 @@ use core::time::Duration;
 use rvi::{Association, LegEnd, Part, Scheduler, SendError, SessionTag, ShmLeg};
 use vlan_core::limits::HEARTBEAT_INTERVAL;
 use vlan_core::random::Random;
-use vlan_core::wire::control::{ControlMessage, Fault, InterfaceConfig, RevokeReason};
+use vlan_core::wire::control::{ControlMessage, Fault, RevokeReason};
 use vlan_core::wire::frame::{FrameHeader, FrameKind};
 use vlan_core::wire::tlv::TlvError;
 use vlan_core::{Channel, DropReason, Instant, LegNumber, ProcessId, VifNumber};
@@ -166,6 +166,11 @@ impl ControlLink {
         self.stage == Stage::Attached
     }
 
+    /// The configuration is complete.
+    pub fn set_attached(&mut self) {
+        self.stage = Stage::Attached;
+    }
+
     /// The interface that a data channel belongs to.
     #[inline]
     pub fn vif_of(&self, channel: Channel) -> Option<VifNumber> {
@@ -216,12 +221,12 @@ impl ControlLink {
         }
     }
 
-    fn open(&mut self, vif: VifNumber, channel: Channel) {
+    pub fn open(&mut self, vif: VifNumber, channel: Channel) {
         self.vif_by_channel[usize::from(channel.0)] = vif;
         self.association.open_channel(channel);
     }
 
-    fn close_all_of(&mut self, vif: VifNumber) {
+    pub fn close_all_of(&mut self, vif: VifNumber) {
         for channel in 1..=255 {
             if self.vif_by_channel[usize::from(channel)] == vif {
                 self.vif_by_channel[usize::from(channel)] = VifNumber(0);
@@ -420,9 +425,11 @@ impl Node {
         self.drops.add_many(DropReason::NoChannel, link.association.take_refused());
         // In front of what waits: it was sent before.
         let mut resend = VecDeque::new();
-        let interfaces = &self.interfaces;
+        let (interfaces, former) = (&self.interfaces, &mut self.former);
         link.association.drain_unsent(&mut |_, octets, _| {
-            if is_to_be_sent_again(interfaces, octets) {
+            if is_of_former(interfaces, octets) {
+                former.drops.add(DropReason::NotMember);
+            } else if is_to_be_sent_again(interfaces, octets) {
                 let mut octets = octets.to_vec();
                 octets[2] |= FrameHeader::RESENT;
                 resend.push_back(octets);
@@ -486,8 +493,8 @@ impl Node {
                 self.is_spoiled |= !fault.is_end();
                 self.outputs.push_back(Output::Fault(fault));
             }
-            Ok(ControlMessage::Interface(config)) => self.handle_interface(index, config),
-            Ok(ControlMessage::InterfaceRemoved { vif }) => self.remove_interface(vif),
+            Ok(ControlMessage::Interface(config)) => self.handle_interface(now, index, config),
+            Ok(ControlMessage::InterfaceRemoved { vif }) => self.remove_interface(now, vif),
             Ok(ControlMessage::ConfigurationEnd { .. }) => self.handle_configuration_end(now, index),
             Ok(ControlMessage::ReportRequest { id }) => self.send_report(now, index, id),
             Ok(
@@ -507,7 +514,7 @@ impl Node {
             ControlMessage::Member(notice) => {
                 for interface in self.interfaces.iter_mut().flatten() {
                     if interface.driver.lan() == notice.lan {
-                        interface.driver.handle_member(&notice);
+                        interface.handle_member(&notice);
                         interface.driver.review_listener(index as u8, &notice);
                     }
                 }
@@ -517,7 +524,7 @@ impl Node {
             }
             ControlMessage::Binding { mac, location } => {
                 for interface in self.interfaces.iter_mut().flatten() {
-                    interface.driver.handle_binding(mac, &location);
+                    interface.handle_binding(mac, &location);
                 }
             }
             ControlMessage::Promiscuous { listener, listens } => {
@@ -546,71 +553,6 @@ impl Node {
         }
     }
 
-    fn handle_interface(&mut self, index: usize, config: InterfaceConfig) {
-        let vif = config.vif;
-        if vif.0 == 0 || usize::from(vif.0) > vlan_core::limits::VIFS_PER_NODE_MAX {
-            self.log(NodeEvent::BadControlMessage { peer: PeerId::ControlNode(index as u8) });
-            return;
-        }
-        let link = &mut self.control[index];
-        link.open(vif, config.relay_channel);
-        link.open(vif, config.arp_channel);
-        let place = usize::from(vif.0);
-        if self.interfaces.len() <= place {
-            self.interfaces.resize_with(place + 1, || None);
-        }
-        let seed = self.random.next_u64();
-        match &mut self.interfaces[place] {
-            Some(interface)
-                if interface.driver.config().mac == config.mac && interface.driver.lan() == config.lan =>
-            {
-                interface.driver.handle_configuration(config.clone());
-                interface.confirmed = true;
-            }
-            interface => {
-                *interface =
-                    Some(Interface::new(self.config.number, self.config.process, config.clone(), seed));
-            }
-        }
-        self.outputs.push_back(Output::Interface(config));
-    }
-
-    fn remove_interface(&mut self, vif: VifNumber) {
-        for link in &mut self.control {
-            link.close_all_of(vif);
-        }
-        if let Some(place) = self.interfaces.get_mut(usize::from(vif.0))
-            && place.take().is_some()
-        {
-            self.outputs.push_back(Output::InterfaceRemoved { vif });
-        }
-    }
-
-    fn handle_configuration_end(&mut self, now: Instant, index: usize) {
-        let unnamed = self.interfaces.iter().flatten().filter(|interface| !interface.confirmed);
-        for vif in unnamed.map(|interface| interface.driver.vif()).collect::<Vec<_>>() {
-            self.remove_interface(vif);
-        }
-        self.control[index].stage = Stage::Attached;
-        self.control[index].packets_accepted();
-        self.set_relay(now, index, true);
-        for interface in self.interfaces.iter_mut().flatten() {
-            interface.driver.forget_unvouched();
-        }
-        let mut binds = Vec::new();
-        for interface in self.interfaces.iter().flatten() {
-            let vif = interface.driver.vif();
-            binds.extend(interface.addresses.iter().map(|&address| ControlMessage::Bind { vif, address }));
-        }
-        for bind in &binds {
-            self.send_control(now, index, bind);
-        }
-        self.announce_groups(now, index);
-        self.announce_listeners(now, index);
-        self.announce_arenas(now, index);
-        self.flush_held(now);
-    }
-
     // --- what a lost control node had not settled -----------------------------------------------------------
 
     /// Sends messages of an earlier session again, as far as the ring takes them.
@@ -629,7 +571,11 @@ impl Node {
 
     fn resend(&mut self, now: Instant, index: usize, octets: &[u8]) -> Result<(), SendError> {
         let Ok(header) = FrameHeader::parse(octets, octets.len()) else { return Ok(()) };
-        let Some(interface) = self.interface(header.origin_vif) else { return Ok(()) };
+        let Some(interface) = self.interface(header.origin_vif) else {
+            // It was taken away while a control node had what it sent.
+            self.former.drops.add(DropReason::NotMember);
+            return Ok(());
+        };
         let config = interface.driver.config();
         let (relay, arp) = (config.relay_channel, config.arp_channel);
         let channel = if header.kind == FrameKind::Arp { arp } else { relay };
@@ -638,6 +584,12 @@ impl Node {
         tap_sent(&mut self.captures, PeerId::ControlNode(index as u8), channel, [&[], octets]);
         Ok(())
     }
+}
+
+/// True for a frame of an interface that was taken away.
+fn is_of_former(interfaces: &[Option<Interface>], octets: &[u8]) -> bool {
+    let Ok(header) = FrameHeader::parse(octets, octets.len()) else { return false };
+    interfaces.get(usize::from(header.origin_vif.0)).is_none_or(Option::is_none)
 }
 
 /// True for a message that is a frame and may not have come to its end.

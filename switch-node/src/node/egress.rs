@@ -6,8 +6,9 @@ mod batch;
 use rvi::{Framed, Part, SendError};
 use vlan_core::driver::{Egress, PeerSlot};
 use vlan_core::ethernet::flow_hash;
+use vlan_core::wire::control::MemberNotice;
 use vlan_core::wire::frame::{FrameHeader, FrameKind, Vnet};
-use vlan_core::{DropReason, Instant, Location, VifNumber};
+use vlan_core::{DropReason, Instant, Location, MacAddress, VifNumber};
 
 use crate::node::held::{Held, HeldKey};
 use crate::node::interface::Interface;
@@ -49,7 +50,11 @@ impl Node {
             return Accept::Busy;
         }
         self.hear_outgoing(now, vif, frame);
-        let Some(interface) = self.interface(vif) else { return Accept::Taken };
+        let Some(interface) = self.interface(vif) else {
+            // Its host has not taken the device away yet.
+            self.former.drops.add(DropReason::NotMember);
+            return Accept::Taken;
+        };
         let is_copied = interface.driver.has_listeners();
         if !interface.held.is_empty() && interface.holds_before(vnet, frame) {
             return self.hold(now, vif, vnet, frame);
@@ -275,13 +280,40 @@ impl Node {
         vif: VifNumber,
         frames: alloc::vec::Vec<(PeerSlot, Vnet, alloc::vec::Vec<u8>)>,
     ) {
-        let Some(interface) = self.interface_mut(vif) else { return };
+        let Some(interface) = self.interface_mut(vif) else {
+            self.former.drops.add_many(DropReason::NotMember, frames.len() as u64);
+            return;
+        };
         let frames = frames.into_iter().map(|(slot, vnet, frame)| (Some(slot), vnet, frame)).collect();
         interface.held.push_returned(now, frames);
     }
 }
 
 impl Interface {
+    /// Takes a connectivity notice. Copies for a listener whose place another member has now are for nobody.
+    pub fn handle_member(&mut self, notice: &MemberNotice) {
+        self.driver.handle_member(notice);
+        while let Some(slot) = self.driver.poll_replaced() {
+            let gone = self.copies.drop_of(Some(slot));
+            self.driver.count_drop(DropReason::ListenerGone, gone);
+        }
+        self.rekey_held();
+    }
+
+    /// Takes a binding.
+    pub fn handle_binding(&mut self, mac: MacAddress, location: &Location) {
+        self.driver.handle_binding(mac, location);
+        self.rekey_held();
+    }
+
+    /// What waits for one receiver is one queue, also when it has become known only since who that is.
+    //= spec/driver.md#held-frames-of-a-receiver
+    //# A frame MUST NOT overtake a held one to the same receiver, also when the receiver's binding was learned in between.
+    fn rekey_held(&mut self) {
+        let Self { driver, held, .. } = self;
+        held.rekey(|vnet, frame| key_of(driver.classify(vnet, frame, frame.len())));
+    }
+
     /// True when a frame would overtake one that is held.
     #[cold]
     fn holds_before(&self, vnet: &Vnet, frame: &[u8]) -> bool {

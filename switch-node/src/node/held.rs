@@ -110,6 +110,21 @@ impl HeldQueue {
         (before - self.frames.len()) as u64
     }
 
+    /// Sorts what waits by who it is for now.
+    pub fn rekey(&mut self, key_of: impl Fn(&Vnet, &[u8]) -> HeldKey) {
+        for held in &mut self.frames {
+            held.key = key_of(&held.vnet, &held.frame);
+        }
+    }
+
+    /// Drops what waits for this receiver; returns how much that was.
+    pub fn drop_of(&mut self, key: HeldKey) -> u64 {
+        let before = self.frames.len();
+        self.frames.retain(|held| held.key != key);
+        self.octets = self.frames.iter().map(|held| held.frame.len()).sum();
+        (before - self.frames.len()) as u64
+    }
+
     /// The first deadline, or when to try again.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let deadline = self.frames.iter().map(|held| held.deadline).min();

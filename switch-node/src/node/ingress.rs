@@ -170,7 +170,7 @@ impl Node {
             && let (Ok((source, _)), Some(ethernet)) =
                 (FrameHeader::parse_locations(message.head), EthernetHeader::parse(head))
         {
-            interface.driver.handle_binding(ethernet.source, &source);
+            interface.handle_binding(ethernet.source, &source);
         }
         if header.kind == FrameKind::Group {
             interface.listener.handle_incoming(now, head);
@@ -273,7 +273,11 @@ impl Node {
         sink: &mut dyn FrameSink,
     ) {
         let now = self.batch_at;
-        let Some(interface) = self.interface_mut(vif) else { return };
+        let Some(interface) = self.interface_mut(vif) else {
+            // It was taken away, and its direct RVI ends.
+            self.drops.add(DropReason::NoChannel);
+            return;
+        };
         let header_len = header.kind.header_len();
         let (mut head, frame_len) = (&message.head[header_len..], message.len - header_len);
         let (mut rest, octets) = (message.rest, whole_resolution(message));

@@ -243,12 +243,16 @@ impl Node {
     pub(super) fn take_back_copies(&mut self, now: Instant, copies: Vec<Returned>) {
         // From the last one on, so that the first one comes to stand first.
         for (rvi, copy) in copies.into_iter().rev() {
-            let Some(interface) = self.interface_mut(rvi.vif) else { continue };
+            let Some(interface) = self.interface_mut(rvi.vif) else {
+                self.former.drops.add(DropReason::ListenerGone);
+                continue;
+            };
+            let is_same = interface.driver.peer(rvi.slot).is_some_and(|peer| peer.vif == rvi.peer_vif);
             match copy {
-                Some((vnet, frame)) => {
+                Some((vnet, frame)) if is_same => {
                     interface.copies.push_returned(now, alloc::vec![(Some(rvi.slot), vnet, frame)]);
                 }
-                None => interface.driver.count_drop(DropReason::ListenerGone, 1),
+                _ => interface.driver.count_drop(DropReason::ListenerGone, 1),
             }
         }
     }

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use rvi::Association;
 use rvi::packet::session::OpenError;
+use vlan_core::driver::DriverCounters;
 use vlan_core::drop_example::DropExample;
 use vlan_core::wire::control::{ControlMessage, ReportItem, ReportedDrop};
 use vlan_core::{Instant, VifNumber};
@@ -59,22 +60,11 @@ impl Node {
         let mut add = |name: String, value: u64| items.push(ReportItem { name, value });
         for interface in self.interfaces.iter().flatten() {
             let vif = interface.driver.vif();
-            let counters = interface.driver.counters();
-            for (name, count) in [
-                ("tx.direct", counters.sent_direct),
-                ("tx.relay", counters.sent_relay),
-                ("rx.direct", counters.received_direct),
-                ("rx.relay", counters.received_relay),
-                ("tx.copies", counters.sent_copies),
-                ("rx.copies", counters.received_copies),
-            ] {
-                add(format!("vif.{vif}.{name}.frames"), count.frames);
-                add(format!("vif.{vif}.{name}.octets"), count.octets);
-            }
-            for (reason, frames) in counters.drops.iter() {
-                add(format!("vif.{vif}.drop.{reason}"), frames);
-            }
+            add_interface(&mut add, &format!("vif.{vif}"), interface.driver.counters());
             add(format!("vif.{vif}.held.frames"), interface.held.len() as u64);
+        }
+        if self.former != DriverCounters::default() {
+            add_interface(&mut add, "former", &self.former);
         }
         for (reason, messages) in self.drops.iter() {
             add(format!("node.drop.{reason}"), messages);
@@ -108,6 +98,24 @@ impl Node {
             add_packet_legs(&mut add, &format!("node.{}", link.node), &link.association);
         }
         items
+    }
+}
+
+/// Adds what was counted at an interface.
+fn add_interface(add: &mut impl FnMut(String, u64), of: &str, counters: &DriverCounters) {
+    for (name, count) in [
+        ("tx.direct", counters.sent_direct),
+        ("tx.relay", counters.sent_relay),
+        ("rx.direct", counters.received_direct),
+        ("rx.relay", counters.received_relay),
+        ("tx.copies", counters.sent_copies),
+        ("rx.copies", counters.received_copies),
+    ] {
+        add(format!("{of}.{name}.frames"), count.frames);
+        add(format!("{of}.{name}.octets"), count.octets);
+    }
+    for (reason, frames) in counters.drops.iter() {
+        add(format!("{of}.drop.{reason}"), frames);
     }
 }
 

@@ -547,6 +547,7 @@ fn direct(node: &mut Node, control: &mut Far) -> Far {
 mod arenas;
 mod batches;
 mod capture;
+mod changes;
 mod direct;
 mod epochs;
 mod faults;

@@ -1,4 +1,5 @@
-//! Options of members that change while frames flow: addresses, gateways, aliases, roles, limits and learned stations.
+//! Another configuration while frames flow: LANs and members that come and go, and options of members: addresses, gateways,
+//! aliases, roles, limits and learned stations.
 
 use alloc::vec::Vec;
 use core::net::IpAddr;
@@ -8,7 +9,7 @@ use vlan_core::server::{MemberSlot, PortSecurity};
 use vlan_core::wire::control::{ControlMessage, InterfaceAddress};
 use vlan_core::{Instant, LanId, NodeNumber};
 
-use super::{ControlNode, SenderConfig};
+use super::{AddedMember, ControlNode, LanConfig, SenderConfig};
 
 /// What a member is to have in place of what it has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,20 +26,47 @@ pub struct MemberOptions {
     pub sender: SenderConfig,
 }
 
+/// How a configuration differs from the one in use.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// LANs that are no more.
+    pub removed_lans: Vec<LanId>,
+    /// Members that are no more, on LANs that stay.
+    pub removed_members: Vec<(LanId, NodeNumber)>,
+    /// LANs that are new, with their members.
+    pub added_lans: Vec<LanConfig>,
+    /// Members that are new, on LANs that stay.
+    pub added_members: Vec<AddedMember>,
+    /// Members with other options.
+    pub options: Vec<MemberOptions>,
+}
+
 impl ControlNode {
-    /// Puts a configuration into use that differs in the options of these members.
+    /// Puts a configuration into use.
     ///
-    /// The node of such a member is told, and those that judge its direct frames; nobody else notices.
+    /// Those are told whom a change concerns; nobody else notices.
     //= spec/control-node.md#what-an-applied-file-changes
-    //# When the options of a member change, a control node MUST tell its node and everybody who judges its direct frames, and
-    //# judge by them itself from then on; it MUST NOT end a session, a direct RVI or a binding of anybody else.
-    pub(super) fn apply(&mut self, now: Instant, epoch: u64, members: Vec<MemberOptions>) {
+    //# When a configuration is applied, a control node MUST tell the nodes and everybody who judges direct frames what has
+    //# changed for them, and judge by it itself from then on; it MUST NOT end a session or a binding of anybody else.
+    pub(super) fn apply(&mut self, now: Instant, epoch: u64, changes: Changes) {
         self.config.epoch = epoch;
-        for options in members {
-            let Some(lan) = self.lans.iter().position(|lan| lan.config.id == options.lan) else { continue };
-            let routes = &self.lans[lan].routes;
-            let Some(slot) = routes.iter().position(|route| route.node == options.node) else { continue };
-            self.change_member(now, lan, MemberSlot(slot as u16), options);
+        // What goes first makes room for what comes.
+        for lan in changes.removed_lans {
+            self.remove_lan(now, lan);
+        }
+        for (lan, node) in changes.removed_members {
+            self.remove_member(now, lan, node);
+        }
+        for lan in &changes.added_lans {
+            self.add_lan(now, lan);
+        }
+        for added in changes.added_members {
+            self.add_member(now, added);
+        }
+        for options in changes.options {
+            let Some(lan) = self.lan_place(options.lan) else { continue };
+            let Some(slot) = self.lans[lan].slot_of_node(options.node) else { continue };
+            self.change_member(now, lan, slot, options);
         }
     }
 
@@ -59,11 +87,7 @@ impl ControlNode {
         let node = self.lans[lan].member_config(slot).node;
         let interface = ControlMessage::Interface(self.interface_config(lan, slot));
         self.send_to_node(now, node, &interface);
-        // An address that queries came from may be a member's now.
-        for other in (0..self.lans[lan].routes.len()).map(|place| MemberSlot(place as u16)) {
-            let policy = self.group_policy(lan, other);
-            self.send_to_node(now, self.lans[lan].member_config(other).node, &policy);
-        }
+        self.tell_group_policies(now, lan);
     }
 
     /// Where addresses are checked, nothing stays bound to a member that is not its own.

@@ -207,7 +207,7 @@ impl ControlNode {
         config: &ArenaConfig,
         memory: Region,
     ) -> Vec<(NodeNumber, ProcessId, LegNumber)> {
-        let Some(place) = self.lans.iter().position(|entry| entry.config.id == lan) else {
+        let Some(place) = self.lan_place(lan) else {
             return Vec::new();
         };
         let entry = &mut self.lans[place];
@@ -244,7 +244,7 @@ impl ControlNode {
     //# A control node MUST give references only to members whose node has said that it has mapped the arena.
     pub(super) fn arena_ready(&mut self, session: &mut Session, lan: LanId, arena: u32) {
         session.takes_arenas |= arena == 0;
-        let Some(place) = self.lans.iter().position(|entry| entry.config.id == lan) else { return };
+        let Some(place) = self.lan_place(lan) else { return };
         session.arenas_unanswered.retain(|&of| of != place);
         let Phase::Shared(shared) = &mut self.lans[place].arena.phase else { return };
         if shared.number != arena {

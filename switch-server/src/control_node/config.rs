@@ -49,7 +49,7 @@ pub struct FabricEntry {
 pub struct MemberConfig {
     /// Its node.
     pub node: NodeNumber,
-    /// The interface's number in the node: the node's memberships in the order of the platform file, from 1.
+    /// The interface's number in the node.
     pub vif: VifNumber,
     /// Its virtual MAC, on disk already.
     pub mac: MacAddress,

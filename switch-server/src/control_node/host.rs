@@ -1,12 +1,13 @@
 //! What a control node and its host say to each other: an administrator's commands in, work for the host out.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use rvi::ArenaConfig;
 use vlan_core::wire::control::{CaptureOrder, Fault, ReportItem, ReportedDrop, Traced};
 use vlan_core::{LanId, LegNumber, NodeNumber, PairEpoch, ProcessId};
 
-use super::{ControlNodeEvent, MemberOptions};
+use super::{Changes, ControlNodeEvent};
 
 /// What an administrator may ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,12 +59,12 @@ pub enum Command {
         /// Nobody wants what has been copied.
         discard: bool,
     },
-    /// Put a configuration into use that differs from the former one in the options of members.
+    /// Put a configuration into use that differs from the former one in LANs, members and options of members.
     Apply {
         /// Its number.
         epoch: u64,
-        /// The members with other options.
-        members: Vec<MemberOptions>,
+        /// What differs.
+        changes: Box<Changes>,
     },
     /// Ask every attached node for its counters; each answers with [`Output::Report`].
     RequestReports {

@@ -98,7 +98,7 @@ impl Pair {
     }
 }
 
-type PairKey = (NodeNumber, NodeNumber);
+pub(super) type PairKey = (NodeNumber, NodeNumber);
 
 pub(super) struct Pairs {
     pub pairs: BTreeMap<PairKey, Pair>,
@@ -167,6 +167,17 @@ impl Pairs {
 
     fn keys_of(&self, node: NodeNumber) -> Vec<PairKey> {
         self.pairs.keys().filter(|key| key.0 == node || key.1 == node).copied().collect()
+    }
+
+    /// The pairs that have an RVI of this member, one that is ending too.
+    pub fn keys_with(&self, lan: usize, slot: MemberSlot) -> Vec<PairKey> {
+        let has = |pair: &Pair| pair.rvis.iter().any(|rvi| rvi.lan == lan && rvi.slots.contains(&slot));
+        self.pairs.iter().filter(|(_, pair)| has(pair)).map(|(key, _)| *key).collect()
+    }
+
+    /// True while a pair has an RVI on the LAN.
+    pub fn know_lan(&self, lan: usize) -> bool {
+        self.pairs.values().any(|pair| pair.rvis.iter().any(|rvi| rvi.lan == lan))
     }
 
     fn is_crowded(&self, node: NodeNumber) -> bool {

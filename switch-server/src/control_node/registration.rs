@@ -9,7 +9,7 @@ use rvi::{LegEnd, SessionTag};
 use vlan_core::server::MemberSlot;
 use vlan_core::wire::Reference;
 use vlan_core::wire::control::{
-    ControlMessage, InterfaceAddress, InterfaceConfig, MemberNotice, OfferedLeg, TLV_VERSION,
+    ControlMessage, HeldInterface, InterfaceAddress, InterfaceConfig, MemberNotice, OfferedLeg, TLV_VERSION,
 };
 use vlan_core::wire::frame::{FrameHeader, FrameKind};
 use vlan_core::{Channel, DropReason, Instant, LegNumber, NodeNumber, ProcessId, VifNumber};
@@ -23,6 +23,7 @@ struct Registration<'a> {
     version: u16,
     /// Who it claims to be.
     claimed: (NodeNumber, ProcessId),
+    interfaces: &'a [HeldInterface],
     held: Held<'a>,
     legs: &'a [OfferedLeg],
 }
@@ -51,10 +52,11 @@ impl ControlNode {
 
     /// A message on channel 0 of the session, which is out of its place.
     pub(super) fn handle_control(&mut self, now: Instant, session: &mut Session, message: ControlMessage) {
-        if let ControlMessage::Register { version, node, process, direct, associations, legs, .. } = &message
+        if let ControlMessage::Register { version, node, process, interfaces, direct, associations, legs } =
+            &message
         {
-            let (claimed, held) = ((*node, *process), Held { direct, associations });
-            self.register(now, session, &Registration { version: *version, claimed, held, legs });
+            let (version, claimed, held) = (*version, (*node, *process), Held { direct, associations });
+            self.register(now, session, &Registration { version, claimed, interfaces, held, legs });
             return;
         }
         if !session.is_registered() {
@@ -112,8 +114,12 @@ impl ControlNode {
             return;
         }
         if let Some(reason) = self.objection(session, registration) {
+            if registration.claimed == (session.node, session.process) {
+                // One that is a member of nothing any more has interfaces of the time when it was.
+                self.take_former_away(now, session, registration.interfaces);
+            }
             session.send_control(now, &ControlMessage::Refused { reason: reason.clone() });
-            session.stage = Stage::Ended;
+            (session.stage, session.was_refused) = (Stage::Ended, true);
             let name = self.node_name(session.node);
             self.log(ControlNodeEvent::Refused { node: session.node, name, reason });
             return;
@@ -123,6 +129,7 @@ impl ControlNode {
         session.stage = Stage::Registered;
         session.association.open_channel(Channel::RELAYED_PACKETS);
         session.send_control(now, &ControlMessage::Registered { epoch: self.config.epoch });
+        self.take_former_away(now, session, registration.interfaces);
         for lan in 0..self.lans.len() {
             for slot in 0..self.lans[lan].routes.len() {
                 if self.lans[lan].routes[slot].node == session.node {
@@ -175,7 +182,7 @@ impl ControlNode {
     }
 
     /// Brings one membership of the session up and tells it and the other members about each other.
-    fn attach(&mut self, now: Instant, session: &mut Session, lan: usize, slot: MemberSlot) {
+    pub(super) fn attach(&mut self, now: Instant, session: &mut Session, lan: usize, slot: MemberSlot) {
         let channels = channels(self.lans[lan].member_config(slot).vif);
         session.open(lan, slot, channels.0, channels.1);
         let entry = &mut self.lans[lan];
@@ -232,7 +239,7 @@ impl ControlNode {
     }
 
     /// Tells the other attached members of a LAN that one came or went (connectivity notices).
-    fn notify_members(&mut self, now: Instant, lan: usize, slot: MemberSlot, attached: bool) {
+    pub(super) fn notify_members(&mut self, now: Instant, lan: usize, slot: MemberSlot, attached: bool) {
         let notice = ControlMessage::Member(self.member_notice(lan, slot, attached));
         for other in 0..self.lans[lan].routes.len() {
             if other == usize::from(slot.0) {
@@ -406,7 +413,7 @@ impl ControlNode {
 }
 
 /// The relay and the ARP channel of an interface: two for each, from 1 on (amendments, Words).
-const fn channels(vif: VifNumber) -> (Channel, Channel) {
+pub(super) const fn channels(vif: VifNumber) -> (Channel, Channel) {
     let base = (vif.0 as u8).wrapping_mul(2);
     (Channel(base - 1), Channel(base))
 }

@@ -58,6 +58,8 @@ pub(super) struct Session {
     pub place: usize,
     pub association: Association,
     pub stage: Stage,
+    /// It has ended because its node may not register, for now.
+    pub was_refused: bool,
     /// Names this session among those of the process and of this control node.
     pub tag: SessionTag,
     pub by_channel: [ChannelUse; 256],
@@ -105,6 +107,7 @@ impl Session {
                 session: 0,
             }),
             stage: Stage::Proven,
+            was_refused: false,
             tag,
             by_channel: [ChannelUse::default(); 256],
             turn: 0,

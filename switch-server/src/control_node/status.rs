@@ -166,7 +166,7 @@ impl ControlNode {
         Status {
             epoch: self.config.epoch,
             nodes: self.config.nodes.iter().map(|entry| self.node_status(entry)).collect(),
-            lans: self.lans.iter().map(lan_status).collect(),
+            lans: self.lans.iter().filter(|lan| !lan.is_vacant()).map(lan_status).collect(),
             bindings: self.binding_statuses(),
             rvis: self.rvi_statuses(),
             drops: self.drops.clone(),

@@ -10,6 +10,7 @@ mod groups;
 mod leaving;
 mod legs;
 mod listeners;
+mod membership;
 mod registration;
 mod relay_legs;
 mod runs;

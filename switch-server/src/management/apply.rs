@@ -6,7 +6,7 @@ use platform::{Changes, Platform};
 use super::view::View;
 use super::{Refused, refusal};
 use crate::control_node::Command;
-use crate::runtime::{Order, member_options};
+use crate::runtime::{Order, apply_changes};
 
 impl View {
     /// Applies the platform's own file, as it is now.
@@ -38,18 +38,16 @@ impl View {
             let epoch = self.machine_status().await?.epoch;
             return Ok(ApplyAnswer { epoch, applied: false, changes: changes.list });
         }
-        let epoch = self.store.apply_configuration(&wanted.text).map_err(|error| {
+        let entry = wanted.control_node(self.name()).ok_or_else(|| {
+            Refused::Request(refusal("the file has no such control node", "nothing was changed"))
+        })?;
+        let (epoch, told) = apply_changes(&wanted, entry, &self.store, &changes).map_err(|error| {
             Refused::Request(refusal(
                 &error.to_string(),
-                "nothing was changed; see that the state directory can be written",
+                "nothing was changed; see that the state directory can be written, and that no MAC of the file is another's",
             ))
         })?;
-        let options = |&(lan, member): &(usize, usize)| {
-            let lan = &wanted.lans[lan];
-            member_options(lan, &lan.members[member])
-        };
-        let members = changes.members.iter().map(options).collect();
-        self.order(Order::Command(Command::Apply { epoch, members }))?;
+        self.order(Order::Command(Command::Apply { epoch, changes: Box::new(told) }))?;
         *in_use = wanted;
         Ok(ApplyAnswer { epoch, applied: true, changes: changes.list })
     }

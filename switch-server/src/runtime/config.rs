@@ -7,17 +7,18 @@ use platform::{ControlNode as Entry, Member, Node, Platform};
 use rvi::host::{PublicKey, random_u64};
 use vlan_core::group::members::MulticastConfig;
 use vlan_core::server::MemberSlot;
-use vlan_core::{LanId, MacAddress, NodeNumber, ProcessId, SecretKey};
+use vlan_core::{LanId, NodeNumber, ProcessId, SecretKey};
 
 use super::refuse_store;
 use crate::control_node::{
-    ArpMode, ControlNodeConfig, FabricEntry, LanConfig, MemberConfig, MemberOptions, NodeEntry, SenderConfig,
+    AddedMember, ArpMode, Changes, ControlNodeConfig, FabricEntry, LanConfig, MemberConfig, MemberOptions,
+    NodeEntry, SenderConfig,
 };
 use crate::failure::Failure;
 use crate::keys;
-use crate::store::Store;
+use crate::store::{Identity, Membership, Store, StoreError};
 
-/// The configuration of the control node `entry`, with a MAC for every interface, on disk already.
+/// The configuration of the control node `entry`, with an identity for every membership, on disk already.
 ///
 /// # Errors
 ///
@@ -29,8 +30,7 @@ pub fn control_node_config(
     process: ProcessId,
     keys: &PlatformKeys,
 ) -> Result<ControlNodeConfig, Failure> {
-    let epoch = store.apply_configuration(&platform.text).map_err(refuse_store)?;
-    let macs = macs_of(platform, entry, store)?;
+    let (epoch, identities) = take_into_use(platform, entry, store).map_err(refuse_store)?;
     Ok(ControlNodeConfig {
         serial: entry.serial,
         cabinet: platform.cabinet,
@@ -40,8 +40,40 @@ pub fn control_node_config(
         grant_key: keys.grant.clone(),
         fabrics: platform.fabrics.iter().map(|fabric| fabric_entry(platform, fabric)).collect(),
         nodes: platform.nodes.iter().map(|node| node_entry(node, keys)).collect(),
-        lans: platform.lans.iter().map(|lan| lan_config(lan, &macs)).collect(),
+        lans: platform.lans.iter().map(|lan| lan_config(lan, &identities)).collect(),
     })
+}
+
+/// What the machine is told so that it has these changes of `platform`, which is on disk then, and the number of the
+/// configuration.
+///
+/// # Errors
+///
+/// When the store refuses; then nothing has changed.
+pub fn apply_changes(
+    platform: &Platform,
+    entry: &Entry,
+    store: &Store,
+    changes: &platform::Changes,
+) -> Result<(u64, Changes), StoreError> {
+    let (epoch, identities) = take_into_use(platform, entry, store)?;
+    let member = |&(lan, member): &(usize, usize)| (&platform.lans[lan], &platform.lans[lan].members[member]);
+    let added = |(lan, member): (&Lan, &Member)| AddedMember {
+        lan: lan.id,
+        config: member_config(lan, member, &identities),
+        gets_every_group: member.every_group,
+    };
+    let lans = changes.added_lans.iter().map(|&lan| lan_config(&platform.lans[lan], &identities));
+    let members = changes.added_members.iter().map(member).map(added);
+    let options = changes.members.iter().map(member).map(|(lan, member)| member_options(lan, member));
+    let told = Changes {
+        removed_lans: changes.removed_lans.clone(),
+        removed_members: changes.removed_members.clone(),
+        added_lans: lans.collect(),
+        added_members: members.collect(),
+        options: options.collect(),
+    };
+    Ok((epoch, told))
 }
 
 /// The keys of a platform that a control node knows beside its own.
@@ -94,23 +126,19 @@ fn fabric_entry(platform: &Platform, fabric: &Fabric) -> FabricEntry {
     FabricEntry { is_trusted: fabric.trusted, key: platform.fabric_key(fabric.index) }
 }
 
-type Macs = BTreeMap<(NodeNumber, LanId), MacAddress>;
+type Identities = BTreeMap<(NodeNumber, LanId), Identity>;
 
-fn macs_of(platform: &Platform, entry: &Entry, store: &Store) -> Result<Macs, Failure> {
-    let members = || platform.lans.iter().flat_map(|lan| lan.members.iter().map(move |member| (lan, member)));
-    let mut macs: Macs =
-        members().filter_map(|(lan, member)| Some(((member.node, lan.id), member.mac?))).collect();
-    let fixed: Vec<MacAddress> = macs.values().copied().collect();
-    let open: Vec<(NodeNumber, LanId)> = members()
-        .filter(|(_, member)| member.mac.is_none())
-        .map(|(lan, member)| (member.node, lan.id))
-        .collect();
-    let allocated = store.macs_for(&open, entry.serial, &fixed).map_err(refuse_store)?;
-    macs.extend(open.into_iter().zip(allocated));
-    Ok(macs)
+/// Makes the platform the one in use, on disk.
+fn take_into_use(platform: &Platform, entry: &Entry, store: &Store) -> Result<(u64, Identities), StoreError> {
+    let members = platform.lans.iter().flat_map(|lan| lan.members.iter().map(move |member| (lan, member)));
+    let memberships: Vec<Membership> =
+        members.map(|(lan, member)| Membership { node: member.node, lan: lan.id, mac: member.mac }).collect();
+    let applied = store.apply(&platform.text, &memberships, entry.serial)?;
+    let of = memberships.iter().map(|membership| (membership.node, membership.lan));
+    Ok((applied.epoch, of.zip(applied.identities).collect()))
 }
 
-fn lan_config(lan: &Lan, macs: &Macs) -> LanConfig {
+fn lan_config(lan: &Lan, identities: &Identities) -> LanConfig {
     LanConfig {
         id: lan.id,
         name: lan.name.clone(),
@@ -121,7 +149,7 @@ fn lan_config(lan: &Lan, macs: &Macs) -> LanConfig {
         },
         port_security: lan.port_security,
         multicast: multicast(lan),
-        members: lan.members.iter().map(|member| member_config(lan, member, macs)).collect(),
+        members: lan.members.iter().map(|member| member_config(lan, member, identities)).collect(),
     }
 }
 
@@ -133,11 +161,12 @@ fn multicast(lan: &Lan) -> MulticastConfig {
     }
 }
 
-fn member_config(lan: &Lan, member: &Member, macs: &Macs) -> MemberConfig {
+fn member_config(lan: &Lan, member: &Member, identities: &Identities) -> MemberConfig {
+    let Identity { vif, mac } = identities[&(member.node, lan.id)];
     MemberConfig {
         node: member.node,
-        vif: member.vif,
-        mac: macs[&(member.node, lan.id)],
+        vif,
+        mac,
         interface: member.interface.clone(),
         addresses: member.addresses.clone(),
         gateways: member.gateways.clone(),
@@ -156,7 +185,7 @@ fn sender_config(member: &Member) -> SenderConfig {
 }
 
 /// What a member of the LAN is to have that has other options now.
-pub fn member_options(lan: &Lan, member: &Member) -> MemberOptions {
+fn member_options(lan: &Lan, member: &Member) -> MemberOptions {
     MemberOptions {
         lan: lan.id,
         node: member.node,

@@ -79,6 +79,11 @@ impl Driver {
         }
     }
 
+    /// Another member has the place of this peer, and has not said that it listens.
+    pub(super) fn forget_listener(&mut self, slot: PeerSlot) {
+        self.listeners.retain(|listener| listener.slot != slot);
+    }
+
     /// The session with a control node is over: what it said of listeners holds until the next one has said all it knows.
     pub fn end_vouching(&mut self, control_node: u8) {
         for listener in &mut self.listeners {

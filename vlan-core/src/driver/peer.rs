@@ -139,10 +139,6 @@ impl Peer {
         (self.sender, self.meters) = (sender, meters.map(Box::new));
     }
 
-    pub(super) fn set_mac(&mut self, mac: MacAddress) {
-        (self.mac, self.source) = (mac, word_of(mac));
-    }
-
     /// To be called when the grant, the limits or the LAN's port security may have changed.
     pub(super) fn settle(&mut self, security: PortSecurity) {
         let is_limited = self.meters.is_some() || security == PortSecurity::Address;

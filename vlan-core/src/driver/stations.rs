@@ -1,5 +1,7 @@
 //! Stations behind peers: where their frames go, and how many of them a peer may speak for.
 
+use alloc::vec::Vec;
+
 use super::{Driver, PeerSlot};
 use crate::address::{MacAddress, NodeNumber, VifNumber};
 use crate::drop_reason::DropReason;
@@ -29,6 +31,15 @@ impl Stations {
 
     pub fn set_room(&mut self, slot: PeerSlot, room: u16) {
         self.learned.set_room(slot.0, room);
+    }
+
+    /// Another member has the place of this peer: nothing is behind it.
+    pub fn forget_peer(&mut self, slot: PeerSlot) {
+        self.learned.set_room(slot.0, 0);
+        let behind: Vec<_> = self.bound.iter().filter(|(_, of)| *of == slot).map(|(mac, _)| mac).collect();
+        for mac in behind {
+            self.bound.remove(mac);
+        }
     }
 
     //= spec/driver.md#bindings-of-stations

@@ -554,3 +554,33 @@ fn a_receiver_holds_direct_frames_against_their_senders_limits() {
         Some(Vnet::default())
     );
 }
+
+#[test]
+fn a_member_that_comes_again_has_nothing_of_the_former_one() {
+    //= spec/driver.md#members-that-come-again
+    //= type=test
+    //# The driver MUST begin anew with a member that has another interface or another MAC than its node had on this LAN
+    //# before: nothing that it knew of the former one holds for it.
+    for (vif, last) in [(4, 2), (3, 9), (4, 9)] {
+        let mut driver = driver();
+        driver.handle_grant(&grant());
+        let former = MemberNotice { attached: false, ..notice(9) };
+        let next = MemberNotice { vif: VifNumber(vif), mac: MacAddress([2, 0, 1, 0, 0, last]), ..notice(9) };
+        assert!(driver.handle_member(&next));
+        let [peer] = driver.peers() else { panic!("{:?}", driver.peers()) };
+        assert_eq!((peer.vif, peer.mac, peer.direct, peer.path), (next.vif, next.mac, None, Path::Relay));
+        assert_eq!(driver.bound(next.mac), Some(SLOT));
+        assert_eq!(driver.bound(PEER).is_some(), next.mac == PEER);
+        // A word about the former one that comes late changes nothing.
+        if next.vif != former.vif {
+            assert!(driver.handle_member(&former));
+            assert_eq!((driver.peers()[0].vif, driver.peers()[0].attached), (next.vif, true));
+        }
+    }
+    // Another member's MAC is another's, even when it was this one's before.
+    let mut driver = driver();
+    let other = MemberNotice { node: NodeNumber(5), ..notice(9) };
+    assert!(driver.handle_member(&other));
+    assert!(driver.handle_member(&MemberNotice { vif: VifNumber(4), mac: OWN, ..notice(9) }));
+    assert_eq!(driver.bound(PEER), Some(PeerSlot(1)));
+}

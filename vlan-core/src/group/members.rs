@@ -158,6 +158,37 @@ impl GroupMembers {
         });
     }
 
+    /// A member has come to the LAN, at a place that has none; it has said nothing yet.
+    pub(crate) fn add_member(&mut self, slot: MemberSlot, gets_every_group: bool) {
+        let place = usize::from(slot.0);
+        if place >= self.members.len() {
+            self.members.resize(place + 1, MemberState::default());
+            self.widen(place / 64 + 1);
+        }
+        self.change(slot, |state| {
+            *state = MemberState { is_configured: gets_every_group, ..MemberState::default() };
+        });
+    }
+
+    /// A member has gone for good.
+    pub(crate) fn remove_member(&mut self, slot: MemberSlot) {
+        self.forget(slot);
+        self.change(slot, |state| state.is_configured = false);
+    }
+
+    /// Makes room for the bits of more members.
+    fn widen(&mut self, words: usize) {
+        let wider = |bits: &[u64], fill: u64| {
+            let more = words.saturating_sub(bits.len());
+            bits.iter().copied().chain(core::iter::repeat_n(fill, more)).collect()
+        };
+        // Who has said nothing gets every group.
+        self.every_group = wider(&self.every_group, u64::MAX);
+        for row in self.rows.iter_mut().flatten() {
+            row.bits = wider(&row.bits, 0);
+        }
+    }
+
     //= spec/multicast.md#members-that-get-every-group
     //# The server MUST give every group to a member that the platform file names, that has not said yet what it has
     //# joined, that asks for it, of which a group has found no room, or that listens promiscuously.

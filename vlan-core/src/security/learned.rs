@@ -130,6 +130,13 @@ impl Learned {
         self.forget_where(|station| station.behind == place);
     }
 
+    /// Forgets one station.
+    pub fn remove(&mut self, mac: MacAddress) {
+        if let Some(station) = self.stations.remove(mac) {
+            self.shares[usize::from(station.behind)].taken -= 1;
+        }
+    }
+
     /// Forgets the stations that have been silent for too long, and says which.
     pub fn forget_silent(&mut self, now: Instant) -> Vec<MacAddress> {
         if self.due.is_none_or(|due| now < due) {

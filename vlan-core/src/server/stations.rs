@@ -17,11 +17,12 @@ pub(super) struct Stations {
     learned: Learned,
     /// The station that has moved with the last frame, and to whom.
     moved: Option<(MacAddress, MemberSlot)>,
+    seed: u64,
 }
 
 impl Stations {
     pub fn new(members: MacTable<MemberSlot>, seed: u64) -> Self {
-        Self { members, learned: Learned::new(seed), moved: None }
+        Self { members, learned: Learned::new(seed), moved: None, seed }
     }
 
     #[inline]
@@ -31,6 +32,26 @@ impl Stations {
 
     pub fn forget(&mut self, slot: MemberSlot) {
         self.learned.forget(slot.0);
+    }
+
+    /// A member has come; a station of its MAC is none any more.
+    pub fn add_member(&mut self, mac: MacAddress, slot: MemberSlot) {
+        self.learned.remove(mac);
+        if let Err(full) = self.members.insert(mac, slot) {
+            let mut members = MacTable::new(full.capacity * 2, self.seed);
+            for (mac, slot) in self.members.iter().chain([(mac, slot)]) {
+                // There is room for all of them.
+                let _ = members.insert(mac, slot);
+            }
+            self.members = members;
+        }
+    }
+
+    /// A member has gone for good.
+    pub fn remove_member(&mut self, mac: MacAddress, slot: MemberSlot) {
+        self.members.remove(mac);
+        self.learned.set_room(slot.0, 0);
+        self.moved = self.moved.filter(|(_, to)| *to != slot);
     }
 
     /// A source that is not its member's own.

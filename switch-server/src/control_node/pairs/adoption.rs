@@ -80,7 +80,7 @@ impl ControlNode {
 
     /// The place of the LAN of a held RVI, and the slots of the node's and of the peer's end on it.
     fn slots_of(&self, node: NodeNumber, direct: &HeldDirect) -> Option<(usize, MemberSlot, MemberSlot)> {
-        let lan = self.lans.iter().position(|lan| lan.server.id() == direct.lan)?;
+        let lan = self.lan_place(direct.lan)?;
         let slot_of = |node: NodeNumber, vif: VifNumber| {
             let slot = self.lans[lan].routes.iter().position(|r| r.node == node && r.vif == vif)?;
             Some(MemberSlot(slot as u16))

@@ -15,7 +15,13 @@ pub(in crate::control_node) const END_WAIT: Duration = Duration::from_secs(2);
 
 impl ControlNode {
     /// Revokes everything of a pair; the ends in `done` need not be told.
-    pub(super) fn revoke(&mut self, now: Instant, key: PairKey, reason: RevokeReason, done: [bool; 2]) {
+    pub(in crate::control_node) fn revoke(
+        &mut self,
+        now: Instant,
+        key: PairKey,
+        reason: RevokeReason,
+        done: [bool; 2],
+    ) {
         let Some(pair) = self.pairs.pairs.get_mut(&key) else { return };
         if matches!(pair.state, PairState::Ending { .. }) {
             return;

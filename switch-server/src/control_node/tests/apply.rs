@@ -1,7 +1,7 @@
 //! Options of members that change while frames flow.
 
 use super::*;
-use crate::control_node::{MemberOptions, SenderConfig};
+use crate::control_node::{Changes, MemberOptions, SenderConfig};
 use core::net::IpAddr;
 use vlan_core::wire::control::SenderNotice;
 
@@ -35,6 +35,10 @@ fn datagram(from: u16, to: u16, address: u8) -> Vec<u8> {
     frame
 }
 
+pub(super) fn applied(changes: Changes) -> Command {
+    Command::Apply { epoch: 9, changes: Box::new(changes) }
+}
+
 /// The second member has 10.1.0.22 from now on, and this alias if any.
 fn change(control: &mut ControlNode, alias: Option<&str>, learn: u16) {
     let options = MemberOptions {
@@ -44,7 +48,7 @@ fn change(control: &mut ControlNode, alias: Option<&str>, learn: u16) {
         gateways: vec![],
         sender: SenderConfig { aliases: alias.into_iter().map(ip).collect(), learn, ..Default::default() },
     };
-    control.handle_command(NOW, Command::Apply { epoch: 9, members: vec![options] });
+    control.handle_command(NOW, applied(Changes { options: vec![options], ..Changes::default() }));
 }
 
 fn notices(told: &[ControlMessage]) -> Vec<SenderNotice> {
@@ -59,8 +63,8 @@ fn notices(told: &[ControlMessage]) -> Vec<SenderNotice> {
 fn a_changed_member_and_its_peers_are_told_and_nobody_else() {
     //= spec/control-node.md#what-an-applied-file-changes
     //= type=test
-    //# When the options of a member change, a control node MUST tell its node and everybody who judges its direct frames, and
-    //# judge by them itself from then on; it MUST NOT end a session, a direct RVI or a binding of anybody else.
+    //# When a configuration is applied, a control node MUST tell the nodes and everybody who judges direct frames what has
+    //# changed for them, and judge by it itself from then on; it MUST NOT end a session or a binding of anybody else.
     let (mut control, mut ends) = paired(PortSecurity::Address);
     for (end, address) in ends.iter_mut().zip(["10.1.0.1", "10.1.0.2", "10.1.0.3"]) {
         let address = InterfaceAddress { address: ip(address), prefix: 24 };
