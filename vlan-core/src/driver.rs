@@ -375,7 +375,7 @@ impl Driver {
         };
         let peer = &self.peers[usize::from(slot.0)];
         if (peer.vif, peer.mac) != (notice.vif, notice.mac) {
-            if !notice.attached {
+            if !notice.attached && peer.attached {
                 // What is said of a former member comes late: another one has its place.
                 return true;
             }

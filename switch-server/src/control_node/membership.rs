@@ -79,6 +79,8 @@ impl ControlNode {
         entry.take_in(slot, added.config, added.gets_every_group);
         // A new place is one more for everybody who has a table of them.
         entry.arena.end(now, &self.arena_policy);
+        // Named before its first frame can come, as to a node that is accepted.
+        self.notify_members(now, lan, slot, false);
         self.serve_member(now, lan, slot);
         self.tell_group_policies(now, lan);
     }
