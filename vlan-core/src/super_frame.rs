@@ -55,50 +55,5 @@ impl Family {
     }
 }
 
-/// The two octets at `at`, as IP has them.
-#[inline]
-fn word(octets: &[u8], at: usize) -> Option<u16> {
-    octets.get(at..at + 2).map(|o| u16::from_be_bytes([o[0], o[1]]))
-}
-
-#[inline]
-fn set_word(octets: &mut [u8], at: usize, value: u16) {
-    if let Some(o) = octets.get_mut(at..at + 2) {
-        o.copy_from_slice(&value.to_be_bytes());
-    }
-}
-
-/// The ones' complement sum of `octets` (RFC 1071).
-#[inline]
-fn sum(octets: &[u8]) -> u16 {
-    let pairs = octets.chunks(2).map(|o| u32::from(o[0]) << 8 | o.get(1).map_or(0, |o| u32::from(*o)));
-    fold(pairs.sum())
-}
-
-#[inline]
-const fn fold(sum: u32) -> u16 {
-    let sum = (sum & 0xffff) + (sum >> 16);
-    (sum + (sum >> 16)) as u16
-}
-
-/// A sum after one of its words has changed (RFC 1624).
-#[inline]
-const fn changed(sum: u16, from: u16, to: u16) -> u16 {
-    fold(sum as u32 + !from as u32 + to as u32)
-}
-
-/// Sums that stand for the same number: zero has two forms in ones' complement.
-#[inline]
-const fn is_same_sum(a: u16, b: u16) -> bool {
-    a == b || (a == 0 || a == u16::MAX) && (b == 0 || b == u16::MAX)
-}
-
-/// Writes the sum of the IPv4 header at `at`, of `len` octets.
-fn sum_ipv4(frame: &mut [u8], at: usize, len: usize) {
-    set_word(frame, at + 10, 0);
-    let sum = frame.get(at..at + len).map_or(0, sum);
-    set_word(frame, at + 10, !sum);
-}
-
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,8 @@
 
 use alloc::vec::Vec;
 
-use super::{CSUM_OFFSET, Family, GSO_UDP, IPV6_LEN, UDP_LEN, changed, set_word, sum_ipv4, word};
+use super::{CSUM_OFFSET, Family, GSO_UDP, IPV6_LEN, UDP_LEN};
+use crate::checksum::{changed, set_word, sum_ipv4_header, word};
 use crate::ethernet::ETHERTYPE_VLAN;
 use crate::limits::ETHERNET_HEADER_LEN;
 use crate::wire::frame::Vnet;
@@ -72,7 +73,7 @@ impl<'f> UdpSegments<'f> {
                 set_word(out, self.ip_at + 2, packet_len as u16);
                 set_word(out, self.ip_at + 4, id.wrapping_add(self.count));
                 let header_len = usize::from(out.get(self.ip_at).map_or(0, |octet| octet & 15)) * 4;
-                sum_ipv4(out, self.ip_at, header_len);
+                sum_ipv4_header(out, self.ip_at, header_len);
             }
             Family::V6 => set_word(out, self.ip_at + 4, (packet_len - IPV6_LEN) as u16),
         }

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::checksum::{fold, set_word, sum, sum_ipv4_header, word};
 use crate::wire::frame::Vnet;
 
 /// What a datagram is made from.
@@ -38,7 +39,7 @@ fn make(datagram: &Datagram) -> (Vnet, Vec<u8>) {
             set_word(&mut frame, 16, IPV4_LEN as u16 + udp_len);
             set_word(&mut frame, 18, *id);
             set_word(&mut frame, 20, if *is_df { 0x4000 } else { 0 });
-            sum_ipv4(&mut frame, 14, IPV4_LEN);
+            sum_ipv4_header(&mut frame, 14, IPV4_LEN);
             (IPV4_LEN, 8)
         }
         Family::V6 => {
@@ -104,7 +105,7 @@ fn without_id((vnet, mut frame): (Vnet, Vec<u8>)) -> (Vnet, Vec<u8>) {
     if word(&frame, 12) == Some(ETHERTYPE_IPV4) && word(&frame, 20) == Some(0x4000) {
         assert_eq!(sum(&frame[14..34]), u16::MAX, "the sum of the IPv4 header is right");
         set_word(&mut frame, 18, 0);
-        sum_ipv4(&mut frame, 14, IPV4_LEN);
+        sum_ipv4_header(&mut frame, 14, IPV4_LEN);
     }
     let udp_at = if word(&frame, 12) == Some(ETHERTYPE_IPV4) { 34 } else { 54 };
     if word(&frame, udp_at + 6) == Some(u16::MAX) {
@@ -183,7 +184,7 @@ fn what_differs_in_more_than_cutting_restores_is_not_joined() {
             let mut other = frame.clone();
             other[at] ^= 1;
             if family == Family::V4 && at >= 14 {
-                sum_ipv4(&mut other, 14, IPV4_LEN);
+                sum_ipv4_header(&mut other, 14, IPV4_LEN);
             }
             assert_eq!(join(&[first.clone(), (vnet, other)]).len(), 2, "octet {at}");
         }
@@ -233,7 +234,7 @@ fn fragments_options_and_empty_datagrams_go_by_themselves() {
     for (at, octet) in [(14, 0x46), (20, 0x20), (21, 1)] {
         let mut other = frame.clone();
         other[at] = octet;
-        sum_ipv4(&mut other, 14, IPV4_LEN);
+        sum_ipv4_header(&mut other, 14, IPV4_LEN);
         assert!(UdpCoalescer::begin(&vnet, &other).is_none(), "octet {at}");
     }
     assert!(UdpCoalescer::begin(&vnet, &make(&datagram(Family::V4, 1, &[])).1).is_none());
