@@ -1,5 +1,5 @@
-//! Super-frames of UDP datagrams: what a stack sends one by one is joined before it crosses the fabric, and cut again
-//! where the far stack takes no super-frames.
+//! Super-frames. UDP datagrams that a stack sends one by one are joined before they cross the fabric, and cut again
+//! where the far stack takes no super-frames of UDP. Those of TCP are cut only where they leave the fabric.
 //!
 //! A super-frame has the headers of its first datagram, the payloads of all of them one behind the other, and the length
 //! of one payload in its state ([`crate::wire::frame::Vnet`], segmentation type 5). Kernels make and take them since Linux 6.2 (`TUN_F_USO4`).
@@ -9,7 +9,7 @@ mod coalesce;
 mod segment;
 
 pub use coalesce::UdpCoalescer;
-pub use segment::UdpSegments;
+pub use segment::Segments;
 
 use crate::ethernet::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};
 use crate::limits::ETHERNET_HEADER_LEN;
@@ -18,6 +18,10 @@ use crate::limits::ETHERNET_HEADER_LEN;
 pub const DATAGRAMS_MAX: usize = 64;
 /// The segmentation type of UDP in [`crate::wire::frame::Vnet::gso_type`] (virtio 1.2, 5.1.6).
 pub const GSO_UDP: u8 = 5;
+/// The same of TCP, by IPv4 and by IPv6.
+pub const GSO_TCPV4: u8 = 1;
+/// See [`GSO_TCPV4`].
+pub const GSO_TCPV6: u8 = 4;
 /// Where a UDP header has its sum.
 const CSUM_OFFSET: u16 = 6;
 /// Octets of a UDP header.

@@ -7,10 +7,10 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::address::MacAddress;
 use crate::drop_reason::DropReason;
-use crate::ethernet::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_VLAN};
+use crate::ethernet::{
+    ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_SERVICE_VLAN, ETHERTYPE_VLAN,
+};
 
-/// EtherType of a service tag (IEEE 802.1Q-2018, 9.5).
-const ETHERTYPE_SERVICE: u16 = 0x88a8;
 /// Tags that are looked behind: a service and a customer tag.
 const TAGS: usize = 2;
 const TCP: u8 = 6;
@@ -123,7 +123,7 @@ pub fn read(frame: &[u8], frame_len: usize) -> Result<Claims, DropReason> {
     for _ in 0..=TAGS {
         let ethertype = u16_at(frame, at).ok_or(DropReason::TooShort)?;
         match ethertype {
-            ETHERTYPE_VLAN | ETHERTYPE_SERVICE => at += 4,
+            ETHERTYPE_VLAN | ETHERTYPE_SERVICE_VLAN => at += 4,
             ETHERTYPE_ARP => return arp(&frame[at + 2..], station),
             ETHERTYPE_IPV4 => return Ok(ipv4(&frame[at + 2..])),
             ETHERTYPE_IPV6 => return ipv6(&frame[at + 2..], frame_len.saturating_sub(at + 2), station),

@@ -91,7 +91,7 @@ fn cut(frames: &[(Vnet, Vec<u8>)]) -> Vec<(Vnet, Vec<u8>)> {
             cut.push((*vnet, frame.clone()));
             continue;
         }
-        let mut segments = UdpSegments::of(vnet, frame).expect("a super-frame that was made here is sound");
+        let mut segments = Segments::of(vnet, frame).expect("a super-frame that was made here is sound");
         let mut segment = Vec::new();
         while let Some(vnet) = segments.next_into(&mut segment) {
             cut.push((vnet, segment.clone()));
@@ -266,7 +266,7 @@ fn a_super_frame_behind_a_tag_is_cut_too() {
     tagged.extend_from_slice(&[0x81, 0, 0, 5]);
     tagged.extend_from_slice(&frame[12..]);
     let vnet = Vnet { csum_start: 38, hdr_len: 46, ..vnet };
-    let mut segments = UdpSegments::of(&vnet, &tagged).expect("it is sound");
+    let mut segments = Segments::of(&vnet, &tagged).expect("it is sound");
     let mut segment = Vec::new();
     for (_, frame) in &frames {
         assert_eq!(segments.next_into(&mut segment).map(|vnet| vnet.csum_start), Some(38));
@@ -280,7 +280,7 @@ fn a_segment_that_is_longer_than_an_ip_packet_is_cut_without_harm() {
     let (vnet, mut frame) = make(&datagram(Family::V6, 1, &[1; 64]));
     frame.resize(crate::limits::FRAME_LEN_MAX, 0);
     let vnet = Vnet { gso_type: GSO_UDP, gso_size: u16::MAX, ..vnet };
-    let mut segments = UdpSegments::of(&vnet, &frame).expect("it is sound");
+    let mut segments = Segments::of(&vnet, &frame).expect("it is sound");
     let mut segment = Vec::new();
     assert!(segments.next_into(&mut segment).is_some() && segments.next_into(&mut segment).is_none());
     assert_eq!(segment.len(), frame.len());
@@ -316,7 +316,7 @@ proptest! {
         }
         let vnet =
             Vnet { flags: 1, gso_type: GSO_UDP, gso_size, csum_start, csum_offset: 6, ..Vnet::default() };
-        if let Some(mut segments) = UdpSegments::of(&vnet, &frame) {
+        if let Some(mut segments) = Segments::of(&vnet, &frame) {
             let (mut segment, mut octets) = (Vec::new(), 0);
             while segments.next_into(&mut segment).is_some() {
                 octets += segment.len() - usize::from(csum_start) - UDP_LEN;
