@@ -1,6 +1,6 @@
 //! Super-frames of UDP: what a peer sent is cut without harm, and what was joined is cut into what there was.
 
-use vlan_core::super_frame::{UdpCoalescer, Segments};
+use vlan_core::super_frame::{Segments, UdpCoalescer};
 use vlan_core::wire::frame::{VNET_LEN, Vnet};
 
 /// Reads `data` as a frame's state, what to change in a copy of the frame, and the frame.

@@ -1,7 +1,6 @@
 //! A LAN of three members for tests, and the frames of stacks.
 
-// Each test program uses its part of it.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "each test program uses its part of it")]
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
@@ -216,11 +215,6 @@ impl Spec {
         let hdr_len = (o.len() - self.payload.len()) as u16;
         (Vnet { gso_type, gso_size, hdr_len, ..vnet }, o)
     }
-}
-
-/// The payload of what was sent, put together, and the headers of the first.
-pub fn payload_of(frame: &[u8], headers_len: usize) -> &[u8] {
-    &frame[headers_len..]
 }
 
 /// True when the octets of a MAC stand anywhere in a frame.
