@@ -18,6 +18,11 @@ pub const MTU: u16 = 1500;
 pub const LAN_MTU: u16 = 16_896;
 pub const MEMBERS: u16 = 3;
 
+/// What became of a frame from inside: it was sent, or dropped, maybe with an error for its sender.
+pub type Verdict = Result<(), Option<Vec<u8>>>;
+/// What goes to the device.
+pub type Sent = Vec<(Vnet, Vec<u8>)>;
+
 /// Members 1 to 3: 10.1.0.n and fd00:1::n, and one MAC of another LAN of the platform.
 pub struct Lan;
 
@@ -79,20 +84,11 @@ pub fn unfiltered() -> LanProxy {
 }
 
 /// What goes outside for a frame, and the verdict; a frame for its sender comes with it.
-pub fn out(
-    proxy: &mut LanProxy,
-    vnet: &Vnet,
-    frame: &[u8],
-) -> (Result<(), Option<Vec<u8>>>, Vec<(Vnet, Vec<u8>)>) {
+pub fn out(proxy: &mut LanProxy, vnet: &Vnet, frame: &[u8]) -> (Verdict, Sent) {
     out_at(proxy, at(0), vnet, frame)
 }
 
-pub fn out_at(
-    proxy: &mut LanProxy,
-    now: Instant,
-    vnet: &Vnet,
-    frame: &[u8],
-) -> (Result<(), Option<Vec<u8>>>, Vec<(Vnet, Vec<u8>)>) {
+pub fn out_at(proxy: &mut LanProxy, now: Instant, vnet: &Vnet, frame: &[u8]) -> (Verdict, Sent) {
     let mut sent = Vec::new();
     let verdict =
         match proxy.outward(now, vnet, frame, &Lan, |vnet, frame| sent.push((*vnet, frame.to_vec()))) {
