@@ -37,6 +37,8 @@ impl LanProxy {
     /// Takes an untagged frame from outside, private and whole, and changes it in place where its destination inside has another MAC.
     pub fn inward(&mut self, now: Instant, vnet: &Vnet, frame: &mut [u8], inside: &impl Inside) -> Inward {
         self.counters.inward.add(frame.len());
+        //= spec/uplink.md#groups
+        //# A frame from outside to a group MUST go inside once, whole and unchanged, for all members.
         let verdict = self.admit(now, vnet, frame, inside).and_then(|arrived| match self.mode {
             _ if arrived.header.destination.is_group() => Ok(Inward::Group),
             Mode::Unfiltered => by_mac(&arrived.header, inside),
