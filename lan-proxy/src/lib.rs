@@ -15,15 +15,21 @@
 //! | `sources.rs` | who has sent outside just now |
 //! | `audit.rs` | what outside may expect of a frame, for tests, fuzzers and simulators |
 //!
-//! The rules stand in `spec/uplink.md`. Nothing here does I/O or reads a clock.
+//! The rules stand in `spec/uplink.md`. Nothing of the machine does I/O or reads a clock; with the feature `std` there is also `nic`, the
+//! devices of uplinks on Linux.
 
 #![no_std]
-#![forbid(unsafe_code)]
+#![cfg_attr(not(feature = "std"), forbid(unsafe_code))]
+#![deny(unsafe_code)]
 
 extern crate alloc;
+#[cfg(feature = "std")]
+extern crate std;
 
 pub mod audit;
 mod edge;
+#[cfg(feature = "std")]
+pub mod nic;
 mod packet;
 mod proxy;
 mod sources;

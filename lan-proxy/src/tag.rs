@@ -55,6 +55,11 @@ pub(crate) fn insert(vid: Option<Vid>, frame: &mut Vec<u8>, vnet: Vnet) -> Vnet 
     let [a, b] = ETHERTYPE_VLAN.to_be_bytes();
     let [c, d] = vid.0.to_be_bytes();
     frame.splice(TAG_AT..TAG_AT, [a, b, c, d]);
+    behind_a_tag(vnet)
+}
+
+/// The state of a frame that has got a tag.
+pub(crate) fn behind_a_tag(vnet: Vnet) -> Vnet {
     let moved = |at: u16| if at == 0 { 0 } else { at.saturating_add(TAG_LEN as u16) };
     Vnet { csum_start: moved(vnet.csum_start), hdr_len: moved(vnet.hdr_len), ..vnet }
 }

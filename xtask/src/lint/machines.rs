@@ -24,6 +24,9 @@ const HOSTS: &[&str] = &[
     // Sockets, memfds, keys.
     "rvi/src/host.rs",
     "rvi/src/host",
+    // Devices of uplinks.
+    "lan-proxy/src/nic.rs",
+    "lan-proxy/src/nic",
 ];
 
 /// What a machine must not name. `core` and `alloc` have all that it needs.
