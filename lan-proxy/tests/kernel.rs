@@ -173,10 +173,10 @@ impl Wire {
             ];
             let tick = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
             poll(&mut fds, Some(&tick)).unwrap();
-            self.from_member(member);
-            self.from_uplink(host);
-            self.from_host(host);
-            self.from_outside(member);
+            self.take_from_member(member);
+            self.take_from_uplink(host);
+            self.take_from_host(host);
+            self.take_from_outside(member);
         }
     }
 
@@ -184,7 +184,7 @@ impl Wire {
         Instant::from_nanos(self.start.elapsed().as_nanos() as u64)
     }
 
-    fn from_member(&mut self, member: &Tap) {
+    fn take_from_member(&mut self, member: &Tap) {
         while let Some(len) = member.read(&mut self.tap_buffer).unwrap() {
             let now = self.now();
             let (vnet, frame) = self.tap_buffer.frame(len);
@@ -199,7 +199,7 @@ impl Wire {
     }
 
     /// A frame that the device puts on the wire.
-    fn from_uplink(&mut self, host: &Tap) {
+    fn take_from_uplink(&mut self, host: &Tap) {
         while let Some(len) = self.up.read(&mut self.tap_buffer).unwrap() {
             let (vnet, frame) = self.tap_buffer.frame(len);
             self.seen.frames += 1;
@@ -219,7 +219,7 @@ impl Wire {
         }
     }
 
-    fn from_host(&mut self, host: &Tap) {
+    fn take_from_host(&mut self, host: &Tap) {
         while let Some(len) = host.read(&mut self.tap_buffer).unwrap() {
             let (vnet, frame) = self.tap_buffer.frame(len);
             let Some(vid) = self.vid else {
@@ -234,7 +234,7 @@ impl Wire {
         }
     }
 
-    fn from_outside(&mut self, member: &Tap) {
+    fn take_from_outside(&mut self, member: &Tap) {
         while let Some((vnet, frame)) = self.nic.receive(&mut self.frame_buffer).unwrap() {
             let Ok((_, vnet, frame)) = self.trunk.untag(&vnet, frame) else { continue };
             let now = Instant::from_nanos(self.start.elapsed().as_nanos() as u64);
