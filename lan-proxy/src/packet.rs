@@ -15,6 +15,8 @@ pub(crate) const ICMP: u8 = 1;
 pub(crate) const TCP: u8 = 6;
 pub(crate) const UDP: u8 = 17;
 pub(crate) const ICMPV6: u8 = 58;
+/// The type of a neighbour advertisement (RFC 4861, 4.4).
+pub(crate) const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 /// Octets of an IPv4 header without options, and of an IPv6 header.
 pub(crate) const IPV4_LEN: usize = 20;
 pub(crate) const IPV6_LEN: usize = 40;
@@ -117,6 +119,12 @@ impl Packet {
     pub fn neighbour_discovery(&self, frame: &[u8]) -> Option<u8> {
         let kind = *frame.get(self.upper_at).filter(|_| self.protocol == Some(ICMPV6) && !self.is_ipv4())?;
         (133..=137).contains(&kind).then_some(kind)
+    }
+
+    /// The address that a neighbour advertisement is about.
+    pub fn advertised(&self, frame: &[u8]) -> Option<IpAddr> {
+        let octets = frame.get(self.upper_at + 8..self.end)?.first_chunk::<16>()?;
+        Some(Ipv6Addr::from(*octets).into())
     }
 
     /// The port that a UDP datagram goes to.

@@ -7,12 +7,16 @@ use vlan_core::limits::ETHERNET_HEADER_LEN;
 
 use crate::packet::Packet;
 
-/// Octets of a frame with an ARP message, without padding.
-pub(crate) const ARP_END: usize = ETHERNET_HEADER_LEN + 28;
+/// Where an ARP message begins in a frame, and where it ends.
+pub(crate) const ARP_AT: usize = ETHERNET_HEADER_LEN;
+pub(crate) const ARP_END: usize = ARP_AT + 28;
+/// How ARP for IPv4 over Ethernet begins: the two types and the two lengths (RFC 826).
+pub(crate) const ARP_OF_IPV4: [u8; 6] = [0, 1, 8, 0, 6, 4];
 /// Where ARP states the MACs of its sender and its target.
-const ARP_MACS: [usize; 2] = [ETHERNET_HEADER_LEN + 8, ETHERNET_HEADER_LEN + 18];
-/// The target address of ARP.
-pub(crate) const ARP_TARGET: usize = ETHERNET_HEADER_LEN + 24;
+const ARP_MACS: [usize; 2] = [ARP_AT + 8, ARP_AT + 18];
+/// Where it states their addresses.
+pub(crate) const ARP_SENDER: usize = ARP_AT + 14;
+pub(crate) const ARP_TARGET: usize = ARP_AT + 24;
 /// ND options that state a link-layer address (RFC 4861, 4.6.1).
 const LINK_LAYER_OPTIONS: [u8; 2] = [1, 2];
 

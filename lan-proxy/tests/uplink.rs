@@ -561,6 +561,23 @@ fn nobody_outside_has_an_inside_address() {
 }
 
 #[test]
+fn stations_outside_may_speak_for_each_other() {
+    // Routers that share an address answer for it with its MAC, from their own.
+    let shared = MacAddress([0, 0, 0x5e, 0, 1, 7]);
+    let mut answer = arp(Operation::Reply, SYSTEM, (STRANGER, v4(254)), v4(1)).to_vec();
+    answer[22..28].copy_from_slice(&shared.0);
+    let (verdict, inside) = take(&mut filtered(), &answer);
+    assert_eq!(
+        (verdict, &inside[6..12], &inside[22..28]),
+        (Inward::Member(MemberSlot(1)), &STRANGER.0[..], &shared.0[..])
+    );
+    answer[28..32].copy_from_slice(&v4(2).octets());
+    assert_eq!(take(&mut filtered(), &answer).0, Inward::Dropped(DropReason::InsideSource));
+    answer[17] = 1;
+    assert_eq!(take(&mut filtered(), &answer).0, Inward::Dropped(DropReason::BadArp));
+}
+
+#[test]
 fn resolution_from_outside_is_bounded_and_other_traffic_is_not() {
     //= spec/uplink.md#resolution-from-outside
     //= type=test

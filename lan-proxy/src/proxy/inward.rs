@@ -2,18 +2,18 @@
 
 use core::net::{IpAddr, Ipv4Addr};
 
-use vlan_core::checksum::word;
 use vlan_core::ethernet::{ETHERTYPE_ARP, EthernetHeader};
-use vlan_core::security::claims;
 use vlan_core::security::rate::{Cost, Kind};
 use vlan_core::server::MemberSlot;
 use vlan_core::wire::Vnet;
 use vlan_core::{DropReason, Instant, MacAddress};
 
 use super::{Holder, Inside, LanProxy, Mode, OUTSIDE, is_of_bridges};
-use crate::packet::Packet;
+use crate::packet::{NEIGHBOUR_ADVERTISEMENT, Packet};
 use crate::tag::is_tag;
-use crate::translate::{ARP_TARGET, replace_stated, set_destination};
+use crate::translate::{
+    ARP_AT, ARP_END, ARP_OF_IPV4, ARP_SENDER, ARP_TARGET, replace_stated, set_destination,
+};
 
 /// Who gets a frame from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +76,7 @@ impl LanProxy {
         self.check_loop(now, header.source, inside)?;
         vnet.check(self.lan_mtu, frame.len())?;
         let packet = Packet::read(frame, header.ethertype, vnet.gso_type != 0)?;
-        let is_resolution = self.check_claims(frame, inside)?;
+        let is_resolution = check_claims(frame, &header, packet.as_ref(), inside)?;
         self.check_limits(now, vnet, frame.len(), &header, is_resolution)?;
         // Nothing depends on it: where there is no room, the station stays unknown.
         let _ = self.stations.hear(now, header.source, OUTSIDE);
@@ -98,19 +98,6 @@ impl LanProxy {
             return Err(DropReason::UplinkLoop);
         }
         Ok(())
-    }
-
-    /// Whether the frame is ARP or ND, and claims no address of a member.
-    //= spec/uplink.md#inside-addresses-from-outside
-    //# A frame from outside MUST be dropped as `inside-source` when its IP source, its ARP sender or its advertised neighbour
-    //# is an address that a member holds.
-    fn check_claims(&self, frame: &[u8], inside: &impl Inside) -> Result<bool, DropReason> {
-        let claims = claims::read(frame, frame.len())?;
-        let claimed = [claims.source, claims.states];
-        if claimed.into_iter().flatten().any(|address| inside.holder_of(address).is_some()) {
-            return Err(DropReason::InsideSource);
-        }
-        Ok(claims.is_resolution)
     }
 
     //= spec/uplink.md#resolution-from-outside
@@ -151,7 +138,7 @@ impl LanProxy {
             return Err(DropReason::UnknownDestination);
         }
         let address = match (arrived.header.ethertype, arrived.packet) {
-            (ETHERTYPE_ARP, _) => arp_target(frame),
+            (ETHERTYPE_ARP, _) => ipv4_at(frame, ARP_TARGET),
             (_, packet) => packet.map(|packet| packet.destination),
         };
         let holder = address.and_then(|address| inside.holder_of(address));
@@ -181,7 +168,34 @@ fn by_mac(header: &EthernetHeader, inside: &impl Inside) -> Result<Inward, DropR
     inside.owner_of(header.destination).map(Inward::Member).ok_or(DropReason::UnknownDestination)
 }
 
-fn arp_target(frame: &[u8]) -> Option<IpAddr> {
-    let (high, low) = (word(frame, ARP_TARGET)?, word(frame, ARP_TARGET + 2)?);
-    Some(Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)).into())
+/// Whether the frame is ARP or ND, and claims no address of a member. A station outside may speak for another one there, as routers do
+/// that share an address, so the MACs in the body are not looked at.
+//= spec/uplink.md#inside-addresses-from-outside
+//# A frame from outside MUST be dropped as `inside-source` when its IP source, its ARP sender or its advertised neighbour
+//# is an address that a member holds.
+fn check_claims(
+    frame: &[u8],
+    header: &EthernetHeader,
+    packet: Option<&Packet>,
+    inside: &impl Inside,
+) -> Result<bool, DropReason> {
+    let discovery = packet.and_then(|packet| packet.neighbour_discovery(frame));
+    let claimed = if header.ethertype == ETHERTYPE_ARP {
+        if frame.len() < ARP_END || frame[ARP_AT..ARP_AT + 6] != ARP_OF_IPV4 {
+            return Err(DropReason::BadArp);
+        }
+        [ipv4_at(frame, ARP_SENDER), None]
+    } else {
+        let advertised = packet.filter(|_| discovery == Some(NEIGHBOUR_ADVERTISEMENT));
+        [packet.map(|packet| packet.source), advertised.and_then(|packet| packet.advertised(frame))]
+    };
+    if claimed.into_iter().flatten().any(|address| inside.holder_of(address).is_some()) {
+        return Err(DropReason::InsideSource);
+    }
+    Ok(header.ethertype == ETHERTYPE_ARP || discovery.is_some())
+}
+
+fn ipv4_at(frame: &[u8], at: usize) -> Option<IpAddr> {
+    let octets = frame.get(at..)?.first_chunk::<4>()?;
+    Some(Ipv4Addr::from(*octets).into())
 }
