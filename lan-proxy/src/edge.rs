@@ -118,6 +118,10 @@ impl Edge {
         self.device
     }
 
+    pub fn set_device(&mut self, device: Device) {
+        self.device = device;
+    }
+
     /// Gives `out` the frames that go outside for one from inside. `dress` gets each of them once its sum is complete, or still
     /// to be completed by the device, and before it is tagged or fragmented.
     //= spec/uplink.md#segments

@@ -149,9 +149,7 @@ impl LanProxy {
     /// # Errors
     /// When `config` contradicts itself.
     pub fn new(config: &UplinkConfig) -> Result<Self, ConfigError> {
-        if config.device.mtu < MTU_MIN {
-            return Err(ConfigError::MtuTooSmall { mtu: config.device.mtu });
-        }
+        check_device(config.device)?;
         if let Mode::Filtered { system: mac } = config.mode
             && !mac.is_station()
         {
@@ -174,6 +172,19 @@ impl LanProxy {
             last_loop: None,
             counters: UplinkCounters::default(),
         })
+    }
+
+    /// The device is another one now, or has another MTU.
+    ///
+    /// # Errors
+    /// When it takes less than every link of IPv6; then nothing changes.
+    //= spec/uplink.md#devices-that-change
+    //# A look at a device MUST find its MTU, whether it has a carrier, and another device that has taken its place under its name,
+    //# which the uplink then uses; frames MUST be judged by that MTU from then on.
+    pub fn set_device(&mut self, device: Device) -> Result<(), ConfigError> {
+        check_device(device)?;
+        self.edge.set_device(device);
+        Ok(())
     }
 
     /// Says who gets what no member is found for, in filtered mode.
@@ -217,6 +228,10 @@ impl LanProxy {
     pub fn handle_timeout(&mut self, now: Instant) {
         self.stations.forget_silent(now);
     }
+}
+
+fn check_device(device: Device) -> Result<(), ConfigError> {
+    if device.mtu < MTU_MIN { Err(ConfigError::MtuTooSmall { mtu: device.mtu }) } else { Ok(()) }
 }
 
 /// True for the groups that bridges keep to themselves.

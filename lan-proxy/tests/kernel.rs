@@ -101,7 +101,16 @@ impl Stack {
 }
 
 /// A device of this namespace that nothing else uses, and the wire at its other end.
-fn device() -> (AfPacket, Tap) {
+fn device(mode: Mode) -> (AfPacket, Tap) {
+    let up = wire_end(MTU);
+    let nic = AfPacket::open("up0", mode).unwrap_or_else(|e| panic!("{e} (hint: {})", e.hint()));
+    assert_eq!((nic.name(), nic.device()), ("up0", Device { mtu: MTU, offloads: true }));
+    assert!(nic.has_carrier());
+    (nic, up)
+}
+
+/// Makes a device of this namespace that is up.
+fn wire_end(mtu: u16) -> Tap {
     let here = File::open("/proc/thread-self/ns/net").unwrap();
     let here = Namespace::from_descriptor(here.into(), "this one").unwrap();
     let up = Tap::create(&here, "up0").unwrap();
@@ -109,10 +118,9 @@ fn device() -> (AfPacket, Tap) {
     let index = netlink.index_of("up0").unwrap();
     // This namespace's own stack has nothing to do with the device.
     std::fs::write("/proc/sys/net/ipv6/conf/up0/disable_ipv6", "1").unwrap();
+    netlink.set_mtu(index, mtu).unwrap();
     netlink.set_up(index).unwrap();
-    let nic = AfPacket::open("up0").unwrap_or_else(|e| panic!("{e} (hint: {})", e.hint()));
-    assert_eq!((nic.name(), nic.device()), ("up0", Device { mtu: MTU, offloads: true }));
-    (nic, up)
+    up
 }
 
 /// What went by on the wire.
@@ -142,8 +150,7 @@ struct Wire {
 
 impl Wire {
     fn new(mode: Mode, vid: Option<Vid>, offloads: bool) -> Self {
-        let (nic, up) = device();
-        nic.hear(mode).unwrap();
+        let (nic, up) = device(mode);
         let device = Device { offloads, ..nic.device() };
         let config = UplinkConfig { mode, vid, device, lan_mtu: LAN_MTU, limits: Limits::default(), seed: 3 };
         let mut trunk = Trunk::default();
@@ -380,8 +387,8 @@ fn what_this_host_sends_does_not_come_from_outside() {
         //= spec/uplink.md#frames-of-this-host
         //= type=test
         //# What this host sends by the device MUST NOT be taken for a frame from outside.
-        let (nic, up) = device();
-        let another = AfPacket::open("up0").unwrap();
+        let (nic, up) = device(Mode::Unfiltered);
+        let another = AfPacket::open("up0", Mode::Unfiltered).unwrap();
         let mut buffer = FrameBuffer::default();
         let frame = [&HOST.0[..], &MEMBER.0, &[0x88, 0xb5], &[5; 60]].concat();
         assert_eq!(another.send(&Vnet::default(), &frame), Sent::Taken);
@@ -403,7 +410,7 @@ fn a_tag_on_the_wire_is_there_when_its_frame_is_taken() {
         //= spec/uplink.md#tags-that-the-kernel-takes-off
         //= type=test
         //# A tag that the kernel has taken off a frame MUST be put back before the frame is given to its LAN.
-        let (nic, up) = device();
+        let (nic, up) = device(Mode::Unfiltered);
         let mut buffer = FrameBuffer::default();
         let addresses = [HOST.0, MEMBER.0].concat();
         let rest = [&[0x88, 0xb5][..], &[5; 60]].concat();
@@ -413,5 +420,45 @@ fn a_tag_on_the_wire_is_there_when_its_frame_is_taken() {
             let (vnet, taken) = nic.receive(&mut buffer).unwrap().expect("it comes from outside");
             assert_eq!((vnet.flags & Vnet::NEEDS_CSUM, &*taken), (0, &frame[..]));
         }
+    });
+}
+
+#[test]
+fn another_device_of_the_name_is_used_with_its_mtu() {
+    in_own_namespace("another_device_of_the_name_is_used_with_its_mtu", || {
+        //= spec/uplink.md#devices-that-change
+        //= type=test
+        //# A look at a device MUST find its MTU, whether it has a carrier, and another device that has taken its place under its name,
+        //# which the uplink then uses; frames MUST be judged by that MTU from then on.
+        let mode = Mode::Filtered { system: SYSTEM };
+        let (mut nic, up) = device(mode);
+        assert!(!nic.look());
+        drop(up);
+        assert!(nic.look() && !nic.has_carrier());
+        let config = UplinkConfig {
+            mode,
+            vid: None,
+            device: nic.device(),
+            lan_mtu: LAN_MTU,
+            limits: Limits::default(),
+            seed: 3,
+        };
+        let mut proxy = LanProxy::new(&config).unwrap();
+        let up = wire_end(4000);
+        assert!(nic.look() && nic.has_carrier() && !nic.look());
+        proxy.set_device(nic.device()).unwrap();
+        let mut frame =
+            [&HOST.0[..], &MEMBER.0, &[8, 0, 0x45, 0, 0x0f, 0xa0, 0, 0, 0x40, 0, 64, 1, 0, 0]].concat();
+        frame.extend([MEMBER_V4.octets(), HOST_V4.octets()].concat());
+        frame.resize(14 + 4000, 0);
+        let out = |vnet: &Vnet, frame: &[u8]| assert_eq!(nic.send(vnet, frame), Sent::Taken);
+        let verdict = proxy.outward(Instant::ZERO, &Vnet::default(), &frame, &OneMember, out);
+        assert_eq!(verdict, Outward::Sent);
+        let mut seen = TapBuffer::default();
+        let len = up.read(&mut seen).unwrap().expect("it is on the wire");
+        assert_eq!(seen.frame(len).1[6..], [&SYSTEM.0[..], &frame[12..]].concat());
+        write(&up, &Vnet::default(), &frame);
+        assert!(nic.receive(&mut FrameBuffer::default()).is_ok_and(|taken| taken.is_some()));
+        assert!(proxy.set_device(Device { mtu: 1279, offloads: true }).is_err());
     });
 }

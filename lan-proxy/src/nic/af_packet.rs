@@ -13,7 +13,6 @@ use std::string::String;
 
 use rustix::io::Errno;
 use rvi::host::packet_socket::{self, Membership};
-use vlan_core::MacAddress;
 use vlan_core::ethernet::ETHERTYPE_VLAN;
 use vlan_core::limits::FRAME_LEN_MAX;
 use vlan_core::wire::Vnet;
@@ -36,8 +35,10 @@ const TAG_AT: usize = 12;
 pub struct AfPacket {
     descriptor: OwnedFd,
     name: String,
+    mode: Mode,
     index: i32,
     device: Device,
+    has_carrier: bool,
 }
 
 /// Room for one frame, used again for every frame.
@@ -57,11 +58,11 @@ impl fmt::Debug for FrameBuffer {
 }
 
 impl AfPacket {
-    /// Opens a device of this thread's network namespace. It has no other use: give it no address.
+    /// Opens a device of this thread's network namespace for an uplink. It has no other use: give it no address.
     ///
     /// # Errors
     /// When there is no such Ethernet device, when its MTU is too small, or when the process may not have such a socket.
-    pub fn open(name: &str) -> Result<Self, NicError> {
+    pub fn open(name: &str, mode: Mode) -> Result<Self, NicError> {
         let descriptor = packet_socket::open().map_err(|errno| match errno {
             Errno::PERM | Errno::ACCESS => NicError::Refused,
             errno => NicError::Socket(errno),
@@ -72,9 +73,8 @@ impl AfPacket {
             Err(Errno::NODEV) => return Err(NicError::NoDevice(name.into())),
             Err(errno) => return Err(NicError::Socket(errno)),
         };
-        if found.mtu < usize::from(MTU_MIN) {
-            return Err(NicError::MtuTooSmall { device: name.into(), mtu: found.mtu });
-        }
+        let device =
+            device_of(&found).ok_or(NicError::MtuTooSmall { device: name.into(), mtu: found.mtu })?;
         let socket = descriptor.as_fd();
         // Before it hears anything.
         //= spec/uplink.md#frames-of-this-host
@@ -90,23 +90,21 @@ impl AfPacket {
         if rustix::net::sockopt::set_socket_recv_buffer_size_force(socket, RECEIVE_BUFFER_LEN).is_err() {
             let _ = rustix::net::sockopt::set_socket_recv_buffer_size(socket, RECEIVE_BUFFER_LEN);
         }
-        packet_socket::bind(socket, ETH_P_ALL, found.index).map_err(failed("binding to the device"))?;
-        let mtu = u16::try_from(found.mtu).unwrap_or(u16::MAX);
-        Ok(Self { descriptor, name: name.into(), index: found.index, device: Device { mtu, offloads: true } })
+        let (name, index, has_carrier) = (name.into(), found.index, found.is_running);
+        let opened = Self { descriptor, name, mode, index, device, has_carrier };
+        opened.attach(index)?;
+        Ok(opened)
     }
 
-    /// Has the device hear what an uplink is to hear.
-    ///
-    /// # Errors
-    /// What the kernel says.
+    /// Has the socket hear a device, and the device hear what an uplink is to hear.
     //= spec/uplink.md#what-a-device-hears
     //# The device of an uplink MUST be made to hear the uplink's system MAC and every group in filtered mode, and everything in
     //# unfiltered mode.
-    pub fn hear(&self, mode: Mode) -> Result<(), NicError> {
-        let join = |membership, name| {
-            packet_socket::join(self.descriptor.as_fd(), self.index, membership).map_err(failed(name))
-        };
-        match mode {
+    fn attach(&self, index: i32) -> Result<(), NicError> {
+        let socket = self.descriptor.as_fd();
+        packet_socket::bind(socket, ETH_P_ALL, index).map_err(failed("binding to the device"))?;
+        let join = |membership, name| packet_socket::join(socket, index, membership).map_err(failed(name));
+        match self.mode {
             Mode::Filtered { system } => {
                 join(Membership::Station(system), "PACKET_MR_UNICAST")?;
                 join(Membership::AllGroups, "PACKET_MR_ALLMULTI")
@@ -115,13 +113,45 @@ impl AfPacket {
         }
     }
 
+    /// Looks at the device again: whether it has a carrier, its MTU, and whether another one has its name now. True when any of that has
+    /// changed; what it is says [`Self::device`], which goes to [`crate::LanProxy::set_device`], and [`Self::has_carrier`].
+    //= spec/uplink.md#devices-that-change
+    //# A look at a device MUST find its MTU, whether it has a carrier, and another device that has taken its place under its name,
+    //# which the uplink then uses; frames MUST be judged by that MTU from then on.
+    pub fn look(&mut self) -> bool {
+        let before = (self.index, self.device, self.has_carrier);
+        // One that has gone may come back.
+        let found = packet_socket::device(&self.descriptor, &self.name).ok().flatten();
+        let usable = found.and_then(|found| Some((found, device_of(&found)?)));
+        self.has_carrier = usable.is_some_and(|(found, _)| found.is_running);
+        if let Some((found, device)) = usable {
+            if found.index != self.index {
+                if self.attach(found.index).is_err() {
+                    // Tried again at the next look.
+                    self.has_carrier = false;
+                    return before.2;
+                }
+                // That the earlier device went would be told at the next call.
+                let _ = rustix::net::sockopt::socket_error(&self.descriptor);
+            }
+            (self.index, self.device) = (found.index, device);
+        }
+        before != (self.index, self.device, self.has_carrier)
+    }
+
+    /// The device was up and had a carrier when it was looked at last (E24).
+    #[must_use]
+    pub fn has_carrier(&self) -> bool {
+        self.has_carrier
+    }
+
     /// The device's name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// What the proxy has to know of it, as of its opening.
+    /// What the proxy has to know of it, as of the last look.
     #[must_use]
     pub fn device(&self) -> Device {
         self.device
@@ -161,14 +191,6 @@ impl AfPacket {
         buffer.0[TAG_AT + 2..TAG_AT + TAG_LEN].copy_from_slice(&tag.control.to_be_bytes());
         Ok(Some((crate::tag::behind_a_tag(vnet), &mut buffer.0[..end])))
     }
-
-    /// The MAC that the device has itself, which no uplink uses.
-    ///
-    /// # Errors
-    /// What the kernel says, `ENODEV` when the device is gone.
-    pub fn own_mac(&self) -> Result<Option<MacAddress>, Errno> {
-        packet_socket::device(&self.descriptor, &self.name).map(|device| device.map(|device| device.mac))
-    }
 }
 
 impl AsFd for AfPacket {
@@ -191,6 +213,12 @@ fn native(vnet: Vnet) -> Vnet {
     }
 }
 
+/// `None` when it takes less than an uplink needs.
+fn device_of(found: &packet_socket::Device) -> Option<Device> {
+    let mtu = u16::try_from(found.mtu).unwrap_or(u16::MAX);
+    (mtu >= MTU_MIN).then_some(Device { mtu, offloads: true })
+}
+
 fn failed(name: &'static str) -> impl FnOnce(Errno) -> NicError {
     move |errno| NicError::Option { name, errno }
 }
@@ -201,9 +229,9 @@ mod tests {
 
     #[test]
     fn a_device_that_is_no_uplinks_is_refused_with_what_to_do() {
-        let error = AfPacket::open("no-such-dev").unwrap_err();
+        let error = AfPacket::open("no-such-dev", Mode::Unfiltered).unwrap_err();
         assert_eq!(error, NicError::NoDevice("no-such-dev".into()));
         assert!(error.hint().contains("`device`"));
-        assert_eq!(AfPacket::open("lo").unwrap_err(), NicError::NotEthernet("lo".into()));
+        assert_eq!(AfPacket::open("lo", Mode::Unfiltered).unwrap_err(), NicError::NotEthernet("lo".into()));
     }
 }

@@ -104,6 +104,8 @@ pub struct Device {
     pub mac: MacAddress,
     /// Octets of the longest packet in a frame.
     pub mtu: usize,
+    /// It is up and has a carrier.
+    pub is_running: bool,
 }
 
 /// Asks what the device of this name is; none when it is no Ethernet device.
@@ -115,15 +117,19 @@ pub fn device(socket: &impl AsFd, name: &str) -> Result<Option<Device>, Errno> {
     let index = ask(socket, name, libc::SIOCGIFINDEX)?;
     let address = ask(socket, name, libc::SIOCGIFHWADDR)?;
     let mtu = ask(socket, name, libc::SIOCGIFMTU)?;
+    let flags = ask(socket, name, libc::SIOCGIFFLAGS)?;
     // SAFETY: the kernel wrote this member of the request.
     let index = unsafe { index.ifr_ifru.ifru_ifindex };
     // SAFETY: as above.
     let address = unsafe { address.ifr_ifru.ifru_hwaddr };
     // SAFETY: as above.
     let mtu = unsafe { mtu.ifr_ifru.ifru_mtu };
+    // SAFETY: as above.
+    let flags = libc::c_int::from(unsafe { flags.ifr_ifru.ifru_flags });
     let mac = MacAddress(core::array::from_fn(|i| address.sa_data[i] as u8));
     let is_ethernet = address.sa_family == libc::ARPHRD_ETHER && mac.is_station();
-    Ok(is_ethernet.then_some(Device { index, mac, mtu: usize::try_from(mtu).unwrap_or(0) }))
+    let is_running = flags & libc::IFF_UP != 0 && flags & libc::IFF_RUNNING != 0;
+    Ok(is_ethernet.then_some(Device { index, mac, mtu: usize::try_from(mtu).unwrap_or(0), is_running }))
 }
 
 fn ask(socket: BorrowedFd<'_>, name: &str, request: libc::Ioctl) -> Result<libc::ifreq, Errno> {
