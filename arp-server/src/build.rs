@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 use core::net::{Ipv4Addr, Ipv6Addr};
 
 use vlan_core::MacAddress;
+use vlan_core::checksum::{pseudo_header, set_word, sum_from};
 use vlan_core::ethernet::{ETHERTYPE_ARP, ETHERTYPE_IPV6};
 
 use crate::message::{NA_SOLICITED, ND_HOP_LIMIT};
@@ -115,22 +116,13 @@ pub fn nd(addresses: &NdAddresses, kind: u8, body: &[u8]) -> Vec<u8> {
     o.extend_from_slice(&addresses.destination.octets());
     o.extend_from_slice(&[kind, 0, 0, 0]);
     o.extend_from_slice(body);
-    let sum = icmpv6_sum(&o[22..]);
-    o[56..58].copy_from_slice(&sum.to_be_bytes());
+    // RFC 4443, 2.3.
+    let check = !sum_from(pseudo_header(&o[22..54], 58, o.len() - 54), &o[54..]);
+    set_word(&mut o, 56, check);
     o
 }
 
 fn push_link_layer_option(body: &mut Vec<u8>, kind: u8, mac: MacAddress) {
     body.extend_from_slice(&[kind, 1]);
     body.extend_from_slice(&mac.0);
-}
-
-/// The Internet checksum over the pseudo header and message (RFC 4443, 2.3); `o` begins at the IPv6 source.
-fn icmpv6_sum(o: &[u8]) -> u16 {
-    let words = o.chunks(2).map(|c| u32::from(u16::from_be_bytes([c[0], c.get(1).copied().unwrap_or(0)])));
-    let mut sum: u32 = words.sum::<u32>() + (o.len() as u32 - 32) + 58;
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    !(sum as u16)
 }

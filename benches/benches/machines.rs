@@ -4,11 +4,12 @@
 //! paths between pinned processes come from `switch-bench`, as ratios to a peer measured in the same run.
 
 use std::hint::black_box;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use arp_server::build::{Operation, arp};
 use arp_server::{ArpConfig, ArpServer, ArpVerdict, Owner};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use lan_proxy::{Device, Holder, Inside, Inward, LanProxy, Mode, Outward, UplinkConfig};
 use rvi::{Association, AssociationConfig, Part, Region, Scheduler, Scratch, ShmConfig, ShmLeg};
 use vlan_core::driver::{Driver, Egress, PeerSlot};
 use vlan_core::ethernet::EthernetHeader;
@@ -17,6 +18,7 @@ use vlan_core::group::members::{GroupMembers, MulticastConfig};
 use vlan_core::group::{Group, audience};
 use vlan_core::limits::{BSEQ_WINDOW, MESSAGE_WINDOW};
 use vlan_core::mac_table::MacTable;
+use vlan_core::security::Limits;
 use vlan_core::server::{LanServer, LanServerConfig, MemberSlot, PortSecurity, Verdict};
 use vlan_core::window::Window;
 use vlan_core::wire::control::{
@@ -361,12 +363,92 @@ fn bench_tables(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// One member, 1, with the address 10.1.0.1.
+struct OneMember;
+
+impl Inside for OneMember {
+    fn owner_of(&self, address: MacAddress) -> Option<MemberSlot> {
+        (address == mac(1)).then_some(MemberSlot(1))
+    }
+
+    fn holder_of(&self, address: IpAddr) -> Option<Holder> {
+        (address == Ipv4Addr::new(10, 1, 0, 1)).then_some(Holder { slot: MemberSlot(1), mac: mac(1) })
+    }
+
+    fn is_own(&self, address: MacAddress) -> bool {
+        address == mac(1)
+    }
+}
+
+/// A TCP packet between 10.1.0.1 and 10.1.0.200 with a sum that is to be completed, to be cut where it is longer than 1,460 octets.
+fn tcp_frame(is_outward: bool, len: usize) -> (Vnet, Vec<u8>) {
+    let (destination, source) = if is_outward { (mac(200), mac(1)) } else { (mac(99), mac(200)) };
+    let mut frame = frame(destination, source, len);
+    let [high, low] = ((len - 14) as u16).to_be_bytes();
+    frame[16..24].copy_from_slice(&[high, low, 0, 1, 0x40, 0, 64, 6]);
+    let (own, far) = ([10, 1, 0, 1], [10, 1, 0, 200]);
+    let (from, to) = if is_outward { (own, far) } else { (far, own) };
+    frame[26..34].copy_from_slice(&[from, to].concat());
+    frame[46] = 0x50;
+    let is_super = len > 1514;
+    let vnet = Vnet {
+        flags: Vnet::NEEDS_CSUM,
+        gso_type: u8::from(is_super),
+        gso_size: if is_super { 1460 } else { 0 },
+        hdr_len: if is_super { 54 } else { 0 },
+        csum_start: 34,
+        csum_offset: 16,
+    };
+    (vnet, frame)
+}
+
+fn bench_uplink(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("uplink");
+    let config = UplinkConfig {
+        mode: Mode::Filtered { system: mac(99) },
+        vid: None,
+        device: Device { mtu: 1500, offloads: false },
+        lan_mtu: 16_896,
+        limits: Limits::default(),
+        seed: 7,
+    };
+    let mut proxy = LanProxy::new(&config).unwrap();
+    for (name, len) in
+        [("64 octets outward", 64), ("1514 octets outward", 1514), ("44 segments outward", 64_294)]
+    {
+        let (vnet, frame) = tcp_frame(true, len);
+        group.throughput(Throughput::Bytes(len as u64));
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                let verdict = proxy.outward(NOW, &vnet, black_box(&frame), &OneMember, |vnet, octets| {
+                    black_box((vnet, octets));
+                });
+                debug_assert_eq!(verdict, Outward::Sent);
+            });
+        });
+    }
+    let (vnet, original) = tcp_frame(false, 1514);
+    let mut frame = original.clone();
+    // It is not copied, so its length does not matter.
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("1514 octets inward", |b| {
+        b.iter(|| {
+            frame[..6].copy_from_slice(&original[..6]);
+            let verdict = proxy.inward(NOW, &vnet, black_box(&mut frame), &OneMember);
+            debug_assert_eq!(verdict, Inward::Member(MemberSlot(1)));
+            verdict
+        });
+    });
+    group.finish();
+}
+
 criterion_group!(
     machines,
     bench_driver,
     bench_lan_server,
     bench_groups,
     bench_arp,
+    bench_uplink,
     bench_tlv,
     bench_association,
     bench_tables

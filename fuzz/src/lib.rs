@@ -11,6 +11,7 @@ pub mod control_node;
 pub mod driver;
 pub mod ether_frame;
 pub mod groups;
+pub mod lan_proxy;
 pub mod lan_server;
 pub mod numbers;
 pub mod packet_end;
@@ -53,4 +54,5 @@ pub const TARGETS: &[Target] = &[
     Target { name: "packet_transport", run: packet_transport::run, seeds: packet_transport::seeds },
     Target { name: "super_frame", run: super_frame::run, seeds: super_frame::seeds },
     Target { name: "arena", run: arena::run, seeds: arena::seeds },
+    Target { name: "lan_proxy", run: lan_proxy::run, seeds: lan_proxy::seeds },
 ];

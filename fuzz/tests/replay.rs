@@ -52,4 +52,5 @@ targets! {
     the_packet_transport_corpus_breaks_no_rule = "packet_transport",
     the_super_frame_corpus_breaks_no_rule = "super_frame",
     the_arena_corpus_breaks_no_rule = "arena",
+    the_lan_proxy_corpus_breaks_no_rule = "lan_proxy",
 }

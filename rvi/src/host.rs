@@ -24,6 +24,7 @@ mod handshake;
 mod keys;
 mod leg_socket;
 mod memfd;
+pub mod packet_socket;
 pub mod packets;
 mod setup;
 mod socket_path;

@@ -96,6 +96,20 @@ reasons! {
     ListenerGone = "listener-gone",
     /// A copy for an interface that does not listen promiscuously, or may not.
     NotListening = "not-listening",
+    /// From outside: sent by the platform itself. A loop, or a forged source.
+    UplinkLoop = "uplink-loop",
+    /// From outside: an IP source, ARP sender or advertised neighbour that a member is.
+    InsideSource = "inside-source",
+    /// More ARP and ND from outside than the inside is to be troubled with.
+    LimitResolution = "limit-resolution",
+    /// A tag of another LAN, more than one, or one of a member's own.
+    WrongTag = "wrong-tag",
+    /// Longer than outside takes, and not to be cut. The sender is told.
+    TooBigOutside = "too-big-outside",
+    /// To a group that bridges keep to themselves.
+    ReservedGroup = "reserved-group",
+    /// States a MAC that is not to be seen outside, where it cannot be replaced.
+    HiddenMac = "hidden-mac",
 }
 
 impl DropReason {
@@ -131,6 +145,13 @@ impl DropReason {
             Self::ListenerFull => "spec/promiscuous.md#no-room",
             Self::ListenerGone => "spec/promiscuous.md#lost-listeners",
             Self::NotListening => "spec/promiscuous.md#receiving",
+            Self::UplinkLoop => "spec/uplink.md#loops",
+            Self::InsideSource => "spec/uplink.md#inside-addresses-from-outside",
+            Self::LimitResolution => "spec/uplink.md#resolution-from-outside",
+            Self::WrongTag => "spec/uplink.md#which-lan",
+            Self::TooBigOutside => "spec/uplink.md#too-big",
+            Self::ReservedGroup => "spec/uplink.md#groups-of-bridges",
+            Self::HiddenMac => "spec/uplink.md#what-cannot-be-hidden",
             _ => "",
         }
     }

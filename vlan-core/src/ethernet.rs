@@ -11,6 +11,8 @@ pub const ETHERTYPE_ARP: u16 = 0x0806;
 pub const ETHERTYPE_IPV6: u16 = 0x86dd;
 /// EtherType of an 802.1Q customer tag (IEEE 802.1Q-2018, 9.4).
 pub const ETHERTYPE_VLAN: u16 = 0x8100;
+/// EtherType of an 802.1Q service tag, that of a provider (IEEE 802.1Q-2018, 9.5).
+pub const ETHERTYPE_SERVICE_VLAN: u16 = 0x88a8;
 
 /// The Ethernet header of a frame, read once from private memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,6 +11,7 @@ extern crate alloc;
 
 pub mod address;
 pub mod capture;
+pub mod checksum;
 pub mod counters;
 pub mod driver;
 pub mod drop_example;

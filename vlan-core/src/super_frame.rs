@@ -1,5 +1,5 @@
-//! Super-frames of UDP datagrams: what a stack sends one by one is joined before it crosses the fabric, and cut again
-//! where the far stack takes no super-frames.
+//! Super-frames. UDP datagrams that a stack sends one by one are joined before they cross the fabric, and cut again
+//! where the far stack takes no super-frames of UDP. Those of TCP are cut only where they leave the fabric.
 //!
 //! A super-frame has the headers of its first datagram, the payloads of all of them one behind the other, and the length
 //! of one payload in its state ([`crate::wire::frame::Vnet`], segmentation type 5). Kernels make and take them since Linux 6.2 (`TUN_F_USO4`).
@@ -9,7 +9,7 @@ mod coalesce;
 mod segment;
 
 pub use coalesce::UdpCoalescer;
-pub use segment::UdpSegments;
+pub use segment::Segments;
 
 use crate::ethernet::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};
 use crate::limits::ETHERNET_HEADER_LEN;
@@ -18,6 +18,10 @@ use crate::limits::ETHERNET_HEADER_LEN;
 pub const DATAGRAMS_MAX: usize = 64;
 /// The segmentation type of UDP in [`crate::wire::frame::Vnet::gso_type`] (virtio 1.2, 5.1.6).
 pub const GSO_UDP: u8 = 5;
+/// The same of TCP, by IPv4 and by IPv6.
+pub const GSO_TCPV4: u8 = 1;
+/// See [`GSO_TCPV4`].
+pub const GSO_TCPV6: u8 = 4;
 /// Where a UDP header has its sum.
 const CSUM_OFFSET: u16 = 6;
 /// Octets of a UDP header.
@@ -53,51 +57,6 @@ impl Family {
     const fn udp_at(self) -> usize {
         ETHERNET_HEADER_LEN + self.header_len()
     }
-}
-
-/// The two octets at `at`, as IP has them.
-#[inline]
-fn word(octets: &[u8], at: usize) -> Option<u16> {
-    octets.get(at..at + 2).map(|o| u16::from_be_bytes([o[0], o[1]]))
-}
-
-#[inline]
-fn set_word(octets: &mut [u8], at: usize, value: u16) {
-    if let Some(o) = octets.get_mut(at..at + 2) {
-        o.copy_from_slice(&value.to_be_bytes());
-    }
-}
-
-/// The ones' complement sum of `octets` (RFC 1071).
-#[inline]
-fn sum(octets: &[u8]) -> u16 {
-    let pairs = octets.chunks(2).map(|o| u32::from(o[0]) << 8 | o.get(1).map_or(0, |o| u32::from(*o)));
-    fold(pairs.sum())
-}
-
-#[inline]
-const fn fold(sum: u32) -> u16 {
-    let sum = (sum & 0xffff) + (sum >> 16);
-    (sum + (sum >> 16)) as u16
-}
-
-/// A sum after one of its words has changed (RFC 1624).
-#[inline]
-const fn changed(sum: u16, from: u16, to: u16) -> u16 {
-    fold(sum as u32 + !from as u32 + to as u32)
-}
-
-/// Sums that stand for the same number: zero has two forms in ones' complement.
-#[inline]
-const fn is_same_sum(a: u16, b: u16) -> bool {
-    a == b || (a == 0 || a == u16::MAX) && (b == 0 || b == u16::MAX)
-}
-
-/// Writes the sum of the IPv4 header at `at`, of `len` octets.
-fn sum_ipv4(frame: &mut [u8], at: usize, len: usize) {
-    set_word(frame, at + 10, 0);
-    let sum = frame.get(at..at + len).map_or(0, sum);
-    set_word(frame, at + 10, !sum);
 }
 
 #[cfg(test)]

@@ -52,7 +52,7 @@ pub fn run(own_only: bool) -> Result<()> {
         )?;
         steps.command(
             "clippy without std",
-            &Invocation::cargo("clippy --quiet -p rvi -p switch-node -p switch-server --no-default-features --lib -- -D warnings"),
+            &Invocation::cargo("clippy --quiet -p rvi -p lan-proxy -p switch-node -p switch-server --no-default-features --lib -- -D warnings"),
         )?;
     }
     steps.print_times();

@@ -18,13 +18,14 @@ use vlan_core::{EtherAddress, EtherPort};
 
 pub use tally::EtherCounters;
 
-use call::{Arrival, Device, FRAMES_MAX};
+use call::{Arrival, FRAMES_MAX};
 use tally::Tally;
 
+use crate::host::packet_socket::{self, Device, Membership};
 use crate::host::packets::{PacketSocket, SendResult, Taken};
 use crate::host::udp::ReceivePool;
 use crate::host::udp::call::kernel_drops;
-use crate::packet::ether_frame::{self as frame, HEADER_LEN, HEADER_LEN_IN_MTU};
+use crate::packet::ether_frame::{self as frame, ETHER_TYPE, HEADER_LEN, HEADER_LEN_IN_MTU};
 
 /// Octets that arrive while the pump is elsewhere: 1.5 ms at 40 Gbit/s. The kernel gives what `rmem_max` allows.
 const RECEIVE_BUFFER_LEN: usize = 8 << 20;
@@ -124,11 +125,11 @@ impl EtherSocket {
     //# A process MUST take only frames of our type for its device's MAC address and its port, a control node besides those
     //# for the group of control nodes and its port; it MUST drop others and never send to the broadcast address.
     pub fn open(place: EtherPlace) -> Result<Self, OpenError> {
-        let descriptor = call::socket().map_err(|errno| match errno {
+        let descriptor = packet_socket::open().map_err(|errno| match errno {
             Errno::PERM | Errno::ACCESS => OpenError::Refused,
             errno => OpenError::Socket(errno),
         })?;
-        let device = match call::device(&descriptor, &place.device) {
+        let device = match packet_socket::device(&descriptor, &place.device) {
             Ok(Some(device)) => device,
             Ok(None) => return Err(OpenError::NotEthernet(place.device)),
             Err(Errno::NODEV) => return Err(OpenError::NoDevice(place.device)),
@@ -147,9 +148,10 @@ impl EtherSocket {
 
     /// Has the socket hear a device, and a control node's that device's part of its group.
     fn attach(&self, device: Device) -> Result<(), Errno> {
-        call::bind(self.as_fd(), device.index)?;
+        packet_socket::bind(self.as_fd(), ETHER_TYPE, device.index)?;
         if self.place.port.is_of_control_node() {
-            call::join(self.as_fd(), device.index, EtherAddress::CONTROL_NODES)?;
+            let group = Membership::Group(EtherAddress::CONTROL_NODES);
+            packet_socket::join(self.as_fd(), device.index, group)?;
         }
         Ok(())
     }
@@ -182,7 +184,7 @@ impl EtherSocket {
     pub fn look(&self) -> DeviceChange {
         let before = self.device.get();
         // One that has gone may come back.
-        let Ok(Some(device)) = call::device(&self.descriptor, &self.place.device) else {
+        let Ok(Some(device)) = packet_socket::device(&self.descriptor, &self.place.device) else {
             return DeviceChange::default();
         };
         if device.index != before.index {

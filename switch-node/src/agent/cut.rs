@@ -2,7 +2,7 @@
 //! datagram is written by itself.
 
 use rvi::SharedOctets;
-use vlan_core::super_frame::{GSO_UDP, UdpSegments};
+use vlan_core::super_frame::{GSO_UDP, Segments};
 use vlan_core::wire::frame::Vnet;
 
 use crate::agent::tap::{Tap, Written};
@@ -29,7 +29,7 @@ impl Cutter {
         self.whole.extend_from_slice(head);
         self.whole.resize(head.len() + rest.len(), 0);
         rest.copy_to(&mut self.whole[head.len()..]);
-        let Some(mut segments) = UdpSegments::of(vnet, &self.whole) else {
+        let Some(mut segments) = Segments::of(vnet, &self.whole) else {
             return Written::Refused(rustix::io::Errno::INVAL);
         };
         while let Some(vnet) = segments.next_into(&mut self.segment) {

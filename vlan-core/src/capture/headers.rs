@@ -3,11 +3,11 @@
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::address::MacAddress;
-use crate::ethernet::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_VLAN, EthernetHeader};
+use crate::ethernet::{
+    ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_SERVICE_VLAN, ETHERTYPE_VLAN, EthernetHeader,
+};
 use crate::limits::ETHERNET_HEADER_LEN;
 
-/// EtherType of an 802.1Q service tag (IEEE 802.1Q-2018, 9.4).
-const ETHERTYPE_SERVICE_VLAN: u16 = 0x88a8;
 /// 802.1Q tags that are looked behind.
 const TAGS_LOOKED_BEHIND: usize = 2;
 /// IPv6 extension headers that are looked behind: each kind of RFC 8200 once, and one more.

@@ -5,6 +5,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
 
 use crate::address::MacAddress;
+use crate::checksum::{pseudo_header, set_word, sum, sum_from, sum_ipv4_header};
 use crate::ethernet::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};
 use crate::group::Group;
 use crate::group::message::{IGMP_QUERY, MLD_QUERY};
@@ -59,14 +60,13 @@ fn igmp(source: Ipv4Addr, group: Option<Ipv4Addr>) -> Vec<u8> {
     frame.extend_from_slice(&source.octets());
     frame.extend_from_slice(&o);
     frame.extend_from_slice(&[0x94, 4, 0, 0]);
-    let sum = checksum(0, &frame[14..]);
-    frame[24..26].copy_from_slice(&sum);
+    sum_ipv4_header(&mut frame, 14, 24);
     let tenths = (response(group.is_none()).as_millis() / 100) as u8;
     frame.extend_from_slice(&[IGMP_QUERY, tenths, 0, 0]);
     frame.extend_from_slice(&group.unwrap_or(Ipv4Addr::UNSPECIFIED).octets());
     frame.extend_from_slice(&[ROBUSTNESS, QUERY_INTERVAL.as_secs() as u8, 0, 0]);
-    let sum = checksum(0, &frame[38..]);
-    frame[40..42].copy_from_slice(&sum);
+    let check = !sum(&frame[38..]);
+    set_word(&mut frame, 40, check);
     frame.resize(FRAME_LEN_MIN, 0);
     frame
 }
@@ -87,10 +87,8 @@ fn mld(source: Ipv6Addr, group: Option<Ipv6Addr>) -> Vec<u8> {
     frame.extend_from_slice(&[0, 0]);
     frame.extend_from_slice(&group.unwrap_or(Ipv6Addr::UNSPECIFIED).octets());
     frame.extend_from_slice(&[ROBUSTNESS, QUERY_INTERVAL.as_secs() as u8, 0, 0]);
-    // The pseudo-header: both addresses, the length and the next header (RFC 4443, 2.3).
-    let addresses = frame[22..54].chunks_exact(2).map(|o| u32::from(u16::from_be_bytes([o[0], o[1]])));
-    let sum = checksum(addresses.sum::<u32>() + 28 + 58, &frame[62..]);
-    frame[64..66].copy_from_slice(&sum);
+    let check = !sum_from(pseudo_header(&frame[22..54], 58, 28), &frame[62..]);
+    set_word(&mut frame, 64, check);
     frame
 }
 
@@ -100,15 +98,6 @@ fn ethernet(destination: MacAddress, ethertype: u16) -> Vec<u8> {
     frame.extend_from_slice(&QUERIER_MAC.0);
     frame.extend_from_slice(&ethertype.to_be_bytes());
     frame
-}
-
-/// The Internet checksum (RFC 1071) of an even number of octets, from what has been summed.
-fn checksum(start: u32, octets: &[u8]) -> [u8; 2] {
-    let words = octets.chunks_exact(2).map(|o| u32::from(u16::from_be_bytes([o[0], o[1]])));
-    let sum = words.fold(start, |sum, word| sum + word);
-    let folded = (sum & 0xffff) + (sum >> 16);
-    let folded = (folded & 0xffff) + (folded >> 16);
-    (!(folded as u16)).to_be_bytes()
 }
 
 #[cfg(test)]
@@ -143,13 +132,9 @@ mod tests {
     #[test]
     fn queries_sum_to_zero() {
         let frame = query(QUERIER_IPV4.into(), None);
-        assert_eq!(
-            (frame.len(), checksum(0, &frame[14..38]), checksum(0, &frame[38..50])),
-            (60, [0; 2], [0; 2])
-        );
+        assert_eq!((frame.len(), sum(&frame[14..38]), sum(&frame[38..50])), (60, 0xffff, 0xffff));
         let frame = query(QUERIER_IPV6.into(), Some(group("ff05::7")));
-        let pseudo = frame[22..54].chunks_exact(2).map(|o| u32::from(u16::from_be_bytes([o[0], o[1]])));
-        assert_eq!(checksum(pseudo.sum::<u32>() + 28 + 58, &frame[62..90]), [0; 2]);
+        assert_eq!(sum_from(pseudo_header(&frame[22..54], 58, 28), &frame[62..90]), 0xffff);
         assert_eq!(frame.len(), 90);
     }
 }

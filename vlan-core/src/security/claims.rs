@@ -7,10 +7,10 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::address::MacAddress;
 use crate::drop_reason::DropReason;
-use crate::ethernet::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_VLAN};
+use crate::ethernet::{
+    ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_SERVICE_VLAN, ETHERTYPE_VLAN,
+};
 
-/// EtherType of a service tag (IEEE 802.1Q-2018, 9.5).
-const ETHERTYPE_SERVICE: u16 = 0x88a8;
 /// Tags that are looked behind: a service and a customer tag.
 const TAGS: usize = 2;
 const TCP: u8 = 6;
@@ -123,7 +123,7 @@ pub fn read(frame: &[u8], frame_len: usize) -> Result<Claims, DropReason> {
     for _ in 0..=TAGS {
         let ethertype = u16_at(frame, at).ok_or(DropReason::TooShort)?;
         match ethertype {
-            ETHERTYPE_VLAN | ETHERTYPE_SERVICE => at += 4,
+            ETHERTYPE_VLAN | ETHERTYPE_SERVICE_VLAN => at += 4,
             ETHERTYPE_ARP => return arp(&frame[at + 2..], station),
             ETHERTYPE_IPV4 => return Ok(ipv4(&frame[at + 2..])),
             ETHERTYPE_IPV6 => return ipv6(&frame[at + 2..], frame_len.saturating_sub(at + 2), station),
@@ -204,18 +204,27 @@ fn ipv6(packet: &[u8], packet_len: usize, station: MacAddress) -> Result<Claims,
     }
 }
 
-struct Upper {
-    protocol: u8,
-    at: usize,
-    is_fragment: bool,
+/// What an IPv6 packet carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Upper {
+    /// The protocol behind the extension headers.
+    pub protocol: u8,
+    /// Where it begins in the packet.
+    pub at: usize,
+    /// This is the first fragment of it, no more.
+    pub is_fragment: bool,
 }
 
-/// Finds what an IPv6 packet carries behind its extension headers; none where that is in an earlier fragment.
+/// Finds what an IPv6 packet carries behind its extension headers, of which `first` is the next header of the fixed one;
+/// none where that is in an earlier fragment.
+///
+/// # Errors
+/// `unreadable-headers` when `packet` does not reach behind them.
 //= spec/port-security.md#hidden-messages
 //# Under port security a frame MUST be discarded as `unreadable-headers` when it has more than two tags, when its first
 //# fragment or the private copy of its head does not reach behind its IPv6 extension headers, or when it is a fragment
 //# of ND.
-fn upper_layer(packet: &[u8], first: u8) -> Result<Option<Upper>, DropReason> {
+pub fn upper_layer(packet: &[u8], first: u8) -> Result<Option<Upper>, DropReason> {
     let (mut protocol, mut at, mut is_fragment) = (first, 40, false);
     // Ends: each step goes eight octets on at least.
     loop {

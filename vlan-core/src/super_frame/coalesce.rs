@@ -1,8 +1,7 @@
 //! Frames of a stack are joined here, before they get the header that takes them across the fabric.
 
-use super::{
-    CSUM_OFFSET, DATAGRAMS_MAX, Family, GSO_UDP, UDP_LEN, changed, is_same_sum, set_word, sum, sum_ipv4, word,
-};
+use super::{CSUM_OFFSET, DATAGRAMS_MAX, Family, GSO_UDP, UDP_LEN};
+use crate::checksum::{changed, is_same_sum, set_word, sum, sum_ipv4_header, word};
 use crate::ethernet::EthernetHeader;
 use crate::limits::ETHERNET_HEADER_LEN;
 use crate::wire::frame::Vnet;
@@ -114,7 +113,7 @@ impl UdpCoalescer {
         match self.family {
             Family::V4 => {
                 set_word(frame, ETHERNET_HEADER_LEN + 2, (self.len - ETHERNET_HEADER_LEN) as u16);
-                sum_ipv4(frame, ETHERNET_HEADER_LEN, self.family.header_len());
+                sum_ipv4_header(frame, ETHERNET_HEADER_LEN, self.family.header_len());
             }
             Family::V6 => set_word(frame, ETHERNET_HEADER_LEN + 4, udp_len),
         }

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::checksum::{fold, set_word, sum, sum_ipv4_header, word};
 use crate::wire::frame::Vnet;
 
 /// What a datagram is made from.
@@ -38,7 +39,7 @@ fn make(datagram: &Datagram) -> (Vnet, Vec<u8>) {
             set_word(&mut frame, 16, IPV4_LEN as u16 + udp_len);
             set_word(&mut frame, 18, *id);
             set_word(&mut frame, 20, if *is_df { 0x4000 } else { 0 });
-            sum_ipv4(&mut frame, 14, IPV4_LEN);
+            sum_ipv4_header(&mut frame, 14, IPV4_LEN);
             (IPV4_LEN, 8)
         }
         Family::V6 => {
@@ -90,7 +91,7 @@ fn cut(frames: &[(Vnet, Vec<u8>)]) -> Vec<(Vnet, Vec<u8>)> {
             cut.push((*vnet, frame.clone()));
             continue;
         }
-        let mut segments = UdpSegments::of(vnet, frame).expect("a super-frame that was made here is sound");
+        let mut segments = Segments::of(vnet, frame).expect("a super-frame that was made here is sound");
         let mut segment = Vec::new();
         while let Some(vnet) = segments.next_into(&mut segment) {
             cut.push((vnet, segment.clone()));
@@ -104,7 +105,7 @@ fn without_id((vnet, mut frame): (Vnet, Vec<u8>)) -> (Vnet, Vec<u8>) {
     if word(&frame, 12) == Some(ETHERTYPE_IPV4) && word(&frame, 20) == Some(0x4000) {
         assert_eq!(sum(&frame[14..34]), u16::MAX, "the sum of the IPv4 header is right");
         set_word(&mut frame, 18, 0);
-        sum_ipv4(&mut frame, 14, IPV4_LEN);
+        sum_ipv4_header(&mut frame, 14, IPV4_LEN);
     }
     let udp_at = if word(&frame, 12) == Some(ETHERTYPE_IPV4) { 34 } else { 54 };
     if word(&frame, udp_at + 6) == Some(u16::MAX) {
@@ -183,7 +184,7 @@ fn what_differs_in_more_than_cutting_restores_is_not_joined() {
             let mut other = frame.clone();
             other[at] ^= 1;
             if family == Family::V4 && at >= 14 {
-                sum_ipv4(&mut other, 14, IPV4_LEN);
+                sum_ipv4_header(&mut other, 14, IPV4_LEN);
             }
             assert_eq!(join(&[first.clone(), (vnet, other)]).len(), 2, "octet {at}");
         }
@@ -233,7 +234,7 @@ fn fragments_options_and_empty_datagrams_go_by_themselves() {
     for (at, octet) in [(14, 0x46), (20, 0x20), (21, 1)] {
         let mut other = frame.clone();
         other[at] = octet;
-        sum_ipv4(&mut other, 14, IPV4_LEN);
+        sum_ipv4_header(&mut other, 14, IPV4_LEN);
         assert!(UdpCoalescer::begin(&vnet, &other).is_none(), "octet {at}");
     }
     assert!(UdpCoalescer::begin(&vnet, &make(&datagram(Family::V4, 1, &[])).1).is_none());
@@ -265,7 +266,7 @@ fn a_super_frame_behind_a_tag_is_cut_too() {
     tagged.extend_from_slice(&[0x81, 0, 0, 5]);
     tagged.extend_from_slice(&frame[12..]);
     let vnet = Vnet { csum_start: 38, hdr_len: 46, ..vnet };
-    let mut segments = UdpSegments::of(&vnet, &tagged).expect("it is sound");
+    let mut segments = Segments::of(&vnet, &tagged).expect("it is sound");
     let mut segment = Vec::new();
     for (_, frame) in &frames {
         assert_eq!(segments.next_into(&mut segment).map(|vnet| vnet.csum_start), Some(38));
@@ -279,7 +280,7 @@ fn a_segment_that_is_longer_than_an_ip_packet_is_cut_without_harm() {
     let (vnet, mut frame) = make(&datagram(Family::V6, 1, &[1; 64]));
     frame.resize(crate::limits::FRAME_LEN_MAX, 0);
     let vnet = Vnet { gso_type: GSO_UDP, gso_size: u16::MAX, ..vnet };
-    let mut segments = UdpSegments::of(&vnet, &frame).expect("it is sound");
+    let mut segments = Segments::of(&vnet, &frame).expect("it is sound");
     let mut segment = Vec::new();
     assert!(segments.next_into(&mut segment).is_some() && segments.next_into(&mut segment).is_none());
     assert_eq!(segment.len(), frame.len());
@@ -315,7 +316,7 @@ proptest! {
         }
         let vnet =
             Vnet { flags: 1, gso_type: GSO_UDP, gso_size, csum_start, csum_offset: 6, ..Vnet::default() };
-        if let Some(mut segments) = UdpSegments::of(&vnet, &frame) {
+        if let Some(mut segments) = Segments::of(&vnet, &frame) {
             let (mut segment, mut octets) = (Vec::new(), 0);
             while segments.next_into(&mut segment).is_some() {
                 octets += segment.len() - usize::from(csum_start) - UDP_LEN;

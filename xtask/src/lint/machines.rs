@@ -11,6 +11,7 @@ use crate::source::Source;
 const MACHINES: &[&str] = &[
     "vlan-core/src",
     "arp-server/src",
+    "lan-proxy/src",
     "rvi/src",
     "switch-node/src/node.rs",
     "switch-node/src/node",
@@ -23,6 +24,9 @@ const HOSTS: &[&str] = &[
     // Sockets, memfds, keys.
     "rvi/src/host.rs",
     "rvi/src/host",
+    // Devices of uplinks.
+    "lan-proxy/src/nic.rs",
+    "lan-proxy/src/nic",
 ];
 
 /// What a machine must not name. `core` and `alloc` have all that it needs.
@@ -45,6 +49,7 @@ const DEPENDENCIES: &[(&str, &[&str])] = &[
     // Packets are sealed by the machine; all of these are `no_std` and draw no randomness.
     ("rvi", &["vlan-core", "snow", "aes-gcm", "hkdf", "hmac", "sha2"]),
     ("arp-server", &["vlan-core", "etherparse"]),
+    ("lan-proxy", &["vlan-core"]),
     ("switch-node", &["vlan-core", "rvi"]),
     ("switch-server", &["vlan-core", "rvi", "arp-server", "hkdf", "sha2"]),
 ];

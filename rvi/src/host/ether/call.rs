@@ -1,22 +1,16 @@
-//! The system calls of a packet socket (packet(7)) that rustix does not know: binding, its filter and group, several
-//! frames at once, and what a device is.
+//! The system calls of an ether leg's packet socket (packet(7)) that rustix does not know: its filter, and several frames at once.
 
-#![allow(
-    unsafe_code,
-    reason = "bind, setsockopt, ioctl, sendmmsg and recvmmsg with structures that rustix does not know"
-)]
+#![allow(unsafe_code, reason = "sendmmsg and recvmmsg with structures that rustix does not know")]
 
-use core::mem::size_of;
 use core::ptr;
-use std::ffi::CString;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
-use vlan_core::{EtherPort, MacAddress};
+use vlan_core::EtherPort;
 
+use crate::host::packet_socket::set_option;
 use crate::host::udp::call::{count, no_message, slice_of};
-use crate::packet::ether_frame::{ETHER_TYPE, HEADER_LEN, TO_PORT_AT};
+use crate::packet::ether_frame::{HEADER_LEN, TO_PORT_AT};
 
 /// Frames that one call sends or takes.
 pub(super) const FRAMES_MAX: usize = 64;
@@ -28,36 +22,6 @@ pub(super) struct Arrival {
     pub len: usize,
     /// It had more.
     pub is_cut: bool,
-}
-
-/// Makes a socket that hears nothing yet.
-pub(super) fn socket() -> Result<OwnedFd, Errno> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    rustix::net::socket_with(AddressFamily::PACKET, SocketType::RAW, flags, None)
-}
-
-/// Has the socket hear frames of our type on a device, and send there.
-pub(super) fn bind(socket: BorrowedFd<'_>, index: i32) -> Result<(), Errno> {
-    // SAFETY: integers, for which zeroes are a valid value.
-    let mut address: libc::sockaddr_ll = unsafe { core::mem::zeroed() };
-    address.sll_family = libc::AF_PACKET as u16;
-    address.sll_protocol = ETHER_TYPE.to_be();
-    address.sll_ifindex = index;
-    let len = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
-    // SAFETY: the address outlives the call, which reads as many octets as it has.
-    let done = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), len) };
-    count(done.into()).map(|_| ())
-}
-
-/// Has the device hear frames for a group, for as long as the socket is open.
-pub(super) fn join(socket: BorrowedFd<'_>, index: i32, group: MacAddress) -> Result<(), Errno> {
-    // SAFETY: integers, for which zeroes are a valid value.
-    let mut request: libc::packet_mreq = unsafe { core::mem::zeroed() };
-    request.mr_ifindex = index;
-    request.mr_type = libc::PACKET_MR_MULTICAST as u16;
-    request.mr_alen = 6;
-    request.mr_address[..6].copy_from_slice(&group.0);
-    set_option(socket, libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &request)
 }
 
 /// Has frames go to the device at once, not through a queue that others fill too.
@@ -84,15 +48,6 @@ pub(super) fn filter(socket: BorrowedFd<'_>, port: EtherPort, hears_group: bool)
     ];
     let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
     set_option(socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)
-}
-
-fn set_option<T>(socket: BorrowedFd<'_>, level: i32, option: i32, value: &T) -> Result<(), Errno> {
-    let len = size_of::<T>() as libc::socklen_t;
-    // SAFETY: the value, and for a filter the program it points at, outlive the call, which reads as many octets as
-    // they have.
-    let done =
-        unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, ptr::from_ref(value).cast(), len) };
-    count(done.into()).map(|_| ())
 }
 
 /// Sends packets of `segment_len` octets out of `run`, at most [`FRAMES_MAX`], each behind `header`, the last behind
@@ -152,45 +107,4 @@ pub(super) fn receive_frames(
         arrival.is_cut = message.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
     }
     Ok(received)
-}
-
-/// A device as the kernel describes it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Device {
-    pub index: i32,
-    pub mac: MacAddress,
-    pub mtu: usize,
-}
-
-/// Asks what the device of this name is; none when it is no Ethernet device.
-pub(super) fn device(socket: &impl AsFd, name: &str) -> Result<Option<Device>, Errno> {
-    let socket = socket.as_fd();
-    let index = ask(socket, name, libc::SIOCGIFINDEX)?;
-    let address = ask(socket, name, libc::SIOCGIFHWADDR)?;
-    let mtu = ask(socket, name, libc::SIOCGIFMTU)?;
-    // SAFETY: the kernel wrote this member of the request.
-    let index = unsafe { index.ifr_ifru.ifru_ifindex };
-    // SAFETY: as above.
-    let address = unsafe { address.ifr_ifru.ifru_hwaddr };
-    // SAFETY: as above.
-    let mtu = unsafe { mtu.ifr_ifru.ifru_mtu };
-    let mac = MacAddress(core::array::from_fn(|i| address.sa_data[i] as u8));
-    let is_ethernet = address.sa_family == libc::ARPHRD_ETHER && mac.is_station();
-    Ok(is_ethernet.then_some(Device { index, mac, mtu: usize::try_from(mtu).unwrap_or(0) }))
-}
-
-fn ask(socket: BorrowedFd<'_>, name: &str, request: libc::Ioctl) -> Result<libc::ifreq, Errno> {
-    // SAFETY: integers and octets, for which zeroes are a valid value.
-    let mut question: libc::ifreq = unsafe { core::mem::zeroed() };
-    let name = CString::new(name).map_err(|_| Errno::NODEV)?;
-    let octets = name.as_bytes_with_nul();
-    if octets.len() > question.ifr_name.len() {
-        return Err(Errno::NODEV);
-    }
-    for (to, from) in question.ifr_name.iter_mut().zip(octets) {
-        *to = *from as libc::c_char;
-    }
-    // SAFETY: each of the requests reads the name in an ifreq, which `question` is, and writes no more than that.
-    let done = unsafe { libc::ioctl(socket.as_raw_fd(), request, &raw mut question) };
-    count(done.into()).map(|_| question)
 }
