@@ -82,6 +82,9 @@ fn step(script: &mut Script<'_>, driver: &mut Driver, model: &mut Model) -> Opti
     match script.below(16)? {
         0 => {
             let _ = driver.handle_member(&notice(script)?);
+            while let Some(slot) = driver.poll_replaced() {
+                begin_anew(driver, model, slot);
+            }
         }
         1 => {
             let location =
@@ -193,6 +196,18 @@ fn copy(script: &mut Script<'_>, driver: &mut Driver) -> Option<()> {
         }
     }
     Some(())
+}
+
+/// Another member has the place of a peer, and nothing of what that had.
+fn begin_anew(driver: &Driver, model: &mut Model, slot: PeerSlot) {
+    let peer = driver.peer(slot).expect("a peer has its place");
+    assert_eq!((peer.direct, peer.path), (None, Path::Relay));
+    stop_direct(model, slot);
+    let place = usize::from(slot.0);
+    if place < PEERS_MAX {
+        model.closing[place] = false;
+        model.delivered[place] = Default::default();
+    }
 }
 
 fn stop_direct(model: &mut Model, slot: PeerSlot) {

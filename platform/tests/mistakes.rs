@@ -565,6 +565,9 @@ fn services_name_members_of_the_lan() {
 
 #[test]
 fn a_node_has_at_most_127_interfaces() {
+    //= spec/platform-file.md#interfaces-of-a-node
+    //= type=test
+    //# A node MUST have 127 interfaces at most.
     use std::fmt::Write;
     let mut text = GOOD.to_owned();
     for i in 0..126 {

@@ -378,7 +378,7 @@ mod tests {
         let start = |file: &str| {
             let store = Store::open(dir.path()).unwrap();
             let text = store.configuration_at_start(file).unwrap();
-            store.apply(&text, &[], SERIAL).unwrap().epoch;
+            store.apply(&text, &[], SERIAL).unwrap();
             text
         };
         assert_eq!((start("a"), start("a")), ("a".into(), "a".into()));
