@@ -253,8 +253,7 @@ fn a_thousand_applied_files_under_load_cost_no_memory_and_swap_no_datagrams() ->
         ensure!(after <= before + MEMORY_SLACK, "{process} has grown from {before} to {after} octets");
         println!("{process}: {before} octets after {} files, {after} after {APPLIES}", APPLIES / 10);
     }
-    // Files come faster here than interfaces can be made and taken away: an agent that is busy with those for longer than
-    // frames are held loses some, as expired.
+    // Files come faster here than a platform lives with: what others lose is printed, and not asked for yet.
     for stream in red {
         let tally = stream.finish()?;
         ensure!(tally.reordered == 0, "{tally:?}");
