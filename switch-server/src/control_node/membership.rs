@@ -96,14 +96,14 @@ impl ControlNode {
     /// Attaches a new member whose node is there already.
     fn serve_member(&mut self, now: Instant, lan: usize, slot: MemberSlot) {
         let node = self.lans[lan].member_config(slot).node;
+        // Also beside a registered process, which may be dead: the refused one has begun since.
+        self.ask_refused_again(now, node);
         if let Some(place) = self.registered(node)
             && let Some(mut session) = self.sessions[place].take()
         {
             self.attach(now, &mut session, lan, slot);
             self.sessions[place] = Some(session);
-            return;
         }
-        self.ask_refused_again(now, node);
     }
 
     /// A process that was refused because its node was a member of no LAN may ask again: its session is over.

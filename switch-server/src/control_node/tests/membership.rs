@@ -180,3 +180,20 @@ fn a_node_that_was_refused_may_ask_again_when_it_is_a_member() {
     let mut again = End::connect(&mut control, 4, process(4), &ShmConfig::default());
     assert_eq!(interfaces(&again.register(&mut control)), [(VifNumber(1), true)]);
 }
+
+#[test]
+fn a_node_that_was_refused_may_ask_again_beside_its_former_process_that_is_registered() {
+    let mut control = control_node();
+    let _former = member(&mut control, 3);
+    control.handle_command(NOW, removed(3));
+    let newer = ProcessId(1000);
+    let mut end = End::connect(&mut control, 3, newer, &ShmConfig::default());
+    end.association.send_control(NOW, &register(3, newer).emit()).expect("room");
+    end.association.publish();
+    control.pump(NOW, 1000);
+    assert!(matches!(end.told()[..], [ControlMessage::Refused { .. }]));
+    outputs(&mut control);
+    control.handle_command(NOW, added(3, 2, 9));
+    let is_newers = |output: &Output| matches!(output, Output::CloseLeg { process, .. } if *process == newer);
+    assert!(outputs(&mut control).iter().any(is_newers), "who comes for the member is not known to live");
+}
