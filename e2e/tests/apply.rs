@@ -207,7 +207,8 @@ fn members_and_lans_come_and_go_while_the_traffic_of_others_goes_on() -> Result<
     })?;
     lab.wait_for("the addresses to be registered again", || Ok(bound(&lab, "web3")?.len() == 4))?;
     ensure!([mac_of(&lab, "web3", "red")?, mac_of(&lab, "web3", "blue")?] == macs);
-    ensure!(ping(&lab, "web1", "fd00:2::3")?);
+    // The nodes come back one by one.
+    lab.wait_for("the LAN to be there for IPv6 too", || ping(&lab, "web1", "fd00:2::3"))?;
     expect_nothing_lost(red)?;
     lab.stop()
 }
