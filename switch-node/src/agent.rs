@@ -11,6 +11,7 @@
 //! | `poller.rs`, `spin.rs`, `give_way.rs` | waiting, and letting others run |
 //! | `ready.rs`, `signals.rs` | telling a supervisor, and being told to end |
 
+mod closing;
 pub mod cut;
 mod give_way;
 mod intake;

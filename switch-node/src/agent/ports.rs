@@ -14,6 +14,7 @@ use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use crate::agent::closing::Closing;
 use crate::agent::cut::Cutter;
 use crate::agent::give_way::GiveWay;
 use crate::agent::intake::Intake;
@@ -66,6 +67,7 @@ pub(super) struct Ports {
     /// None where the kernel does not say when memberships change.
     memberships: Option<Memberships>,
     wanted: BTreeMap<VifNumber, Wanted>,
+    closing: Closing,
 }
 
 impl Ports {
@@ -82,7 +84,7 @@ impl Ports {
                 None
             }
         };
-        Ok(Self { namespace, netlink, memberships, wanted: BTreeMap::new() })
+        Ok(Self { namespace, netlink, memberships, wanted: BTreeMap::new(), closing: Closing::default() })
     }
 
     // --- frames ---------------------------------------------------------------------------------------------
@@ -98,7 +100,7 @@ impl Ports {
         let Some(wanted) = self.wanted.get_mut(&vif) else { return };
         if has_ended {
             warn!(interface = wanted.config.name, "the device was taken away; making it again");
-            wanted.drop_port(poller);
+            wanted.drop_port(poller, &mut self.closing);
             wanted.retry_at = Some(now + RETRY);
         } else if let Some(port) = &mut wanted.port {
             port.intake.handle_readable();
@@ -150,14 +152,14 @@ impl Ports {
         let vif = config.vif;
         let wanted = self.wanted.entry(vif).or_insert_with(|| Wanted::new(config.clone()));
         wanted.config = config;
-        wanted.apply(now, &self.namespace, &mut self.netlink, poller);
+        wanted.apply(now, &self.namespace, &mut self.netlink, poller, &mut self.closing);
     }
 
     /// Takes an interface away.
     pub fn handle_removed(&mut self, vif: VifNumber, poller: &Poller) {
         if let Some(mut wanted) = self.wanted.remove(&vif) {
             info!(interface = wanted.config.name, lan = wanted.config.lan_name, "interface removed");
-            wanted.drop_port(poller);
+            wanted.drop_port(poller, &mut self.closing);
         }
     }
 
@@ -166,7 +168,7 @@ impl Ports {
         let mut tried = false;
         for wanted in self.wanted.values_mut() {
             if wanted.retry_at.is_some_and(|at| at <= now) {
-                wanted.apply(now, &self.namespace, &mut self.netlink, poller);
+                wanted.apply(now, &self.namespace, &mut self.netlink, poller, &mut self.closing);
                 tried = true;
             }
         }
@@ -244,14 +246,24 @@ impl Wanted {
     }
 
     /// Makes the device what it is wanted to be, as far as the system allows.
-    fn apply(&mut self, now: Instant, namespace: &Namespace, netlink: &mut Netlink, poller: &Poller) {
+    fn apply(
+        &mut self,
+        now: Instant,
+        namespace: &Namespace,
+        netlink: &mut Netlink,
+        poller: &Poller,
+        closing: &mut Closing,
+    ) {
         self.retry_at = None;
         if self.port.as_ref().is_some_and(|port| port.config.name != self.config.name) {
-            self.drop_port(poller);
+            self.drop_port(poller, closing);
         }
         let result = match &mut self.port {
             Some(port) => port.change(&self.config, netlink),
-            None => Port::create(&self.config, namespace, netlink, poller).map(|port| self.port = Some(port)),
+            None => {
+                closing.wait_for(&self.config.name);
+                Port::create(&self.config, namespace, netlink, poller).map(|port| self.port = Some(port))
+            }
         };
         match result {
             Ok(()) => self.told = None,
@@ -266,12 +278,13 @@ impl Wanted {
         }
     }
 
-    fn drop_port(&mut self, poller: &Poller) {
+    fn drop_port(&mut self, poller: &Poller, closing: &mut Closing) {
         if let Some(port) = self.port.take() {
             poller.remove(port.tap.as_fd());
             if port.refused > 0 {
                 debug!(interface = port.config.name, frames = port.refused, "frames that the kernel refused");
             }
+            closing.close(&port.config.name, port.tap);
         }
     }
 }
