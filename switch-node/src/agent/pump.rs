@@ -73,8 +73,13 @@ impl Pump {
             self.transmit(now);
             while let Some(output) = self.node.poll_output() {
                 self.state.is_unsettled = true;
+                // The kernel takes tens of ms for a device. Frames of the others have their turn before the next one.
+                let takes_long = matches!(output, Output::Interface(_) | Output::InterfaceRemoved { .. });
                 if let Some(end) = self.handle_output(now, output) {
                     return Ok(end);
+                }
+                if takes_long {
+                    break;
                 }
             }
             self.handle_addresses(now);
