@@ -42,6 +42,19 @@ fn an_interface_that_is_taken_away_ends_its_direct_rvis_and_what_it_held_is_coun
 }
 
 #[test]
+fn a_leg_that_carries_an_rvi_of_an_interface_that_is_taken_away_is_left() {
+    let mut node = node();
+    let mut control = Far::control(&mut node, 1);
+    let _peer = direct(&mut node, &mut control);
+    outputs(&mut node);
+    control.tell(&mut node, &ControlMessage::InterfaceRemoved { vif: VIF });
+    let peer = PeerId::Node(NodeNumber(2));
+    let is_its =
+        |output: &Output| matches!(output, Output::CloseLeg { peer: of, leg: LEG, .. } if *of == peer);
+    assert!(outputs(&mut node).iter().any(is_its));
+}
+
+#[test]
 fn another_interface_on_the_same_lan_takes_the_place_of_the_former_one() {
     let mut node = node();
     let mut control = Far::control(&mut node, 1);
