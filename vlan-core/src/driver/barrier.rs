@@ -18,7 +18,7 @@ impl Driver {
             peer.path = Path::Relay;
             self.released.push(slot);
         }
-        self.forget_unvouched();
+        self.forget_unvouched_if(|listener| listener.slot == slot);
     }
 
     /// The direct association is closing: hold frames for the peer until it has.

@@ -12,7 +12,7 @@ use crate::wire::frame::{FrameHeader, FrameKind, Vnet};
 /// A member that listens.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Listener {
-    slot: PeerSlot,
+    pub(super) slot: PeerSlot,
     /// The process that does.
     process: ProcessId,
     /// A bit for each control node whose present session with this node has named it.
@@ -75,7 +75,8 @@ impl Driver {
         if !notice.attached {
             let of_member = self.listeners.iter_mut().filter(|listener| listener.slot == slot);
             of_member.for_each(|listener| listener.vouching &= !bit_of(control_node));
-            self.forget_unvouched();
+            // The others may not have been named yet in this session.
+            self.forget_unvouched_if(|listener| listener.slot == slot);
         }
     }
 
@@ -91,13 +92,18 @@ impl Driver {
         }
     }
 
-    /// Forgets the listeners that nobody vouches for: a control node has said all it knows, or a direct RVI has gone.
+    /// Forgets the listeners that nobody vouches for: a control node has said all it knows.
     pub fn forget_unvouched(&mut self) {
+        self.forget_unvouched_if(|_| true);
+    }
+
+    /// Forgets those of them that have lost a word for themselves: what was said of the others holds.
+    pub(super) fn forget_unvouched_if(&mut self, is_asked_about: impl Fn(&Listener) -> bool) {
         let Self { listeners, peers, .. } = self;
         let is_direct = |slot: PeerSlot| {
             peers.get(usize::from(slot.0)).is_some_and(|p| matches!(p.path, Path::Direct | Path::Closing))
         };
-        listeners.retain(|listener| listener.vouching != 0 || is_direct(listener.slot));
+        listeners.retain(|l| !is_asked_about(l) || l.vouching != 0 || is_direct(l.slot));
     }
 
     // --- copies of the stack's frames -----------------------------------------------------------------------

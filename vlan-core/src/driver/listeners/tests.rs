@@ -132,6 +132,24 @@ fn a_listener_stays_while_somebody_vouches_for_it() {
 }
 
 #[test]
+fn what_is_said_of_one_member_between_two_sessions_ends_no_other_listener() {
+    //= spec/promiscuous.md#known-listeners
+    //= type=test
+    //# The driver MUST keep each listener of its LAN that a control node names, at most 8, until a control node says that
+    //# it listens no more, another process serves it, or neither a control node nor a direct RVI vouches for it.
+    let mut driver = told();
+    assert!(driver.handle_member(&notice(5, 1)));
+    driver.end_vouching(0);
+    // The next session names its members one by one, those that are away too, and then its listeners.
+    driver.review_listener(0, &MemberNotice { attached: false, ..notice(5, 1) });
+    assert!(driver.has_listeners(), "nothing was said of it yet");
+    driver.handle_direct_gone(PeerSlot(1));
+    assert!(driver.has_listeners(), "it was not its direct RVI");
+    driver.forget_unvouched();
+    assert!(!driver.has_listeners());
+}
+
+#[test]
 fn so_many_listeners_are_kept_and_none_that_is_nobody() {
     let mut driver = driver(false);
     for node in 2..12 {
