@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::string::String;
 
 use rustix::io::Errno;
-use rvi::host::packet_socket::{self, Membership};
+use rvi::host::packet_socket::{self, Membership, OpenError, refused};
 use vlan_core::ethernet::ETHERTYPE_VLAN;
 use vlan_core::limits::FRAME_LEN_MAX;
 use vlan_core::wire::Vnet;
@@ -63,16 +63,7 @@ impl AfPacket {
     /// # Errors
     /// When there is no such Ethernet device, when its MTU is too small, or when the process may not have such a socket.
     pub fn open(name: &str, mode: Mode) -> Result<Self, NicError> {
-        let descriptor = packet_socket::open().map_err(|errno| match errno {
-            Errno::PERM | Errno::ACCESS => NicError::Refused,
-            errno => NicError::Socket(errno),
-        })?;
-        let found = match packet_socket::device(&descriptor, name) {
-            Ok(Some(device)) => device,
-            Ok(None) => return Err(NicError::NotEthernet(name.into())),
-            Err(Errno::NODEV) => return Err(NicError::NoDevice(name.into())),
-            Err(errno) => return Err(NicError::Socket(errno)),
-        };
+        let (descriptor, found) = packet_socket::open_for(name)?;
         let device =
             device_of(&found).ok_or(NicError::MtuTooSmall { device: name.into(), mtu: found.mtu })?;
         let socket = descriptor.as_fd();
@@ -84,7 +75,7 @@ impl AfPacket {
             (libc::PACKET_AUXDATA, "PACKET_AUXDATA"),
             (PACKET_IGNORE_OUTGOING, "PACKET_IGNORE_OUTGOING"),
         ] {
-            packet_socket::set_number(socket, number, 1).map_err(failed(option))?;
+            packet_socket::set_number(socket, number, 1).map_err(refused(option))?;
         }
         // As much as it gets: where the kernel refuses, its default is there.
         if rustix::net::sockopt::set_socket_recv_buffer_size_force(socket, RECEIVE_BUFFER_LEN).is_err() {
@@ -100,10 +91,10 @@ impl AfPacket {
     //= spec/uplink.md#what-a-device-hears
     //# The device of an uplink MUST be made to hear the uplink's system MAC and every group in filtered mode, and everything in
     //# unfiltered mode.
-    fn attach(&self, index: i32) -> Result<(), NicError> {
+    fn attach(&self, index: i32) -> Result<(), OpenError> {
         let socket = self.descriptor.as_fd();
-        packet_socket::bind(socket, ETH_P_ALL, index).map_err(failed("binding to the device"))?;
-        let join = |membership, name| packet_socket::join(socket, index, membership).map_err(failed(name));
+        packet_socket::bind(socket, ETH_P_ALL, index).map_err(refused("binding to the device"))?;
+        let join = |membership, name| packet_socket::join(socket, index, membership).map_err(refused(name));
         match self.mode {
             Mode::Filtered { system } => {
                 join(Membership::Station(system), "PACKET_MR_UNICAST")?;
@@ -219,10 +210,6 @@ fn device_of(found: &packet_socket::Device) -> Option<Device> {
     (mtu >= MTU_MIN).then_some(Device { mtu, offloads: true })
 }
 
-fn failed(name: &'static str) -> impl FnOnce(Errno) -> NicError {
-    move |errno| NicError::Option { name, errno }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -230,8 +217,11 @@ mod tests {
     #[test]
     fn a_device_that_is_no_uplinks_is_refused_with_what_to_do() {
         let error = AfPacket::open("no-such-dev", Mode::Unfiltered).unwrap_err();
-        assert_eq!(error, NicError::NoDevice("no-such-dev".into()));
-        assert!(error.hint().contains("`device`"));
-        assert_eq!(AfPacket::open("lo", Mode::Unfiltered).unwrap_err(), NicError::NotEthernet("lo".into()));
+        assert_eq!(error, NicError::Socket(OpenError::NoDevice("no-such-dev".into())));
+        assert!(error.hint().contains("platform file"));
+        assert_eq!(
+            AfPacket::open("lo", Mode::Unfiltered).unwrap_err(),
+            NicError::Socket(OpenError::NotEthernet("lo".into()))
+        );
     }
 }

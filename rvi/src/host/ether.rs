@@ -8,7 +8,6 @@ mod call;
 mod tally;
 
 use core::cell::Cell;
-use core::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::string::String;
 
@@ -16,12 +15,13 @@ use rustix::io::Errno;
 use rustix::net::sockopt;
 use vlan_core::{EtherAddress, EtherPort};
 
+pub use crate::host::packet_socket::OpenError;
 pub use tally::EtherCounters;
 
 use call::{Arrival, FRAMES_MAX};
 use tally::Tally;
 
-use crate::host::packet_socket::{self, Device, Membership};
+use crate::host::packet_socket::{self, Device, Membership, refused};
 use crate::host::packets::{PacketSocket, SendResult, Taken};
 use crate::host::udp::ReceivePool;
 use crate::host::udp::call::kernel_drops;
@@ -42,60 +42,6 @@ pub struct EtherPlace {
     /// The process's port.
     pub port: EtherPort,
 }
-
-/// An Ethernet socket could not be opened.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// This process may not have such sockets.
-    Refused,
-    /// There is no socket to be had.
-    Socket(Errno),
-    /// There is no device of this name.
-    NoDevice(String),
-    /// The device has no Ethernet address.
-    NotEthernet(String),
-    /// The kernel lacks something that a leg needs.
-    Option {
-        /// Its name in the kernel's interface.
-        name: &'static str,
-        /// What the kernel said.
-        errno: Errno,
-    },
-}
-
-impl OpenError {
-    /// What to do about it.
-    #[must_use]
-    pub fn hint(&self) -> &'static str {
-        match self {
-            Self::Refused => "run this as root or give it CAP_NET_RAW in its network namespace",
-            Self::NoDevice(_) => {
-                "correct \"ether:DEVICE\" in the platform file, or make the device first: `ip link` lists those of this host"
-            }
-            Self::NotEthernet(_) => {
-                "name a device with a MAC address, such as a network card, a veth or a macvlan: `ip link` lists them"
-            }
-            Self::Socket(_) | Self::Option { .. } => {
-                "look at the limits of this system and the kernel's version"
-            }
-        }
-    }
-}
-
-impl fmt::Display for OpenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Refused => f.write_str("this process may not send and receive Ethernet frames"),
-            Self::Socket(errno) => write!(f, "making an Ethernet socket: {errno}"),
-            Self::NoDevice(device) => write!(f, "there is no network device {device:?}"),
-            Self::NotEthernet(device) => write!(f, "the network device {device:?} is no Ethernet device"),
-            Self::Option { name, errno } => write!(f, "{name} on an Ethernet socket: {errno}"),
-        }
-    }
-}
-
-impl core::error::Error for OpenError {}
 
 /// What has changed about a socket's device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -125,24 +71,15 @@ impl EtherSocket {
     //# A process MUST take only frames of our type for its device's MAC address and its port, a control node besides those
     //# for the group of control nodes and its port; it MUST drop others and never send to the broadcast address.
     pub fn open(place: EtherPlace) -> Result<Self, OpenError> {
-        let descriptor = packet_socket::open().map_err(|errno| match errno {
-            Errno::PERM | Errno::ACCESS => OpenError::Refused,
-            errno => OpenError::Socket(errno),
-        })?;
-        let device = match packet_socket::device(&descriptor, &place.device) {
-            Ok(Some(device)) => device,
-            Ok(None) => return Err(OpenError::NotEthernet(place.device)),
-            Err(Errno::NODEV) => return Err(OpenError::NoDevice(place.device)),
-            Err(errno) => return Err(OpenError::Socket(errno)),
-        };
+        let (descriptor, device) = packet_socket::open_for(&place.device)?;
         let socket = descriptor.as_fd();
         // Before it hears anything.
         call::filter(socket, place.port, place.port.is_of_control_node())
-            .map_err(option("SO_ATTACH_FILTER"))?;
-        call::pass_by_queues(socket).map_err(option("PACKET_QDISC_BYPASS"))?;
+            .map_err(refused("SO_ATTACH_FILTER"))?;
+        call::pass_by_queues(socket).map_err(refused("PACKET_QDISC_BYPASS"))?;
         enlarge_buffers(socket)?;
         let opened = Self { descriptor, place, device: Cell::new(device), tally: Tally::default() };
-        opened.attach(device).map_err(option("binding to the device"))?;
+        opened.attach(device).map_err(refused("binding to the device"))?;
         Ok(opened)
     }
 
@@ -338,14 +275,10 @@ impl AsFd for EtherSocket {
 /// Asks for large buffers: beyond the system's limit where this process may, else up to it.
 fn enlarge_buffers(socket: BorrowedFd<'_>) -> Result<(), OpenError> {
     if sockopt::set_socket_recv_buffer_size_force(socket, RECEIVE_BUFFER_LEN).is_err() {
-        sockopt::set_socket_recv_buffer_size(socket, RECEIVE_BUFFER_LEN).map_err(option("SO_RCVBUF"))?;
+        sockopt::set_socket_recv_buffer_size(socket, RECEIVE_BUFFER_LEN).map_err(refused("SO_RCVBUF"))?;
     }
     if sockopt::set_socket_send_buffer_size_force(socket, SEND_BUFFER_LEN).is_err() {
-        sockopt::set_socket_send_buffer_size(socket, SEND_BUFFER_LEN).map_err(option("SO_SNDBUF"))?;
+        sockopt::set_socket_send_buffer_size(socket, SEND_BUFFER_LEN).map_err(refused("SO_SNDBUF"))?;
     }
     Ok(())
-}
-
-fn option(name: &'static str) -> impl FnOnce(Errno) -> OpenError {
-    move |errno| OpenError::Option { name, errno }
 }

@@ -4,6 +4,8 @@
 
 #![allow(unsafe_code, reason = "bind, setsockopt and ioctl with structures that rustix does not know")]
 
+mod open;
+
 use core::mem::size_of;
 use core::ptr;
 use std::ffi::CString;
@@ -14,6 +16,8 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use vlan_core::MacAddress;
 
 use crate::host::udp::call::count;
+
+pub use open::{OpenError, open_for, refused};
 
 /// Makes a socket that hears nothing yet.
 ///
