@@ -37,6 +37,11 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         plan: two_lans,
         script: goes_for_good,
     },
+    Scenario {
+        name: "a_node_that_was_refused_beside_its_dead_process_is_a_member_at_once",
+        plan: |seed| Plan::calm(seed, 4).with_elsewhere(&[0, 3]),
+        script: refused_beside_a_dead_process,
+    },
 ];
 
 /// The last node is a member of the second LAN alone.
@@ -108,6 +113,22 @@ fn goes_for_good(world: &mut World) -> Result<(), Violation> {
     world.run_for(ms(300))?;
     let now = world.now();
     world.add_membership(now, 3, 1);
+    world.run_for(ms(300))
+}
+
+/// The process that was a member dies unseen, the next one is refused, and both are known when the node is a member again.
+fn refused_beside_a_dead_process(world: &mut World) -> Result<(), Violation> {
+    boot_to_direct(world)?;
+    let now = world.now();
+    let last = world.last_station_of(3);
+    world.remove_membership(now, last);
+    world.run_for(ms(20))?;
+    world.kill_node_at(3);
+    world.run_for(ms(5))?;
+    world.start_node_again(3);
+    world.run_for(ms(60))?;
+    let now = world.now();
+    world.add_membership(now, 3, 0);
     world.run_for(ms(300))
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use vlan_core::DropReason;
+
 use super::{Scenario, boot, boot_to_direct, ms};
 use crate::checker::Violation;
 use crate::packet::chance::Ppm;
@@ -30,6 +32,16 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         name: "what_opens_a_channel_is_overtaken_and_nothing_is_refused",
         plan: broadcasts,
         script: overtaken_configuration,
+    },
+    Scenario {
+        name: "the_first_frames_of_a_member_overtake_the_word_of_its_coming",
+        plan: relay_only,
+        script: comes_for_the_first_time,
+    },
+    Scenario {
+        name: "frames_of_a_process_that_has_ended_come_once",
+        plan: mixed,
+        script: sends_again_and_dies,
     },
     Scenario {
         name: "one_fabric_dies_between_hosts_and_nothing_is_lost",
@@ -165,6 +177,49 @@ fn overtaken_configuration(world: &mut World) -> Result<(), Violation> {
     Ok(())
 }
 
+/// A node that has just started, and was told of its LAN by a control node that has just started, hears a member before it
+/// hears of it.
+fn comes_for_the_first_time(world: &mut World) -> Result<(), Violation> {
+    boot(world)?;
+    cut_all(world);
+    world.start_traffic();
+    world.lay_everywhere(Overlay::Loss(Ppm::percent(20)));
+    world.lay_everywhere(Overlay::Reordering(Ppm::percent(50), Duration::from_micros(500)));
+    for round in 0..8 {
+        let (hears, comes) = if round % 2 == 0 { (3, 1) } else { (1, 3) };
+        world.kill_control();
+        world.kill_node_at(hears);
+        world.kill_node_at(comes);
+        world.run_for(ms(5))?;
+        world.start_control_again();
+        world.start_node_again(hears);
+        world.run_for(ms(60))?;
+        world.start_node_again(comes);
+        world.run_for(ms(60))?;
+    }
+    world.expect_none_of(&[DropReason::NotMember])
+}
+
+/// A control node delivers and dies; the sender sends again by the next one and dies; the receiver sleeps meanwhile.
+fn sends_again_and_dies(world: &mut World) -> Result<(), Violation> {
+    boot(world)?;
+    cut_all(world);
+    world.start_traffic();
+    for _ in 0..6 {
+        world.run_for(ms(30))?;
+        world.kill_control_in_next_batch(false);
+        world.run_for(ms(10))?;
+        world.start_control_again();
+        world.pause_node(3, ms(150));
+        world.run_for(ms(100))?;
+        world.kill_node_at(1);
+        world.run_for(ms(5))?;
+        world.start_node_again(1);
+        world.run_for(ms(200))?;
+    }
+    Ok(())
+}
+
 fn one_fabric_dies(world: &mut World) -> Result<(), Violation> {
     boot_to_direct(world)?;
     for leg in [0, 1, 0] {
@@ -250,8 +305,7 @@ fn leaves_under_loss(world: &mut World) -> Result<(), Violation> {
 
 #[cfg(test)]
 mod tests {
-    use vlan_core::DropReason;
-
+    use super::DropReason;
     use crate::scenarios::testing::{passes, passes_from};
 
     #[test]
@@ -277,6 +331,26 @@ mod tests {
     fn what_opens_a_channel_is_overtaken_and_nothing_is_refused() {
         let outcome = passes("what_opens_a_channel_is_overtaken_and_nothing_is_refused");
         assert_eq!(outcome.drops.of(DropReason::NoChannel), 0, "{:?}", outcome.drops);
+    }
+
+    #[test]
+    fn the_first_frames_of_a_member_overtake_the_word_of_its_coming() {
+        //= spec/server.md#members-that-are-named
+        //= type=test
+        //# A control node MUST name every other member of its LANs to a node that it accepts, also those that are not attached.
+        //= spec/driver.md#frames-before-the-configuration
+        //= type=test
+        //# A node MUST take no frame from a control node in a session before it has heard the end of its configuration.
+        passes_from("the_first_frames_of_a_member_overtake_the_word_of_its_coming", 1);
+    }
+
+    #[test]
+    fn frames_of_a_process_that_has_ended_come_once() {
+        //= spec/driver.md#frames-of-former-processes
+        //= type=test
+        //# The driver MUST judge a numbered frame by the numbers of the process that sent it, also when another process serves the
+        //# member by now.
+        passes_from("frames_of_a_process_that_has_ended_come_once", 1);
     }
 
     #[test]

@@ -28,9 +28,7 @@ impl Node {
         for former in self.former_interfaces(&config) {
             self.remove_interface(now, former);
         }
-        let link = &mut self.control[index];
-        link.open(vif, config.relay_channel);
-        link.open(vif, config.arp_channel);
+        self.control[index].assign(vif, [config.relay_channel, config.arp_channel]);
         let place = usize::from(vif.0);
         if self.interfaces.len() <= place {
             self.interfaces.resize_with(place + 1, || None);
@@ -115,6 +113,7 @@ impl Node {
             self.remove_interface(now, vif);
         }
         self.control[index].set_attached();
+        self.control[index].open_assigned();
         self.control[index].packets_accepted();
         self.set_relay(now, index, true);
         for interface in self.interfaces.iter_mut().flatten() {

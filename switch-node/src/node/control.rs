@@ -221,9 +221,23 @@ impl ControlLink {
         }
     }
 
-    pub fn open(&mut self, vif: VifNumber, channel: Channel) {
-        self.vif_by_channel[usize::from(channel.0)] = vif;
-        self.association.open_channel(channel);
+    /// Gives an interface its channels, which are open once the node knows who its LAN's members are.
+    //= spec/driver.md#frames-before-the-configuration
+    //# A node MUST take no frame from a control node in a session before it has heard the end of its configuration.
+    pub fn assign(&mut self, vif: VifNumber, channels: [Channel; 2]) {
+        for channel in channels {
+            self.vif_by_channel[usize::from(channel.0)] = vif;
+        }
+        if self.is_attached() {
+            self.open_assigned();
+        }
+    }
+
+    /// The configuration is whole: its interfaces' channels are open.
+    pub fn open_assigned(&mut self) {
+        for (channel, _) in (0..=u8::MAX).zip(&self.vif_by_channel).filter(|(_, vif)| vif.0 != 0) {
+            self.association.open_channel(Channel(channel));
+        }
     }
 
     pub fn close_all_of(&mut self, vif: VifNumber) {
