@@ -113,6 +113,9 @@ impl fmt::Display for StoreError {
             Self::Database { doing, error } => write!(f, "registry: cannot {doing}: {error}"),
             Self::CounterExhausted { serial } => write!(f, "serial {serial} has no MAC left to give"),
             Self::NoInterfaceLeft { node } => write!(f, "node {node} has no interface number left"),
+            Self::MacTaken { mac, node: NodeNumber(0), lan } => {
+                write!(f, "the MAC {mac} already belongs to the uplink of LAN {lan}")
+            }
             Self::MacTaken { mac, node, lan } => {
                 write!(f, "the MAC {mac} already belongs to node {node} on LAN {lan}")
             }
