@@ -86,7 +86,8 @@ pub fn run(platform: &Platform, name: &str, options: &RunOptions) -> Result<(), 
     let pump = std::thread::Builder::new().name("pump".to_owned()).spawn(move || pump.run());
     let pump = pump.doing("cannot start the pump's thread")?;
     info!(name, epoch, process = %format_args!("{:016x}", process.0), "control node starts");
-    let view = management::View::new(platform.clone(), entry.name.clone(), link, Arc::clone(&store));
+    let outside = config::Devices::of(platform, entry).names;
+    let view = management::View::new(platform.clone(), entry.name.clone(), outside, link, Arc::clone(&store));
     let served = serve(entry, view, &signals, options.ready_fd);
     // The link has gone with `serve`, which is what ends the pump.
     let ended = pump.join().map_err(|_| Failure::runtime("the pump has ended by a fault of its own"));

@@ -299,6 +299,36 @@ mod tests {
     }
 
     #[test]
+    fn lans_leave_by_the_devices_of_this_control_node() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let uplink = |mode: &str, device: &str, vid: &str| {
+            format!(
+                "[lan.uplink]\nmode = \"{mode}\"\n{vid}ports = [ {{ control-node = \"cn-a\", device = \"{device}\" }} ]\n"
+            )
+        };
+        let lan = |name: &str, id: u16, uplink: &str| {
+            format!("[[lan]]\nname = \"{name}\"\nid = {id}\n[[lan.member]]\nnode = \"web1\"\n{uplink}")
+        };
+        let text = [
+            crate::demo::PLATFORM.to_owned(),
+            lan("up1", 101, &uplink("filtered", "eth1", "vid = 7\n")),
+            lan("up2", 102, &uplink("unfiltered", "eth2", "")),
+            lan("up3", 103, &uplink("unfiltered", "eth1", "")),
+        ];
+        let config = configured(&text.join("\n"), &store);
+        let of =
+            |id: u16| config.lans.iter().find(|lan| lan.id == LanId(id)).unwrap().uplink.clone().unwrap();
+        assert_eq!((config.devices, of(101).vid, of(101).device), (2, Vid::new(7), DeviceNumber(0)));
+        assert_eq!((of(102).mode, of(102).device), (Mode::Unfiltered, DeviceNumber(1)));
+        assert_eq!((of(103).vid, of(103).device), (None, DeviceNumber(0)));
+        let system = of(101).mode.system().unwrap();
+        assert!(config.lans.iter().flat_map(|lan| &lan.members).all(|member| member.mac != system));
+        let again = configured(&text.join("\n"), &store);
+        assert_eq!(again.lans, config.lans);
+    }
+
+    #[test]
     fn two_nodes_with_one_key_are_a_mistake() {
         let dir = tempfile::tempdir().unwrap();
         let platform = Platform::parse(crate::demo::PLATFORM, &dir.path().join("demo.toml")).unwrap();
