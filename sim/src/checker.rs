@@ -302,6 +302,15 @@ impl Checker {
         }
     }
 
+    /// True when the station had the frame in an earlier life.
+    #[must_use]
+    pub fn had_before(&self, station: StationIndex, numbering: Numbering) -> bool {
+        let life = self.stations[station.0].life;
+        let frames = self.flows.get(numbering.flow as usize).map(|flow| &flow.frames);
+        let frame = frames.and_then(|frames| frames.get(numbering.number as usize));
+        frame.is_some_and(|frame| frame.delivered.iter().any(|&(s, of)| s == station && of < life))
+    }
+
     /// A numbered frame is at the device of `station`, which refuses it when `refuse`.
     ///
     /// # Errors

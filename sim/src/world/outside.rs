@@ -205,7 +205,9 @@ impl World {
         let flow = FlowIndex(numbering.flow as usize);
         let (to, addressing) = (self.checker.flow(flow).to, self.checker.flow(flow).addressing);
         // Groups that were joined inside, and what was for a member that has been removed, leave too; nobody here waits for them.
-        let is_meant = to == Receivers::Group || to == Receivers::One(outside.station);
+        let is_for_it = to == Receivers::Group || to == Receivers::One(outside.station);
+        // What a control node had that died may come again: nobody outside knows the difference.
+        let is_meant = is_for_it && !self.checker.had_before(outside.station, numbering);
         if !is_meant {
             return Ok(());
         }

@@ -7,6 +7,7 @@
 mod announcements;
 mod devices;
 mod inward;
+mod once;
 mod own_macs;
 mod status;
 
@@ -27,6 +28,7 @@ use crate::control_node::{ControlNode, Lan};
 use announcements::Announcements;
 use devices::Port;
 pub use devices::{DeviceNumber, DeviceState};
+use once::Once;
 use own_macs::OwnMacs;
 pub use status::{DeviceStatus, UplinkStatus};
 
@@ -58,6 +60,7 @@ struct Uplink {
     config: UplinkConfig,
     proxy: LanProxy,
     announcements: Announcements,
+    once: Once,
 }
 
 /// All uplinks of a control node and their devices.
@@ -125,6 +128,7 @@ impl Uplinks {
                     config,
                     proxy,
                     announcements: Announcements::default(),
+                    once: Once::default(),
                 });
                 lan.uplink = Some(link);
                 lan.server.set_uplink(true);
@@ -175,6 +179,10 @@ impl ControlNode {
         let Uplinks { ports, links, own, frame } = &mut self.uplinks;
         let link = &mut links[link];
         let port = &mut ports[link.device];
+        if !link.once.take(inbound.from, &inbound.header) {
+            link.proxy.refused(inbound.frame_len(), DropReason::Duplicate);
+            return;
+        }
         frame.clear();
         frame.extend_from_slice(inbound.head());
         let head_len = frame.len();

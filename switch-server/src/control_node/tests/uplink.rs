@@ -140,6 +140,38 @@ fn what_nobody_of_a_lan_has_goes_outside_and_groups_do_too() {
 }
 
 #[test]
+fn what_a_node_sends_again_in_its_next_session_goes_outside_once() {
+    //= spec/uplink.md#outward-once
+    //= type=test
+    //# A control node MUST give an uplink each numbered frame of a process of a member once, also when its session has ended in
+    //# between and it sends the frame again.
+    let mut control = filtered();
+    let mut ends = announced(&mut control, &[1]);
+    let out = frame(OUTSIDER, mac(1), 0x0800, &packet(ip_of(1), OUTSIDE_IP, 30));
+    ends[0].send_frame(&mut control, &out);
+    assert_eq!(sent(&mut control).len(), 1);
+    let bseq = ends[0].bseq;
+    control.handle_leg_gone(NOW, NodeNumber(1), process(1), LEG);
+    control.pump(NOW, 1000);
+    let mut again = member(&mut control, 1);
+    again.bseq = bseq - 1;
+    again.send_frame(&mut control, &out);
+    assert!(sent(&mut control).is_empty());
+    again.send_frame(&mut control, &out);
+    assert_eq!(sent(&mut control).len(), 1);
+    assert_eq!(control.uplinks().0[0].counters.drops.of(DropReason::Duplicate), 1);
+    // Another process begins anew.
+    let mut next = End::connect(&mut control, 1, ProcessId(900), &ShmConfig::default());
+    next.tell(&mut control, &register(1, ProcessId(900)));
+    let header = FrameHeader { boot: BootTag(900), bseq, ..next.header(OUTSIDER, 0, out.len()) };
+    let octets = header.emit(out.len());
+    next.association.send(NOW, RELAY, 0, 0, &[Part::Private(&octets), Part::Private(&out)]).expect("room");
+    next.association.publish();
+    control.pump(NOW, 1000);
+    assert_eq!(sent(&mut control).len(), 1);
+}
+
+#[test]
 fn what_comes_in_has_nobody_for_its_origin() {
     //= spec/uplink.md#frames-of-no-member
     //= type=test
