@@ -272,7 +272,8 @@ limits = { frames = 1 }
 
     #[test]
     fn an_uplink_neither_comes_nor_goes_with_its_lan() {
-        let uplink = "[lan.uplink]\nmode = \"filtered\"\nports = [{ control-node = \"cn-a\", device = \"eth1\" }]\n";
+        let uplink =
+            "[lan.uplink]\nmode = \"filtered\"\nports = [{ control-node = \"cn-a\", device = \"eth1\" }]\n";
         let with = parse(&format!("{FILE}{BLUE}{uplink}"));
         for (old, new) in [(&parse(FILE), &with), (&with, &parse(FILE))] {
             assert_eq!(old.changes_to(new).unwrap_err(), ["the uplink of the LAN blue"]);
