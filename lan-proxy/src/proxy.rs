@@ -41,6 +41,17 @@ pub enum Mode {
     Unfiltered,
 }
 
+impl Mode {
+    /// The system MAC, in filtered mode.
+    #[must_use]
+    pub const fn system(self) -> Option<MacAddress> {
+        match self {
+            Self::Filtered { system } => Some(system),
+            Self::Unfiltered => None,
+        }
+    }
+}
+
 /// How an uplink is set up.
 #[derive(Clone, Copy, Debug)]
 pub struct UplinkConfig {

@@ -25,6 +25,7 @@ mod session;
 mod stations;
 mod status;
 mod trace;
+mod uplink;
 mod waits;
 
 use alloc::boxed::Box;
@@ -56,6 +57,7 @@ pub use status::{
     BindingStatus, LanStatus, MemberStatus, NodeStatus, RviLegStatus, RviState, RviStatus, Status,
 };
 pub use trace::{Judgement, Receiver as TraceReceiver};
+pub use uplink::{DeviceNumber, DeviceState, DeviceStatus, UplinkConfig, UplinkStatus};
 pub use vlan_core::server::PortSecurity;
 
 use arena::LanArena;
@@ -64,6 +66,7 @@ use leaving::Leaving;
 use packets::Packets;
 use pairs::Pairs;
 use session::Session;
+use uplink::Uplinks;
 
 /// Where a member's frames go.
 #[derive(Clone, Copy, Debug)]
@@ -86,6 +89,8 @@ struct Lan {
     /// How often each member, by slot, wanted to listen and may not.
     refused_listeners: Vec<u64>,
     arena: LanArena,
+    /// Place of its uplink.
+    uplink: Option<usize>,
     /// The options of a member have changed: receivers may have been told what does not hold any more.
     has_changed: bool,
 }
@@ -101,6 +106,7 @@ pub struct ControlNode {
     config: ControlNodeConfig,
     random: Random,
     lans: Vec<Lan>,
+    uplinks: Uplinks,
     /// Boxed, so that the one that is worked on can be taken out while others are sent to.
     sessions: Vec<Option<Box<Session>>>,
     pairs: Pairs,
@@ -128,12 +134,15 @@ impl ControlNode {
     #[must_use]
     pub fn new(config: ControlNodeConfig) -> Self {
         let mut random = Random::new(config.seed);
-        let lans = config.lans.iter().map(|lan| Lan::new(lan, random.next_u64())).collect();
+        let mut lans: Vec<Lan> = config.lans.iter().map(|lan| Lan::new(lan, random.next_u64())).collect();
+        let mut uplinks = Uplinks::new(config.devices, &mut lans, random.next_u64());
+        uplinks.members_changed(&lans);
         let first_epoch = Random::new(!config.seed).next_u64() as u32;
         Self {
             config,
             random,
             lans,
+            uplinks,
             sessions: Vec::new(),
             pairs: Pairs::new(first_epoch),
             packets: None,
@@ -313,6 +322,7 @@ impl ControlNode {
         self.session_timeouts(now);
         self.pair_timeouts(now);
         self.forget_stations(now);
+        self.uplinks.handle_timeout(now);
         self.publish(now);
         self.go_on_leaving(now);
     }
@@ -323,7 +333,8 @@ impl ControlNode {
         let sessions = self.sessions.iter().flatten().filter_map(|session| session.poll_timeout());
         let leaving = self.leaving.as_ref().map(Leaving::poll_timeout);
         let stations = self.lans.iter().filter_map(|lan| lan.server.poll_timeout());
-        sessions.chain(self.pairs.poll_timeout()).chain(leaving).chain(stations).min()
+        let uplinks = self.uplinks.poll_timeout();
+        sessions.chain(self.pairs.poll_timeout()).chain(leaving).chain(stations).chain(uplinks).min()
     }
 
     /// Frames that are lost if this control node dies now: their senders were let go, and their receivers, which have not
@@ -411,6 +422,7 @@ impl Lan {
             routes: lan.members.iter().map(Route::to).collect(),
             refused_listeners: alloc::vec![0; lan.members.len()],
             arena: LanArena::default(),
+            uplink: None,
             has_changed: false,
             config: lan.clone(),
         };

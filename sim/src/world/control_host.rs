@@ -102,6 +102,7 @@ impl World {
                 .map(|leg| FabricEntry { is_trusted: Plan::is_trusted(leg), key: Plan::fabric_key(leg) })
                 .collect(),
             nodes: nodes.collect(),
+            devices: 0,
             lans: lans.collect(),
         }
     }
@@ -116,6 +117,7 @@ impl World {
             arp: if self.plan.suppresses_arp { ArpMode::Suppress } else { ArpMode::Relay },
             port_security: if lan.checks_addresses { PortSecurity::Address } else { PortSecurity::Mac },
             multicast: Default::default(),
+            uplink: None,
             members: Vec::new(),
         }
     }

@@ -68,6 +68,7 @@ impl ControlNode {
             let Some(slot) = self.lans[lan].slot_of_node(options.node) else { continue };
             self.change_member(now, lan, slot, options);
         }
+        self.uplinks.members_changed(&self.lans);
     }
 
     fn change_member(&mut self, now: Instant, lan: usize, slot: MemberSlot, options: MemberOptions) {
