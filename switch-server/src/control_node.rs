@@ -322,7 +322,7 @@ impl ControlNode {
         self.session_timeouts(now);
         self.pair_timeouts(now);
         self.forget_stations(now);
-        self.uplinks.handle_timeout(now);
+        self.uplink_timeouts(now);
         self.publish(now);
         self.go_on_leaving(now);
     }

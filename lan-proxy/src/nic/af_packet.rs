@@ -41,6 +41,8 @@ pub struct AfPacket {
     index: i32,
     device: Device,
     has_carrier: bool,
+    /// It is to hear everything for now.
+    is_promiscuous: bool,
 }
 
 /// Room for one frame, used again for every frame.
@@ -84,7 +86,15 @@ impl AfPacket {
             let _ = rustix::net::sockopt::set_socket_recv_buffer_size(socket, RECEIVE_BUFFER_LEN);
         }
         let (name, index, has_carrier) = (name.into(), found.index, found.is_running);
-        let opened = Self { descriptor, name, modes: modes.to_vec(), index, device, has_carrier };
+        let opened = Self {
+            descriptor,
+            name,
+            modes: modes.to_vec(),
+            index,
+            device,
+            has_carrier,
+            is_promiscuous: false,
+        };
         opened.attach(index)?;
         Ok(opened)
     }
@@ -104,6 +114,20 @@ impl AfPacket {
                 Mode::Unfiltered => join(Membership::Promiscuous, "PACKET_MR_PROMISC")?,
             }
         }
+        if self.is_promiscuous { join(Membership::Promiscuous, "PACKET_MR_PROMISC") } else { Ok(()) }
+    }
+
+    /// Has the device hear everything for as long as somebody inside listens, beside what its uplinks need.
+    ///
+    /// # Errors
+    /// What the kernel says; then nothing has changed.
+    pub fn set_promiscuous(&mut self, is_promiscuous: bool) -> Result<(), Errno> {
+        if is_promiscuous == self.is_promiscuous {
+            return Ok(());
+        }
+        let change = if is_promiscuous { packet_socket::join } else { packet_socket::leave };
+        change(self.descriptor.as_fd(), self.index, Membership::Promiscuous)?;
+        self.is_promiscuous = is_promiscuous;
         Ok(())
     }
 

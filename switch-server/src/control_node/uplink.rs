@@ -4,6 +4,7 @@
 //! whole, the proxy makes of it what outside is to see, and that waits for the device. Inward: the device's trunk says whose a frame is, the
 //! proxy to whom it goes, and from there it goes the way of relayed frames.
 
+mod announcements;
 mod devices;
 mod inward;
 mod own_macs;
@@ -22,6 +23,7 @@ use crate::control_node::relay::Inbound;
 use crate::control_node::session::Account;
 use crate::control_node::{ControlNode, Lan};
 
+use announcements::Announcements;
 use devices::Port;
 pub use devices::{DeviceNumber, DeviceState};
 use own_macs::OwnMacs;
@@ -54,6 +56,7 @@ struct Uplink {
     device: usize,
     config: UplinkConfig,
     proxy: LanProxy,
+    announcements: Announcements,
 }
 
 /// All uplinks of a control node and their devices.
@@ -112,7 +115,13 @@ impl Uplinks {
             if let (Ok(proxy), Some(port)) = (proxy, port)
                 && port.trunk.add(config.vid, link as u16).is_ok()
             {
-                new.links.push(Uplink { lan: place, device, config, proxy });
+                new.links.push(Uplink {
+                    lan: place,
+                    device,
+                    config,
+                    proxy,
+                    announcements: Announcements::default(),
+                });
                 lan.uplink = Some(link);
                 lan.server.set_uplink(true);
             }
@@ -136,16 +145,10 @@ impl Uplinks {
         }
     }
 
-    /// When stations outside are forgotten next.
+    /// When something is due next: stations outside are forgotten, addresses announced.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.links.iter().filter_map(|link| link.proxy.poll_timeout()).min()
-    }
-
-    /// Does what is due at `now`.
-    pub(super) fn handle_timeout(&mut self, now: Instant) {
-        for link in &mut self.links {
-            link.proxy.handle_timeout(now);
-        }
+        let due = |link: &Uplink| [link.proxy.poll_timeout(), link.announcements.poll_timeout()];
+        self.links.iter().flat_map(due).flatten().min()
     }
 }
 
@@ -189,6 +192,14 @@ impl ControlNode {
                 self.give_member(now, account, lan, inbound.from, &Default::default(), &error);
             }
         }
+    }
+
+    /// Does for uplinks what is due.
+    pub(super) fn uplink_timeouts(&mut self, now: Instant) {
+        for link in &mut self.uplinks.links {
+            link.proxy.handle_timeout(now);
+        }
+        self.go_on_announcing(now);
     }
 
     /// What the uplink of the LAN at `lan` would make of a frame: how many frames outside, or why none. Nothing is changed.

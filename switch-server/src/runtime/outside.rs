@@ -99,7 +99,9 @@ impl Outside {
     /// Gives the devices what goes outside. False when one has no room now.
     pub fn send(&mut self, machine: &mut ControlNode) -> bool {
         self.is_full = false;
-        for nic in &self.nics {
+        for nic in &mut self.nics {
+            // Tried again in the next turn; a device that has gone is looked for soon.
+            let _ = nic.device.set_promiscuous(machine.wants_promiscuous(nic.number));
             while let Some((vnet, frame)) = machine.poll_outside(nic.number) {
                 match nic.device.send(&vnet, frame) {
                     Sent::Full => {

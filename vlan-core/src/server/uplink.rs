@@ -31,6 +31,12 @@ impl LanServer {
         self.ledger.clones += 1;
     }
 
+    /// Counts a frame from outside that is for nobody of the LAN: its listeners' copies are all that becomes of it.
+    pub fn from_outside_for_listeners(&mut self) {
+        self.ledger.ingress += 1;
+        self.ledger.no_receiver += 1;
+    }
+
     /// Decides about a frame from outside to a group that its uplink has let in; `head` holds its first octets.
     #[inline]
     pub fn decide_group_from_outside(&mut self, head: &[u8]) -> Verdict {

@@ -198,11 +198,63 @@ fn listeners_get_copies_of_what_comes_in_for_others() {
     let copies = frames_of(&mut ends[2]);
     assert_eq!((copies.len(), copies[0].0.kind), (1, FrameKind::Promiscuous));
     assert_eq!(copies[0].1, frame(mac(2), OUTSIDER, 0x0800, &body));
+    //= spec/uplink.md#promiscuous-devices
+    //= type=test
+    //# While a LAN has a promiscuous listener, the device of its uplink MUST be promiscuous, and each listener MUST get a copy of a
+    //# unicast frame from outside that is for nobody of the LAN.
+    assert!(control.wants_promiscuous(DEVICE));
+    let strangers = frame(MacAddress([0x52, 0, 0, 0, 0, 8]), OUTSIDER, 0x0800, &body);
+    comes_in(&mut control, &strangers);
+    let copies = frames_of(&mut ends[2]);
+    assert_eq!((copies.len(), copies[0].0.kind, &copies[0].1), (1, FrameKind::Promiscuous, &strangers));
     // What is for the listener itself comes once.
     comes_in(&mut control, &frame(SYSTEM, OUTSIDER, 0x0800, &packet(OUTSIDE_IP, ip_of(3), 20)));
     let own: Vec<_> = ends[2].frames().iter().map(|header| header.kind).collect();
     assert_eq!(own, [FrameKind::Relay]);
+    ends[2].tell(&mut control, &ControlMessage::Promiscuous { listener, listens: false });
+    comes_in(&mut control, &strangers);
+    assert_eq!((control.wants_promiscuous(DEVICE), ends[2].frames().len()), (false, 0));
     ledger_closes(&control);
+}
+
+/// Lets time go on from `at` to `until`, and gives the addresses that are announced meanwhile with their times in milliseconds.
+fn announced_until(control: &mut ControlNode, until: Instant) -> Vec<(u64, [u8; 4])> {
+    let mut announced = Vec::new();
+    while let Some(due) = control.poll_timeout().filter(|due| *due <= until) {
+        control.handle_timeout(due);
+        for octets in sent(control) {
+            // A gratuitous request: both addresses are the same, the MAC is what outside is to see.
+            assert_eq!((&octets[..6], &octets[22..28]), (&[0xff; 6][..], &SYSTEM.0[..]));
+            assert_eq!(octets[28..32], octets[38..42]);
+            let ip = octets[28..32].try_into().expect("an address");
+            announced.push((due.since(NOW).as_millis() as u64, ip));
+        }
+    }
+    announced
+}
+
+#[test]
+fn holders_are_announced_when_they_come_and_again_after_a_while() {
+    //= spec/uplink.md#announcements
+    //= type=test
+    //# A control node MUST announce the holder of each address to outside, as the holder itself would unasked, when the address is
+    //# registered or has another holder, when the device gets a carrier, and every 300 s, in the first cases three times with a second
+    //# between.
+    let mut control = filtered();
+    let mut end = End::connect(&mut control, 1, process(1), &ShmConfig::default());
+    end.register(&mut control);
+    let address = InterfaceAddress { address: ip_of(1).into(), prefix: 24 };
+    end.tell(&mut control, &ControlMessage::Bind { vif: VifNumber(1), address });
+    let seconds = |s: u64| NOW + core::time::Duration::from_secs(s);
+    let of_one = |times: &[u64]| times.iter().map(|ms| (*ms, ip_of(1))).collect::<Vec<_>>();
+    assert_eq!(announced_until(&mut control, seconds(2)), of_one(&[0, 1000, 2000]));
+    // The session is silent, but that is of no account: it is registered.
+    assert_eq!(announced_until(&mut control, seconds(599)), of_one(&[300_000]));
+    set_carrier(&mut control, false);
+    assert_eq!(announced_until(&mut control, seconds(1000)), []);
+    let device = Device { mtu: 1500, offloads: false };
+    control.handle_device(seconds(1000), DEVICE, DeviceState { device, has_carrier: true });
+    assert_eq!(announced_until(&mut control, seconds(1100)), of_one(&[1_000_000, 1_001_000, 1_002_000]));
 }
 
 #[test]

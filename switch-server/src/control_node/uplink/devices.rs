@@ -94,16 +94,31 @@ impl ControlNode {
     /// The host has looked at a device: at the start, and whenever something of it has changed.
     //= spec/uplink.md#no-carrier
     //# What is for an uplink whose device is not there, or has no carrier, MUST be dropped as `no-carrier`.
-    pub fn handle_device(&mut self, _now: Instant, number: DeviceNumber, state: DeviceState) {
+    pub fn handle_device(&mut self, now: Instant, number: DeviceNumber, state: DeviceState) {
         let Uplinks { ports, links, .. } = &mut self.uplinks;
         let place = usize::from(number.0);
         let Some(port) = ports.get_mut(place) else { return };
+        let had_carrier = port.has_carrier();
         let mut links = links.iter_mut().filter(|link| link.device == place);
         let is_usable = links.all(|link| link.proxy.set_device(state.device).is_ok());
         port.state = Some(state).filter(|_| is_usable);
         if !port.has_carrier() {
             port.clear();
+            let links = self.uplinks.links.iter_mut().filter(|link| link.device == place);
+            links.for_each(|link| link.announcements.stop());
+        } else if !had_carrier {
+            self.announce_all(now, place);
         }
+    }
+
+    /// True while the device is to hear every frame: a LAN that goes by it has a promiscuous listener.
+    //= spec/uplink.md#promiscuous-devices
+    //# While a LAN has a promiscuous listener, the device of its uplink MUST be promiscuous, and each listener MUST get a copy of a
+    //# unicast frame from outside that is for nobody of the LAN.
+    #[must_use]
+    pub fn wants_promiscuous(&self, number: DeviceNumber) -> bool {
+        let mut links = self.uplinks.links.iter().filter(|link| link.device == usize::from(number.0));
+        links.any(|link| self.lans[link.lan].server.has_listeners())
     }
 
     /// The frame that is to go by a device next, as it is to be on the wire, and the state that the device has to finish. It stays there

@@ -31,9 +31,13 @@ impl ControlNode {
         match link.proxy.inward(now, &vnet, frame, &inside) {
             Inward::Member(to) => {
                 self.give_member(now, account, lan, to, &vnet, frame);
-                self.copy_from_outside(now, account, (lan, to), &vnet, frame);
+                self.copy_from_outside(now, account, (lan, Some(to)), &vnet, frame);
             }
             Inward::Group => self.give_group(now, account, lan, &vnet, frame),
+            Inward::Dropped(DropReason::UnknownDestination) if self.lans[lan].server.has_listeners() => {
+                self.lans[lan].server.from_outside_for_listeners();
+                self.copy_from_outside(now, account, (lan, None), &vnet, frame);
+            }
             Inward::Dropped(reason) => {
                 let lan = self.lans[lan].config.id.0;
                 self.drop_examples.note(now, lan, reason, frame, frame.len());
@@ -77,7 +81,7 @@ impl ControlNode {
         });
     }
 
-    /// Gives each listener of the LAN but the receiver a copy.
+    /// Gives each listener of the LAN but the receiver, if there is one, a copy.
     //= spec/uplink.md#copies-for-listeners
     //# A control node MUST give each promiscuous listener of a LAN a copy of every unicast frame from outside that goes to another
     //# member.
@@ -85,15 +89,15 @@ impl ControlNode {
         &mut self,
         now: Instant,
         account: &mut Account<'_>,
-        (lan, receiver): (usize, MemberSlot),
+        (lan, receiver): (usize, Option<MemberSlot>),
         vnet: &Vnet,
         frame: &[u8],
     ) {
-        if self.lans[lan].server.listeners().is_empty() {
+        if !self.lans[lan].server.has_listeners() {
             return;
         }
         let listeners = self.lans[lan].server.listeners().to_vec();
-        for to in listeners.into_iter().filter(|to| *to != receiver) {
+        for to in listeners.into_iter().filter(|to| Some(*to) != receiver) {
             let route = self.lans[lan].routes[usize::from(to.0)];
             let header = FrameHeader {
                 destination_vif: route.vif,
