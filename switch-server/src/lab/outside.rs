@@ -40,6 +40,10 @@ impl Outside {
         let namespace = Namespace::anonymous()?;
         // Bridges and ports that speak IPv6 would be stations outside.
         set(&namespace.as_agents()?, "ipv6/conf/default/disable_ipv6", "1")?;
+        // A switch does not look into packets; netfilter would drop what is odd, and put fragments together.
+        for family in ["ip", "ip6", "arp"] {
+            set(&namespace.as_agents()?, &format!("bridge/bridge-nf-call-{family}tables"), "0")?;
+        }
         let mut maker = Maker { switches: namespace.netlink()?, ports: 0 };
         let mut namespaces = hosts.iter();
         let mut hosts = Vec::with_capacity(plan.hosts().count());
