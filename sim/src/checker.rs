@@ -294,6 +294,14 @@ impl Checker {
         });
     }
 
+    /// The frame that [`Self::next_frame`] made came in by an uplink for nobody of the LAN: at most listeners see it.
+    pub fn frame_for_nobody(&mut self, now: Instant, flow: FlowIndex, len: usize) {
+        self.frame_accepted(now, flow, len, &[]);
+        if let Some(frame) = self.flows[flow.0].frames.last_mut() {
+            frame.expected.clear();
+        }
+    }
+
     /// A numbered frame is at the device of `station`, which refuses it when `refuse`.
     ///
     /// # Errors

@@ -43,6 +43,15 @@ pub struct StationPlan {
     pub ipv6: InterfaceAddress,
 }
 
+/// How the first LAN is bridged to a network outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutsidePlan {
+    /// Outside sees one MAC.
+    Filtered,
+    /// It sees the members' own.
+    Unfiltered,
+}
+
 /// How much is sent, and how large it is.
 #[derive(Clone, Debug)]
 pub struct TrafficPlan {
@@ -73,6 +82,8 @@ pub struct Plan {
     pub control_nodes: usize,
     /// LANs.
     pub lans: Vec<LanPlan>,
+    /// What the first LAN's uplink is like, if it has one.
+    pub outside: Option<OutsidePlan>,
     /// Whether control nodes answer requests for addresses in the name of their holders.
     pub suppresses_arp: bool,
     /// Stations that may listen promiscuously, as places in the list of stations.
@@ -117,6 +128,7 @@ impl Plan {
             nodes,
             control_nodes: 1,
             lans: vec![lan],
+            outside: None,
             suppresses_arp: false,
             listeners: Vec::new(),
             hostile: None,
@@ -184,9 +196,17 @@ impl Plan {
         plan.fault_menu = of_processes.filter(|_| random.below(3) > 0).collect();
         plan.faults = faults;
         plan.duration = Duration::from_millis(150 + random.below(350));
+        plan.draw_outside();
         plan.draw_listeners();
         plan.draw_applies();
         plan
+    }
+
+    /// A third of the plans without a hostile node have an uplink, drawn apart from the rest.
+    fn draw_outside(&mut self) {
+        let mut random = Random::new(self.seed ^ 0x6f75_7473_6964_6521);
+        let modes = [None, None, None, None, Some(OutsidePlan::Filtered), Some(OutsidePlan::Unfiltered)];
+        self.outside = modes[random.below(6) as usize].filter(|_| self.hostile.is_none());
     }
 
     /// Half of the plans have one or two listeners, drawn apart from the rest.
@@ -212,6 +232,13 @@ impl Plan {
     #[must_use]
     pub fn with_listeners(mut self, stations: &[usize]) -> Self {
         self.listeners = stations.to_vec();
+        self
+    }
+
+    /// The same with an uplink of its first LAN.
+    #[must_use]
+    pub fn with_outside(mut self, outside: OutsidePlan) -> Self {
+        self.outside = Some(outside);
         self
     }
 

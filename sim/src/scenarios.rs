@@ -16,6 +16,7 @@ mod listeners;
 mod meetings;
 mod pressure;
 mod relayed;
+mod uplinks;
 
 /// A named situation.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +42,7 @@ pub fn all() -> Vec<Scenario> {
         meetings::SCENARIOS,
         pressure::SCENARIOS,
         relayed::SCENARIOS,
+        uplinks::SCENARIOS,
     ]
     .concat()
 }

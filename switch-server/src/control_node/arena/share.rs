@@ -15,6 +15,7 @@ use crate::control_node::ControlNode;
 use crate::control_node::arena::{Phase, Shared};
 use crate::control_node::relay::Inbound;
 use crate::control_node::session::Account;
+use crate::control_node::uplink::OUTSIDE;
 
 /// Fewer readers than this save nothing.
 pub(super) const READERS_MIN: usize = 2;
@@ -23,6 +24,8 @@ impl ControlNode {
     /// Gives a frame to every attached member of its LAN but its sender.
     //= spec/server.md#group-frames
     //# The server MUST give a group frame that is for everybody once to every attached member of the LAN but its sender.
+    //= spec/arena.md#frames-without-numbers
+    //# A control node MUST NOT put a frame into an arena that comes from outside.
     //= spec/arena.md#what-goes-in
     //# A control node MUST put only frames into an arena that every attached member of the LAN gets, but its sender.
     pub(in crate::control_node) fn give_everybody(
@@ -32,6 +35,9 @@ impl ControlNode {
         inbound: &Inbound<'_>,
     ) {
         let Inbound { lan, from, message, .. } = *inbound;
+        if from == OUTSIDE {
+            return self.give_copies(now, account, inbound);
+        }
         let policy = self.arena_policy;
         let arena = &mut self.lans[lan].arena;
         match core::mem::replace(&mut arena.phase, Phase::copies(now)) {
@@ -48,11 +54,15 @@ impl ControlNode {
                 if is_long && arena.is_worth(now, &policy) && self.has_enough_readers(lan, from) {
                     self.ask_for_arena(lan);
                 }
-                self.give_others(now, account, inbound, |control, account, to| {
-                    control.forward(now, account, inbound, to);
-                });
+                self.give_copies(now, account, inbound);
             }
         }
+    }
+
+    fn give_copies(&mut self, now: Instant, account: &mut Account<'_>, inbound: &Inbound<'_>) {
+        self.give_others(now, account, inbound, |control, account, to| {
+            control.forward(now, account, inbound, to);
+        });
     }
 
     /// Writes a frame into the arena and tells its readers of it; the others get copies, as does a reader whose ring has no room.
