@@ -1,11 +1,14 @@
 //! Three nodes that do as they like, against a control node: registrations and control messages of their
 //! choice, frames right and wrong, legs that come and go at any time.
 //!
-//! Checked: no panic, the ledger of each LAN closes, what a node is sent is right and of its own LANs only, and
-//! a pair is granted a direct RVI only on a LAN that both are on.
+//! With uplinks, outside does as it likes too.
+//!
+//! Checked: no panic, the ledger of each LAN closes, what a node is sent is right and of its own LANs only, a pair is granted a direct
+//! RVI only on a LAN that both are on, and a filtered LAN shows no MAC of a member outside.
 
 mod frames;
 mod life;
+mod outside;
 mod platform;
 mod player;
 mod seeds;
@@ -47,6 +50,7 @@ pub fn run(data: &[u8]) {
     let mut run = start(options);
     while let Some(()) = run.step(&mut script) {
         run.drain_outputs();
+        run.goes_out();
         run.check();
     }
     run.finish();
@@ -54,7 +58,7 @@ pub fn run(data: &[u8]) {
 
 fn start(options: u8) -> Run {
     let port_security = if options & 1 == 0 { PortSecurity::Mac } else { PortSecurity::Off };
-    let control_node = ControlNode::new(config(port_security));
+    let control_node = ControlNode::new(config(port_security, options & 4 != 0));
     let players = (1..=NODES).map(|number| Player::new(NodeNumber(number.into()))).collect();
     let mut run = Run { control_node, players, now: Instant::from_nanos(1) };
     if options & 2 != 0 {
@@ -69,7 +73,7 @@ fn start(options: u8) -> Run {
 
 impl Run {
     fn step(&mut self, script: &mut Script<'_>) -> Option<()> {
-        let operation = script.below(20)?;
+        let operation = script.below(22)?;
         let player = usize::from(script.below(NODES)?);
         match operation {
             0 => self.leg_up(player, LegNumber(script.below(LEGS)?)),
@@ -121,6 +125,8 @@ impl Run {
                 }
                 while self.control_node.poll_doorbell().is_some() {}
             }
+            20 => self.comes_in(script)?,
+            21 => self.device(script)?,
             _ => {
                 self.players[player].association.publish();
                 while self.players[player].association.poll_doorbell().is_some() {}

@@ -6,11 +6,13 @@ use vlan_core::group::members::Joined;
 use vlan_core::server::{LanServer, LanServerConfig, MemberSlot, PortSecurity, Verdict};
 use vlan_core::wire::control::{GroupCause, GroupNotice, JoinedGroup};
 use vlan_core::wire::{FrameHeader, FrameKind, Vnet};
-use vlan_core::{BootTag, DropReason, Instant, LanId, MacAddress, NodeNumber, ProcessId, VifNumber};
+use vlan_core::{BootTag, Instant, LanId, MacAddress, NodeNumber, ProcessId, VifNumber};
 
 use crate::numbers::Numbers;
 use crate::script::{Script, mac};
 
+/// Where what comes from outside comes from: no member's place.
+const OUTSIDE: MemberSlot = MemberSlot(u16::MAX);
 const LAN: LanId = LanId(10);
 const MEMBERS: u8 = 4;
 
@@ -58,7 +60,7 @@ fn start(port_security: PortSecurity) -> Run {
 
 impl Run {
     fn step(&mut self, script: &mut Script<'_>) -> Option<()> {
-        let operation = script.below(9)?;
+        let operation = script.below(11)?;
         let member = script.below(MEMBERS)?;
         let slot = MemberSlot(member.into());
         match operation {
@@ -81,7 +83,27 @@ impl Run {
                 let listens = script.flag()?;
                 assert!(self.server.set_listens(slot, listens) && self.server.listens(slot) == listens);
             }
+            9 => self.server.set_uplink(script.flag()?),
+            10 => self.from_outside(script, slot)?,
             _ => self.frame(script, slot)?,
+        }
+        Some(())
+    }
+
+    /// A frame that an uplink has let in, to a member or to a group.
+    fn from_outside(&mut self, script: &mut Script<'_>, to: MemberSlot) -> Option<()> {
+        let source = MacAddress([0x52, 0, 0, 0, 0, 1]);
+        let frame = frame(script, source)?;
+        let is_group = frame.first().is_some_and(|octet| octet & 1 != 0);
+        let verdict = match is_group {
+            true => self.server.decide_group_from_outside(&frame),
+            false => self.server.decide_from_outside(to),
+        };
+        assert!(!matches!(verdict, Verdict::Outside | Verdict::Copy), "what came from outside goes there");
+        match verdict {
+            // It has no binding to give, and goes to everybody.
+            Verdict::Arp => self.flood(OUTSIDE, frame.len(), |_, _| true),
+            verdict => self.deliver(verdict, OUTSIDE, &frame, frame.len(), source),
         }
         Some(())
     }
@@ -140,10 +162,7 @@ impl Run {
                 ArpVerdict::Flood { .. } => self.flood(from, frame_len, |_, _| true),
                 ArpVerdict::Answer { frame, .. } => self.server.delivered(from, frame.len()),
                 ArpVerdict::Unicast { to, .. } => {
-                    let verdict = match self.server.slot_of(to) {
-                        Some(to) => self.server.decide_unicast(self.now, from, to),
-                        None => self.server.drop(DropReason::UnknownDestination),
-                    };
+                    let verdict = self.server.decide_station(self.now, from, to);
                     assert!(!matches!(verdict, Verdict::Arp));
                     self.deliver(verdict, from, frame, frame_len, source);
                 }
@@ -158,6 +177,10 @@ impl Run {
                     assert!(self.server.listens(to), "a copy for somebody who does not listen");
                 }
                 self.deliver(verdict, from, frame, frame_len, source);
+            }
+            Verdict::Outside => {
+                assert!(self.server.has_uplink());
+                self.server.given_outside();
             }
             Verdict::Drop(_) => {}
         }
@@ -179,7 +202,11 @@ impl Run {
             .filter(|(slot, _)| wants(&self.server, *slot))
             .map(|(slot, _)| slot)
             .collect();
-        self.server.cloned(receivers.len());
+        let goes_outside = self.server.has_uplink() && from != OUTSIDE;
+        self.server.cloned(receivers.len() + usize::from(goes_outside));
+        if goes_outside {
+            self.server.given_outside();
+        }
         for to in receivers {
             self.server.delivered(to, frame_len);
         }
@@ -187,7 +214,7 @@ impl Run {
 
     fn check_ledger(&self) {
         let ledger = self.server.ledger();
-        let out = ledger.egress + ledger.no_receiver + self.server.drops().total();
+        let out = ledger.egress + ledger.outside + ledger.no_receiver + self.server.drops().total();
         assert_eq!(ledger.ingress + ledger.clones, out);
         let taken: u64 = self.server.members().map(|(_, m)| m.ingress.frames).sum();
         let given: u64 = self.server.members().map(|(_, m)| m.egress.frames).sum();

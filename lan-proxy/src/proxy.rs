@@ -198,6 +198,11 @@ impl LanProxy {
         Ok(())
     }
 
+    /// The LAN has another MTU now.
+    pub fn set_lan_mtu(&mut self, mtu: u16) {
+        self.lan_mtu = mtu;
+    }
+
     /// Says who gets what no member is found for, in filtered mode.
     pub fn set_default_router(&mut self, router: Option<Holder>) {
         self.default_router = router;

@@ -52,6 +52,14 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let relays =
         [to(&[3, 0, 20, 99]), to(&[3, 1, 20, 99]), to(&[2, 0, 20, 99]), to(&[3, 0, 20, 0, 1])].concat();
     let relayed = [&[2][..], to_3, pump, later, to_3, pump, take, &relays, &[19, 0], pump, take];
+    // The device is there; a host outside asks for node 1 and sends to it, with a tag and without; a member answers it.
+    let found: &[u8] = &[21, 0, 0, 0];
+    let asked: &[u8] = &[20, 0, 1, 0, 0, 200, 1, 7];
+    let sent: &[u8] = &[20, 0, 1, 1, 1, 200, 1, 7];
+    let tagged: &[u8] = &[20, 0, 1, 2, 1, 1, 200, 2, 0];
+    let to_outside: &[u8] = &[8, 0, 0, 5, 0, 9];
+    let outside =
+        [&[6][..], found, bind, pump, asked, sent, tagged, pump, take, to_outside, to_all, ask, pump, take];
     let claims = [&[0][..], up, &claim(1, 3), pump, &claim(3, 1), pump, take, pump];
     vec![
         talk.concat(),
@@ -62,5 +70,6 @@ pub fn seeds() -> Vec<Vec<u8>> {
         packets.concat(),
         claims.concat(),
         relayed.concat(),
+        outside.concat(),
     ]
 }

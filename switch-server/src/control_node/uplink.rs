@@ -133,7 +133,7 @@ impl Uplinks {
         new
     }
 
-    /// Members have come or gone.
+    /// Members have come or gone, or LANs have other options.
     pub(super) fn members_changed(&mut self, lans: &[Lan]) {
         if self.links.is_empty() {
             return;
@@ -146,6 +146,7 @@ impl Uplinks {
             let router = link.config.default_router.and_then(|node| lan.slot_of_node(node));
             let holder = router.map(|slot| Holder { slot, mac: lan.member_config(slot).mac });
             link.proxy.set_default_router(holder);
+            link.proxy.set_lan_mtu(lan.config.mtu);
         }
     }
 
