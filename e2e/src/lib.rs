@@ -9,6 +9,8 @@ pub mod capture;
 pub mod command;
 pub mod drill;
 pub mod forged;
+pub mod groups;
+pub mod hostile;
 pub mod lab;
 pub mod pair;
 pub mod platform;

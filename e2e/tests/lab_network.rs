@@ -77,8 +77,8 @@ fn each_process_has_an_underlay_with_its_lab_networks_and_nothing_else() -> Resu
     //= spec/lab.md#underlays
     //= type=test
     //# When a fabric has a lab network, each process of the lab MUST run in a network namespace of its own, which holds
-    //# loopback and for each such fabric one interface of the fabric's name, with the fabric's MTU and the process's
-    //# address, and nothing else.
+    //# loopback, for each such fabric one interface of the fabric's name, with the fabric's MTU and the process's
+    //# address, the devices of its uplinks, and nothing else.
     let lab = Lab::start_text(&platform()?, "e2eunder")?;
     check_each_underlay(&lab)?;
     // The tenant's namespace is as it always is, and shared memory joins processes of different underlays.

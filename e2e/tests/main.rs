@@ -24,3 +24,4 @@ mod super_frames;
 mod trace;
 mod udp_legs;
 mod udp_replay;
+mod uplink;

@@ -1,13 +1,11 @@
 //! Streams to multicast groups reach those who have joined and nobody else, with stock programs at the ends.
 
 use std::fmt::Write;
-use std::fs;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
-use std::process::Child;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use e2e::groups::{Listener, PORT};
 use e2e::traffic::socket_in;
 use e2e::{Lab, Tcpdump, run};
 
@@ -15,7 +13,6 @@ use e2e::{Lab, Tcpdump, run};
 const STREAMS: [(&str, &str); 2] = [("239.1.1.1", "10.1.0.1"), ("ff05::7", "fd00:1::1")];
 /// Groups of the link, which nobody need join at a switch: those of mDNS.
 const MDNS: [(&str, &str); 2] = [("224.0.0.251", "10.1.0.1"), ("ff02::fb", "fd00:1::1")];
-const PORT: u16 = 5004;
 /// Datagrams a second: a video of 2 Mbit/s has about as many.
 const RATE: u64 = 500;
 /// Octets of each.
@@ -41,35 +38,6 @@ fn ten_members(is_last_bridged: bool) -> String {
         }
     }
     text
-}
-
-/// A socat that has joined a group in a namespace and writes what it gets to a file.
-struct Listener {
-    socat: Child,
-    file: PathBuf,
-}
-
-impl Listener {
-    fn join(lab: &Lab, namespace: &str, interface: &str, group: &str) -> Result<Self> {
-        let file = lab.file().with_file_name(format!("{namespace}-{}.txt", group.replace(':', "-")));
-        let receive = match group.contains(':') {
-            true => format!("UDP6-RECV:{PORT},ipv6only,ipv6-join-group=[{group}]:{interface}"),
-            false => format!("UDP4-RECV:{PORT},ip-add-membership={group}:0.0.0.0:{interface}"),
-        };
-        let to = format!("OPEN:{},creat,append", file.display());
-        let socat = lab.spawn(namespace, 60, &["socat", "-u", &receive, &to])?;
-        Ok(Self { socat, file })
-    }
-
-    fn lines(&self) -> Vec<String> {
-        fs::read_to_string(&self.file).unwrap_or_default().lines().map(str::to_owned).collect()
-    }
-
-    fn leave(mut self) -> Result<Vec<String>> {
-        run(5, &["kill", "-TERM", &self.socat.id().to_string()])?.ok()?;
-        self.socat.wait()?;
-        Ok(self.lines())
-    }
 }
 
 /// The members of a group as the control node has them, with the source of each.

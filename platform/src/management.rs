@@ -481,6 +481,8 @@ pub struct LabFile {
     pub control_nodes: Vec<LabProcess>,
     /// The fabrics that have a lab network.
     pub fabrics: Vec<LabFabric>,
+    /// The hosts outside.
+    pub outside: Vec<LabHost>,
 }
 
 /// One node of a running lab.
@@ -493,6 +495,16 @@ pub struct LabNode {
     pub pid: Option<u32>,
     /// The network namespace that holds its interfaces: `/run/netns/NAME-NODE`, or without root a descriptor
     /// of the supervisor, `/proc/SUPERVISOR/fd/N`. It outlives the node's process.
+    pub netns: PathBuf,
+}
+
+/// One host of a running lab on a network outside.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LabHost {
+    /// Its name in the platform file.
+    pub name: String,
+    /// Its network namespace, as a node's.
     pub netns: PathBuf,
 }
 

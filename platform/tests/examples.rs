@@ -35,7 +35,7 @@ fn every_example_is_accepted() {
 
 #[test]
 fn the_examples_of_what_is_built_ask_for_nothing_else() {
-    for name in ["two-lans.toml", "ten-nodes.toml", "mesh24.toml"] {
+    for name in ["two-lans.toml", "ten-nodes.toml", "mesh24.toml", "uplink.toml"] {
         assert_eq!(load(name).not_built_yet(), [], "{name}");
     }
     assert_eq!(load("mesh24.toml").nodes.len(), 24);

@@ -1,6 +1,6 @@
 //! A whole platform on one machine: a process for every control node and node, a network namespace for every
-//! node's interfaces, an underlay for each process where fabrics have lab networks, and this supervisor, which starts
-//! them, starts them again, and cleans up.
+//! node's interfaces, an underlay for each process where fabrics have lab networks, networks outside where LANs have
+//! uplinks, and this supervisor, which starts them, starts them again, and cleans up.
 //!
 //! The processes are this very binary, told apart by their arguments. They are children of the thread that owns
 //! the [`Lab`] and die with it, however it ends.
@@ -9,6 +9,7 @@ pub mod control;
 pub mod files;
 mod messages;
 pub mod namespace;
+pub mod outside;
 pub mod plan;
 pub mod process;
 mod requests;
@@ -16,18 +17,20 @@ pub mod underlay;
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use platform::Platform;
-use platform::management::{LabFabric, LabFile, LabNode, LabProcess};
+use platform::management::{LabFabric, LabFile, LabHost, LabNode, LabProcess};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::Signal;
 
 use self::control::ControlSocket;
 use self::files::RunDirectory;
 use self::namespace::{Namespace, Namespaces, Privilege};
+use self::outside::{HostNews, Outside};
 pub use self::plan::{LabPlan, plan_of};
 use self::process::{Ended, Process, ProcessSpec, Role, describe};
 use self::underlay::Underlays;
@@ -75,7 +78,19 @@ pub enum LabEvent {
         /// What the system said.
         error: String,
     },
-    /// Every node is ready, for the first time.
+    /// A host outside has its addresses.
+    HostReady {
+        /// Its name.
+        name: String,
+    },
+    /// Another station has an address of a host outside, so the host does not.
+    AddressTaken {
+        /// The host's name.
+        name: String,
+        /// The address.
+        address: IpAddr,
+    },
+    /// Every node and host outside is ready, for the first time.
     AllReady,
     /// A fabric was taken down or up.
     Fabric {
@@ -94,6 +109,7 @@ pub struct Lab {
     processes: Vec<Process>,
     namespaces: Namespaces,
     underlays: Option<Underlays>,
+    outside: Outside,
     run: RunDirectory,
     control: ControlSocket,
     signals: Signals,
@@ -114,12 +130,10 @@ impl Lab {
         let signals = Signals::block(&[libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGCHLD])
             .doing("cannot wait for signals")?;
         let run = RunDirectory::lock(&plan.folder)?;
-        let made = Underlays::make(&plan).and_then(|underlays| {
-            let control =
-                ControlSocket::bind(&run.join("lab.sock")).doing("cannot listen on run/lab.sock")?;
-            Ok((underlays, control, Namespaces::make(&plan)?))
-        });
-        let (underlays, control, namespaces) = match made {
+        let made = ControlSocket::bind(&run.join("lab.sock"))
+            .doing("cannot listen on run/lab.sock")
+            .and_then(|control| Ok((control, Surroundings::make(&plan)?)));
+        let (control, Surroundings { underlays, namespaces, outside }) = match made {
             Ok(made) => made,
             Err(failure) => {
                 run.remove();
@@ -132,6 +146,7 @@ impl Lab {
             processes,
             namespaces,
             underlays,
+            outside,
             run,
             control,
             signals,
@@ -161,7 +176,7 @@ impl Lab {
     ///
     /// # Errors
     ///
-    /// When `run/lab.json` cannot be written.
+    /// When `run/lab.json` cannot be written, or the kernel does not say which addresses a host outside has.
     pub fn turn(&mut self, timeout: Duration) -> Result<(), Failure> {
         self.wait(timeout);
         let now = Instant::now();
@@ -171,6 +186,7 @@ impl Lab {
         self.handle_ends(now);
         self.start_due(now);
         self.handle_control(now);
+        self.handle_hosts()?;
         self.notice_all_ready();
         if std::mem::take(&mut self.changed) {
             self.write_file()?;
@@ -268,6 +284,7 @@ impl Lab {
             .into_iter()
             .chain(ready)
             .chain(messages)
+            .chain(self.outside.watched())
             .map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN))
             .collect();
         let timeout = Timespec {
@@ -302,6 +319,17 @@ impl Lab {
                     .push_back(LabEvent::Ready { name: process.name().to_owned(), role: process.role() });
             }
         }
+    }
+
+    fn handle_hosts(&mut self) -> Result<(), Failure> {
+        while let Some((name, news)) = self.outside.poll().doing("cannot look at the hosts outside")? {
+            let name = name.to_owned();
+            self.events.push_back(match news {
+                HostNews::Ready => LabEvent::HostReady { name },
+                HostNews::Taken(address) => LabEvent::AddressTaken { name, address },
+            });
+        }
+        Ok(())
     }
 
     fn handle_ends(&mut self, now: Instant) {
@@ -340,7 +368,7 @@ impl Lab {
 
     fn notice_all_ready(&mut self) {
         let mut nodes = self.processes.iter().filter(|process| process.role() == Role::Node);
-        if !self.all_ready && nodes.all(Process::is_ready) {
+        if !self.all_ready && nodes.all(Process::is_ready) && self.outside.is_ready() {
             self.all_ready = true;
             self.events.push_back(LabEvent::AllReady);
         }
@@ -360,6 +388,8 @@ impl Lab {
         let control_nodes =
             self.plan.control_nodes.iter().map(|name| LabProcess { name: name.clone(), pid: pid_of(name) });
         let fabrics = self.underlays.iter().flat_map(Underlays::fabrics);
+        let hosts = self.plan.hosts().zip(&self.namespaces.all[self.plan.nodes.len()..]);
+        let hosts = hosts.map(|(host, at)| LabHost { name: host.name.clone(), netns: at.path().to_owned() });
         self.run.write_lab(&LabFile {
             name: self.plan.name.clone(),
             supervisor: std::process::id(),
@@ -367,7 +397,31 @@ impl Lab {
             nodes: nodes.collect(),
             control_nodes: control_nodes.collect(),
             fabrics: fabrics.map(|(name, up)| LabFabric { name: name.to_owned(), up }).collect(),
+            outside: hosts.collect(),
         })
+    }
+}
+
+/// The namespaces of a lab, and what is in them before any process is.
+struct Surroundings {
+    underlays: Option<Underlays>,
+    namespaces: Namespaces,
+    outside: Outside,
+}
+
+impl Surroundings {
+    /// Makes them; when something cannot be made, nothing is left.
+    fn make(plan: &LabPlan) -> Result<Self, Failure> {
+        let underlays = Underlays::make(plan)?;
+        let namespaces = Namespaces::make(plan)?;
+        let hosts = &namespaces.all[plan.nodes.len()..];
+        match Outside::make(plan, underlays.as_ref(), hosts) {
+            Ok(outside) => Ok(Self { underlays, namespaces, outside }),
+            Err(failure) => {
+                namespaces.remove();
+                Err(failure)
+            }
+        }
     }
 }
 
@@ -419,6 +473,10 @@ fn supervise(lab: &mut Lab) -> Result<(), Failure> {
                 }
                 LabEvent::NotStarted { name, error } => {
                     say(format_args!("{name}: cannot be started: {error}"))
+                }
+                LabEvent::HostReady { name } => say(format_args!("{name}: ready")),
+                LabEvent::AddressTaken { name, address } => {
+                    say(format_args!("{name}: {address} is another station's, so the host does not have it"));
                 }
                 LabEvent::AllReady => say("ready"),
                 LabEvent::Fabric { name, up } => {

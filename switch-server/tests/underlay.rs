@@ -109,8 +109,8 @@ fn each_underlay_holds_loopback_and_an_interface_for_each_lab_network() {
     //= spec/lab.md#underlays
     //= type=test
     //# When a fabric has a lab network, each process of the lab MUST run in a network namespace of its own, which holds
-    //# loopback and for each such fabric one interface of the fabric's name, with the fabric's MTU and the process's
-    //# address, and nothing else.
+    //# loopback, for each such fabric one interface of the fabric's name, with the fabric's MTU and the process's
+    //# address, the devices of its uplinks, and nothing else.
     in_own_namespace("each_underlay_holds_loopback_and_an_interface_for_each_lab_network", || {
         let underlays = underlays(PLATFORM).unwrap();
         assert!(underlays.path(PROCESSES).is_none());

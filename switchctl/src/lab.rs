@@ -11,7 +11,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use platform::failure::Failure;
-use platform::management::{LabAnswer, LabFile, LabNode, LabRequest};
+use platform::management::{LabAnswer, LabFile, LabRequest};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::client::connect;
@@ -21,15 +21,15 @@ const ANSWER_TIME: Duration = Duration::from_secs(10);
 /// Longest answer that is read, in octets.
 const ANSWER_LEN_MAX: u64 = 64 << 10;
 
-/// Becomes `command` in the namespace of `node`. Returns only when that fails.
+/// Becomes `command` in the namespace of `station`, a node or a host outside. Returns only when that fails.
 ///
 /// The process must have one thread: the kernel moves no other into a user namespace.
-pub fn exec(platform_file: &Path, node: &str, command: &[OsString]) -> Failure {
+pub fn exec(platform_file: &Path, station: &str, command: &[OsString]) -> Failure {
     let Some((program, arguments)) = command.split_first() else {
         return Failure::usage("no command")
             .hint("write it after `--`: switchctl -f FILE exec web1 -- ip address");
     };
-    let entered = running(platform_file).and_then(|lab| enter(&lab, find(&lab, node)?));
+    let entered = running(platform_file).and_then(|lab| enter(&lab, station, find(&lab, station)?));
     if let Err(failure) = entered {
         return failure;
     }
@@ -119,31 +119,35 @@ fn running(platform_file: &Path) -> Result<LabFile, Failure> {
     Ok(lab)
 }
 
-fn find<'l>(lab: &'l LabFile, name: &str) -> Result<&'l LabNode, Failure> {
-    lab.nodes.iter().find(|node| node.name == name).ok_or_else(|| {
-        let names: Vec<_> = lab.nodes.iter().map(|node| node.name.as_str()).collect();
+/// The network namespace of a node or host outside.
+fn find<'l>(lab: &'l LabFile, name: &str) -> Result<&'l Path, Failure> {
+    let nodes = lab.nodes.iter().map(|node| (node.name.as_str(), &*node.netns));
+    let stations = nodes.chain(lab.outside.iter().map(|host| (host.name.as_str(), &*host.netns)));
+    let found = stations.clone().find(|(station, _)| *station == name).map(|(_, netns)| netns);
+    found.ok_or_else(|| {
+        let names: Vec<_> = stations.map(|(station, _)| station).collect();
         let error = if lab.control_nodes.iter().any(|process| process.name == name) {
             format!("{name} is a control node: it has no interfaces on the LANs")
         } else {
-            format!("lab {:?} has no node {name}", lab.name)
+            format!("lab {:?} has no node or host {name}", lab.name)
         };
-        Failure::runtime(error).hint(format!("its nodes are {}", names.join(", ")))
+        Failure::runtime(error).hint(format!("it has {}", names.join(", ")))
     })
 }
 
-/// Moves this process into the node's namespaces. Both are opened first: from inside the user namespace, the
+/// Moves this process into a station's namespaces. Both are opened first: from inside the user namespace, the
 /// supervisor's descriptors may look different.
-fn enter(lab: &LabFile, node: &LabNode) -> Result<(), Failure> {
+fn enter(lab: &LabFile, station: &str, netns: &Path) -> Result<(), Failure> {
     let open = |path: &Path| {
         File::open(path).map_err(|error| {
             let hint = "run as the user who started the lab; `ip netns exec` works for root";
             Failure::runtime(format!("cannot open the namespace {}: {error}", path.display())).hint(hint)
         })
     };
-    let netns = open(&node.netns)?;
+    let netns = open(netns)?;
     let user_ns = lab.user_ns.as_deref().map(open).transpose()?;
     let refused = |what: &str, error: rustix::io::Errno| {
-        let error = format!("cannot enter the {what} namespace of {}: {}", node.name, io::Error::from(error));
+        let error = format!("cannot enter the {what} namespace of {station}: {}", io::Error::from(error));
         Failure::runtime(error).hint("run as the user who started the lab, or as root")
     };
     // The kernel refuses to enter the user namespace that one is in already, as in a container that holds both.
@@ -165,7 +169,7 @@ fn is_own(namespace: &File, own: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use platform::management::LabProcess;
+    use platform::management::{LabHost, LabNode, LabProcess};
 
     fn lab_in(folder: &Path, supervisor: u32) -> PathBuf {
         let node = LabNode { name: "web1".into(), pid: None, netns: "/nowhere".into() };
@@ -177,6 +181,7 @@ mod tests {
             nodes: vec![node],
             control_nodes: vec![control_node],
             fabrics: Vec::new(),
+            outside: vec![LabHost { name: "client".into(), netns: "/outside".into() }],
         };
         fs::create_dir(folder.join("run")).unwrap();
         fs::write(folder.join("run/lab.json"), serde_json::to_vec(&lab).unwrap()).unwrap();
@@ -208,7 +213,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = lab_in(folder.path(), std::process::id());
         let failure = exec(&file, "web9", &["true".into()]).to_string();
-        assert!(failure.contains("has no node web9") && failure.contains("its nodes are web1"), "{failure}");
+        assert!(failure.contains("has no node or host web9"), "{failure}");
+        assert!(failure.contains("it has web1, client"), "{failure}");
         let failure = exec(&file, "cn-a", &["true".into()]).to_string();
         assert!(failure.contains("is a control node"), "{failure}");
     }
@@ -225,7 +231,9 @@ mod tests {
     fn a_namespace_that_cannot_be_opened_names_its_path() {
         let folder = tempfile::tempdir().unwrap();
         let file = lab_in(folder.path(), std::process::id());
-        let failure = exec(&file, "web1", &["true".into()]).to_string();
-        assert!(failure.contains("/nowhere"), "{failure}");
+        for (station, path) in [("web1", "/nowhere"), ("client", "/outside")] {
+            let failure = exec(&file, station, &["true".into()]).to_string();
+            assert!(failure.contains(path), "{failure}");
+        }
     }
 }

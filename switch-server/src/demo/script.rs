@@ -332,6 +332,8 @@ impl Script {
             | LabEvent::Started { .. }
             | LabEvent::Ready { .. }
             | LabEvent::Fabric { .. }
+            | LabEvent::HostReady { .. }
+            | LabEvent::AddressTaken { .. }
             | LabEvent::AllReady => Ok(()),
         }
     }

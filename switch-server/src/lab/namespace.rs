@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::mount::{MountPropagationFlags, UnmountFlags};
 use rustix::thread::{CapabilitySet, LinkNameSpaceType, UnshareFlags};
+use switch_node::agent::netlink::Netlink;
 
 use super::files::NameList;
 use super::plan::LabPlan;
@@ -152,6 +153,26 @@ impl Namespace {
         &self.path
     }
 
+    /// The same namespace as agents know it, to run things in.
+    ///
+    /// # Errors
+    ///
+    /// When the system has no descriptor left.
+    pub fn as_agents(&self) -> Result<switch_node::agent::namespace::Namespace, Failure> {
+        let opening = "cannot enter a network namespace of the lab";
+        let descriptor = self.descriptor.try_clone().doing(opening)?;
+        switch_node::agent::namespace::Namespace::from_descriptor(descriptor, "of the lab").doing(opening)
+    }
+
+    /// Speaks route netlink in it. What this gives keeps the namespace alive.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn netlink(&self) -> Result<Netlink, Failure> {
+        Netlink::open(&self.as_agents()?).doing("cannot reach a network namespace of the lab")
+    }
+
     /// Removes the name, if it has one. Processes inside keep the namespace until they end.
     pub fn remove(self) {
         if self.named {
@@ -166,7 +187,7 @@ impl AsFd for Namespace {
     }
 }
 
-/// The namespaces of a lab's nodes, in the order of the nodes.
+/// The namespaces of a lab's stations: its nodes, then the hosts outside, in the order of the plan.
 pub struct Namespaces {
     /// The namespaces.
     pub all: Vec<Namespace>,
@@ -174,17 +195,17 @@ pub struct Namespaces {
 }
 
 impl Namespaces {
-    /// Makes one for each node; when one cannot be made, none is left.
+    /// Makes one for each node and host; when one cannot be made, none is left.
     ///
     /// # Errors
     ///
     /// When the system refuses one, or a lab of the same name is running.
     pub fn make(plan: &LabPlan) -> Result<Self, Failure> {
         let names = if plan.named_namespaces { Some(own_names(plan)?) } else { None };
-        let mut made = Self { all: Vec::with_capacity(plan.nodes.len()), names };
-        for node in &plan.nodes {
+        let mut made = Self { all: Vec::new(), names };
+        for station in plan.stations() {
             let namespace = match plan.named_namespaces {
-                true => Namespace::named(&plan.namespace_name(node)),
+                true => Namespace::named(&plan.namespace_name(station)),
                 false => Namespace::anonymous(),
             };
             match namespace {
@@ -215,7 +236,7 @@ fn own_names(plan: &LabPlan) -> Result<NameList, Failure> {
     for name in &stale {
         remove_named(name);
     }
-    let wanted: Vec<String> = plan.nodes.iter().map(|node| plan.namespace_name(node)).collect();
+    let wanted: Vec<String> = plan.stations().map(|station| plan.namespace_name(station)).collect();
     names.write(&wanted)?;
     Ok(names)
 }

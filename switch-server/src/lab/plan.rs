@@ -1,10 +1,13 @@
 //! What a lab runs, from the platform file.
 
+mod outside;
+
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use platform::{Fabric, InterfaceAddress, Leg, Management, Platform};
 
+pub use self::outside::{DevicePlan, HostPlan, NetworkPlan};
 use super::namespace::Privilege;
 use crate::failure::{Doing, Failure};
 use crate::runtime::WaitPolicy;
@@ -24,6 +27,8 @@ pub struct LabPlan {
     pub nodes: Vec<String>,
     /// The fabrics.
     pub fabrics: Vec<FabricPlan>,
+    /// The networks outside.
+    pub networks: Vec<NetworkPlan>,
     /// Every unix socket that a control node listens on, absolute: what a killed one leaves behind.
     pub sockets: Vec<PathBuf>,
     /// Whether a process that dies is started again.
@@ -36,6 +41,17 @@ pub struct LabPlan {
     pub wait: WaitPolicy,
     /// Where each process writes its messages, as `NAME.log`; to the lab's own standard error when absent.
     pub logs: Option<PathBuf>,
+}
+
+/// Who is with whom in a network namespace, of the processes of a lab.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sharing {
+    /// Each is in one of its own.
+    Own,
+    /// All are in one that the lab makes.
+    Lab,
+    /// All are where the supervisor is.
+    Supervisor,
 }
 
 /// A fabric of a lab.
@@ -64,16 +80,32 @@ impl LabPlan {
         self.control_nodes.iter().chain(&self.nodes).map(String::as_str)
     }
 
-    /// True when each process has an underlay of its own.
+    /// What the underlays of the processes are.
     #[must_use]
-    pub fn has_underlays(&self) -> bool {
-        self.fabrics.iter().any(FabricPlan::has_lab_network)
+    pub fn sharing(&self) -> Sharing {
+        if self.fabrics.iter().any(FabricPlan::has_lab_network) {
+            Sharing::Own
+        } else if self.networks.is_empty() {
+            Sharing::Supervisor
+        } else {
+            Sharing::Lab
+        }
     }
 
-    /// The name of a node's namespace, when namespaces have names.
+    /// The hosts outside, network by network.
+    pub fn hosts(&self) -> impl Iterator<Item = &HostPlan> {
+        self.networks.iter().flat_map(|network| &network.hosts)
+    }
+
+    /// What has a namespace for its interfaces: the nodes, then the hosts outside.
+    pub fn stations(&self) -> impl Iterator<Item = &str> {
+        self.nodes.iter().map(String::as_str).chain(self.hosts().map(|host| host.name.as_str()))
+    }
+
+    /// The name of the namespace of a node or host outside, when namespaces have names.
     #[must_use]
-    pub fn namespace_name(&self, node: &str) -> String {
-        format!("{}-{node}", self.name)
+    pub fn namespace_name(&self, station: &str) -> String {
+        format!("{}-{station}", self.name)
     }
 }
 
@@ -81,11 +113,10 @@ impl LabPlan {
 ///
 /// # Errors
 ///
-/// When the platform file has been moved away, or a leg has an address or a device that it cannot have in a lab.
+/// When the platform file has been moved away, or a leg, an uplink or a host outside asks for what it cannot have in a lab.
 pub fn plan_of(platform: &Platform, restart: bool, privilege: Privilege) -> Result<LabPlan, Failure> {
     let file = platform.path.canonicalize().doing(format_args!("cannot find {}", platform.path.display()))?;
     let folder = file.parent().unwrap_or(Path::new("/")).to_owned();
-    check_written_addresses(platform)?;
     let sockets = platform.control_nodes.iter().flat_map(|control_node| {
         let legs = control_node.legs.iter().flatten().filter_map(|leg| match leg {
             Leg::Unix { path } => path.clone(),
@@ -97,12 +128,13 @@ pub fn plan_of(platform: &Platform, restart: bool, privilege: Privilege) -> Resu
         };
         legs.chain(management)
     });
-    Ok(LabPlan {
+    let plan = LabPlan {
         name: platform.name.clone(),
         sockets: sockets.collect(),
         control_nodes: platform.control_nodes.iter().map(|control_node| control_node.name.clone()).collect(),
         nodes: platform.nodes.iter().map(|node| node.name.clone()).collect(),
         fabrics: platform.fabrics.iter().map(|fabric| fabric_plan(platform, fabric)).collect(),
+        networks: outside::networks_of(platform)?,
         folder,
         file,
         restart,
@@ -110,7 +142,10 @@ pub fn plan_of(platform: &Platform, restart: bool, privilege: Privilege) -> Resu
         own_user_namespace: privilege == Privilege::None,
         wait: WaitPolicy::Interrupt,
         logs: None,
-    })
+    };
+    outside::check_names(&plan)?;
+    check_legs(platform, plan.sharing())?;
+    Ok(plan)
 }
 
 fn fabric_plan(platform: &Platform, fabric: &Fabric) -> FabricPlan {
@@ -126,19 +161,20 @@ fn processes(platform: &Platform) -> impl Iterator<Item = &str> {
 //= spec/lab.md#written-addresses
 //# A lab with lab networks MUST refuse a udp leg whose written address is not that of its process on the leg's fabric, and
 //# an ether leg whose written device is not the fabric's.
-fn check_written_addresses(platform: &Platform) -> Result<(), Failure> {
-    if platform.fabrics.iter().all(|fabric| fabric.lab_network.is_none()) {
-        return Ok(());
-    }
+//= spec/lab.md#legs-in-the-shared-underlay
+//# A lab whose processes share a namespace of the lab's own MUST refuse a udp leg whose written address is not one of
+//# loopback, and every ether leg.
+fn check_legs(platform: &Platform, sharing: Sharing) -> Result<(), Failure> {
     for fabric in &platform.fabrics {
         for name in processes(platform) {
             let own = platform.lab_address(name, fabric.index);
             if let Some(written) = platform.udp_address(name, fabric.index)
-                && own.is_none_or(|own| own.address != written.ip())
+                && !has_address(sharing, own, written.ip())
             {
                 return Err(refuse_address(name, fabric, written.ip(), own));
             }
             if let Some(device) = platform.ether_device(name, fabric.index)
+                && sharing != Sharing::Supervisor
                 && (own.is_none() || device != fabric.name)
             {
                 return Err(refuse_device(name, fabric, device));
@@ -148,13 +184,23 @@ fn check_written_addresses(platform: &Platform) -> Result<(), Failure> {
     Ok(())
 }
 
+/// True when a process has the address, whose own one in the fabric's lab network is `own`.
+fn has_address(sharing: Sharing, own: Option<InterfaceAddress>, address: IpAddr) -> bool {
+    match sharing {
+        Sharing::Own => own.is_some_and(|own| own.address == address),
+        Sharing::Lab => address.is_loopback(),
+        // What the machine has, nobody knows here.
+        Sharing::Supervisor => true,
+    }
+}
+
 fn refuse_device(name: &str, fabric: &Fabric, device: &str) -> Failure {
     let error = format!("the ether leg of {name} on fabric {:?} finds no {device} in this lab", fabric.name);
     Failure::usage(error).hint(match fabric.lab_network {
         Some(_) => "write \"ether\": it then has the lab network's interface",
         None => {
-            "give the fabric a lab-network, and write \"ether\": each process of this lab has a network \
-                 namespace of its own"
+            "give the fabric a lab-network, and write \"ether\": no process of this lab is in the machine's \
+                 network namespace"
         }
     })
 }
@@ -164,9 +210,11 @@ fn refuse_address(name: &str, fabric: &Fabric, written: IpAddr, own: Option<Inte
         format!("the udp leg of {name} on fabric {:?} cannot have {written} in this lab", fabric.name);
     Failure::usage(error).hint(match own {
         Some(own) => format!("write \"udp\": it then has the lab network's {}", own.address),
-        None => "give the fabric a lab-network, and write \"udp\": each process of this lab has a network \
-                 namespace of its own"
-            .to_owned(),
+        None => {
+            "give the fabric a lab-network, and write \"udp\": no process of this lab is in the machine's \
+                 network namespace"
+                .to_owned()
+        }
     })
 }
 
@@ -196,7 +244,7 @@ mod tests {
         legs = { a = "udp", b = "unix" }
     "#;
 
-    fn plan(text: &str) -> Result<LabPlan, Failure> {
+    pub(super) fn plan(text: &str) -> Result<LabPlan, Failure> {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("p.toml");
         std::fs::write(&file, text).unwrap();
@@ -206,7 +254,7 @@ mod tests {
     #[test]
     fn each_process_has_an_address_on_each_fabric_with_a_lab_network() {
         let plan = plan(PLATFORM).unwrap();
-        assert!(plan.has_underlays());
+        assert_eq!(plan.sharing(), Sharing::Own);
         let addresses = plan.fabrics[0].addresses.iter().map(|own| own.address.to_string());
         let named: Vec<_> = plan.processes().map(str::to_owned).zip(addresses).collect();
         let expected = [("cn-a", "172.31.1.1"), ("web2", "172.31.1.3"), ("web1", "172.31.1.2")];
@@ -220,7 +268,7 @@ mod tests {
         let text = text.replace("\"udp\"", "\"udp:127.0.0.1:7401\"");
         // Each port stands once.
         let text = text.replacen(":7401", ":7402", 1).replacen(":7401", ":7403", 1);
-        assert!(!plan(&text).unwrap().has_underlays());
+        assert_eq!(plan(&text).unwrap().sharing(), Sharing::Supervisor);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What stands for the machines of a platform and the switches between them: a network namespace for each process,
-//! with one interface for each fabric that has a lab network, and a bridge for each such fabric.
+//! with one interface for each fabric that has a lab network, and a bridge for each such fabric. Without lab networks, one
+//! namespace for all processes, where there are uplinks.
 
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -7,15 +8,16 @@ use std::path::Path;
 use switch_node::agent::netlink::{InterfaceIndex, Netlink, NetlinkError, VethPair};
 
 use super::namespace::Namespace;
-use super::plan::{FabricPlan, LabPlan};
-use crate::failure::{Doing, Failure};
+use super::plan::{FabricPlan, LabPlan, Sharing};
+use crate::failure::Failure;
 
 /// The underlays of a lab, which end when this is dropped and no process is left in them.
 //= spec/lab.md#underlays-have-no-names
 //# Underlays, bridges and what joins them MUST be held by descriptors of the lab's processes alone.
 pub struct Underlays {
-    /// One for each process: the control nodes, then the nodes.
+    /// One for each process: the control nodes, then the nodes; or one for all.
     namespaces: Vec<Namespace>,
+    is_shared: bool,
     bridges: Vec<Bridge>,
     /// Speaks for the namespace that holds the bridges, and keeps it alive with them.
     hub: Netlink,
@@ -30,29 +32,40 @@ struct Bridge {
 }
 
 impl Underlays {
-    /// Makes what the plan's lab networks ask for, every fabric up; none when there is no lab network.
+    /// Makes what the plan's lab networks and uplinks ask for, every fabric up; none when there are neither.
     ///
     /// # Errors
     ///
     /// When the system refuses something. Nothing is left then.
     pub fn make(plan: &LabPlan) -> Result<Option<Self>, Failure> {
-        if !plan.has_underlays() {
-            return Ok(None);
-        }
-        let hub = open_netlink(&Namespace::anonymous()?)?;
-        let namespaces = plan.processes().map(|_| Namespace::anonymous()).collect::<Result<_, _>>()?;
-        let mut underlays = Self { namespaces, bridges: Vec::new(), hub };
+        let count = match plan.sharing() {
+            Sharing::Own => plan.processes().count(),
+            Sharing::Lab => 1,
+            Sharing::Supervisor => return Ok(None),
+        };
+        let hub = Namespace::anonymous()?.netlink()?;
+        let namespaces = (0..count).map(|_| Namespace::anonymous()).collect::<Result<_, _>>()?;
+        let is_shared = plan.sharing() == Sharing::Lab;
+        let mut underlays = Self { namespaces, is_shared, bridges: Vec::new(), hub };
         for fabric in plan.fabrics.iter().filter(|fabric| fabric.has_lab_network()) {
             underlays.add_fabric(fabric)?;
         }
         Ok(Some(underlays))
     }
 
-    /// A path at which the underlay of a process can be entered while this lives; processes count from 0, control
-    /// nodes first.
+    /// The underlay of a process; processes count from 0, control nodes first.
+    //= spec/lab.md#the-shared-underlay
+    //# Without lab networks, the processes of a lab whose LANs have uplinks MUST share one network namespace of the lab's
+    //# own, which holds loopback and the devices of the uplinks and nothing else.
+    #[must_use]
+    pub fn namespace(&self, process: usize) -> Option<&Namespace> {
+        self.namespaces.get(if self.is_shared { 0 } else { process })
+    }
+
+    /// A path at which the underlay of a process can be entered while this lives.
     #[must_use]
     pub fn path(&self, process: usize) -> Option<&Path> {
-        self.namespaces.get(process).map(Namespace::path)
+        self.namespace(process).map(Namespace::path)
     }
 
     /// The fabrics that can be taken down and up, and whether they are up.
@@ -85,8 +98,8 @@ impl Underlays {
 
     //= spec/lab.md#underlays
     //# When a fabric has a lab network, each process of the lab MUST run in a network namespace of its own, which holds
-    //# loopback and for each such fabric one interface of the fabric's name, with the fabric's MTU and the process's
-    //# address, and nothing else.
+    //# loopback, for each such fabric one interface of the fabric's name, with the fabric's MTU and the process's
+    //# address, the devices of its uplinks, and nothing else.
     fn add_fabric(&mut self, fabric: &FabricPlan) -> Result<(), Failure> {
         let refuse = |error| refuse(fabric, &error);
         let number = self.bridges.len();
@@ -101,7 +114,7 @@ impl Underlays {
                 mtu: fabric.mtu,
             };
             ports.push(self.hub.add_veth_pair(&pair).map_err(refuse)?);
-            let mut underlay = open_netlink(namespace)?;
+            let mut underlay = namespace.netlink()?;
             let interface = underlay.index_of(&fabric.name).map_err(refuse)?;
             underlay.set_up(interface).map_err(refuse)?;
             underlay.add_sole_address(interface, address).map_err(refuse)?;
@@ -110,14 +123,6 @@ impl Underlays {
         self.set_fabric(&fabric.name, true).map_err(refuse)?;
         Ok(())
     }
-}
-
-/// Speaks route netlink in a namespace, which lives as long as what this gives.
-fn open_netlink(namespace: &Namespace) -> Result<Netlink, Failure> {
-    let opening = "cannot reach an underlay's network namespace";
-    let descriptor = namespace.as_fd().try_clone_to_owned().doing(opening)?;
-    let entered = switch_node::agent::namespace::Namespace::from_descriptor(descriptor, "of an underlay");
-    Netlink::open(&entered.doing(opening)?).doing(opening)
 }
 
 fn refuse(fabric: &FabricPlan, error: &NetlinkError) -> Failure {
