@@ -166,6 +166,8 @@ impl World {
             node: config.node,
             addresses: config.addresses,
             gateways: config.gateways,
+            may_listen: config.may_listen,
+            gets_every_group: false,
             sender: config.sender,
         };
         self.journal.line(now, format_args!("apply: options of station {station}"));

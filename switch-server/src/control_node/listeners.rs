@@ -50,6 +50,16 @@ impl ControlNode {
         }
     }
 
+    /// The member may not listen any more.
+    //= spec/promiscuous.md#changed-permission
+    //# When a member loses its permission to listen, its control node MUST end it as a listener at once; when it gets one, its
+    //# node MUST say at once that its interface is promiscuous, if it is.
+    pub(super) fn end_listening(&mut self, now: Instant, lan: usize, slot: MemberSlot) {
+        if self.lans[lan].server.listens(slot) && self.lans[lan].server.set_listens(slot, false) {
+            self.announce_listener(now, lan, slot, false);
+        }
+    }
+
     fn refuse_listener(&mut self, lan: usize, slot: MemberSlot, why: ListenRefusal) {
         let entry = &mut self.lans[lan];
         let refused = &mut entry.refused_listeners[usize::from(slot.0)];

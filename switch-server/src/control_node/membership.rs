@@ -87,7 +87,7 @@ impl ControlNode {
 
     /// Where queries come from may be an address of a member now.
     pub(super) fn tell_group_policies(&mut self, now: Instant, lan: usize) {
-        for slot in (0..self.lans[lan].routes.len()).map(|place| MemberSlot(place as u16)) {
+        for slot in self.lans[lan].slots() {
             let policy = self.group_policy(lan, slot);
             self.send_to_node(now, self.lans[lan].member_config(slot).node, &policy);
         }

@@ -11,8 +11,8 @@ use vlan_core::{LanId, NodeNumber, ProcessId, SecretKey};
 
 use super::refuse_store;
 use crate::control_node::{
-    AddedMember, ArpMode, Changes, ControlNodeConfig, FabricEntry, LanConfig, MemberConfig, MemberOptions,
-    NodeEntry, SenderConfig,
+    AddedMember, ArpMode, Changes, ControlNodeConfig, FabricEntry, LanConfig, LanOptions, MemberConfig,
+    MemberOptions, NodeEntry, SenderConfig,
 };
 use crate::failure::Failure;
 use crate::keys;
@@ -69,6 +69,7 @@ pub fn apply_changes(
     let told = Changes {
         removed_lans: changes.removed_lans.clone(),
         removed_members: changes.removed_members.clone(),
+        lans: changes.lans.iter().map(|&lan| lan_options(&platform.lans[lan])).collect(),
         added_lans: lans.collect(),
         added_members: members.collect(),
         options: options.collect(),
@@ -138,27 +139,35 @@ fn take_into_use(platform: &Platform, entry: &Entry, store: &Store) -> Result<(u
     Ok((applied.epoch, of.zip(applied.identities).collect()))
 }
 
-fn lan_config(lan: &Lan, identities: &Identities) -> LanConfig {
-    LanConfig {
-        id: lan.id,
-        name: lan.name.clone(),
+fn lan_options(lan: &Lan) -> LanOptions {
+    LanOptions {
+        lan: lan.id,
         mtu: lan.mtu,
         arp: match lan.arp {
             platform::ArpMode::Relay => ArpMode::Relay,
             platform::ArpMode::Suppress => ArpMode::Suppress,
         },
         port_security: lan.port_security,
-        multicast: multicast(lan),
+        floods: lan.multicast == platform::LanMulticast::Flood,
+    }
+}
+
+fn lan_config(lan: &Lan, identities: &Identities) -> LanConfig {
+    let LanOptions { mtu, arp, port_security, floods, .. } = lan_options(lan);
+    LanConfig {
+        id: lan.id,
+        name: lan.name.clone(),
+        mtu,
+        arp,
+        port_security,
+        multicast: MulticastConfig { floods, every_group: every_group(lan) },
         members: lan.members.iter().map(|member| member_config(lan, member, identities)).collect(),
     }
 }
 
-fn multicast(lan: &Lan) -> MulticastConfig {
+fn every_group(lan: &Lan) -> Vec<MemberSlot> {
     let slots = (0..).map(MemberSlot).zip(&lan.members);
-    MulticastConfig {
-        floods: lan.multicast == platform::LanMulticast::Flood,
-        every_group: slots.filter(|(_, member)| member.every_group).map(|(slot, _)| slot).collect(),
-    }
+    slots.filter(|(_, member)| member.every_group).map(|(slot, _)| slot).collect()
 }
 
 fn member_config(lan: &Lan, member: &Member, identities: &Identities) -> MemberConfig {
@@ -191,6 +200,8 @@ fn member_options(lan: &Lan, member: &Member) -> MemberOptions {
         node: member.node,
         addresses: member.addresses.clone(),
         gateways: member.gateways.clone(),
+        may_listen: member.promiscuous,
+        gets_every_group: member.every_group,
         sender: sender_config(member),
     }
 }
