@@ -18,6 +18,7 @@ mod inspect;
 mod listeners;
 mod meetings;
 mod node_host;
+mod options;
 mod process;
 mod script;
 mod sink;
@@ -136,6 +137,8 @@ pub struct World {
     removed: Vec<bool>,
     /// Which have a limit.
     limited: Vec<bool>,
+    /// Which get every group.
+    gets_every_group: Vec<bool>,
     /// Number of the configuration.
     epoch: u64,
     /// Which stations' stacks are members of the streams' groups.
@@ -187,6 +190,7 @@ impl World {
     pub fn new(plan: Plan, trace: bool) -> Self {
         let stations = plan.stations();
         let mut checker = Checker::default();
+        plan.lans.iter().for_each(|lan| checker.note_mtu(lan.id, lan.mtu));
         for station in &stations {
             let place = checker.add_station(plan.lans[station.lan].id);
             if plan.hostile == Some(station.node) {
@@ -219,6 +223,7 @@ impl World {
             violation: None,
             removed: vec![false; stations.len()],
             limited: vec![false; stations.len()],
+            gets_every_group: vec![false; stations.len()],
             epoch: 1,
             joined: vec![false; stations.len()],
             promiscuous: (0..stations.len()).map(|station| plan.listeners.contains(&station)).collect(),
