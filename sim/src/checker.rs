@@ -4,7 +4,7 @@
 //! relay, barrier and direct together), I-4 (every accepted frame ends once), I-5 (every octet and the vnet state
 //! as sent), I-44 (a promiscuous listener gets a copy of each unicast frame once and in order, and what it does not get is counted as a
 //! lost copy), I-45 (a member that was removed gets no group frame that was accepted later), and that nothing reaches a stack
-//! that is not a member of the frame's LAN, or has not joined its group.
+//! that is not a member of the frame's LAN, or has not joined its group while groups are sorted.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -67,13 +67,8 @@ fn apply_options(control: &mut ControlNode, options: MemberOptions) {
 }
 
 /// What the LAN does before anything changes.
-const BEFORE: LanOptions = LanOptions {
-    lan: LAN,
-    mtu: 1500,
-    arp: ArpMode::Relay,
-    port_security: PortSecurity::Mac,
-    floods: false,
-};
+const BEFORE: LanOptions =
+    LanOptions { lan: LAN, mtu: 1500, arp: ArpMode::Relay, port_security: PortSecurity::Mac, floods: false };
 
 fn change_lan(control: &mut ControlNode, options: LanOptions) {
     control.handle_command(NOW, applied(Changes { lans: vec![options], ..Changes::default() }));
@@ -216,9 +211,12 @@ fn drivers_know_addresses_before_they_check_them() {
     assert_eq!(interfaces(&told)[0].port_security, PortSecurity::Address);
     let bound: Vec<_> = control.status().bindings.iter().map(|binding| binding.address).collect();
     assert_eq!(bound, ["10.1.0.1", "169.254.0.1"].map(ip), "what is not its own is not bound any more");
-    for (port_security, arrives) in
-        [(PortSecurity::Address, 0), (PortSecurity::Mac, 1), (PortSecurity::Address, 0), (PortSecurity::Off, 1)]
-    {
+    for (port_security, arrives) in [
+        (PortSecurity::Address, 0),
+        (PortSecurity::Mac, 1),
+        (PortSecurity::Address, 0),
+        (PortSecurity::Off, 1),
+    ] {
         change_lan(&mut control, LanOptions { port_security, ..BEFORE });
         ends[2].arrived();
         ends[0].send_frame(&mut control, &datagram(1, 3, 99));
@@ -292,7 +290,9 @@ fn what_is_joined_stays_known_when_groups_are_not_sorted() {
         };
         told.iter().find_map(of)
     };
-    for (floods, is_third_all) in [(false, false), (true, false), (false, false), (false, true), (false, false)] {
+    for (floods, is_third_all) in
+        [(false, false), (true, false), (false, false), (false, true), (false, false)]
+    {
         change_lan(&mut control, LanOptions { floods, ..BEFORE });
         ends.iter_mut().for_each(|end| _ = end.arrived());
         apply_options(&mut control, MemberOptions { gets_every_group: is_third_all, ..plain(3) });
