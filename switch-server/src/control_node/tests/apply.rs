@@ -262,12 +262,12 @@ fn a_listener_ends_with_its_permission() {
     assert!(control.status().lans[0].members[2].listens, "what has not changed ends nothing");
 }
 
-/// A datagram to 239.1.1.1.
-fn stream() -> Vec<u8> {
+/// A datagram to 239.1.1.`group`.
+fn stream(group: u8) -> Vec<u8> {
     let mut frame = datagram(1, 2, 1);
-    frame[..6].copy_from_slice(&[1, 0, 0x5e, 1, 1, 1]);
+    frame[..6].copy_from_slice(&[1, 0, 0x5e, 1, 1, group]);
     frame[23] = 17;
-    frame[30..34].copy_from_slice(&[239, 1, 1, 1]);
+    frame[30..34].copy_from_slice(&[239, 1, 1, group]);
     frame
 }
 
@@ -277,8 +277,8 @@ fn what_is_joined_stays_known_when_groups_are_not_sorted() {
     //= type=test
     //# When a LAN begins or ends to flood, or a member to get every group, what members have joined MUST stay known.
     let (mut control, mut ends) = paired(PortSecurity::Mac);
-    let (cause, group) = (GroupCause::Own, ip("239.1.1.1"));
-    for (end, joined) in ends.iter_mut().zip([vec![], vec![JoinedGroup { group, cause }], vec![]]) {
+    let joined = |group: &str| vec![JoinedGroup { group: ip(group), cause: GroupCause::Own }];
+    for (end, joined) in ends.iter_mut().zip([vec![], joined("239.1.1.1"), joined("239.1.1.9")]) {
         let (vif, left) = (VifNumber(1), vec![]);
         let notice = GroupNotice { vif, more: false, every_group: false, joined, left };
         end.tell(&mut control, &ControlMessage::Groups(notice));
@@ -298,7 +298,9 @@ fn what_is_joined_stays_known_when_groups_are_not_sorted() {
         apply_options(&mut control, MemberOptions { gets_every_group: is_third_all, ..plain(3) });
         let policies = ends.each_mut().map(|end| sorted(&end.told()));
         assert_eq!(policies, [!floods, !floods, !floods && !is_third_all].map(Some));
-        ends[0].send_frame(&mut control, &stream());
+        ends[0].send_frame(&mut control, &stream(1));
         assert_eq!(frames(&mut ends), [0, 1, usize::from(floods || is_third_all)]);
+        ends[0].send_frame(&mut control, &stream(9));
+        assert_eq!(frames(&mut ends), [0, usize::from(floods), 1]);
     }
 }
