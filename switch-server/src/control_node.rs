@@ -85,6 +85,8 @@ struct Lan {
     routes: Vec<Route>,
     /// How often each member, by slot, wanted to listen and may not.
     refused_listeners: Vec<u64>,
+    /// Whose nodes, by slot, have said in this session whether they listen.
+    has_said_listening: Vec<bool>,
     arena: LanArena,
 }
 
@@ -408,6 +410,7 @@ impl Lan {
             }),
             routes: lan.members.iter().map(Route::to).collect(),
             refused_listeners: alloc::vec![0; lan.members.len()],
+            has_said_listening: alloc::vec![false; lan.members.len()],
             arena: LanArena::default(),
             config: lan.clone(),
         };
