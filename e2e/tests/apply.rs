@@ -225,7 +225,7 @@ fn sees(lab: &Lab, options: &[&str], sends: &[&str]) -> Result<bool> {
     let tcpdump = Tcpdump::start(lab, "web3", 20, &[&plain[..], options].concat())?;
     lab.exec("web1", 5, sends)?;
     let seen = tcpdump.end()?;
-    Ok(!seen.out.is_empty())
+    Ok(!seen.out.trim().is_empty())
 }
 
 /// What `ip` says of the MTU of each node's interface.
