@@ -7,7 +7,7 @@ use vlan_core::MacAddress;
 use vlan_core::checksum::{pseudo_header, set_word, sum_from};
 use vlan_core::ethernet::{ETHERTYPE_ARP, ETHERTYPE_IPV6};
 
-use crate::message::{NA_SOLICITED, ND_HOP_LIMIT};
+use crate::message::{NA_ROUTER, NA_SOLICITED, ND_HOP_LIMIT};
 
 /// Octets of an ARP message for IPv4 behind its Ethernet header.
 pub const ARP_FRAME_LEN: usize = 42;
@@ -94,8 +94,20 @@ pub fn neighbour_solicitation(addresses: &NdAddresses, target: Ipv6Addr) -> Vec<
 /// A neighbour advertisement that `target` is at the source MAC, with the Override flag.
 #[must_use]
 pub fn neighbour_advertisement(addresses: &NdAddresses, target: Ipv6Addr, solicited: bool) -> Vec<u8> {
-    let flags = 0x20 | if solicited { NA_SOLICITED } else { 0 };
-    let mut body = Vec::from([flags, 0, 0, 0]);
+    advertisement(addresses, target, if solicited { NA_SOLICITED } else { 0 })
+}
+
+/// What a node says unasked of an address of its own: an unsolicited neighbour advertisement to every node, with the Override flag
+/// (RFC 4861, 7.2.6).
+#[must_use]
+pub fn unsolicited_advertisement(mac: MacAddress, address: Ipv6Addr, is_router: bool) -> Vec<u8> {
+    let destination_mac = group_mac(ALL_NODES);
+    let addresses = NdAddresses { destination_mac, source_mac: mac, source: address, destination: ALL_NODES };
+    advertisement(&addresses, address, if is_router { NA_ROUTER } else { 0 })
+}
+
+fn advertisement(addresses: &NdAddresses, target: Ipv6Addr, flags: u8) -> Vec<u8> {
+    let mut body = Vec::from([0x20 | flags, 0, 0, 0]);
     body.extend_from_slice(&target.octets());
     push_link_layer_option(&mut body, 2, addresses.source_mac);
     nd(addresses, 136, &body)

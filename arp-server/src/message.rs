@@ -16,7 +16,7 @@ pub(crate) const ND_HOP_LIMIT: u8 = 255;
 /// The Solicited flag in the first octet behind the checksum of a neighbour advertisement (RFC 4861, 4.4).
 pub(crate) const NA_SOLICITED: u8 = 0x40;
 /// The Router flag in the same octet.
-const NA_ROUTER: u8 = 0x80;
+pub(crate) const NA_ROUTER: u8 = 0x80;
 
 /// What an ARP or ND message is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -10,6 +10,7 @@ use vlan_core::{DropReason, MacAddress};
 
 use crate::answer::answer;
 use crate::bindings::{BindError, Binding, Bindings, Owner, Recorded};
+use crate::build::{Operation, arp, unsolicited_advertisement};
 use crate::message::{ArpKind, Parsed, parse};
 
 /// How to make an [`ArpServer`].
@@ -140,6 +141,21 @@ impl ArpServer {
     #[must_use]
     pub fn lookup(&self, address: IpAddr) -> Option<Binding> {
         self.bindings.lookup(address)
+    }
+
+    /// What the holder of `address` would say unasked, a whole Ethernet frame for everybody: a gratuitous ARP request (RFC 5227, 2.3)
+    /// or an unsolicited neighbour advertisement. `None` when nobody holds it.
+    #[must_use]
+    pub fn announcement(&self, address: IpAddr) -> Option<Vec<u8>> {
+        let holder = self.bindings.lookup(address)?;
+        Some(match address {
+            IpAddr::V4(address) => {
+                arp(Operation::Request, MacAddress::BROADCAST, (holder.mac, address), address).to_vec()
+            }
+            IpAddr::V6(address) => {
+                unsolicited_advertisement(holder.mac, address, self.routers.contains(&holder.owner))
+            }
+        })
     }
 
     /// Every binding, in the order of addresses, IPv4 first.

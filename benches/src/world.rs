@@ -83,6 +83,7 @@ impl World {
                     legs: vec![vec![LegKind::Unix]; legs.into()],
                 })
                 .collect(),
+            devices: 0,
             lans: vec![LanConfig {
                 id: LanId(10),
                 name: "red".into(),
@@ -91,6 +92,7 @@ impl World {
                 port_security: PortSecurity::Mac,
                 // Else drivers would put queries among the frames that are counted.
                 multicast: MulticastConfig { floods: true, ..MulticastConfig::default() },
+                uplink: None,
                 members: numbers.iter().map(|&n| member(n)).collect(),
             }],
         });

@@ -293,6 +293,7 @@ fn configuration(numbers: &[NodeNumber], process: ProcessId) -> ControlNodeConfi
         grant_key: SecretKey::default(),
         fabrics: vec![FabricEntry { is_trusted: false, key: 1 }],
         nodes: numbers.iter().map(node_entry).collect(),
+        devices: 0,
         lans: vec![LanConfig {
             id: LanId(10),
             name: "red".into(),
@@ -300,6 +301,7 @@ fn configuration(numbers: &[NodeNumber], process: ProcessId) -> ControlNodeConfi
             arp: ArpMode::Relay,
             port_security: PortSecurity::Mac,
             multicast: Default::default(),
+            uplink: None,
             members: numbers.iter().map(member).collect(),
         }],
     }

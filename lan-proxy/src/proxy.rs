@@ -41,6 +41,17 @@ pub enum Mode {
     Unfiltered,
 }
 
+impl Mode {
+    /// The system MAC, in filtered mode.
+    #[must_use]
+    pub const fn system(self) -> Option<MacAddress> {
+        match self {
+            Self::Filtered { system } => Some(system),
+            Self::Unfiltered => None,
+        }
+    }
+}
+
 /// How an uplink is set up.
 #[derive(Clone, Copy, Debug)]
 pub struct UplinkConfig {
@@ -185,6 +196,11 @@ impl LanProxy {
         check_device(device)?;
         self.edge.set_device(device);
         Ok(())
+    }
+
+    /// Frames from outside are judged by this MTU of the LAN, in octets, from now on.
+    pub fn set_lan_mtu(&mut self, lan_mtu: u16) {
+        self.lan_mtu = lan_mtu;
     }
 
     /// Says who gets what no member is found for, in filtered mode.

@@ -103,7 +103,7 @@ impl Stack {
 /// A device of this namespace that nothing else uses, and the wire at its other end.
 fn device(mode: Mode) -> (AfPacket, Tap) {
     let up = wire_end(MTU);
-    let nic = AfPacket::open("up0", mode).unwrap_or_else(|e| panic!("{e} (hint: {})", e.hint()));
+    let nic = AfPacket::open("up0", &[mode]).unwrap_or_else(|e| panic!("{e} (hint: {})", e.hint()));
     assert_eq!((nic.name(), nic.device()), ("up0", Device { mtu: MTU, offloads: true }));
     assert!(nic.has_carrier());
     (nic, up)
@@ -388,7 +388,7 @@ fn what_this_host_sends_does_not_come_from_outside() {
         //= type=test
         //# What this host sends by the device MUST NOT be taken for a frame from outside.
         let (nic, up) = device(Mode::Unfiltered);
-        let another = AfPacket::open("up0", Mode::Unfiltered).unwrap();
+        let another = AfPacket::open("up0", &[Mode::Unfiltered]).unwrap();
         let mut buffer = FrameBuffer::default();
         let frame = [&HOST.0[..], &MEMBER.0, &[0x88, 0xb5], &[5; 60]].concat();
         assert_eq!(another.send(&Vnet::default(), &frame), Sent::Taken);

@@ -47,6 +47,7 @@ impl Platform {
         fixed.compare("[[lab.outside]]", &self.outside, &other.outside);
         let mut changes = Changes::default();
         for lan in self.lans.iter().filter(|lan| other.lan_by_id(lan.id).is_none()) {
+            fixed.compare(format!("the uplink of the LAN {}", lan.name), &lan.uplink, &None);
             changes.removed_lans.push(lan.id);
             changes.list.push(change((&lan.name, ""), "lan", (lan.id.to_string(), String::new())));
         }
@@ -54,6 +55,7 @@ impl Platform {
             match self.lan_by_id(new.id) {
                 Some(old) => self.compare_lans(&mut fixed, &mut changes, place, (old, new)),
                 None => {
+                    fixed.compare(format!("the uplink of the LAN {}", new.name), &None, &new.uplink);
                     changes.added_lans.push(place);
                     changes.list.push(change((&new.name, ""), "lan", (String::new(), new.id.to_string())));
                     let members = new.members.iter().map(|member| self.membership(new, member, true));
@@ -310,6 +312,16 @@ limits = { frames = 1 }
         ] {
             let refused = changes(old, new).unwrap_err();
             assert!(refused.iter().any(|what| what == named), "{new}: {refused:?}");
+        }
+    }
+
+    #[test]
+    fn an_uplink_neither_comes_nor_goes_with_its_lan() {
+        let uplink =
+            "[lan.uplink]\nmode = \"filtered\"\nports = [{ control-node = \"cn-a\", device = \"eth1\" }]\n";
+        let with = parse(&format!("{FILE}{BLUE}{uplink}"));
+        for (old, new) in [(&parse(FILE), &with), (&with, &parse(FILE))] {
+            assert_eq!(old.changes_to(new).unwrap_err(), ["the uplink of the LAN blue"]);
         }
     }
 

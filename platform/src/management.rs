@@ -14,6 +14,7 @@
 //! | `GET /v1/rvis` | list of [`Rvi`] |
 //! | `GET /v1/bindings` | list of [`Binding`] |
 //! | `GET /v1/groups` | list of [`Group`] |
+//! | `GET /v1/uplinks` | list of [`Uplink`] |
 //! | `GET /v1/drops` | list of [`Drop`] |
 //! | `GET /v1/counters` | list of [`Counter`] |
 //! | `POST /v1/rvi/cut`, `POST /v1/rvi/heal` with an [`RviDrill`] | [`RviDrillAnswer`] |
@@ -225,6 +226,54 @@ pub struct Binding {
     pub vif: u16,
     /// True when the MAC address is of a station that was learned behind the interface, not the interface's own.
     pub station: bool,
+}
+
+/// The way of one LAN to a network outside: `GET /v1/uplinks`. Frames are counted as they are inside, but for `sent`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Uplink {
+    /// Name of the LAN.
+    pub lan: String,
+    /// `filtered` or `unfiltered`.
+    pub mode: String,
+    /// MAC address that outside sees; empty in unfiltered mode.
+    pub system_mac: String,
+    /// 802.1Q tag outside; 0 is none.
+    pub vid: u16,
+    /// Name of the device.
+    pub device: String,
+    /// How the device is driven: `af-packet`.
+    pub driver: String,
+    /// True while the device is there and something is connected to it.
+    pub carrier: bool,
+    /// MTU of the device in octets.
+    pub mtu: u16,
+    /// Name of the node that gets what no member is found for; empty when there is none.
+    pub default_router: String,
+    /// Frames that members had for outside.
+    pub out_frames: u64,
+    /// Octets of them.
+    pub out_octets: u64,
+    /// Frames that the device was given.
+    pub sent_frames: u64,
+    /// Octets of them.
+    pub sent_octets: u64,
+    /// Frames that came from outside.
+    pub in_frames: u64,
+    /// Octets of them.
+    pub in_octets: u64,
+    /// Frames of these that went inside.
+    pub taken_frames: u64,
+    /// Octets of them.
+    pub taken_octets: u64,
+    /// Frames of both ways that were dropped, also those of the device's that no LAN is to have.
+    pub dropped: u64,
+    /// Errors for what was too long for outside, given to senders.
+    pub errors: u64,
+    /// MAC addresses outside that were heard within 300 s.
+    pub stations: Vec<String>,
+    /// Milliseconds since a frame of the platform's own came back; none when none ever did.
+    pub loop_age_ms: Option<u64>,
 }
 
 /// One multicast group of a LAN and who gets its frames: `GET /v1/groups`.

@@ -235,7 +235,6 @@ fn read_node(reader: &mut Reader<'_>, mut table: Table<'_>, platform: &mut Platf
 }
 
 fn read_outside(reader: &mut Reader<'_>, mut table: Table<'_>, platform: &mut Platform) {
-    reader.not_built(table.offset, "a host outside");
     let name = table.required(reader, "name", "\"client\"").map(|v| claim_name(reader, v, Kind::Process));
     let lan_value =
         table.required(reader, "lan", "\"red\"").and_then(|v| Some((v.string(reader)?, v.offset)));

@@ -283,6 +283,13 @@ impl Checker {
         self.frame(flow, number, (len, mtu))
     }
 
+    /// The MTU of the interface that sent a frame.
+    #[must_use]
+    pub fn mtu_of(&self, numbering: Numbering) -> u16 {
+        let frame = self.flows[numbering.flow as usize].frames.get(numbering.number as usize);
+        frame.map_or(u16::MAX, |frame| frame.mtu)
+    }
+
     /// The node took the frame that [`Self::next_frame`] made; its driver knew these listeners.
     pub fn frame_accepted(
         &mut self,
@@ -327,6 +334,14 @@ impl Checker {
             delivered: Vec::new(),
             refused_by_device: Vec::new(),
         });
+    }
+
+    /// The frame that [`Self::next_frame`] made came in by an uplink for nobody of the LAN: at most listeners see it.
+    pub fn frame_for_nobody(&mut self, now: Instant, flow: FlowIndex, len: (usize, u16)) {
+        self.frame_accepted(now, flow, len, &[]);
+        if let Some(frame) = self.flows[flow.0].frames.last_mut() {
+            frame.expected.clear();
+        }
     }
 
     /// A numbered frame is at the device of `station`, which refuses it when `refuse`.

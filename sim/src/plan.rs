@@ -47,6 +47,15 @@ pub struct StationPlan {
     pub ipv6: InterfaceAddress,
 }
 
+/// How the first LAN is bridged to a network outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutsidePlan {
+    /// Outside sees one MAC.
+    Filtered,
+    /// It sees the members' own.
+    Unfiltered,
+}
+
 /// How much is sent, and how large it is.
 #[derive(Clone, Debug)]
 pub struct TrafficPlan {
@@ -77,6 +86,8 @@ pub struct Plan {
     pub control_nodes: usize,
     /// LANs.
     pub lans: Vec<LanPlan>,
+    /// What the first LAN's uplink is like, if it has one.
+    pub outside: Option<OutsidePlan>,
     /// Stations that may listen promiscuously, as places in the list of stations.
     pub listeners: Vec<usize>,
     /// The node that writes what it likes into its legs, if any. It is a member of no LAN with others' traffic
@@ -126,6 +137,7 @@ impl Plan {
             nodes,
             control_nodes: 1,
             lans: vec![lan],
+            outside: None,
             listeners: Vec::new(),
             hostile: None,
             elsewhere: Vec::new(),
@@ -189,9 +201,17 @@ impl Plan {
         plan.lans.iter_mut().for_each(|lan| lan.suppresses_arp = seed & 1 == 1);
         plan.faults = faults;
         plan.duration = Duration::from_millis(150 + random.below(350));
+        plan.draw_outside();
         plan.draw_listeners();
         plan.draw_applies();
         plan
+    }
+
+    /// A third of the plans without a hostile node have an uplink, drawn apart from the rest.
+    fn draw_outside(&mut self) {
+        let mut random = Random::new(self.seed ^ 0x6f75_7473_6964_6521);
+        let modes = [None, None, None, None, Some(OutsidePlan::Filtered), Some(OutsidePlan::Unfiltered)];
+        self.outside = modes[random.below(6) as usize].filter(|_| self.hostile.is_none());
     }
 
     /// Half of the plans have one or two listeners, drawn apart from the rest.
@@ -217,6 +237,13 @@ impl Plan {
     #[must_use]
     pub fn with_listeners(mut self, stations: &[usize]) -> Self {
         self.listeners = stations.to_vec();
+        self
+    }
+
+    /// The same with an uplink of its first LAN.
+    #[must_use]
+    pub fn with_outside(mut self, outside: OutsidePlan) -> Self {
+        self.outside = Some(outside);
         self
     }
 

@@ -17,6 +17,7 @@ mod meetings;
 mod options;
 mod pressure;
 mod relayed;
+mod uplinks;
 
 /// A named situation.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +44,7 @@ pub fn all() -> Vec<Scenario> {
         options::SCENARIOS,
         pressure::SCENARIOS,
         relayed::SCENARIOS,
+        uplinks::SCENARIOS,
     ]
     .concat()
 }

@@ -19,6 +19,7 @@ mod listeners;
 mod meetings;
 mod node_host;
 mod options;
+mod outside;
 mod process;
 mod script;
 mod sink;
@@ -46,6 +47,7 @@ pub use converge::Outcome;
 use connections::{Connection, ConnectionIndex, Party, Side};
 use control_host::ControlHost;
 use node_host::NodeHost;
+use outside::Outside;
 use traffic::Source;
 use underlay::Underlay;
 use waiting_fault::WaitingFault;
@@ -69,6 +71,10 @@ enum Event {
     Lift { id: OverlayId },
     /// A traffic source sends.
     Traffic { source: usize },
+    /// The station outside has something to send.
+    Outside,
+    /// It sends some datagrams.
+    OutsideTraffic,
     /// A stack's timers.
     Stack { node: usize, life: u32 },
     /// A dead process is started again.
@@ -120,6 +126,8 @@ pub struct World {
     controls: Vec<ControlHost>,
     connections: Vec<Connection>,
     underlay: Underlay,
+    /// What is at the other end of the first LAN's uplink, if it has one.
+    outside: Option<Outside>,
     buffer: TransmitBuffer,
     sources: Vec<Source>,
     weather: Weather,
@@ -188,7 +196,9 @@ impl World {
     /// Builds the platform of `plan`; every process starts within the first milliseconds.
     #[must_use]
     pub fn new(plan: Plan, trace: bool) -> Self {
-        let stations = plan.stations();
+        let mut stations = plan.stations();
+        let members = stations.len();
+        stations.extend(plan.outside.map(|_| outside::station(plan.lans[0].id)));
         let mut checker = Checker::default();
         plan.lans.iter().for_each(|lan| checker.note_mtu(lan.id, lan.mtu));
         for station in &stations {
@@ -197,6 +207,9 @@ impl World {
                 checker.mark_hostile(place);
             }
         }
+        let beyond = stations.get(members).map(|station| {
+            Outside::new(StationIndex(members), station, plan.lans[0].id, plan.lans[0].mtu, &plan)
+        });
         let random = Random::new(plan.seed);
         let parties: Vec<Party> =
             (0..plan.control_nodes).map(Party::Control).chain((0..plan.nodes).map(Party::Node)).collect();
@@ -211,6 +224,7 @@ impl World {
             controls: (0..plan.control_nodes).map(|_| ControlHost::default()).collect(),
             connections: Vec::new(),
             underlay: Underlay::new(&fabrics, &parties, plan.seed),
+            outside: beyond,
             buffer: TransmitBuffer::new(SEGMENTS_MAX, TRANSMIT_OCTETS_MAX),
             sources: Vec::new(),
             weather: Weather::default(),
@@ -221,7 +235,8 @@ impl World {
             in_batch: None,
             traffic_on: false,
             violation: None,
-            removed: vec![false; stations.len()],
+            // The station outside is nobody's member.
+            removed: (0..stations.len()).map(|station| station >= members).collect(),
             limited: vec![false; stations.len()],
             gets_every_group: vec![false; stations.len()],
             epoch: 1,
@@ -256,6 +271,8 @@ impl World {
             Event::Arrive { to, leg, from, octets } => self.packet_arrives(to, leg, from, octets),
             Event::Lift { id } => self.underlay.lift(id),
             Event::Traffic { source } => self.source_sends(now, source),
+            Event::Outside => self.outside_acts(now),
+            Event::OutsideTraffic => self.outside_traffic(now),
             Event::Stack { node, life } => self.stack_timers(now, node, life),
             Event::Start { party } => self.start(now, party),
             Event::Fault => self.inject_next_fault(now),

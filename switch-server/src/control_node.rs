@@ -25,6 +25,7 @@ mod session;
 mod stations;
 mod status;
 mod trace;
+mod uplink;
 mod waits;
 
 use alloc::boxed::Box;
@@ -56,6 +57,7 @@ pub use status::{
     BindingStatus, LanStatus, MemberStatus, NodeStatus, RviLegStatus, RviState, RviStatus, Status,
 };
 pub use trace::{Judgement, Receiver as TraceReceiver};
+pub use uplink::{DeviceNumber, DeviceState, DeviceStatus, UplinkConfig, UplinkStatus};
 pub use vlan_core::server::PortSecurity;
 
 use arena::LanArena;
@@ -64,6 +66,7 @@ use leaving::Leaving;
 use packets::Packets;
 use pairs::Pairs;
 use session::Session;
+use uplink::Uplinks;
 
 /// Where a member's frames go.
 #[derive(Clone, Copy, Debug)]
@@ -88,6 +91,8 @@ struct Lan {
     /// Whose nodes, by slot, have said in this session whether they listen.
     has_said_listening: Vec<bool>,
     arena: LanArena,
+    /// Place of its uplink.
+    uplink: Option<usize>,
 }
 
 /// Octets taken from one node before the next has its turn (amendment 23): about ten full-sized frames. A longer
@@ -101,6 +106,7 @@ pub struct ControlNode {
     config: ControlNodeConfig,
     random: Random,
     lans: Vec<Lan>,
+    uplinks: Uplinks,
     /// Boxed, so that the one that is worked on can be taken out while others are sent to.
     sessions: Vec<Option<Box<Session>>>,
     pairs: Pairs,
@@ -128,12 +134,15 @@ impl ControlNode {
     #[must_use]
     pub fn new(config: ControlNodeConfig) -> Self {
         let mut random = Random::new(config.seed);
-        let lans = config.lans.iter().map(|lan| Lan::new(lan, random.next_u64())).collect();
+        let mut lans: Vec<Lan> = config.lans.iter().map(|lan| Lan::new(lan, random.next_u64())).collect();
+        let mut uplinks = Uplinks::new(config.devices, &mut lans, random.next_u64());
+        uplinks.members_changed(&lans);
         let first_epoch = Random::new(!config.seed).next_u64() as u32;
         Self {
             config,
             random,
             lans,
+            uplinks,
             sessions: Vec::new(),
             pairs: Pairs::new(first_epoch),
             packets: None,
@@ -313,6 +322,7 @@ impl ControlNode {
         self.session_timeouts(now);
         self.pair_timeouts(now);
         self.forget_stations(now);
+        self.uplink_timeouts(now);
         self.publish(now);
         self.go_on_leaving(now);
     }
@@ -323,7 +333,8 @@ impl ControlNode {
         let sessions = self.sessions.iter().flatten().filter_map(|session| session.poll_timeout());
         let leaving = self.leaving.as_ref().map(Leaving::poll_timeout);
         let stations = self.lans.iter().filter_map(|lan| lan.server.poll_timeout());
-        sessions.chain(self.pairs.poll_timeout()).chain(leaving).chain(stations).min()
+        let uplinks = self.uplinks.poll_timeout();
+        sessions.chain(self.pairs.poll_timeout()).chain(leaving).chain(stations).chain(uplinks).min()
     }
 
     /// Frames that are lost if this control node dies now: their senders were let go, and their receivers, which have not
@@ -412,6 +423,7 @@ impl Lan {
             refused_listeners: alloc::vec![0; lan.members.len()],
             has_said_listening: alloc::vec![false; lan.members.len()],
             arena: LanArena::default(),
+            uplink: None,
             config: lan.clone(),
         };
         for (slot, member) in (0..).map(MemberSlot).zip(&lan.members) {

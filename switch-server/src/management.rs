@@ -90,6 +90,7 @@ fn routes(view: Arc<View>) -> Router {
         .route("/v1/rvis", get(|State(view): Shared| async move { json(view.rvis().await) }))
         .route("/v1/bindings", get(|State(view): Shared| async move { json(view.bindings().await) }))
         .route("/v1/groups", get(|State(view): Shared| async move { json(view.groups().await) }))
+        .route("/v1/uplinks", get(|State(view): Shared| async move { json(view.uplinks().await) }))
         .route("/v1/drops", get(|State(view): Shared| async move { json(view.drops().await) }))
         .route("/v1/counters", get(|State(view): Shared| async move { json(view.counters().await) }))
         .route("/v1/rvi/cut", post(|view: Shared, body: Body<RviDrill>| drill(view, body, Drill::Cut)))

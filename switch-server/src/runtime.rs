@@ -10,6 +10,7 @@ mod captures;
 mod config;
 mod legs;
 mod link;
+mod outside;
 mod pump;
 mod readiness;
 mod refusals;
@@ -18,6 +19,7 @@ mod traces;
 use std::os::fd::{AsFd, RawFd};
 use std::sync::Arc;
 
+use lan_proxy::nic::af_packet::AfPacket;
 use platform::{ControlNode as Entry, Management, Platform};
 use rvi::host::packets::PacketSockets;
 use rvi::host::{LegListener, random_u64};
@@ -34,6 +36,7 @@ pub(crate) use self::pump::now;
 
 use self::pump::{Pump, PumpParts};
 use self::readiness::Readiness;
+use crate::control_node::{ControlNodeConfig, DeviceNumber};
 use crate::failure::{Doing, Failure};
 use crate::management;
 use crate::signals::Signals;
@@ -67,6 +70,7 @@ pub fn run(platform: &Platform, name: &str, options: &RunOptions) -> Result<(), 
     let keys = config::PlatformKeys::load(platform)?;
     let config = config::control_node_config(platform, entry, &store, process, &keys)?;
     let epoch = config.epoch;
+    let devices = open_devices(platform, entry, &config)?;
     let (link, pump_end) = link::pump_link().doing("cannot make an eventfd")?;
     let pump = Pump::new(PumpParts {
         config,
@@ -74,6 +78,7 @@ pub fn run(platform: &Platform, name: &str, options: &RunOptions) -> Result<(), 
         node_keys: keys.nodes,
         listeners: listen(platform, entry)?,
         packets: open_packets(platform, entry)?,
+        devices,
         link: pump_end,
         wait: options.wait,
     });
@@ -81,7 +86,8 @@ pub fn run(platform: &Platform, name: &str, options: &RunOptions) -> Result<(), 
     let pump = std::thread::Builder::new().name("pump".to_owned()).spawn(move || pump.run());
     let pump = pump.doing("cannot start the pump's thread")?;
     info!(name, epoch, process = %format_args!("{:016x}", process.0), "control node starts");
-    let view = management::View::new(platform.clone(), entry.name.clone(), link, Arc::clone(&store));
+    let outside = config::Devices::of(platform, entry).names;
+    let view = management::View::new(platform.clone(), entry.name.clone(), outside, link, Arc::clone(&store));
     let served = serve(entry, view, &signals, options.ready_fd);
     // The link has gone with `serve`, which is what ends the pump.
     let ended = pump.join().map_err(|_| Failure::runtime("the pump has ended by a fault of its own"));
@@ -140,6 +146,24 @@ fn listen(platform: &Platform, entry: &Entry) -> Result<Vec<(LegNumber, LegListe
         listeners.push((LegNumber(fabric.index.0), listener));
     }
     Ok(listeners)
+}
+
+/// Opens the devices by which the LANs' uplinks leave this control node.
+fn open_devices(
+    platform: &Platform,
+    entry: &Entry,
+    config: &ControlNodeConfig,
+) -> Result<Vec<AfPacket>, Failure> {
+    let open = |(number, name): (DeviceNumber, &String)| {
+        let uplinks = config.lans.iter().filter_map(|lan| lan.uplink.as_ref());
+        let modes: Vec<_> = uplinks.filter(|uplink| uplink.device == number).map(|u| u.mode).collect();
+        AfPacket::open(name, &modes).map_err(|error| {
+            let hint = error.hint();
+            Failure::runtime(error).hint(hint)
+        })
+    };
+    let names = config::Devices::of(platform, entry).names;
+    (0..).map(DeviceNumber).zip(&names).map(open).collect()
 }
 
 /// Opens the sockets of the control node's packet legs.

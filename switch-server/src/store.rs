@@ -113,6 +113,9 @@ impl fmt::Display for StoreError {
             Self::Database { doing, error } => write!(f, "registry: cannot {doing}: {error}"),
             Self::CounterExhausted { serial } => write!(f, "serial {serial} has no MAC left to give"),
             Self::NoInterfaceLeft { node } => write!(f, "node {node} has no interface number left"),
+            Self::MacTaken { mac, node: NodeNumber(0), lan } => {
+                write!(f, "the MAC {mac} already belongs to the uplink of LAN {lan}")
+            }
             Self::MacTaken { mac, node, lan } => {
                 write!(f, "the MAC {mac} already belongs to node {node} on LAN {lan}")
             }
@@ -266,6 +269,7 @@ fn mac_from_bits(bits: u64) -> Option<MacAddress> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
     use vlan_core::VifNumber;
 
     const SERIAL: ControlNodeSerial = ControlNodeSerial(7);
@@ -277,6 +281,27 @@ mod tests {
     fn macs(store: &Store, wanted: &[Membership]) -> Result<Vec<MacAddress>, StoreError> {
         let applied = store.apply("a", wanted, SERIAL)?;
         Ok(applied.identities.into_iter().map(|identity| identity.mac).collect())
+    }
+
+    #[test]
+    fn an_uplink_has_a_mac_of_the_counter_and_no_interface() {
+        //= spec/uplink.md#the-system-mac-of-an-uplink
+        //= type=test
+        //# The system MAC of a LAN MUST come from the control node's counter, and stay the LAN's for as long as it has an uplink in
+        //# filtered mode.
+        let dir = tempfile::tempdir().unwrap();
+        let member = Membership { node: NodeNumber(1), lan: LanId(10), mac: None };
+        let uplinks = [10, 11].map(|lan| Membership::of_uplink(LanId(lan)));
+        let apply = |wanted: &[Membership]| {
+            Store::open(dir.path()).unwrap().apply("a", wanted, SERIAL).unwrap().identities
+        };
+        let first = apply(&[member, uplinks[0], uplinks[1]]);
+        let macs: BTreeSet<_> = first.iter().map(|identity| identity.mac).collect();
+        assert_eq!((macs.len(), first[1].vif, first[2].vif), (3, VifNumber(0), VifNumber(0)));
+        assert!(first.iter().all(|identity| identity.mac.0[..4] == first[0].mac.0[..4]));
+        assert_eq!(apply(&[uplinks[1], member]), [first[2], first[0]], "also after a restart");
+        let again = apply(&[uplinks[0], uplinks[1], member]);
+        assert!(!macs.contains(&again[0].mac), "what was taken away is given to nobody");
     }
 
     #[test]

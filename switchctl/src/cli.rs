@@ -11,7 +11,7 @@ use hyper::Method;
 use platform::failure::Failure;
 use platform::management::{
     ApplyAnswer, ApplyRequest, Binding, Counter, Drop, Fault, FaultDirection, Group, LabAnswer, Lan, Node,
-    Rvi, RviDrill, Status, TraceAnswer, TraceRequest,
+    Rvi, RviDrill, Status, TraceAnswer, TraceRequest, Uplink,
 };
 use platform::{Management, Platform};
 use serde::de::DeserializeOwned;
@@ -128,6 +128,8 @@ enum Command {
     },
     /// IP addresses, the MAC that each is bound to, and where it is
     Bindings,
+    /// The LANs' ways outside: what outside sees, the device, what went each way
+    Uplinks,
     /// Multicast groups, who gets their frames, and how that is known
     Groups,
     /// Frames dropped, by place and reason, with the last example of each
@@ -314,6 +316,7 @@ pub fn run() -> Result<(), Failure> {
         Command::Rvis { rates: false } => target.show::<Vec<Rvi>>("/v1/rvis"),
         Command::Rvis { rates: true } => target.rates(),
         Command::Bindings => target.show::<Vec<Binding>>("/v1/bindings"),
+        Command::Uplinks => target.show::<Vec<Uplink>>("/v1/uplinks"),
         Command::Groups => target.show::<Vec<Group>>("/v1/groups"),
         Command::Drops { rates: false } => target.show::<Vec<Drop>>("/v1/drops"),
         Command::Drops { rates: true } => target.drop_rates(),

@@ -2,7 +2,7 @@
 
 use platform::management::{
     ApplyAnswer, Binding, Counter, Drop, FAULT_OFF, Fault, FaultAnswer, FaultDirection, Group, Lan,
-    LanMember, LegEnd, Node, Rvi, RviDrill, RviDrillAnswer, RviEnd, RviLeg, Status, TraceAnswer,
+    LanMember, LegEnd, Node, Rvi, RviDrill, RviDrillAnswer, RviEnd, RviLeg, Status, TraceAnswer, Uplink,
 };
 
 use crate::table::Table;
@@ -91,6 +91,54 @@ fn promiscuous(member: &LanMember) -> String {
     match member.refused {
         0 => member.promiscuous.clone(),
         refused => format!("{}, refused {refused} times", member.promiscuous),
+    }
+}
+
+impl Show for Vec<Uplink> {
+    fn show(&self) -> String {
+        let titles = [
+            "LAN",
+            "MODE",
+            "MAC",
+            ">TAG",
+            "DEVICE",
+            "DRIVER",
+            "CARRIER",
+            ">MTU",
+            "ROUTER",
+            ">OUT",
+            ">SENT",
+            ">IN",
+            ">TAKEN",
+            ">DROPPED",
+            ">ERRORS",
+            ">STATIONS",
+            "LOOP",
+        ];
+        let or_dash = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
+        let mut table = Table::new(&titles);
+        for uplink in self {
+            table.row([
+                uplink.lan.clone(),
+                uplink.mode.clone(),
+                or_dash(&uplink.system_mac),
+                if uplink.vid == 0 { "-".to_owned() } else { uplink.vid.to_string() },
+                uplink.device.clone(),
+                uplink.driver.clone(),
+                if uplink.carrier { "yes" } else { "NO" }.to_owned(),
+                uplink.mtu.to_string(),
+                or_dash(&uplink.default_router),
+                uplink.out_frames.to_string(),
+                uplink.sent_frames.to_string(),
+                uplink.in_frames.to_string(),
+                uplink.taken_frames.to_string(),
+                uplink.dropped.to_string(),
+                uplink.errors.to_string(),
+                uplink.stations.len().to_string(),
+                uplink.loop_age_ms.map_or("-".to_owned(), |age| format!("{} s ago", age / 1000)),
+            ]);
+        }
+        or_none(self, "uplinks: a LAN has one when the platform file has a [lan.uplink] for it", &table)
     }
 }
 
@@ -426,6 +474,10 @@ ID  LAN   MTU  MEMBER  VIF  MAC  STATE  PROMISCUOUS          STATIONS
         assert_eq!(Vec::<Drop>::new().show(), "no frames dropped\n");
         assert_eq!(Vec::<Binding>::new().show(), "no bindings\n");
         assert_eq!(Vec::<Group>::new().show(), "no multicast groups joined\n");
+        let uplink =
+            Uplink { lan: "red".into(), mode: "unfiltered".into(), out_frames: 3, ..Uplink::default() };
+        let shown = vec![uplink].show();
+        assert!(shown.contains("red  unfiltered  -      -                  NO"), "{shown}");
         assert_eq!(Vec::<Counter>::new().show(), "no counters\n");
     }
 

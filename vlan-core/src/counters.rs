@@ -50,6 +50,13 @@ impl DropCounters {
         self.0[reason as usize] += frames;
     }
 
+    /// Counts what another has counted.
+    pub fn add_all(&mut self, others: &Self) {
+        for (reason, frames) in others.iter() {
+            self.add_many(reason, frames);
+        }
+    }
+
     /// Frames dropped for `reason` so far.
     #[must_use]
     pub fn of(&self, reason: DropReason) -> u64 {

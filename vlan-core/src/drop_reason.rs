@@ -110,6 +110,8 @@ reasons! {
     ReservedGroup = "reserved-group",
     /// States a MAC that is not to be seen outside, where it cannot be replaced.
     HiddenMac = "hidden-mac",
+    /// For outside, while the uplink's device is not there or has no carrier.
+    NoCarrier = "no-carrier",
 }
 
 impl DropReason {
@@ -152,6 +154,7 @@ impl DropReason {
             Self::TooBigOutside => "spec/uplink.md#too-big",
             Self::ReservedGroup => "spec/uplink.md#groups-of-bridges",
             Self::HiddenMac => "spec/uplink.md#what-cannot-be-hidden",
+            Self::NoCarrier => "spec/uplink.md#no-carrier",
             _ => "",
         }
     }

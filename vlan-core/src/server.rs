@@ -9,6 +9,7 @@ mod options;
 mod run;
 mod senders;
 mod stations;
+mod uplink;
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -94,6 +95,8 @@ pub enum Verdict {
     Group,
     /// Give it to every attached member but its sender that [`LanServer::wants`] it.
     Joined(Option<GroupRow>),
+    /// Give it to the uplink: nobody of the LAN has its destination.
+    Outside,
     /// Ask the ARP server.
     Arp,
     /// Give it to the promiscuous listener that its header names: [`LanServer::decide_copy`] says whether it may.
@@ -127,6 +130,8 @@ pub struct LanServer {
     drops: DropCounters,
     /// Members whose peers are to be told other addresses of them.
     changed_senders: Vec<MemberSlot>,
+    /// What nobody of the LAN has may be outside.
+    has_uplink: bool,
     /// Frames in, clones made and frames out, for the ledger.
     ledger: Ledger,
 }
@@ -135,12 +140,14 @@ pub struct LanServer {
 /// queue of the control node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ledger {
-    /// Frames that came in.
+    /// Frames that came in, from outside too.
     pub ingress: u64,
     /// Copies made beyond the frame itself: receivers minus one, for each group frame.
     pub clones: u64,
     /// Frames handed to members' rings, parked ones included.
     pub egress: u64,
+    /// Frames given to the uplink.
+    pub outside: u64,
     /// Group frames that had no receiver.
     pub no_receiver: u64,
     /// Copies of direct ARP and ND frames, taken for the bindings only.
@@ -151,7 +158,7 @@ impl Ledger {
     /// True when every frame that came in, and every clone of one, is accounted for, with `drops` dropped.
     #[must_use]
     pub fn closes(&self, drops: u64) -> bool {
-        self.ingress + self.clones == self.egress + drops + self.no_receiver + self.copies
+        self.ingress + self.clones == self.egress + self.outside + drops + self.no_receiver + self.copies
     }
 }
 
@@ -180,6 +187,7 @@ impl LanServer {
             meters: vec![Meter::default(); METERS].into_boxed_slice(),
             drops: DropCounters::default(),
             changed_senders: Vec::new(),
+            has_uplink: false,
             ledger: Ledger::default(),
         }
     }
@@ -413,8 +421,15 @@ impl LanServer {
         if ethernet.destination.is_group() {
             return self.decide_group(ethernet, head);
         }
-        match self.stations.slot_of(ethernet.destination) {
+        self.decide_station(now, from, ethernet.destination)
+    }
+
+    /// The verdict for a frame to the station with this MAC.
+    #[inline]
+    pub fn decide_station(&mut self, now: Instant, from: MemberSlot, station: MacAddress) -> Verdict {
+        match self.stations.slot_of(station) {
             Some(to) => self.decide_unicast(now, from, to),
+            None if self.has_uplink => Verdict::Outside,
             None => self.drop(DropReason::UnknownDestination),
         }
     }

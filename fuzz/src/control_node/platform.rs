@@ -30,6 +30,7 @@ pub(super) fn config(port_security: PortSecurity) -> ControlNodeConfig {
         arp: ArpMode::Relay,
         port_security,
         multicast: Default::default(),
+        uplink: None,
         members,
     };
     // All on one host but node 3; on the second fabric shared memory comes after packets.
@@ -49,6 +50,7 @@ pub(super) fn config(port_security: PortSecurity) -> ControlNodeConfig {
         grant_key: SecretKey::new([7; 32]),
         fabrics: [5, 6].map(|key| FabricEntry { is_trusted: key == 6, key }).to_vec(),
         nodes: (1..=NODES).map(entry).collect(),
+        devices: 0,
         lans: vec![
             lan(RED, (1..=3).map(|node| member(node, 1)).collect()),
             lan(BLUE, (1..=2).map(|node| member(node, 2)).collect()),

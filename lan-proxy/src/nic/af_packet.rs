@@ -10,6 +10,7 @@ use std::boxed::Box;
 use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::string::String;
+use std::vec::Vec;
 
 use rustix::io::Errno;
 use rvi::host::packet_socket::{self, Membership, OpenError, refused};
@@ -35,10 +36,13 @@ const TAG_AT: usize = 12;
 pub struct AfPacket {
     descriptor: OwnedFd,
     name: String,
-    mode: Mode,
+    /// Of its uplinks.
+    modes: Vec<Mode>,
     index: i32,
     device: Device,
     has_carrier: bool,
+    /// It is to hear everything for now.
+    is_promiscuous: bool,
 }
 
 /// Room for one frame, used again for every frame.
@@ -62,7 +66,7 @@ impl AfPacket {
     ///
     /// # Errors
     /// When there is no such Ethernet device, when its MTU is too small, or when the process may not have such a socket.
-    pub fn open(name: &str, mode: Mode) -> Result<Self, NicError> {
+    pub fn open(name: &str, modes: &[Mode]) -> Result<Self, NicError> {
         let (descriptor, found) = packet_socket::open_for(name)?;
         let device =
             device_of(&found).ok_or(NicError::MtuTooSmall { device: name.into(), mtu: found.mtu })?;
@@ -82,7 +86,15 @@ impl AfPacket {
             let _ = rustix::net::sockopt::set_socket_recv_buffer_size(socket, RECEIVE_BUFFER_LEN);
         }
         let (name, index, has_carrier) = (name.into(), found.index, found.is_running);
-        let opened = Self { descriptor, name, mode, index, device, has_carrier };
+        let opened = Self {
+            descriptor,
+            name,
+            modes: modes.to_vec(),
+            index,
+            device,
+            has_carrier,
+            is_promiscuous: false,
+        };
         opened.attach(index)?;
         Ok(opened)
     }
@@ -95,13 +107,28 @@ impl AfPacket {
         let socket = self.descriptor.as_fd();
         packet_socket::bind(socket, ETH_P_ALL, index).map_err(refused("binding to the device"))?;
         let join = |membership, name| packet_socket::join(socket, index, membership).map_err(refused(name));
-        match self.mode {
-            Mode::Filtered { system } => {
-                join(Membership::Station(system), "PACKET_MR_UNICAST")?;
-                join(Membership::AllGroups, "PACKET_MR_ALLMULTI")
+        join(Membership::AllGroups, "PACKET_MR_ALLMULTI")?;
+        for mode in &self.modes {
+            match *mode {
+                Mode::Filtered { system } => join(Membership::Station(system), "PACKET_MR_UNICAST")?,
+                Mode::Unfiltered => join(Membership::Promiscuous, "PACKET_MR_PROMISC")?,
             }
-            Mode::Unfiltered => join(Membership::Promiscuous, "PACKET_MR_PROMISC"),
         }
+        if self.is_promiscuous { join(Membership::Promiscuous, "PACKET_MR_PROMISC") } else { Ok(()) }
+    }
+
+    /// Has the device hear everything for as long as somebody inside listens, beside what its uplinks need.
+    ///
+    /// # Errors
+    /// What the kernel says; then nothing has changed.
+    pub fn set_promiscuous(&mut self, is_promiscuous: bool) -> Result<(), Errno> {
+        if is_promiscuous == self.is_promiscuous {
+            return Ok(());
+        }
+        let change = if is_promiscuous { packet_socket::join } else { packet_socket::leave };
+        change(self.descriptor.as_fd(), self.index, Membership::Promiscuous)?;
+        self.is_promiscuous = is_promiscuous;
+        Ok(())
     }
 
     /// Looks at the device again: whether it has a carrier, its MTU, and whether another one has its name now. True when any of that has
@@ -216,11 +243,11 @@ mod tests {
 
     #[test]
     fn a_device_that_is_no_uplinks_is_refused_with_what_to_do() {
-        let error = AfPacket::open("no-such-dev", Mode::Unfiltered).unwrap_err();
+        let error = AfPacket::open("no-such-dev", &[Mode::Unfiltered]).unwrap_err();
         assert_eq!(error, NicError::Socket(OpenError::NoDevice("no-such-dev".into())));
         assert!(error.hint().contains("platform file"));
         assert_eq!(
-            AfPacket::open("lo", Mode::Unfiltered).unwrap_err(),
+            AfPacket::open("lo", &[Mode::Unfiltered]).unwrap_err(),
             NicError::Socket(OpenError::NotEthernet("lo".into()))
         );
     }

@@ -60,6 +60,12 @@ impl LanProxy {
         Outward::Sent
     }
 
+    /// Counts a frame from inside that was not given to [`Self::outward`], since its device is not there.
+    pub fn refused(&mut self, frame_len: usize, reason: DropReason) {
+        self.counters.outward.add(frame_len);
+        self.counters.drops.add(reason);
+    }
+
     fn drop_outward(&mut self, reason: DropReason) -> Outward<'_> {
         self.counters.drops.add(reason);
         Outward::Dropped(reason)

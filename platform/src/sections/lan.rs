@@ -45,7 +45,6 @@ pub(super) fn read_lan(
     read_members(reader, &mut table, known, &mut lan, scope);
     check_mtu(reader, mtu_value, &lan);
     if let Some(value) = table.optional("uplink") {
-        reader.not_built(value.offset, "an uplink");
         lan.uplink =
             value.table(reader, "[lan.uplink]").map(|t| read_uplink(reader, t, platform, &lan, known));
     }
@@ -125,13 +124,7 @@ fn read_uplink(
         require_member(reader, v, router, lan);
         Some(router)
     });
-    let drivers = [
-        ("auto", Driver::Auto),
-        ("af-xdp", Driver::AfXdp),
-        ("af-packet", Driver::AfPacket),
-        ("tap", Driver::Tap),
-    ];
-    let driver = table.optional("driver").and_then(|v| v.choice(reader, &drivers)).unwrap_or_default();
+    let driver = read_driver(reader, table.optional("driver"));
     let mut ports = Vec::new();
     if let Some(value) = table.required(reader, "ports", "[{ control-node = \"cn-a\", device = \"eth1\" }]") {
         let tables = value.tables(reader, "ports");
@@ -148,6 +141,23 @@ fn read_uplink(
     }
     table.finish(reader);
     Uplink { mode: mode.unwrap_or(UplinkMode::Filtered), vid, default_router, driver, ports }
+}
+
+fn read_driver(reader: &mut Reader<'_>, value: Option<Value<'_>>) -> Driver {
+    let words = [
+        ("auto", Driver::Auto),
+        ("af-xdp", Driver::AfXdp),
+        ("af-packet", Driver::AfPacket),
+        ("tap", Driver::Tap),
+    ];
+    let Some(value) = value else { return Driver::default() };
+    let driver = value.choice(reader, &words).unwrap_or_default();
+    match driver {
+        Driver::AfXdp => reader.not_built(value.offset, "an uplink by AF_XDP"),
+        Driver::Tap => reader.not_built(value.offset, "an uplink by a TAP device"),
+        Driver::Auto | Driver::AfPacket => {}
+    }
+    driver
 }
 
 fn read_port(

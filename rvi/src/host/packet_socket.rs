@@ -62,6 +62,23 @@ pub enum Membership {
 /// # Errors
 /// What the kernel says.
 pub fn join(socket: BorrowedFd<'_>, index: i32, membership: Membership) -> Result<(), Errno> {
+    set_membership(socket, libc::PACKET_ADD_MEMBERSHIP, index, membership)
+}
+
+/// Takes back what [`join`] asked for.
+///
+/// # Errors
+/// What the kernel says.
+pub fn leave(socket: BorrowedFd<'_>, index: i32, membership: Membership) -> Result<(), Errno> {
+    set_membership(socket, libc::PACKET_DROP_MEMBERSHIP, index, membership)
+}
+
+fn set_membership(
+    socket: BorrowedFd<'_>,
+    option: i32,
+    index: i32,
+    membership: Membership,
+) -> Result<(), Errno> {
     let (kind, address) = match membership {
         Membership::Group(mac) => (libc::PACKET_MR_MULTICAST, mac),
         Membership::Station(mac) => (libc::PACKET_MR_UNICAST, mac),
@@ -74,7 +91,7 @@ pub fn join(socket: BorrowedFd<'_>, index: i32, membership: Membership) -> Resul
     request.mr_type = kind as u16;
     request.mr_alen = 6;
     request.mr_address[..6].copy_from_slice(&address.0);
-    set_option(socket, libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &request)
+    set_option(socket, libc::SOL_PACKET, option, &request)
 }
 
 /// Sets a socket option of packet sockets that is a number, such as `PACKET_VNET_HDR`.

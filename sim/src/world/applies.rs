@@ -10,6 +10,7 @@ use vlan_core::security::{Limits, Rate};
 use vlan_core::{Instant, MacAddress, VifNumber};
 
 use super::connections::Party;
+use super::outside::NOWHERE;
 use super::{Event, World};
 use crate::checker::{Receivers, StationIndex, Violation};
 use crate::coverage::Fault;
@@ -66,6 +67,10 @@ impl World {
     }
 
     fn remove_lan(&mut self, now: Instant, lan: usize) {
+        if lan == 0 && self.plan.outside.is_some() {
+            // One with an uplink stays: its device cannot come and go yet.
+            return;
+        }
         self.journal.line(now, format_args!("apply: LAN {} is removed", self.plan.lans[lan].id));
         let members = self.live_stations().into_iter().filter(|of| self.stations[*of].lan == lan);
         for station in members.collect::<Vec<_>>() {
@@ -158,6 +163,7 @@ impl World {
         for flow in 0..self.plan.traffic.group_flows {
             self.add_group_source(station, flow % 2 == 0);
         }
+        self.add_outside_sources(station);
         self.let_send(first);
     }
 
@@ -213,7 +219,9 @@ impl World {
     /// # Errors
     /// When something is.
     pub(super) fn expect_nothing_of_the_removed(&self) -> Result<(), Violation> {
-        for (place, station) in self.stations.iter().enumerate().filter(|(at, _)| self.removed[*at]) {
+        for (place, station) in
+            self.stations.iter().enumerate().filter(|(at, s)| self.removed[*at] && s.node != NOWHERE)
+        {
             let is_own = Some(station.node) == self.plan.hostile;
             let (node, vif) = (Plan::number(station.node), station.vif);
             let has_interface = !is_own && self.nodes[station.node].stacks.contains_key(&vif.0);
@@ -239,7 +247,7 @@ impl World {
     pub(super) fn is_of_removed(&self, source: usize) -> bool {
         let flow = self.checker.flow(self.sources[source].flow);
         let to = match flow.to {
-            Receivers::One(to) => self.removed[to.0],
+            Receivers::One(to) => self.removed[to.0] && !self.is_outside(to),
             _ => false,
         };
         to || self.removed[flow.from.0]

@@ -16,7 +16,7 @@ use super::arenas::POLICY;
 use super::connections::Party;
 use super::process::Schedule;
 use super::underlay::Sockets;
-use super::{Event, World};
+use super::{Event, World, outside};
 use crate::checker::StationIndex;
 use crate::plan::{Plan, SERIAL};
 use crate::simulation::Simulation;
@@ -55,6 +55,7 @@ impl World {
         host.arenas.clear();
         let mut machine = ControlNode::new(config);
         machine.set_arena_policy(POLICY);
+        self.device_found(now, &mut machine);
         if !self.plan.elsewhere.is_empty() {
             let seed = std::array::from_fn(|_| self.random.next_u64() as u8);
             let legs: Vec<LegNumber> = (0..self.plan.fabrics).map(LegNumber).collect();
@@ -82,7 +83,7 @@ impl World {
             LanConfig { members, multicast, ..self.lan_config(place) }
         });
         // A LAN without members has been removed.
-        let lans = lans.filter(|lan: &LanConfig| !lan.members.is_empty());
+        let lans = lans.filter(|lan: &LanConfig| !lan.members.is_empty() || lan.uplink.is_some());
         let fabrics = usize::from(self.plan.fabrics);
         let has_packets = !self.plan.elsewhere.is_empty();
         let nodes = (0..self.plan.nodes).map(|n| NodeEntry {
@@ -106,6 +107,7 @@ impl World {
                 .map(|leg| FabricEntry { is_trusted: Plan::is_trusted(leg), key: Plan::fabric_key(leg) })
                 .collect(),
             nodes: nodes.collect(),
+            devices: usize::from(self.plan.outside.is_some()),
             lans: lans.collect(),
         }
     }
@@ -120,6 +122,7 @@ impl World {
             arp: if lan.suppresses_arp { ArpMode::Suppress } else { ArpMode::Relay },
             port_security: if lan.checks_addresses { PortSecurity::Address } else { PortSecurity::Mac },
             multicast: Default::default(),
+            uplink: self.plan.outside.filter(|_| place == 0).map(outside::uplink),
             members: Vec::new(),
         }
     }
@@ -191,6 +194,7 @@ impl World {
             let peer = Party::Node(usize::from(node.0) - 1);
             self.ring(Party::Control(control), peer, process, leg);
         }
+        self.take_outside(now, machine);
         self.control_step(control)?;
         let sent = self.transmit_of_control(now, control, machine)?;
         while let Some(output) = machine.poll_output() {
@@ -303,6 +307,7 @@ impl World {
         self.bury_control(control);
         self.journal.line(now, format_args!("control node {control} dies"));
         self.controls[control].machine = None;
+        self.device_lost(now);
         for place in 0..self.stations.len() {
             self.checker.attach(now, StationIndex(place), false);
         }

@@ -139,17 +139,28 @@ impl World {
                 }
             }
         }
+        let mut inward = Vec::new();
+        for &member in &live {
+            if let Some(outside) = self.outside_station().filter(|_| self.stations[member].lan == 0) {
+                for over_ipv4 in [true, false] {
+                    probes.push(self.add_pair_source(member, outside.0, over_ipv4));
+                    inward.extend(self.add_inward_flow(member, over_ipv4));
+                }
+            }
+        }
         let until = self.now() + TALK_MAX;
-        while !probes.is_empty() {
+        while !probes.is_empty() || !inward.is_empty() {
             let now = self.now();
             if now >= until {
                 let silent: Vec<_> = probes.iter().map(|&p| self.describe(p)).collect();
-                return Err(self.stuck(format!("no word got through: {silent:?}")));
+                return Err(self.stuck(format!("no word got through: {silent:?}, from outside {inward:?}")));
             }
             for &probe in &probes {
                 self.send_one(now, probe);
             }
+            inward.iter().for_each(|&flow| self.send_of_outside(now, flow));
             self.run_for(Duration::from_millis(60))?;
+            inward.retain(|&flow| self.checker.progress(flow).1 == 0);
             probes.retain(|&probe| self.checker.progress(self.sources[probe].flow).1 == 0);
         }
         Ok(())

@@ -60,6 +60,8 @@ impl Losses {
         for lan in status.lans {
             self.add(&lan.drops);
         }
+        status.uplinks.iter().for_each(|uplink| self.add(&uplink.counters.drops));
+        status.devices.iter().for_each(|device| self.add(&device.drops));
     }
 }
 

@@ -23,9 +23,9 @@ pub(super) struct Source {
 impl World {
     /// Makes the plan's flows.
     pub(super) fn add_sources(&mut self) {
-        let count = self.stations.len();
-        for from in 0..count {
-            for to in 0..count {
+        let live = self.live_stations();
+        for &from in &live {
+            for &to in &live {
                 if from != to && self.stations[from].lan == self.stations[to].lan {
                     for flow in 0..self.plan.traffic.flows_per_pair {
                         self.add_pair_source(from, to, (flow + from + to) % 2 == 0);
@@ -36,6 +36,10 @@ impl World {
                 self.add_group_source(from, flow % 2 == 0);
             }
         }
+        for &member in &live {
+            self.add_outside_sources(member);
+        }
+        self.add_outside_group();
         for _ in 0..self.plan.traffic.misdirected_flows {
             self.add_misdirected_source();
         }
@@ -62,7 +66,7 @@ impl World {
 
     /// A station sends to the MAC of a station of another LAN, which it cannot know: nobody may get that.
     fn add_misdirected_source(&mut self) {
-        let count = self.stations.len() as u64;
+        let count = self.live_stations().len() as u64;
         let (from, to) = (self.random.below(count) as usize, self.random.below(count) as usize);
         let (a, b) = (self.stations[from], self.stations[to]);
         if a.lan != b.lan {
@@ -95,6 +99,10 @@ impl World {
     pub fn start_traffic(&mut self) {
         self.traffic_on = true;
         self.let_send(0);
+        if self.outside.is_some() {
+            let at = self.soon(self.plan.traffic.interval);
+            self.queue.schedule(at, Event::OutsideTraffic);
+        }
     }
 
     /// Lets the sources from a place on send, while there is traffic.

@@ -4,7 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-use crate::control_node::SenderConfig;
+use crate::control_node::{SenderConfig, UplinkConfig};
 use vlan_core::address::ControlNodeSerial;
 use vlan_core::group::members::MulticastConfig;
 use vlan_core::server::PortSecurity;
@@ -80,6 +80,8 @@ pub struct LanConfig {
     pub port_security: PortSecurity,
     /// What it does with multicast.
     pub multicast: MulticastConfig,
+    /// Its way outside.
+    pub uplink: Option<UplinkConfig>,
     /// Its members.
     pub members: Vec<MemberConfig>,
 }
@@ -105,4 +107,6 @@ pub struct ControlNodeConfig {
     pub nodes: Vec<NodeEntry>,
     /// The virtual LANs.
     pub lans: Vec<LanConfig>,
+    /// How many devices of this control node lead outside.
+    pub devices: usize,
 }

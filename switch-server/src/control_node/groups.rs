@@ -10,7 +10,8 @@ use vlan_core::server::MemberSlot;
 use vlan_core::wire::control::{ControlMessage, GroupCause, GroupNotice, GroupPolicy, InterfaceAddress};
 use vlan_core::{Instant, LanId, NodeNumber, VifNumber};
 
-use crate::control_node::session::Session;
+use crate::control_node::relay::Inbound;
+use crate::control_node::session::{Account, Session};
 use crate::control_node::{ControlNode, ControlNodeEvent, Lan, LanConfig};
 
 /// Addresses of a subnet that are tried for queries: more than members usually have at its end.
@@ -77,24 +78,24 @@ impl ControlNode {
     //= spec/multicast.md#joined-members
     //# The server MUST give a frame of a snooped group to the members that have joined it and to those that get every
     //# group, once to each and never to its sender, and to nobody else.
-    /// Does something for each attached member of a LAN that wants the group's frames, but one, and counts the copies.
     pub(super) fn give_joined(
         &mut self,
-        lan: usize,
-        from: MemberSlot,
+        now: Instant,
+        account: &mut Account<'_>,
+        inbound: &Inbound<'_>,
         row: Option<GroupRow>,
-        mut give: impl FnMut(&mut Self, MemberSlot),
     ) {
+        let Inbound { lan, from, .. } = *inbound;
         let mut receivers = 0;
         for slot in 0..self.lans[lan].routes.len() {
             let to = MemberSlot(slot as u16);
             let entry = &self.lans[lan];
             if to != from && entry.server.wants(row, to) && entry.routes[slot].session.is_some() {
                 receivers += 1;
-                give(self, to);
+                self.forward(now, account, inbound, to);
             }
         }
-        self.lans[lan].server.cloned(receivers);
+        self.group_given(now, account, inbound, receivers);
     }
 }
 

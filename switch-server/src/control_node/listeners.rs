@@ -8,7 +8,7 @@ use vlan_core::wire::frame::{FrameHeader, FrameKind, Vnet};
 use vlan_core::{BootTag, DropReason, Instant, Location, NodeNumber, VifNumber};
 
 use crate::control_node::relay::Inbound;
-use crate::control_node::session::Session;
+use crate::control_node::session::{Account, Session};
 use crate::control_node::{ControlNode, ControlNodeEvent};
 
 /// Why a member that listens is not taken for a listener.
@@ -107,7 +107,7 @@ impl ControlNode {
         };
         match self.lans[lan].server.decide_copy(now, from, (node, header.destination_vif)) {
             Verdict::Unicast { to, worth_direct } => {
-                self.forward_copy(now, session, inbound, to);
+                self.forward_copy(now, &mut Account::of(session), inbound, to);
                 if worth_direct {
                     self.consider_direct(session, lan, from, to);
                 }
@@ -119,39 +119,42 @@ impl ControlNode {
     //= spec/promiscuous.md#no-room
     //# A copy for which there is no room at once MUST be dropped and counted as listener-full: it MUST NOT delay or displace
     //# a frame of the interface.
-    fn forward_copy(&mut self, now: Instant, session: &mut Session, inbound: &Inbound<'_>, to: MemberSlot) {
+    fn forward_copy(
+        &mut self,
+        now: Instant,
+        account: &mut Account<'_>,
+        inbound: &Inbound<'_>,
+        to: MemberSlot,
+    ) {
         let route = self.lans[inbound.lan].routes[usize::from(to.0)];
         let flags = inbound.header.flags & FrameHeader::RESENT;
         let header = FrameHeader { flags, ..inbound.header };
         let octets = header.emit_promiscuous(route.node, inbound.frame_len());
         let parts =
             [Part::Private(&octets), Part::Private(inbound.head()), Part::Shared(inbound.message.rest)];
-        if !self.offer_copy(now, session, (inbound.lan, to), inbound.frame_len(), &parts) {
+        if !self.offer_copy(now, account, (inbound.lan, to), inbound.frame_len(), &parts) {
             self.note_drop(now, inbound, DropReason::ListenerFull);
         }
     }
 
     /// Puts a copy into the ring of a listener if there is room at once, and counts it.
-    fn offer_copy(
+    pub(super) fn offer_copy(
         &mut self,
         now: Instant,
-        session: &mut Session,
+        account: &mut Account<'_>,
         (lan, to): (usize, MemberSlot),
         frame_len: usize,
         parts: &[Part<'_>],
     ) -> bool {
         let route = self.lans[lan].routes[usize::from(to.0)];
-        let offered = route.session.is_some_and(|place| match &mut self.sessions[place] {
-            Some(other) => other.association.offer(now, route.relay, 0, parts),
-            // The listener is on the sender's own node, which is taken out.
-            None => session.association.offer(now, route.relay, 0, parts),
-        });
+        let listener = route.session.and_then(|place| account.session_at(&mut self.sessions, place));
+        let offered = listener.is_some_and(|other| other.association.offer(now, route.relay, 0, parts));
         let Some(place) = route.session.filter(|_| offered) else {
             self.lans[lan].server.drop(DropReason::ListenerFull);
             return false;
         };
         self.lans[lan].server.delivered(to, frame_len);
-        self.hold_for(now, session, place, route.relay, Sent::Ring, true);
+        self.hold_for(now, account, place, route.relay, Sent::Ring, true);
         true
     }
 
@@ -162,7 +165,7 @@ impl ControlNode {
     pub(super) fn copy_answered(
         &mut self,
         now: Instant,
-        session: &mut Session,
+        account: &mut Account<'_>,
         inbound: &Inbound<'_>,
         holder: MemberSlot,
         (request, answer): (&[u8], &[u8]),
@@ -172,7 +175,7 @@ impl ControlNode {
         for to in self.lans[lan].server.listeners().to_vec().into_iter().filter(|to| *to != from) {
             if to != holder {
                 copies += 1;
-                self.forward_arp(now, session, inbound, to, request);
+                self.forward_arp(now, account, inbound, to, request);
             }
             copies += 1;
             let route = self.lans[lan].routes[usize::from(to.0)];
@@ -190,7 +193,7 @@ impl ControlNode {
             };
             let octets = header.emit_promiscuous(route.node, answer.len());
             let parts = [Part::Private(&octets), Part::Private(answer)];
-            self.offer_copy(now, session, (lan, to), answer.len(), &parts);
+            self.offer_copy(now, account, (lan, to), answer.len(), &parts);
         }
         // The answer to the asker is one of as many.
         self.lans[lan].server.cloned(copies + 1);

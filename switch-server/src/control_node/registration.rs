@@ -68,7 +68,7 @@ impl ControlNode {
                 session.send_control(now, &ControlMessage::HeartbeatReply { number });
             }
             ControlMessage::HeartbeatReply { .. } | ControlMessage::Revoked { .. } => {}
-            ControlMessage::Bind { vif, address } => self.bind(session, vif, address),
+            ControlMessage::Bind { vif, address } => self.bind(now, session, vif, address),
             ControlMessage::Unbind { vif, address } => {
                 if let Some((lan, slot)) = self.membership(session, vif) {
                     self.lans[lan].arp.unbind(address, Owner(slot.0));
@@ -264,7 +264,7 @@ impl ControlNode {
     //= spec/server.md#address-registration
     //# A control node MUST bind an address that a node registers to the interface that it was registered for, unless
     //# another interface of the LAN holds it: the first holder keeps it.
-    fn bind(&mut self, session: &Session, vif: VifNumber, address: InterfaceAddress) {
+    fn bind(&mut self, now: Instant, session: &Session, vif: VifNumber, address: InterfaceAddress) {
         let Some((lan, slot)) = self.membership(session, vif) else {
             self.log(ControlNodeEvent::BadControlMessage { node: session.node });
             return;
@@ -279,6 +279,7 @@ impl ControlNode {
             Ok(()) => {
                 self.lans[lan].server.bound(slot, address.address);
                 self.note_changed_senders(lan);
+                self.announce(now, lan, address.address);
             }
             Err(BindError::Conflict { holder }) => self.log(ControlNodeEvent::AddressConflict {
                 lan: lan_id,

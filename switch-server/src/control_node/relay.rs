@@ -16,7 +16,8 @@ use vlan_core::wire::frame::{FrameHeader, FrameKind, Vnet};
 use vlan_core::wire::tlv::TlvError;
 use vlan_core::{BootTag, Channel, DropReason, Instant, Location, MacAddress, NodeNumber, VifNumber};
 
-use crate::control_node::session::{Session, Stage};
+use crate::control_node::session::{Account, Session, Stage};
+use crate::control_node::uplink::OUTSIDE;
 use crate::control_node::waits::Held;
 use crate::control_node::{ControlNode, ControlNodeEvent, MESSAGE_OCTETS_MIN, Output, TURN_OCTETS};
 
@@ -164,7 +165,7 @@ impl ControlNode {
         }
         match verdict {
             Verdict::Unicast { to, worth_direct } => {
-                self.forward(now, session, inbound, to);
+                self.forward(now, &mut Account::of(session), inbound, to);
                 if header.flags & FrameHeader::UNBOUND != 0 {
                     self.answer_unbound(now, session, inbound, to);
                 }
@@ -173,11 +174,10 @@ impl ControlNode {
                 }
                 return Some(to);
             }
-            Verdict::Group => self.give_everybody(now, session, inbound),
-            Verdict::Joined(row) => {
-                self.give_joined(lan, from, row, |control, to| control.forward(now, session, inbound, to));
-            }
+            Verdict::Group => self.give_everybody(now, &mut Account::of(session), inbound),
+            Verdict::Joined(row) => self.give_joined(now, &mut Account::of(session), inbound, row),
             Verdict::Arp => self.handle_arp(now, session, inbound),
+            Verdict::Outside => self.send_outside(now, &mut Account::of(session), inbound),
             Verdict::Copy => self.handle_copy(now, session, inbound),
             Verdict::Drop(reason) => self.note_drop(now, inbound, reason),
         }
@@ -191,23 +191,41 @@ impl ControlNode {
         self.drop_examples.note(now, lan, reason, inbound.head(), inbound.frame_len());
     }
 
-    /// Does something for each attached member of a LAN but one, and counts the copies.
+    /// Does something for each attached member of a frame's LAN but its sender, gives it outside, and counts the copies.
     #[inline]
     pub(super) fn give_others(
         &mut self,
-        lan: usize,
-        from: MemberSlot,
-        mut give: impl FnMut(&mut Self, MemberSlot),
+        now: Instant,
+        account: &mut Account<'_>,
+        inbound: &Inbound<'_>,
+        mut give: impl FnMut(&mut Self, &mut Account<'_>, MemberSlot),
     ) {
+        let Inbound { lan, from, .. } = *inbound;
         let mut receivers = 0;
         for slot in 0..self.lans[lan].routes.len() {
             let to = MemberSlot(slot as u16);
             if to != from && self.lans[lan].routes[slot].session.is_some() {
                 receivers += 1;
-                give(self, to);
+                give(self, account, to);
             }
         }
-        self.lans[lan].server.cloned(receivers);
+        self.group_given(now, account, inbound, receivers);
+    }
+
+    /// A group frame has gone to `receivers` members: it goes outside too, and the copies are counted.
+    #[inline]
+    pub(super) fn group_given(
+        &mut self,
+        now: Instant,
+        account: &mut Account<'_>,
+        inbound: &Inbound<'_>,
+        receivers: usize,
+    ) {
+        let goes_outside = inbound.from != OUTSIDE && self.lans[inbound.lan].server.has_uplink();
+        self.lans[inbound.lan].server.cloned(receivers + usize::from(goes_outside));
+        if goes_outside {
+            self.send_outside(now, account, inbound);
+        }
     }
 
     //= spec/server.md#binding-notices
@@ -225,7 +243,7 @@ impl ControlNode {
     pub(super) fn forward(
         &mut self,
         now: Instant,
-        session: &mut Session,
+        account: &mut Account<'_>,
         inbound: &Inbound<'_>,
         to: MemberSlot,
     ) {
@@ -235,7 +253,7 @@ impl ControlNode {
         let Some(octets) = FrameHeader::readdressed(inbound.message.head, flags, route.vif) else { return };
         let frame = Body { head: inbound.head(), rest: inbound.message.rest };
         let message = Framed { header: octets, frame };
-        let lost = self.send(now, session, (inbound.lan, to), route.relay, frame_len, message);
+        let lost = self.send(now, account, (inbound.lan, to), route.relay, frame_len, message);
         if let Some(reason) = lost {
             self.note_drop(now, inbound, reason);
         }
@@ -247,23 +265,20 @@ impl ControlNode {
     fn send(
         &mut self,
         now: Instant,
-        session: &mut Session,
+        account: &mut Account<'_>,
         (lan, to): (usize, MemberSlot),
         channel: Channel,
         frame_len: usize,
         message: impl Gather,
     ) -> Option<DropReason> {
-        let charge = session.charge();
+        let charge = account.charge();
         let place = self.lans[lan].routes[usize::from(to.0)].session;
-        let sent = match place {
+        let receiver = place.and_then(|place| account.session_at(&mut self.sessions, place));
+        let sent = match receiver {
             None => Err(SendError::NoLeg),
-            Some(place) => match &mut self.sessions[place] {
-                Some(other) => other.association.send(now, channel, 0, charge, message),
-                // The receiver is the sender's own node, which is taken out.
-                None => session.association.send(now, channel, 0, charge, message),
-            },
+            Some(receiver) => receiver.association.send(now, channel, 0, charge, message),
         };
-        self.note_sent(now, session, (lan, to), channel, frame_len, sent)
+        self.note_sent(now, account, (lan, to), channel, frame_len, sent)
     }
 
     /// Counts what became of a frame for a member of a LAN; returns why it was dropped, if it was.
@@ -271,7 +286,7 @@ impl ControlNode {
     fn note_sent(
         &mut self,
         now: Instant,
-        session: &mut Session,
+        account: &mut Account<'_>,
         (lan, to): (usize, MemberSlot),
         channel: Channel,
         frame_len: usize,
@@ -283,7 +298,7 @@ impl ControlNode {
             Ok(sent) => {
                 server.delivered(to, frame_len);
                 if let Some(place) = place {
-                    self.hold_for(now, session, place, channel, sent, true);
+                    self.hold_for(now, account, place, channel, sent, true);
                 }
                 None
             }
@@ -306,25 +321,20 @@ impl ControlNode {
     pub(super) fn hold_for(
         &mut self,
         now: Instant,
-        session: &mut Session,
+        account: &mut Account<'_>,
         place: usize,
         channel: Channel,
         sent: Sent,
         is_frame: bool,
     ) {
-        let has_packets = match &self.sessions[place] {
-            Some(other) => other.packets.is_some(),
-            None => session.packets.is_some(),
-        };
+        let receiver = account.session_at(&mut self.sessions, place);
+        let has_packets = receiver.is_some_and(|receiver| receiver.packets.is_some());
         if sent == Sent::Ring && !has_packets {
             return;
         }
-        let (charge, hold) = (session.charge(), session.association.hold());
-        let held = Held { place: session.place, charge, hold, is_frame };
-        let receiver = match &mut self.sessions[place] {
-            Some(other) => other,
-            None => session,
-        };
+        // Nobody keeps what is on nobody's account.
+        let Some(held) = account.hold(is_frame) else { return };
+        let Some(receiver) = account.session_at(&mut self.sessions, place) else { return };
         if sent == Sent::Parked {
             receiver.waits.park(held);
         } else {
@@ -340,6 +350,7 @@ impl ControlNode {
         // Copied whole: every octet of it is looked at (amendment 8).
         let octets = whole(message);
         let frame = &octets[header.kind.header_len()..];
+        let account = &mut Account::of(session);
         let judged = self.lans[lan].server.check_resolution(from, frame);
         self.note_changed_senders(lan);
         if let Err(reason) = judged {
@@ -366,7 +377,8 @@ impl ControlNode {
         };
         if let (Some((address, _)), Some(holder)) = (arp.sender, arp.conflict) {
             let lan_id = self.lans[lan].server.id();
-            self.log(ControlNodeEvent::AddressConflict { lan: lan_id, address, holder, node: session.node });
+            let node = self.lans[lan].member_config(from).node;
+            self.log(ControlNodeEvent::AddressConflict { lan: lan_id, address, holder, node });
         }
         if header.flags & FrameHeader::ARP_COPY != 0 {
             // Its original has gone over the direct RVI; this one was for the bindings only.
@@ -376,23 +388,30 @@ impl ControlNode {
         let to = match verdict {
             ArpVerdict::Unicast { to, .. } => to,
             ArpVerdict::Answer { frame: answer, holder, .. } => {
-                self.answer_arp(now, session, inbound, holder, &answer);
-                return self.copy_answered(now, session, inbound, holder, (frame, &answer));
+                self.answer_arp(now, account, inbound, holder, &answer);
+                return self.copy_answered(now, account, inbound, holder, (frame, &answer));
             }
-            _ => {
-                let forward = |control: &mut Self, to| control.forward_arp(now, session, inbound, to, frame);
-                return self.give_others(lan, from, forward);
-            }
+            _ => return self.flood_arp(now, account, inbound, frame),
         };
-        let slot = self.lans[lan].server.slot_of(to);
-        match slot.map(|slot| self.lans[lan].server.decide_unicast(now, from, slot)) {
-            Some(Verdict::Unicast { to, .. }) => self.forward_arp(now, session, inbound, to, frame),
-            Some(_) => {}
-            None => {
-                self.lans[lan].server.drop(DropReason::UnknownDestination);
-                self.note_drop(now, inbound, DropReason::UnknownDestination);
-            }
+        match self.lans[lan].server.decide_station(now, from, to) {
+            Verdict::Unicast { to, .. } => self.forward_arp(now, account, inbound, to, frame),
+            Verdict::Outside => self.send_outside(now, account, inbound),
+            Verdict::Drop(reason) => self.note_drop(now, inbound, reason),
+            Verdict::Group | Verdict::Joined(_) | Verdict::Arp | Verdict::Copy => {}
         }
+    }
+
+    /// Gives an ARP or ND message to every other member, and outside.
+    pub(super) fn flood_arp(
+        &mut self,
+        now: Instant,
+        account: &mut Account<'_>,
+        inbound: &Inbound<'_>,
+        frame: &[u8],
+    ) {
+        self.give_others(now, account, inbound, |control, account, to| {
+            control.forward_arp(now, account, inbound, to, frame);
+        });
     }
 
     //= spec/arp.md#locations
@@ -401,22 +420,25 @@ impl ControlNode {
     pub(super) fn forward_arp(
         &mut self,
         now: Instant,
-        session: &mut Session,
+        account: &mut Account<'_>,
         inbound: &Inbound<'_>,
         to: MemberSlot,
         frame: &[u8],
     ) {
-        let (source, target) = (self.location(inbound.lan, inbound.from), self.location(inbound.lan, to));
+        let is_local = inbound.from != OUTSIDE;
+        let source = if is_local { self.location(inbound.lan, inbound.from) } else { Location::default() };
+        let target = self.location(inbound.lan, to);
         let route = self.lans[inbound.lan].routes[usize::from(to.0)];
+        let local = if is_local { FrameHeader::ARP_LOCAL } else { 0 };
         let header = FrameHeader {
             kind: FrameKind::Arp,
-            flags: inbound.header.flags | FrameHeader::ARP_LOCAL,
+            flags: inbound.header.flags | local,
             destination_vif: route.vif,
             ..inbound.header
         };
         let octets = header.emit_arp(&source, &target, frame.len());
         let parts = [Part::Private(&octets), Part::Private(frame)];
-        let lost = self.send(now, session, (inbound.lan, to), route.arp, frame.len(), &parts);
+        let lost = self.send(now, account, (inbound.lan, to), route.arp, frame.len(), &parts);
         if let Some(reason) = lost {
             self.note_drop(now, inbound, reason);
         }
@@ -426,7 +448,7 @@ impl ControlNode {
     fn answer_arp(
         &mut self,
         now: Instant,
-        session: &mut Session,
+        account: &mut Account<'_>,
         inbound: &Inbound<'_>,
         holder: MemberSlot,
         frame: &[u8],
@@ -448,7 +470,7 @@ impl ControlNode {
         };
         let octets = header.emit_arp(&source, &target, frame.len());
         let parts = [Part::Private(&octets), Part::Private(frame)];
-        let lost = self.send(now, session, (lan, from), route.arp, frame.len(), &parts);
+        let lost = self.send(now, account, (lan, from), route.arp, frame.len(), &parts);
         if let Some(reason) = lost {
             self.note_drop(now, inbound, reason);
         }
@@ -507,19 +529,14 @@ impl ControlNode {
         let Some(route) = routes.iter().find(|r| r.node == destination && r.vif == vif).copied() else {
             return;
         };
-        let charge = session.charge();
-        let sent = match route.session.map(|place| &mut self.sessions[place]) {
-            Some(Some(other)) => {
-                other.association.send_parts(now, route.relay, 0, charge, &[Part::Private(octets)])
-            }
-            Some(None) => {
-                session.association.send_parts(now, route.relay, 0, charge, &[Part::Private(octets)])
-            }
-            None => return,
-        };
+        let account = &mut Account::of(session);
+        let charge = account.charge();
+        let Some(place) = route.session else { return };
+        let Some(receiver) = account.session_at(&mut self.sessions, place) else { return };
+        let sent = receiver.association.send_parts(now, route.relay, 0, charge, &[Part::Private(octets)]);
         // A barrier that finds no room is lost, and tried again by its sender.
-        if let (Ok(sent), Some(place)) = (sent, route.session) {
-            self.hold_for(now, session, place, route.relay, sent, false);
+        if let Ok(sent) = sent {
+            self.hold_for(now, account, place, route.relay, sent, false);
         }
     }
 

@@ -1,5 +1,6 @@
 //! One life of a node's control RVI, from its first leg to the loss of its last.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use rvi::{Association, AssociationConfig, Scheduler, SessionTag, ShmLeg};
@@ -9,7 +10,7 @@ use vlan_core::wire::control::{ControlMessage, LegAddress, LegKind, OfferedLeg, 
 use vlan_core::{Channel, Instant, LegNumber, NodeNumber, ProcessId};
 
 use crate::control_node::packets::SessionPackets;
-use crate::control_node::waits::Waits;
+use crate::control_node::waits::{Held, Waits};
 
 /// Quiet intervals after which a node counts as silent: its own heartbeats come once in each.
 const SILENT_INTERVALS: u32 = 3;
@@ -85,6 +86,53 @@ pub(super) struct Session {
     pub waits: Waits,
     /// Set when the node is reached by packets.
     pub packets: Option<SessionPackets>,
+}
+
+/// On whose account a message goes on: the session that it came by, which is taken out of its place, or nobody's, where it came
+/// from outside.
+pub(super) struct Account<'s>(Option<&'s mut Session>);
+
+impl<'s> Account<'s> {
+    #[inline]
+    pub fn of(session: &'s mut Session) -> Self {
+        Self(Some(session))
+    }
+
+    #[inline]
+    pub fn nobodys() -> Self {
+        Self(None)
+    }
+
+    /// What names it towards associations; 0 is nobody.
+    #[inline]
+    pub fn charge(&self) -> u32 {
+        self.0.as_ref().map_or(0, |session| session.charge())
+    }
+
+    /// The session at `place`; the account's own is not there.
+    #[inline]
+    pub fn session_at<'a>(
+        &'a mut self,
+        sessions: &'a mut [Option<Box<Session>>],
+        place: usize,
+    ) -> Option<&'a mut Session> {
+        match &mut sessions[place] {
+            Some(other) => Some(other),
+            None => self.0.as_deref_mut(),
+        }
+    }
+
+    /// Keeps the room of the message that the session has given last, until [`super::ControlNode::unhold`]. None: nobody does.
+    #[inline]
+    pub fn hold(&mut self, is_frame: bool) -> Option<Held> {
+        let session = self.0.as_deref_mut()?;
+        Some(Held {
+            place: session.place,
+            charge: session.charge(),
+            hold: session.association.hold(),
+            is_frame,
+        })
+    }
 }
 
 impl Session {

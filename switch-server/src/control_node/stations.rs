@@ -1,5 +1,7 @@
 //! Stations behind members' interfaces: who is told that one has moved, and what goes with one that is forgotten.
 
+use alloc::vec::Vec;
+
 use arp_server::Owner;
 use vlan_core::server::MemberSlot;
 use vlan_core::wire::control::ControlMessage;
@@ -22,6 +24,9 @@ impl ControlNode {
         mac: MacAddress,
     ) {
         self.lans[lan].arp.rehome(mac, Some(Owner(to.0)));
+        let of_station: Vec<_> =
+            self.lans[lan].arp.bindings().filter(|binding| binding.mac == mac).map(|b| b.address).collect();
+        of_station.into_iter().for_each(|address| self.announce(now, lan, address));
         let binding = ControlMessage::Binding { mac, location: self.location(lan, to) };
         for place in self.lans[lan].routes.iter().filter_map(|route| route.session) {
             match &mut self.sessions[place] {

@@ -12,7 +12,7 @@ use vlan_core::wire::control::{LegAddress, LegKind};
 use vlan_core::{Channel, LanId, LegNumber, MacAddress, NodeNumber, ProcessId, RviNumber, VifNumber};
 
 use crate::control_node::pairs::{PairLeg, PairState, RelayCounters};
-use crate::control_node::{ArenaStatus, ControlNode};
+use crate::control_node::{ArenaStatus, ControlNode, DeviceStatus, UplinkStatus};
 
 /// A node of the platform.
 #[derive(Clone, Debug)]
@@ -139,7 +139,7 @@ pub struct RviLegStatus {
 }
 
 /// What a control node knows.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Status {
     /// Epoch of its configuration.
     pub epoch: u64,
@@ -157,13 +157,20 @@ pub struct Status {
     pub drop_examples: Vec<DropExample>,
     /// What was done for relay legs.
     pub relay: RelayCounters,
+    /// The LANs' ways outside.
+    pub uplinks: Vec<UplinkStatus>,
+    /// The devices that they go by, by their numbers.
+    pub devices: Vec<DeviceStatus>,
 }
 
 impl ControlNode {
     /// Reads everything back.
     #[must_use]
     pub fn status(&self) -> Status {
+        let (uplinks, devices) = self.uplinks();
         Status {
+            uplinks,
+            devices,
             epoch: self.config.epoch,
             nodes: self.config.nodes.iter().map(|entry| self.node_status(entry)).collect(),
             lans: self.lans.iter().filter(|lan| !lan.is_vacant()).map(lan_status).collect(),

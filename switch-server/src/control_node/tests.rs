@@ -17,6 +17,7 @@ mod runs;
 mod senders;
 mod stations;
 mod turns;
+mod uplink;
 
 use super::*;
 use alloc::vec;
@@ -89,6 +90,7 @@ pub(super) fn config() -> ControlNodeConfig {
         grant_key: SecretKey::new([7; 32]),
         fabrics: [0x11, 0x22].map(|key| FabricEntry { is_trusted: key == 0x22, key }).to_vec(),
         nodes: (1..=4).map(entry).collect(),
+        devices: 0,
         lans: vec![LanConfig {
             id: LAN,
             name: "red".into(),
@@ -96,6 +98,7 @@ pub(super) fn config() -> ControlNodeConfig {
             arp: ArpMode::Relay,
             port_security: PortSecurity::Mac,
             multicast: MulticastConfig::default(),
+            uplink: None,
             members: (1..=3).map(member).collect(),
         }],
     }

@@ -80,6 +80,7 @@ impl ControlNode {
                     format!("{} gives a group frame to every other attached member", server_of(&server));
                 judgement.step(what, "spec/server.md#group-frames");
                 self.give_all(&mut judgement, lan, from, &header, frame);
+                self.judge_outside(&mut judgement, now, lan, &header, frame);
             }
             Verdict::Joined(row) => {
                 let what = format!("{} gives it to the members that want this group", server_of(&server));
@@ -90,7 +91,9 @@ impl ControlNode {
                     let what = "no other member has joined it".into();
                     judgement.step(what, "spec/multicast.md#joined-members");
                 }
+                self.judge_outside(&mut judgement, now, lan, &header, frame);
             }
+            Verdict::Outside => self.judge_outside(&mut judgement, now, lan, &header, frame),
             Verdict::Copy => {
                 let what = format!("{} gives a copy to its listener, if it is one", server_of(&server));
                 judgement.step(what, "spec/promiscuous.md#relayed-copies");
@@ -123,6 +126,7 @@ impl ControlNode {
                 let what = "the ARP server: to every other member".into();
                 judgement.step(what, "spec/arp.md#who-gets-a-message");
                 self.give_all(judgement, lan, from, header, frame);
+                self.judge_outside(judgement, now, lan, header, frame);
             }
             ArpVerdict::Answer { message, holder, .. } => {
                 judgement.learned(&message);
@@ -134,10 +138,10 @@ impl ControlNode {
                 judgement.learned(&message);
                 let what = format!("the ARP server: to the member with {to}");
                 judgement.step(what, "spec/arp.md#who-gets-a-message");
-                let verdict = server.slot_of(to).map(|slot| server.decide_unicast(now, from, slot));
-                match verdict.unwrap_or(Verdict::Drop(DropReason::UnknownDestination)) {
+                match server.decide_station(now, from, to) {
                     Verdict::Unicast { to, .. } => self.give(judgement, lan, to, header, frame),
                     Verdict::Drop(reason) => judgement.drop(&server_of(server), reason),
+                    Verdict::Outside => self.judge_outside(judgement, now, lan, header, frame),
                     Verdict::Group | Verdict::Joined(_) | Verdict::Arp | Verdict::Copy => {}
                 }
             }
@@ -155,6 +159,25 @@ impl ControlNode {
         self.give_wanted(judgement, (lan, from), (header, frame), |_| true);
         if judgement.receivers.is_empty() {
             judgement.step("no other member is attached".into(), "spec/server.md#group-frames");
+        }
+    }
+
+    /// What the LAN's uplink, if it has one, makes of a frame of a member.
+    fn judge_outside(
+        &self,
+        judgement: &mut Judgement,
+        now: Instant,
+        lan: usize,
+        header: &FrameHeader,
+        frame: &[u8],
+    ) {
+        match self.outside_of(now, lan, &header.vnet, frame) {
+            None => {}
+            Some(Err(reason)) => judgement.drop("the uplink", reason),
+            Some(Ok(frames)) => {
+                let what = format!("the uplink sends it outside, in frames: {frames}");
+                judgement.step(what, "spec/uplink.md#outward");
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 
 use std::fmt::{Display, Write};
 
-use crate::control_node::{LanStatus, RviState, Status};
+use crate::control_node::{LanStatus, RviState, Status, UplinkStatus};
 
 /// Renders the metrics.
 #[must_use]
@@ -39,7 +39,48 @@ pub fn render(status: &Status, uptime_s: u64) -> String {
             text.sample("weft_drops_total", &[("lan", &lan.name), ("reason", reason.name())], frames);
         }
     }
+    uplinks(&mut text, status);
     text.0
+}
+
+/// What went by the LANs' uplinks: as it was inside, as it went to the device, as it came and what of that went inside.
+fn uplinks(text: &mut Text, status: &Status) {
+    let names = status.uplinks.iter().map(|uplink| {
+        let lan = status.lans.iter().find(|lan| lan.id == uplink.lan);
+        lan.map_or("", |lan| lan.name.as_str())
+    });
+    let named: Vec<_> = names.zip(&status.uplinks).collect();
+    text.family("weft_uplink_carrier", "gauge", "1 while the device of a LAN's uplink is connected.");
+    for (lan, uplink) in &named {
+        let device = status.devices.iter().find(|device| device.number == uplink.config.device);
+        let state = device.and_then(|device| device.state);
+        let carrier = state.is_some_and(|state| state.has_carrier);
+        text.sample("weft_uplink_carrier", &[("lan", lan)], u64::from(carrier));
+    }
+    let ways = |uplink: &UplinkStatus| {
+        let counted = &uplink.counters;
+        [("out", counted.outward), ("sent", counted.sent), ("in", counted.inward), ("taken", counted.taken)]
+    };
+    let help = "Frames of a LAN's uplink: for outside, sent, from outside, and taken of these.";
+    text.family("weft_uplink_frames_total", "counter", help);
+    for (lan, uplink) in &named {
+        for (way, count) in ways(uplink) {
+            text.sample("weft_uplink_frames_total", &[("lan", lan), ("way", way)], count.frames);
+        }
+    }
+    text.family("weft_uplink_octets_total", "counter", "Octets of these frames.");
+    for (lan, uplink) in &named {
+        for (way, count) in ways(uplink) {
+            text.sample("weft_uplink_octets_total", &[("lan", lan), ("way", way)], count.octets);
+        }
+    }
+    text.family("weft_uplink_drops_total", "counter", "Frames dropped by a LAN's uplink, by reason.");
+    for (lan, uplink) in &named {
+        for (reason, frames) in uplink.counters.drops.iter() {
+            let labels = [("lan", *lan), ("reason", reason.name())];
+            text.sample("weft_uplink_drops_total", &labels, frames);
+        }
+    }
 }
 
 /// Frames and octets that the LANs' servers took from members and gave to them.
@@ -103,7 +144,6 @@ fn escape(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vlan_core::counters::DropCounters;
 
     #[test]
     fn samples_have_their_labels_and_nothing_breaks_a_line() {
@@ -115,12 +155,9 @@ mod tests {
 
     #[test]
     fn an_empty_control_node_renders_every_family_once() {
-        let drops = DropCounters::default();
-        let (nodes, lans, bindings, rvis, relay) = Default::default();
-        let drop_examples = Vec::new();
-        let status = Status { epoch: 2, nodes, lans, bindings, rvis, drops, drop_examples, relay };
+        let status = Status { epoch: 2, ..Status::default() };
         let text = render(&status, 5);
         assert!(text.contains("weft_configuration_epoch 2\n"));
-        assert_eq!(text.matches("# TYPE").count(), 10);
+        assert_eq!(text.matches("# TYPE").count(), 14);
     }
 }

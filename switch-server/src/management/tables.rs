@@ -1,6 +1,7 @@
 //! From what the machine and the nodes say to what the management interface says.
 
 mod rvis;
+mod uplinks;
 
 use std::collections::BTreeSet;
 
@@ -16,6 +17,7 @@ use super::view::{Examples, Reports};
 use crate::control_node::{self, GroupSource, GroupStatus, LanStatus, NodeStatus, RviState};
 
 pub use rvis::{rvis, rvis_of_pair};
+pub use uplinks::uplinks;
 
 /// The machine at a glance; what only the host knows is left at its default.
 pub fn status(name: &str, status: &control_node::Status) -> Status {
@@ -186,9 +188,9 @@ pub fn drops(
     now: Instant,
 ) -> Vec<Drop> {
     let mut own = status.drops.clone();
-    for (reason, frames) in status.lans.iter().flat_map(|lan| lan.drops.iter()) {
-        own.add_many(reason, frames);
-    }
+    status.lans.iter().for_each(|lan| own.add_all(&lan.drops));
+    status.uplinks.iter().for_each(|uplink| own.add_all(&uplink.counters.drops));
+    status.devices.iter().for_each(|device| own.add_all(&device.drops));
     let own = own.iter().map(|(reason, frames)| Drop {
         place: control_node.to_owned(),
         reason: reason.name().to_owned(),
@@ -253,7 +255,8 @@ pub fn counters(status: &control_node::Status, reports: &Reports) -> Vec<Counter
     let own = unplaced
         .chain(relay)
         .chain(relay_drops)
-        .chain(status.lans.iter().flat_map(|lan| lan_counters(status, lan)));
+        .chain(status.lans.iter().flat_map(|lan| lan_counters(status, lan)))
+        .chain(uplinks::counters(status));
     let of_nodes = reports.iter().flat_map(|(&node, items)| {
         let name = node_name(status, node);
         items.iter().map(move |item| counter(format!("node.{name}.{}", item.name), item.value))
@@ -268,6 +271,7 @@ fn lan_counters(status: &control_node::Status, lan: &LanStatus) -> Vec<Counter> 
         counter(name("ingress.frames"), ledger.ingress),
         counter(name("clones.frames"), ledger.clones),
         counter(name("egress.frames"), ledger.egress),
+        counter(name("outside.frames"), ledger.outside),
         counter(name("no-receiver.frames"), ledger.no_receiver),
         counter(name("arp.answered"), lan.arp_answered),
         counter(name("arena.octets"), lan.arena.octets.into()),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use platform::Platform;
 use platform::management::{
     Binding, Counter, Drop, FAULT_SPEC_LEN_MAX, Fault, FaultAnswer, Group, Lan, Node, Rvi, RviDrill,
-    RviDrillAnswer, Status,
+    RviDrillAnswer, Status, Uplink,
 };
 use tokio::sync::{mpsc, oneshot};
 use vlan_core::wire::control::{ReportItem, ReportedDrop};
@@ -46,6 +46,8 @@ pub struct View {
     pub(super) in_use: tokio::sync::Mutex<Platform>,
     pub(super) store: Arc<Store>,
     name: String,
+    /// Names of the devices that lead outside, by their numbers.
+    devices: Vec<String>,
     link: Mutex<PumpLink>,
     /// One request for reports at a time: a second waits for the answers of the first.
     reports: tokio::sync::Mutex<ReportStream>,
@@ -61,9 +63,16 @@ struct ReportStream {
 }
 
 impl View {
-    /// The view of the control node `name` of `platform`, through `link`; what is applied goes into `store`.
+    /// The view of the control node `name` of `platform`, whose uplinks go by `devices`, through `link`; what is applied goes into
+    /// `store`.
     #[must_use]
-    pub fn new(platform: Platform, name: String, mut link: PumpLink, store: Arc<Store>) -> Self {
+    pub fn new(
+        platform: Platform,
+        name: String,
+        devices: Vec<String>,
+        mut link: PumpLink,
+        store: Arc<Store>,
+    ) -> Self {
         // The stream of reports has a reader of its own.
         let (_, none) = mpsc::channel(1);
         let receiver = std::mem::replace(&mut link.reports, none);
@@ -72,6 +81,7 @@ impl View {
             store,
             platform,
             name,
+            devices,
             link: Mutex::new(link),
             reports: tokio::sync::Mutex::new(ReportStream { receiver, last_id: 0 }),
             gone: tokio::sync::Notify::new(),
@@ -140,6 +150,11 @@ impl View {
     /// `GET /v1/bindings`.
     pub async fn bindings(&self) -> Result<Vec<Binding>, Refused> {
         Ok(tables::bindings(&self.machine_status().await?))
+    }
+
+    /// `GET /v1/uplinks`.
+    pub async fn uplinks(&self) -> Result<Vec<Uplink>, Refused> {
+        Ok(tables::uplinks(&self.machine_status().await?, &self.devices, now()))
     }
 
     /// `GET /v1/groups`.

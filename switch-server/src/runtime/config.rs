@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use lan_proxy::{Mode, Vid};
 use platform::model::{Fabric, Lan};
-use platform::{ControlNode as Entry, Member, Node, Platform};
+use platform::{ControlNode as Entry, Member, Node, Platform, Uplink, UplinkMode, UplinkPort};
 use rvi::host::{PublicKey, random_u64};
 use vlan_core::group::members::MulticastConfig;
 use vlan_core::server::MemberSlot;
@@ -11,8 +12,8 @@ use vlan_core::{LanId, NodeNumber, ProcessId, SecretKey};
 
 use super::refuse_store;
 use crate::control_node::{
-    AddedMember, ArpMode, Changes, ControlNodeConfig, FabricEntry, LanConfig, LanOptions, MemberConfig,
-    MemberOptions, NodeEntry, SenderConfig,
+    AddedMember, ArpMode, Changes, ControlNodeConfig, DeviceNumber, FabricEntry, LanConfig, LanOptions,
+    MemberConfig, MemberOptions, NodeEntry, SenderConfig, UplinkConfig,
 };
 use crate::failure::Failure;
 use crate::keys;
@@ -31,6 +32,7 @@ pub fn control_node_config(
     keys: &PlatformKeys,
 ) -> Result<ControlNodeConfig, Failure> {
     let (epoch, identities) = take_into_use(platform, entry, store).map_err(refuse_store)?;
+    let devices = Devices::of(platform, entry);
     Ok(ControlNodeConfig {
         serial: entry.serial,
         cabinet: platform.cabinet,
@@ -40,7 +42,8 @@ pub fn control_node_config(
         grant_key: keys.grant.clone(),
         fabrics: platform.fabrics.iter().map(|fabric| fabric_entry(platform, fabric)).collect(),
         nodes: platform.nodes.iter().map(|node| node_entry(node, keys)).collect(),
-        lans: platform.lans.iter().map(|lan| lan_config(lan, &identities)).collect(),
+        lans: platform.lans.iter().map(|lan| lan_config(lan, &identities, &devices)).collect(),
+        devices: devices.names.len(),
     })
 }
 
@@ -63,7 +66,9 @@ pub fn apply_changes(
         config: member_config(lan, member, &identities),
         gets_every_group: member.every_group,
     };
-    let lans = changes.added_lans.iter().map(|&lan| lan_config(&platform.lans[lan], &identities));
+    // Their uplinks cannot change: the devices are those that were there at the start.
+    let devices = Devices::of(platform, entry);
+    let lans = changes.added_lans.iter().map(|&lan| lan_config(&platform.lans[lan], &identities, &devices));
     let members = changes.added_members.iter().map(member).map(added);
     let options = changes.members.iter().map(member).map(|(lan, member)| member_options(lan, member));
     let told = Changes {
@@ -132,11 +137,65 @@ type Identities = BTreeMap<(NodeNumber, LanId), Identity>;
 /// Makes the platform the one in use, on disk.
 fn take_into_use(platform: &Platform, entry: &Entry, store: &Store) -> Result<(u64, Identities), StoreError> {
     let members = platform.lans.iter().flat_map(|lan| lan.members.iter().map(move |member| (lan, member)));
-    let memberships: Vec<Membership> =
-        members.map(|(lan, member)| Membership { node: member.node, lan: lan.id, mac: member.mac }).collect();
+    let members = members.map(|(lan, member)| Membership { node: member.node, lan: lan.id, mac: member.mac });
+    let filtered = platform.lans.iter().filter(|lan| {
+        let here = lan.uplink.as_ref().filter(|uplink| port_here(platform, entry, uplink).is_some());
+        here.is_some_and(|uplink| uplink.mode == UplinkMode::Filtered)
+    });
+    let systems = filtered.map(|lan| Membership::of_uplink(lan.id));
+    let memberships: Vec<Membership> = members.chain(systems).collect();
     let applied = store.apply(&platform.text, &memberships, entry.serial)?;
     let of = memberships.iter().map(|membership| (membership.node, membership.lan));
     Ok((applied.epoch, of.zip(applied.identities).collect()))
+}
+
+/// The devices of a control node that lead outside.
+#[derive(Debug)]
+pub struct Devices {
+    control_node: usize,
+    /// Their names, by their numbers.
+    pub names: Vec<String>,
+}
+
+impl Devices {
+    /// Those of the control node `entry`, each once.
+    #[must_use]
+    pub fn of(platform: &Platform, entry: &Entry) -> Self {
+        let mut names: Vec<String> = Vec::new();
+        for uplink in platform.lans.iter().filter_map(|lan| lan.uplink.as_ref()) {
+            match port_here(platform, entry, uplink) {
+                Some(port) if !names.contains(&port.device) => names.push(port.device.clone()),
+                _ => {}
+            }
+        }
+        Self { control_node: place_of(platform, entry), names }
+    }
+
+    /// The uplink of a LAN, if it leaves by one of these.
+    fn uplink(&self, lan: &Lan, identities: &Identities) -> Option<UplinkConfig> {
+        let uplink = lan.uplink.as_ref()?;
+        let port = uplink.ports.iter().find(|port| port.control_node == self.control_node)?;
+        let device = self.names.iter().position(|name| *name == port.device)?;
+        Some(UplinkConfig {
+            mode: match uplink.mode {
+                UplinkMode::Filtered => Mode::Filtered { system: identities[&(NodeNumber(0), lan.id)].mac },
+                UplinkMode::Unfiltered => Mode::Unfiltered,
+            },
+            vid: uplink.vid.and_then(Vid::new),
+            device: DeviceNumber(device as u16),
+            default_router: uplink.default_router,
+        })
+    }
+}
+
+fn place_of(platform: &Platform, entry: &Entry) -> usize {
+    platform.control_nodes.iter().position(|other| other.name == entry.name).unwrap_or(0)
+}
+
+/// Where an uplink leaves by a device of the control node `entry`.
+fn port_here<'u>(platform: &Platform, entry: &Entry, uplink: &'u Uplink) -> Option<&'u UplinkPort> {
+    let here = place_of(platform, entry);
+    uplink.ports.iter().find(|port| port.control_node == here)
 }
 
 fn lan_options(lan: &Lan) -> LanOptions {
@@ -152,9 +211,10 @@ fn lan_options(lan: &Lan) -> LanOptions {
     }
 }
 
-fn lan_config(lan: &Lan, identities: &Identities) -> LanConfig {
+fn lan_config(lan: &Lan, identities: &Identities, devices: &Devices) -> LanConfig {
     let LanOptions { mtu, arp, port_security, floods, .. } = lan_options(lan);
     LanConfig {
+        uplink: devices.uplink(lan, identities),
         id: lan.id,
         name: lan.name.clone(),
         mtu,
@@ -247,6 +307,36 @@ mod tests {
         let web2 = "node = \"web2\"\naddress";
         let all = changed(web2, "node = \"web2\"\nmulticast = \"all\"\naddress");
         assert_eq!(all, MulticastConfig { floods: false, every_group: vec![MemberSlot(1)] });
+    }
+
+    #[test]
+    fn lans_leave_by_the_devices_of_this_control_node() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let uplink = |mode: &str, device: &str, vid: &str| {
+            format!(
+                "[lan.uplink]\nmode = \"{mode}\"\n{vid}ports = [ {{ control-node = \"cn-a\", device = \"{device}\" }} ]\n"
+            )
+        };
+        let lan = |name: &str, id: u16, uplink: &str| {
+            format!("[[lan]]\nname = \"{name}\"\nid = {id}\n[[lan.member]]\nnode = \"web1\"\n{uplink}")
+        };
+        let text = [
+            crate::demo::PLATFORM.to_owned(),
+            lan("up1", 101, &uplink("filtered", "eth1", "vid = 7\n")),
+            lan("up2", 102, &uplink("unfiltered", "eth2", "")),
+            lan("up3", 103, &uplink("unfiltered", "eth1", "")),
+        ];
+        let config = configured(&text.join("\n"), &store);
+        let of =
+            |id: u16| config.lans.iter().find(|lan| lan.id == LanId(id)).unwrap().uplink.clone().unwrap();
+        assert_eq!((config.devices, of(101).vid, of(101).device), (2, Vid::new(7), DeviceNumber(0)));
+        assert_eq!((of(102).mode, of(102).device), (Mode::Unfiltered, DeviceNumber(1)));
+        assert_eq!((of(103).vid, of(103).device), (None, DeviceNumber(0)));
+        let system = of(101).mode.system().unwrap();
+        assert!(config.lans.iter().flat_map(|lan| &lan.members).all(|member| member.mac != system));
+        let again = configured(&text.join("\n"), &store);
+        assert_eq!(again.lans, config.lans);
     }
 
     #[test]

@@ -31,6 +31,8 @@ pub enum Source {
     Leg(usize),
     /// The socket of a fabric's packet legs.
     Packets(LegNumber),
+    /// The device of an uplink, by its place.
+    Device(usize),
 }
 
 impl Source {
@@ -40,6 +42,7 @@ impl Source {
             Self::Listener(place) => 1 << 32 | place as u64,
             Self::Leg(place) => 2 << 32 | place as u64,
             Self::Packets(leg) => 3 << 32 | u64::from(leg.0),
+            Self::Device(place) => 4 << 32 | place as u64,
         })
     }
 
@@ -51,6 +54,7 @@ impl Source {
             0 => Self::Wake,
             1 => Self::Listener(place),
             2 => Self::Leg(place),
+            4 => Self::Device(place),
             _ => Self::Packets(LegNumber(place as u8)),
         }
     }

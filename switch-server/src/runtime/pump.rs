@@ -9,6 +9,7 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use crossbeam_channel::TryRecvError;
+use lan_proxy::nic::af_packet::AfPacket;
 use rustix::event::{Timespec, epoll};
 use rustix::time::ClockId;
 use rvi::host::packets::{NarrowRoute, PacketSockets};
@@ -25,6 +26,7 @@ use super::arenas;
 use super::captures::Captures;
 use super::legs::{LegId, Legs, Source};
 use super::link::{FaultOrder, NodeReport, Order, PumpEnd};
+use super::outside::Outside;
 use super::refusals::Refusals;
 use super::traces::Traces;
 use crate::control_node::{Command, ControlNode, ControlNodeConfig, ControlNodeEvent, Output};
@@ -70,6 +72,8 @@ pub struct PumpParts {
     pub listeners: Vec<(LegNumber, LegListener)>,
     /// The sockets of its packet legs, if it has any.
     pub packets: Option<PacketSockets>,
+    /// The devices that lead outside, by their numbers.
+    pub devices: Vec<AfPacket>,
     /// The way to the control thread.
     pub link: PumpEnd,
     /// What to do when there is nothing to do.
@@ -90,6 +94,7 @@ pub struct Pump {
     node_keys: BTreeMap<PublicKey, NodeNumber>,
     listeners: Vec<Listener>,
     packets: Option<PacketSockets>,
+    outside: Outside,
     legs: Legs,
     link: PumpEnd,
     wait: WaitPolicy,
@@ -121,6 +126,8 @@ impl Pump {
             machine.enable_packets(parts.key.clone(), random_octets(), &numbers);
             packets.start(&mut machine);
         }
+        let mut outside = Outside::new(parts.devices, &legs)?;
+        outside.start(now(), &mut machine);
         let listener = |(leg, listener)| Listener { leg, listener, rests_until: None };
         Ok(Self {
             process,
@@ -129,6 +136,7 @@ impl Pump {
             node_keys: parts.node_keys,
             listeners: parts.listeners.into_iter().map(listener).collect(),
             packets: parts.packets,
+            outside,
             legs,
             link: parts.link,
             wait: parts.wait,
@@ -147,9 +155,11 @@ impl Pump {
         let mut batches = 0;
         loop {
             let at = now();
-            let received = self.receive_packets(at);
+            let received = self.receive_packets(at) + self.outside.receive(at, &mut self.machine);
             let taken = self.machine.pump(at, BATCH) + received;
             self.carry_out(at);
+            // A device that has no room is tried again in a moment, and nobody waits for it.
+            self.outside.send(&mut self.machine);
             let is_all_sent = self.transmit_packets(at);
             if self.has_left && is_all_sent {
                 return;
@@ -184,6 +194,7 @@ impl Pump {
             .into_iter()
             .chain(self.legs.poll_timeout())
             .chain(packets)
+            .chain(self.outside.poll_timeout(at))
             .chain(rests)
             .min();
         due.map(|due| due.since(at))
@@ -211,6 +222,7 @@ impl Pump {
                 Source::Wake => self.handle_orders(at),
                 Source::Listener(place) => self.handle_connections(at, place),
                 Source::Leg(place) => self.handle_leg_event(at, place),
+                Source::Device(place) => self.outside.handle_ready(place),
                 Source::Packets(leg) => {
                     if let Some(packets) = &mut self.packets {
                         packets.handle_ready(leg);
@@ -231,6 +243,7 @@ impl Pump {
             // Where its legs end is of no account: nodes find a control node by its group.
             packets.handle_timeout(at, &mut self.machine);
         }
+        self.outside.handle_timeout(at, &mut self.machine);
         if self.legs.poll_timeout().is_some_and(|due| due <= at) {
             let dropped = self.legs.drop_late_pending(at);
             if dropped > 0 {

@@ -9,6 +9,9 @@ use vlan_core::{ControlNodeSerial, LanId, MacAddress, NodeNumber, VifNumber};
 
 use super::{ASSIGNMENTS, COUNTERS, FIRST_COUNT, LAST_NUMBERS, NUMBERS, StoreError, mac_from_bits, refused};
 
+/// No node has this number.
+const UPLINK: NodeNumber = NodeNumber(0);
+
 /// A membership as the platform file has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Membership {
@@ -23,7 +26,7 @@ pub struct Membership {
 /// What a membership has for as long as it lasts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// The number of its interface in its node.
+    /// The number of its interface in its node; 0 of an uplink.
     pub vif: VifNumber,
     /// Its MAC.
     pub mac: MacAddress,
@@ -45,7 +48,10 @@ pub(super) fn identify(
     let mut last = transaction.open_table(LAST_NUMBERS).map_err(refused("read the interfaces"))?;
     let macs = identify_macs(transaction, &mut macs, wanted, serial)?;
     let identity = |(membership, mac): (&Membership, MacAddress)| {
-        let vif = number_of(&mut numbers, &mut last, membership)?;
+        let vif = match membership.node {
+            UPLINK => VifNumber(0),
+            _ => number_of(&mut numbers, &mut last, membership)?,
+        };
         Ok(Identity { vif, mac })
     };
     wanted.iter().zip(macs).map(identity).collect()
@@ -131,6 +137,15 @@ fn number_of(
 }
 
 impl Membership {
+    /// That of a LAN's uplink, which has no node, for its system MAC.
+    //= spec/uplink.md#the-system-mac-of-an-uplink
+    //# The system MAC of a LAN MUST come from the control node's counter, and stay the LAN's for as long as it has an uplink in
+    //# filtered mode.
+    #[must_use]
+    pub const fn of_uplink(lan: LanId) -> Self {
+        Self { node: UPLINK, lan, mac: None }
+    }
+
     fn key(&self) -> (u16, u16) {
         (self.node.0, self.lan.0)
     }

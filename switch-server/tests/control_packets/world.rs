@@ -147,6 +147,7 @@ fn control_config(control_node: usize, nodes: u16, process: ProcessId) -> Contro
         grant_key: SecretKey::new([7; 32]),
         fabrics: [0x11, 0x22].map(|key| FabricEntry { is_trusted: key == 0x22, key }).to_vec(),
         nodes: (1..=nodes).map(entry).collect(),
+        devices: 0,
         lans: vec![LanConfig {
             id: LanId(10),
             name: "red".to_owned(),
@@ -154,6 +155,7 @@ fn control_config(control_node: usize, nodes: u16, process: ProcessId) -> Contro
             arp: ArpMode::Relay,
             port_security: PortSecurity::Mac,
             multicast: Default::default(),
+            uplink: None,
             members: (1..=nodes).map(member).collect(),
         }],
     }

@@ -26,6 +26,13 @@ impl LanServer {
         &self.listeners
     }
 
+    /// True while a member listens promiscuously.
+    #[inline]
+    #[must_use]
+    pub fn has_listeners(&self) -> bool {
+        !self.listeners.is_empty()
+    }
+
     /// True while the member at `slot` listens promiscuously.
     #[must_use]
     pub fn listens(&self, slot: MemberSlot) -> bool {

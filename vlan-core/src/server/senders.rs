@@ -53,7 +53,8 @@ impl LanServer {
         let kind = match ethernet.destination {
             MacAddress::BROADCAST => Kind::Broadcast,
             group if group.is_group() => Kind::Multicast,
-            station if self.slot_of(station).is_none() => Kind::Unknown,
+            // With an uplink, nobody's station is one outside.
+            station if !self.has_uplink && self.slot_of(station).is_none() => Kind::Unknown,
             _ => Kind::Unicast,
         };
         let Some(meters) = &mut self.members[usize::from(from.0)].meters else { return Ok(()) };

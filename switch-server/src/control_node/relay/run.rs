@@ -8,7 +8,7 @@ use vlan_core::{Channel, Instant};
 
 use crate::control_node::ControlNode;
 use crate::control_node::relay::Inbound;
-use crate::control_node::session::Session;
+use crate::control_node::session::{Account, Session};
 
 /// Frames that go the same way.
 pub(super) struct Run {
@@ -72,7 +72,8 @@ impl ControlNode {
         sent: Result<Sent, SendError>,
     ) {
         let frame_len = message.len - FRAME_HEADER_LEN;
-        let lost = self.note_sent(now, session, (run.lan, run.frames.to), run.to, frame_len, sent);
+        let account = &mut Account::of(session);
+        let lost = self.note_sent(now, account, (run.lan, run.frames.to), run.to, frame_len, sent);
         if let (Some(reason), Ok(header)) = (lost, FrameHeader::parse(message.head, message.len)) {
             let inbound = Inbound { lan: run.lan, from: run.frames.from, header, message };
             self.note_drop(now, &inbound, reason);

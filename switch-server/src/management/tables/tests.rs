@@ -1,8 +1,12 @@
 //! What operators are shown of a platform that a test makes up.
 
 use super::*;
-use crate::control_node::{MemberStatus, RelayCounters, RviLegStatus, RviStatus};
-use platform::management::{LegEnd, RviLeg};
+use crate::control_node::{
+    DeviceNumber, DeviceState, DeviceStatus, MemberStatus, RelayCounters, RviLegStatus, RviStatus,
+    UplinkConfig, UplinkStatus,
+};
+use lan_proxy::{Mode, UplinkCounters, Vid};
+use platform::management::{LegEnd, RviLeg, Uplink};
 use rvi::packet::sender::PacketLegState;
 use vlan_core::counters::DropCounters;
 use vlan_core::wire::control::{LegAddress, LegKind};
@@ -36,6 +40,24 @@ fn member(node: u16) -> MemberStatus {
 
 fn udp(address: &str) -> LegAddress {
     LegAddress::Udp(address.parse().unwrap())
+}
+
+fn uplink() -> UplinkStatus {
+    let mut counters = UplinkCounters::default();
+    counters.outward.add(60);
+    counters.drops.add(DropReason::TooBigOutside);
+    UplinkStatus {
+        lan: LanId(10),
+        config: UplinkConfig {
+            mode: Mode::Filtered { system: MacAddress([2, 0, 1, 0, 0, 9]) },
+            vid: Vid::new(100),
+            device: DeviceNumber(1),
+            default_router: Some(NodeNumber(2)),
+        },
+        counters,
+        stations: vec![MacAddress([0x52, 0, 0, 0, 0, 1])],
+        last_loop: None,
+    }
 }
 
 fn machine() -> control_node::Status {
@@ -81,6 +103,16 @@ fn machine() -> control_node::Status {
         drops: DropCounters::default(),
         drop_examples: Vec::new(),
         relay: RelayCounters::default(),
+        uplinks: vec![uplink()],
+        devices: vec![DeviceStatus {
+            number: DeviceNumber(1),
+            state: Some(DeviceState {
+                device: lan_proxy::Device { mtu: 1500, offloads: true },
+                has_carrier: true,
+            }),
+            waiting: 0,
+            drops: Default::default(),
+        }],
     }
 }
 
@@ -232,6 +264,7 @@ fn drops_say_where_they_happened() {
     let expected = [
         ("cn-a", "expired", 1),
         ("cn-a", "no-channel", 1),
+        ("cn-a", "too-big-outside", 1),
         ("cn-a", "relay-full", 3),
         ("web2/red", "device-full", 4),
         ("web2", "no-channel", 2),
@@ -296,4 +329,28 @@ fn counters_of_nodes_begin_with_their_name() {
     let counters = counters(&machine(), &reports);
     assert!(counters.iter().any(|c| c.name == "node.web1.vif.1.tx.direct.frames" && c.value == 9));
     assert!(counters.iter().any(|c| c.name == "lan.red.drop.expired" && c.value == 1));
+}
+
+#[test]
+fn an_uplink_says_what_outside_sees_and_what_it_dropped() {
+    let shown = uplinks(&machine(), &["eth0".into(), "eth1".into()], Instant::ZERO);
+    let expected = Uplink {
+        lan: "red".into(),
+        mode: "filtered".into(),
+        system_mac: "02:00:01:00:00:09".into(),
+        vid: 100,
+        device: "eth1".into(),
+        driver: "af-packet".into(),
+        carrier: true,
+        mtu: 1500,
+        default_router: "web2".into(),
+        out_frames: 1,
+        out_octets: 60,
+        dropped: 1,
+        stations: vec!["52:00:00:00:00:01".into()],
+        ..Uplink::default()
+    };
+    assert_eq!(shown, [expected]);
+    let counted = counters(&machine(), &Reports::default());
+    assert!(counted.iter().any(|counter| counter.name == "uplink.red.out.frames" && counter.value == 1));
 }

@@ -1,0 +1,227 @@
+//! Uplinks: what leaves a LAN goes through its proxy to a device of this host, and what comes in by a device to the members of its LAN.
+//!
+//! On the walk outward: the LAN's server says that nobody of it has the destination, or that everybody is to have the frame; it is copied
+//! whole, the proxy makes of it what outside is to see, and that waits for the device. Inward: the device's trunk says whose a frame is, the
+//! proxy to whom it goes, and from there it goes the way of relayed frames.
+
+mod announcements;
+mod devices;
+mod inward;
+mod own_macs;
+mod status;
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+use lan_proxy::{Holder, Inside, LanProxy, Mode, Outward, Vid};
+use vlan_core::server::MemberSlot;
+use vlan_core::wire::frame::Vnet;
+use vlan_core::{DropReason, Instant, MacAddress, NodeNumber};
+
+use crate::control_node::relay::Inbound;
+use crate::control_node::session::Account;
+use crate::control_node::{ControlNode, Lan};
+
+use announcements::Announcements;
+use devices::Port;
+pub use devices::{DeviceNumber, DeviceState};
+use own_macs::OwnMacs;
+pub use status::{DeviceStatus, UplinkStatus};
+
+/// The place of outside among a LAN's members: no member has it.
+pub(super) const OUTSIDE: MemberSlot = MemberSlot(u16::MAX);
+
+/// A device that no host has looked at yet: nothing goes by it.
+const UNKNOWN_DEVICE: lan_proxy::Device = lan_proxy::Device { mtu: lan_proxy::MTU_MIN, offloads: false };
+
+/// How a LAN is bridged to a network outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UplinkConfig {
+    /// What outside is to see.
+    pub mode: Mode,
+    /// The tag of its frames there.
+    pub vid: Option<Vid>,
+    /// The device that they go by.
+    pub device: DeviceNumber,
+    /// The member that gets what no member is found for, in filtered mode.
+    pub default_router: Option<NodeNumber>,
+}
+
+/// The uplink of one LAN.
+struct Uplink {
+    /// Place of the LAN.
+    lan: usize,
+    /// Place of the device.
+    device: usize,
+    config: UplinkConfig,
+    proxy: LanProxy,
+    announcements: Announcements,
+}
+
+/// All uplinks of a control node and their devices.
+#[derive(Default)]
+pub(super) struct Uplinks {
+    ports: Vec<Port>,
+    links: Vec<Uplink>,
+    own: OwnMacs,
+    /// The frame that goes outside just now.
+    frame: Vec<u8>,
+}
+
+/// What a proxy may ask about the LAN at `lan`.
+struct InsideOf<'c> {
+    lans: &'c [Lan],
+    lan: usize,
+    own: &'c OwnMacs,
+}
+
+impl Inside for InsideOf<'_> {
+    fn owner_of(&self, mac: MacAddress) -> Option<MemberSlot> {
+        self.lans[self.lan].server.slot_of(mac)
+    }
+
+    fn holder_of(&self, address: IpAddr) -> Option<Holder> {
+        let binding = self.lans[self.lan].arp.lookup(address)?;
+        Some(Holder { slot: MemberSlot(binding.owner.0), mac: binding.mac })
+    }
+
+    fn is_own(&self, mac: MacAddress) -> bool {
+        self.own.contains(mac) || self.lans.iter().any(|lan| lan.has_station(mac))
+    }
+}
+
+impl Uplinks {
+    /// The uplinks of `lans`, by `devices`. One whose configuration contradicts itself, or the other uplinks of its device, is left out:
+    /// the platform file's check refuses those.
+    pub(super) fn new(devices: usize, lans: &mut [Lan], seed: u64) -> Self {
+        let mut new = Self {
+            ports: (0..devices).map(|_| Port::default()).collect(),
+            own: OwnMacs::new(seed),
+            ..Self::default()
+        };
+        for (place, lan) in lans.iter_mut().enumerate() {
+            let Some(config) = lan.config.uplink.clone() else { continue };
+            let proxy = LanProxy::new(&lan_proxy::UplinkConfig {
+                mode: config.mode,
+                vid: config.vid,
+                device: UNKNOWN_DEVICE,
+                lan_mtu: lan.config.mtu,
+                limits: Default::default(),
+                seed,
+            });
+            let (device, link) = (usize::from(config.device.0), new.links.len());
+            let port = new.ports.get_mut(device);
+            if let (Ok(proxy), Some(port)) = (proxy, port)
+                && port.trunk.add(config.vid, link as u16).is_ok()
+            {
+                new.links.push(Uplink {
+                    lan: place,
+                    device,
+                    config,
+                    proxy,
+                    announcements: Announcements::default(),
+                });
+                lan.uplink = Some(link);
+                lan.server.set_uplink(true);
+            }
+        }
+        new
+    }
+
+    /// Members have come or gone, or a LAN has another MTU.
+    pub(super) fn members_changed(&mut self, lans: &[Lan]) {
+        if self.links.is_empty() {
+            return;
+        }
+        let systems = self.links.iter().filter_map(|link| link.config.mode.system());
+        let members = lans.iter().flat_map(|lan| lan.server.members().map(|(_, member)| member.mac));
+        self.own.set(&systems.chain(members).collect::<Vec<_>>());
+        for link in &mut self.links {
+            let lan = &lans[link.lan];
+            let router = link.config.default_router.and_then(|node| lan.slot_of_node(node));
+            let holder = router.map(|slot| Holder { slot, mac: lan.member_config(slot).mac });
+            link.proxy.set_default_router(holder);
+            link.proxy.set_lan_mtu(lan.config.mtu);
+        }
+    }
+
+    /// When something is due next: stations outside are forgotten, addresses announced.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let due = |link: &Uplink| [link.proxy.poll_timeout(), link.announcements.poll_timeout()];
+        self.links.iter().flat_map(due).flatten().min()
+    }
+}
+
+impl Lan {
+    /// True when a station with `mac` was learned behind a member, on a LAN that has an uplink.
+    fn has_station(&self, mac: MacAddress) -> bool {
+        self.uplink.is_some() && self.server.slot_of(mac).is_some()
+    }
+}
+
+impl ControlNode {
+    /// Gives a frame of a member to the uplink of its LAN.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn send_outside(&mut self, now: Instant, account: &mut Account<'_>, inbound: &Inbound<'_>) {
+        let lan = inbound.lan;
+        self.lans[lan].server.given_outside();
+        let Some(link) = self.lans[lan].uplink else { return };
+        let Uplinks { ports, links, own, frame } = &mut self.uplinks;
+        let link = &mut links[link];
+        let port = &mut ports[link.device];
+        frame.clear();
+        frame.extend_from_slice(inbound.head());
+        let head_len = frame.len();
+        frame.resize(inbound.frame_len(), 0);
+        inbound.message.rest.copy_to(&mut frame[head_len..]);
+        if !port.has_carrier() {
+            link.proxy.refused(frame.len(), DropReason::NoCarrier);
+            return self.note_drop(now, inbound, DropReason::NoCarrier);
+        }
+        let inside = InsideOf { lans: &self.lans, lan, own };
+        let outward = link.proxy.outward(now, &inbound.header.vnet, frame, &inside, |vnet, octets| {
+            port.push(vnet, octets);
+        });
+        match outward {
+            Outward::Sent => {}
+            Outward::Dropped(reason) => self.note_drop(now, inbound, reason),
+            Outward::TooBig(error) => {
+                let error = Box::<[u8]>::from(error);
+                self.note_drop(now, inbound, DropReason::TooBigOutside);
+                self.give_member(now, account, lan, inbound.from, &Default::default(), &error);
+            }
+        }
+    }
+
+    /// Does for uplinks what is due.
+    pub(super) fn uplink_timeouts(&mut self, now: Instant) {
+        for link in &mut self.uplinks.links {
+            link.proxy.handle_timeout(now);
+        }
+        self.go_on_announcing(now);
+    }
+
+    /// What the uplink of the LAN at `lan` would make of a frame: how many frames outside, or why none. Nothing is changed.
+    pub(super) fn outside_of(
+        &self,
+        now: Instant,
+        lan: usize,
+        vnet: &Vnet,
+        frame: &[u8],
+    ) -> Option<Result<usize, DropReason>> {
+        let Uplinks { ports, links, own, .. } = &self.uplinks;
+        let link = &links[self.lans[lan].uplink?];
+        if !ports[link.device].has_carrier() {
+            return Some(Err(DropReason::NoCarrier));
+        }
+        let (mut frames, mut proxy) = (0, link.proxy.clone());
+        let inside = InsideOf { lans: &self.lans, lan, own };
+        Some(match proxy.outward(now, vnet, frame, &inside, |_, _| frames += 1) {
+            Outward::Sent => Ok(frames),
+            Outward::Dropped(reason) => Err(reason),
+            Outward::TooBig(_) => Err(DropReason::TooBigOutside),
+        })
+    }
+}

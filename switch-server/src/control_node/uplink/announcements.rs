@@ -1,0 +1,119 @@
+//! What outside is told unasked: which MAC has which address inside.
+
+use alloc::collections::BTreeMap;
+use core::net::IpAddr;
+use core::time::Duration;
+
+use vlan_core::Instant;
+
+use super::{InsideOf, Uplinks};
+use crate::control_node::ControlNode;
+
+/// How often something new is said.
+const ROUNDS: u8 = 3;
+/// Between two of them.
+const ROUND_INTERVAL: Duration = Duration::from_secs(1);
+/// After which everything is said again.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(300);
+/// How long after so many announcements the next ones follow.
+const PACE: Duration = Duration::from_millis(100);
+/// Announcements of one uplink in that time.
+const ANNOUNCEMENTS_PER_PACE: usize = 10;
+/// Announcements of one uplink that wait at most.
+const ANNOUNCEMENTS_MAX: usize = 4096;
+
+/// What is still to be said of an uplink's LAN, in the order of its times.
+#[derive(Debug, Default)]
+pub(super) struct Announcements {
+    /// How often each is to be said.
+    waiting: BTreeMap<(Instant, IpAddr), u8>,
+    /// When everything is said again; none without a carrier.
+    refresh_at: Option<Instant>,
+    /// Nothing is said earlier.
+    not_before: Instant,
+}
+
+impl Announcements {
+    /// The address has a holder, or another one. Without room it is said with the next refresh.
+    pub fn add(&mut self, now: Instant, address: IpAddr, rounds: u8) {
+        if self.refresh_at.is_some() && self.waiting.len() < ANNOUNCEMENTS_MAX {
+            self.waiting.insert((now, address), rounds);
+        }
+    }
+
+    /// The device has got a carrier, or has it still.
+    pub fn restart(&mut self, now: Instant, addresses: impl Iterator<Item = IpAddr>, rounds: u8) {
+        self.refresh_at = Some(now + REFRESH_INTERVAL);
+        addresses.for_each(|address| self.add(now, address, rounds));
+    }
+
+    /// The device has none any more.
+    pub fn stop(&mut self) {
+        *self = Self::default();
+    }
+
+    /// The next address that is to be announced.
+    fn next(&mut self, now: Instant) -> Option<IpAddr> {
+        let entry = self.waiting.first_entry()?;
+        let ((due, address), rounds) = (*entry.key(), *entry.get());
+        if due > now {
+            return None;
+        }
+        entry.remove();
+        if rounds > 1 {
+            self.waiting.insert((now + ROUND_INTERVAL, address), rounds - 1);
+        }
+        Some(address)
+    }
+
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let first = self.waiting.keys().next().map(|(due, _)| (*due).max(self.not_before));
+        first.into_iter().chain(self.refresh_at).min()
+    }
+}
+
+impl ControlNode {
+    /// The holder of an address of the LAN at `lan` is known, or another one.
+    //= spec/uplink.md#announcements
+    //# A control node MUST announce the holder of each address to outside, as the holder itself would unasked, when the address is
+    //# registered or has another holder, when the device gets a carrier, and every 300 s, in the first cases three times with a second
+    //# between.
+    pub(in crate::control_node) fn announce(&mut self, now: Instant, lan: usize, address: IpAddr) {
+        if let Some(link) = self.lans[lan].uplink {
+            self.uplinks.links[link].announcements.add(now, address, ROUNDS);
+        }
+    }
+
+    /// Everything that outside is told of the LANs that go by a device which has just got a carrier.
+    pub(super) fn announce_all(&mut self, now: Instant, device: usize) {
+        for link in self.uplinks.links.iter_mut().filter(|link| link.device == device) {
+            let addresses = self.lans[link.lan].arp.bindings().map(|binding| binding.address);
+            link.announcements.restart(now, addresses, ROUNDS);
+        }
+    }
+
+    /// Says what is due, a few at a time.
+    pub(super) fn go_on_announcing(&mut self, now: Instant) {
+        let Uplinks { ports, links, own, .. } = &mut self.uplinks;
+        for link in links {
+            if link.announcements.refresh_at.is_some_and(|due| due <= now) {
+                let addresses = self.lans[link.lan].arp.bindings().map(|binding| binding.address);
+                link.announcements.restart(now, addresses, 1);
+            }
+            if link.announcements.not_before > now {
+                continue;
+            }
+            let inside = InsideOf { lans: &self.lans, lan: link.lan, own };
+            for _ in 0..ANNOUNCEMENTS_PER_PACE {
+                let Some(address) = link.announcements.next(now) else { break };
+                link.announcements.not_before = now + PACE;
+                let Some(frame) = self.lans[link.lan].arp.announcement(address) else { continue };
+                // It is said by nobody's frame: what becomes of it is counted by the uplink alone.
+                let port = &mut ports[link.device];
+                link.proxy.outward(now, &Default::default(), &frame, &inside, |vnet, octets| {
+                    port.push(vnet, octets);
+                });
+            }
+        }
+    }
+}

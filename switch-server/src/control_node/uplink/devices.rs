@@ -1,0 +1,174 @@
+//! The devices of uplinks as the machine knows them: what the host has found of each, and what waits for it.
+
+use alloc::collections::VecDeque;
+
+use lan_proxy::Trunk;
+use vlan_core::counters::DropCounters;
+use vlan_core::wire::frame::Vnet;
+use vlan_core::{DropReason, Instant};
+
+use super::Uplinks;
+use crate::control_node::ControlNode;
+
+/// Frames that wait for a device at most.
+const WAITING_FRAMES_MAX: usize = 4096;
+/// Their octets.
+const WAITING_OCTETS_MAX: usize = 4 << 20;
+
+/// A device of a control node that leads outside, by its place in the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeviceNumber(pub u16);
+
+/// What the host has found of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceState {
+    /// What proxies have to know of it.
+    pub device: lan_proxy::Device,
+    /// It is there and something is connected to it.
+    pub has_carrier: bool,
+}
+
+/// A device and the LANs that go by it.
+#[derive(Default)]
+pub(super) struct Port {
+    pub trunk: Trunk,
+    /// None while its MTU is too small, or nobody has looked at it.
+    pub state: Option<DeviceState>,
+    waiting: Queue,
+    /// Frames for which there was no room.
+    pub drops: DropCounters,
+}
+
+/// Frames in the order in which they came, one behind the other in one piece of memory.
+#[derive(Default)]
+struct Queue {
+    frames: VecDeque<(Vnet, usize)>,
+    octets: VecDeque<u8>,
+}
+
+impl Port {
+    pub fn has_carrier(&self) -> bool {
+        self.state.is_some_and(|state| state.has_carrier)
+    }
+
+    //= spec/uplink.md#full-devices
+    //# What a device does not take at once MUST wait in the order in which it came, up to 4 MiB and 4096 frames; what finds no room
+    //# MUST be dropped as `egress-full`.
+    pub fn push(&mut self, vnet: &Vnet, frame: &[u8]) {
+        let Queue { frames, octets } = &mut self.waiting;
+        if frames.len() == WAITING_FRAMES_MAX || octets.len() + frame.len() > WAITING_OCTETS_MAX {
+            self.drops.add(DropReason::EgressFull);
+            return;
+        }
+        frames.push_back((*vnet, frame.len()));
+        octets.extend(frame);
+    }
+
+    /// Frames that wait.
+    pub fn waiting(&self) -> usize {
+        self.waiting.frames.len()
+    }
+
+    fn first(&mut self) -> Option<(Vnet, &[u8])> {
+        let &(vnet, len) = self.waiting.frames.front()?;
+        let octets = &mut self.waiting.octets;
+        if octets.as_slices().0.len() < len {
+            octets.make_contiguous();
+        }
+        Some((vnet, &octets.as_slices().0[..len]))
+    }
+
+    fn remove_first(&mut self) {
+        if let Some((_, len)) = self.waiting.frames.pop_front() {
+            self.waiting.octets.drain(..len);
+        }
+    }
+
+    fn clear(&mut self) {
+        self.drops.add_many(DropReason::NoCarrier, self.waiting.frames.len() as u64);
+        self.waiting = Queue::default();
+    }
+}
+
+impl ControlNode {
+    /// The host has looked at a device: at the start, and whenever something of it has changed.
+    //= spec/uplink.md#no-carrier
+    //# What is for an uplink whose device is not there, or has no carrier, MUST be dropped as `no-carrier`.
+    pub fn handle_device(&mut self, now: Instant, number: DeviceNumber, state: DeviceState) {
+        let Uplinks { ports, links, .. } = &mut self.uplinks;
+        let place = usize::from(number.0);
+        let Some(port) = ports.get_mut(place) else { return };
+        let had_carrier = port.has_carrier();
+        let mut links = links.iter_mut().filter(|link| link.device == place);
+        let is_usable = links.all(|link| link.proxy.set_device(state.device).is_ok());
+        port.state = Some(state).filter(|_| is_usable);
+        if !port.has_carrier() {
+            port.clear();
+            let links = self.uplinks.links.iter_mut().filter(|link| link.device == place);
+            links.for_each(|link| link.announcements.stop());
+        } else if !had_carrier {
+            self.announce_all(now, place);
+        }
+    }
+
+    /// True while the device is to hear every frame: a LAN that goes by it has a promiscuous listener.
+    //= spec/uplink.md#promiscuous-devices
+    //# While a LAN has a promiscuous listener, the device of its uplink MUST be promiscuous, and each listener MUST get a copy of a
+    //# unicast frame from outside that is for nobody of the LAN.
+    #[must_use]
+    pub fn wants_promiscuous(&self, number: DeviceNumber) -> bool {
+        let mut links = self.uplinks.links.iter().filter(|link| link.device == usize::from(number.0));
+        links.any(|link| self.lans[link.lan].server.has_listeners())
+    }
+
+    /// The frame that is to go by a device next, as it is to be on the wire, and the state that the device has to finish. It stays there
+    /// until [`Self::outside_taken`].
+    pub fn poll_outside(&mut self, number: DeviceNumber) -> Option<(Vnet, &[u8])> {
+        self.uplinks.ports.get_mut(usize::from(number.0))?.first()
+    }
+
+    /// The device has taken the frame that [`Self::poll_outside`] gave last, or refused it for good.
+    pub fn outside_taken(&mut self, number: DeviceNumber, is_taken: bool) {
+        let Some(port) = self.uplinks.ports.get_mut(usize::from(number.0)) else { return };
+        if !is_taken {
+            port.drops.add(DropReason::DeviceFull);
+        }
+        port.remove_first();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_device_does_not_take_waits_in_order_and_within_bounds() {
+        //= spec/uplink.md#full-devices
+        //= type=test
+        //# What a device does not take at once MUST wait in the order in which it came, up to 4 MiB and 4096 frames; what finds no room
+        //# MUST be dropped as `egress-full`.
+        let mut port = Port::default();
+        let long = vec![7; 60_000];
+        for _ in 0..WAITING_FRAMES_MAX + 3 {
+            port.push(&Vnet::default(), &[1, 2, 3]);
+        }
+        assert_eq!((port.waiting(), port.drops.of(DropReason::EgressFull)), (WAITING_FRAMES_MAX, 3));
+        while port.first().is_some() {
+            port.remove_first();
+        }
+        for number in 0..80_u8 {
+            port.push(&Vnet { gso_size: number.into(), ..Vnet::default() }, &long);
+        }
+        assert_eq!(port.waiting(), WAITING_OCTETS_MAX / 60_000);
+        for number in 0..5_u8 {
+            let first = port.first().map(|(vnet, frame)| (vnet.gso_size, frame.len()));
+            assert_eq!(first, Some((number.into(), 60_000)));
+            port.remove_first();
+            // So that what lies in memory in two pieces is met too.
+            port.push(&Vnet { gso_size: 80 + u16::from(number), ..Vnet::default() }, &long);
+        }
+        assert_eq!(port.first().map(|(vnet, _)| vnet.gso_size), Some(5));
+        port.clear();
+        assert_eq!((port.waiting(), port.first()), (0, None));
+    }
+}

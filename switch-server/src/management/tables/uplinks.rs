@@ -1,0 +1,69 @@
+//! The LANs' ways outside.
+
+use lan_proxy::Mode;
+use platform::management::{Counter, Uplink};
+use vlan_core::Instant;
+use vlan_core::counters::FrameCount;
+
+use super::{counter, lan_name, node_name};
+use crate::control_node::{self, UplinkStatus};
+
+/// Every uplink; `devices` are the names of their devices, by their numbers.
+pub fn uplinks(status: &control_node::Status, devices: &[String], now: Instant) -> Vec<Uplink> {
+    status.uplinks.iter().map(|uplink| one(status, devices, now, uplink)).collect()
+}
+
+fn one(status: &control_node::Status, devices: &[String], now: Instant, uplink: &UplinkStatus) -> Uplink {
+    let (config, counters) = (&uplink.config, &uplink.counters);
+    let device = status.devices.iter().find(|device| device.number == config.device);
+    let state = device.and_then(|device| device.state);
+    let age_ms = |at| u64::try_from(now.since(at).as_millis()).unwrap_or(u64::MAX);
+    Uplink {
+        lan: lan_name(status, uplink.lan),
+        mode: match config.mode {
+            Mode::Filtered { .. } => "filtered".to_owned(),
+            Mode::Unfiltered => "unfiltered".to_owned(),
+        },
+        system_mac: config.mode.system().map_or_else(String::new, |mac| mac.to_string()),
+        vid: config.vid.map_or(0, |vid| vid.number()),
+        device: devices.get(usize::from(config.device.0)).cloned().unwrap_or_default(),
+        driver: "af-packet".to_owned(),
+        carrier: state.is_some_and(|state| state.has_carrier),
+        mtu: state.map_or(0, |state| state.device.mtu),
+        default_router: config.default_router.map_or_else(String::new, |node| node_name(status, node)),
+        out_frames: counters.outward.frames,
+        out_octets: counters.outward.octets,
+        sent_frames: counters.sent.frames,
+        sent_octets: counters.sent.octets,
+        in_frames: counters.inward.frames,
+        in_octets: counters.inward.octets,
+        taken_frames: counters.taken.frames,
+        taken_octets: counters.taken.octets,
+        dropped: counters.drops.total() + device.map_or(0, |device| device.drops.total()),
+        errors: counters.errors,
+        stations: uplink.stations.iter().map(ToString::to_string).collect(),
+        loop_age_ms: uplink.last_loop.map(age_ms),
+    }
+}
+
+/// What the uplinks have counted.
+pub(super) fn counters(status: &control_node::Status) -> impl Iterator<Item = Counter> + '_ {
+    status.uplinks.iter().flat_map(|uplink| {
+        let lan = lan_name(status, uplink.lan);
+        let name = move |what: &str| format!("uplink.{lan}.{what}");
+        let counted = &uplink.counters;
+        let ways: [(&str, FrameCount); 4] = [
+            ("out", counted.outward),
+            ("sent", counted.sent),
+            ("in", counted.inward),
+            ("taken", counted.taken),
+        ];
+        let mut all = vec![counter(name("errors"), counted.errors)];
+        for (way, count) in ways {
+            all.push(counter(name(&format!("{way}.frames")), count.frames));
+            all.push(counter(name(&format!("{way}.octets")), count.octets));
+        }
+        all.extend(counted.drops.iter().map(|(reason, n)| counter(name(&format!("drop.{reason}")), n)));
+        all
+    })
+}

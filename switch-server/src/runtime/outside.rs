@@ -1,0 +1,149 @@
+//! The devices of uplinks: frames from the kernel to the machine, and back.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use lan_proxy::nic::Sent;
+use lan_proxy::nic::af_packet::{AfPacket, FrameBuffer};
+use rustix::io::Errno;
+use tracing::{info, warn};
+use vlan_core::Instant;
+
+use super::legs::{Legs, Source};
+use crate::control_node::{ControlNode, DeviceNumber, DeviceState};
+
+/// Frames taken from one device before the nodes have their turn.
+const FRAMES_PER_TURN: usize = 64;
+/// How often a device is looked at.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How soon a device that was full is tried again.
+const FULL_PAUSE: Duration = Duration::from_millis(1);
+
+/// A device and whether it is worth asking.
+#[derive(Debug)]
+struct Nic {
+    number: DeviceNumber,
+    device: AfPacket,
+    is_readable: bool,
+}
+
+/// The devices of a control node that lead outside.
+#[derive(Debug, Default)]
+pub struct Outside {
+    nics: Vec<Nic>,
+    buffer: FrameBuffer,
+    next_look: Option<Instant>,
+    /// A device did not take everything.
+    is_full: bool,
+}
+
+impl Outside {
+    /// Has the devices watched.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn new(devices: Vec<AfPacket>, legs: &Legs) -> io::Result<Self> {
+        let mut nics = Vec::with_capacity(devices.len());
+        for (place, device) in devices.into_iter().enumerate() {
+            legs.watch(device.as_fd(), Source::Device(place))?;
+            nics.push(Nic { number: DeviceNumber(place as u16), device, is_readable: true });
+        }
+        Ok(Self { nics, ..Self::default() })
+    }
+
+    /// Tells the machine what the devices are like.
+    pub fn start(&mut self, at: Instant, machine: &mut ControlNode) {
+        for nic in &self.nics {
+            machine.handle_device(at, nic.number, nic.state());
+        }
+        self.next_look = (!self.nics.is_empty()).then(|| at + LOOK_INTERVAL);
+    }
+
+    /// The kernel says that a device has something.
+    pub fn handle_ready(&mut self, place: usize) {
+        if let Some(nic) = self.nics.get_mut(place) {
+            nic.is_readable = true;
+        }
+    }
+
+    /// Takes what has come from outside, a bounded number of frames of each device; says how many.
+    pub fn receive(&mut self, at: Instant, machine: &mut ControlNode) -> usize {
+        let mut received = 0;
+        for nic in self.nics.iter_mut().filter(|nic| nic.is_readable) {
+            for _ in 0..FRAMES_PER_TURN {
+                match nic.device.receive(&mut self.buffer) {
+                    Ok(Some((vnet, frame))) => {
+                        machine.handle_outside(at, nic.number, &vnet, frame);
+                        received += 1;
+                    }
+                    Ok(None) => {
+                        nic.is_readable = false;
+                        break;
+                    }
+                    Err(errno) => {
+                        nic.is_readable = false;
+                        if errno != Errno::NETDOWN {
+                            warn!(device = nic.device.name(), %errno, "cannot receive from outside");
+                        }
+                        self.next_look = Some(at);
+                        break;
+                    }
+                }
+            }
+        }
+        received
+    }
+
+    /// Gives the devices what goes outside. False when one has no room now.
+    pub fn send(&mut self, machine: &mut ControlNode) -> bool {
+        self.is_full = false;
+        for nic in &mut self.nics {
+            // Tried again in the next turn; a device that has gone is looked for soon.
+            let _ = nic.device.set_promiscuous(machine.wants_promiscuous(nic.number));
+            while let Some((vnet, frame)) = machine.poll_outside(nic.number) {
+                match nic.device.send(&vnet, frame) {
+                    Sent::Full => {
+                        self.is_full = true;
+                        break;
+                    }
+                    sent => machine.outside_taken(nic.number, sent == Sent::Taken),
+                }
+            }
+        }
+        !self.is_full
+    }
+
+    /// When [`Self::handle_timeout`] is wanted next, or a device is to be tried again.
+    pub fn poll_timeout(&self, at: Instant) -> Option<Instant> {
+        let full = self.is_full.then(|| at + FULL_PAUSE);
+        self.next_look.into_iter().chain(full).min()
+    }
+
+    /// Looks at the devices when it is time.
+    pub fn handle_timeout(&mut self, at: Instant, machine: &mut ControlNode) {
+        if self.next_look.is_none_or(|due| due > at) {
+            return;
+        }
+        self.next_look = Some(at + LOOK_INTERVAL);
+        for nic in &mut self.nics {
+            if nic.device.look() {
+                let state = nic.state();
+                info!(
+                    device = nic.device.name(),
+                    carrier = state.has_carrier,
+                    mtu = state.device.mtu,
+                    "an uplink's device has changed"
+                );
+                machine.handle_device(at, nic.number, state);
+            }
+        }
+    }
+}
+
+impl Nic {
+    fn state(&self) -> DeviceState {
+        DeviceState { device: self.device.device(), has_carrier: self.device.has_carrier() }
+    }
+}
