@@ -19,10 +19,12 @@ mod relay;
 mod report;
 mod ring;
 mod udp;
+mod uplink;
 mod world;
 
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{Parser, ValueEnum};
 use rvi::host::ether::EtherSocket;
 use rvi::host::udp::{UDP_PAYLOAD_LEN_MAX, UdpSocket};
@@ -63,6 +65,9 @@ struct Arguments {
     /// With `idle`: how many associations each of two processes has.
     #[arg(long, default_value_t = 10_000)]
     associations: u32,
+    /// With `uplink`: a veth device of this network namespace and its peer here, both up and used for nothing else.
+    #[arg(long, default_value = "up0,up1")]
+    devices: String,
     /// With `broadcast`: how many members get each frame, one after the other.
     #[arg(long, default_value = "1,8,24,64", value_delimiter = ',')]
     members: Vec<u8>,
@@ -79,6 +84,8 @@ enum Mode {
     Direct,
     /// Node to control node to node: one core runs both nodes, the other the control node
     Relay,
+    /// From inside to outside, through an uplink: one core runs the node, the other the control node
+    Uplink,
     /// Broadcast: one core runs all members, the other the control node, which copies each frame or writes it once
     Broadcast,
     /// An association alone, over UDP
@@ -114,6 +121,13 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Mode::Ring => beside_ring("ring", ring::measure, &run, arguments),
         Mode::Direct => beside_ring("direct", direct::measure, &run, arguments),
         Mode::Relay => beside_ring("relay", relay::measure, &run, arguments),
+        Mode::Uplink => {
+            let (uplink, peer) =
+                arguments.devices.split_once(',').context("--devices takes two names, as in up0,up1")?;
+            let raw = raw_ring::measure(&run)?;
+            let figure = uplink::measure(&run, &uplink::Devices { uplink, peer })?;
+            report::print("uplink", &run, figure, raw, arguments.json)
+        }
         Mode::Broadcast => {
             let is_possible = |&members: &u8| (1..=120).contains(&members);
             anyhow::ensure!(

@@ -6,7 +6,7 @@ use rvi::{Region, ShmConfig, ShmLeg};
 use switch_node::{Node, NodeConfig, Output};
 use switch_server::control_node::{
     ArenaPolicy, ArpMode, Command, ControlNode, ControlNodeConfig, FabricEntry, LanConfig, MemberConfig,
-    NodeEntry, Output as CnOutput, PortSecurity,
+    NodeEntry, Output as CnOutput, PortSecurity, UplinkConfig,
 };
 use vlan_core::address::ControlNodeSerial;
 use vlan_core::group::members::MulticastConfig;
@@ -52,8 +52,17 @@ impl World {
         Self::of(2, legs, false)
     }
 
+    /// Two attached members of a LAN that has an uplink by a device.
+    pub fn bridged(legs: u8, uplink: UplinkConfig) -> anyhow::Result<Self> {
+        Self::build(2, legs, false, Some(uplink))
+    }
+
     /// So many attached members of one LAN.
     pub fn of(members: u8, legs: u8, has_arenas: bool) -> anyhow::Result<Self> {
+        Self::build(members, legs, has_arenas, None)
+    }
+
+    fn build(members: u8, legs: u8, has_arenas: bool, uplink: Option<UplinkConfig>) -> anyhow::Result<Self> {
         let numbers: Vec<u8> = (1..=members).collect();
         let member = |n: u8| MemberConfig {
             node: NodeNumber(n.into()),
@@ -83,7 +92,7 @@ impl World {
                     legs: vec![vec![LegKind::Unix]; legs.into()],
                 })
                 .collect(),
-            devices: 0,
+            devices: usize::from(uplink.is_some()),
             lans: vec![LanConfig {
                 id: LanId(10),
                 name: "red".into(),
@@ -92,7 +101,7 @@ impl World {
                 port_security: PortSecurity::Mac,
                 // Else drivers would put queries among the frames that are counted.
                 multicast: MulticastConfig { floods: true, ..MulticastConfig::default() },
-                uplink: None,
+                uplink,
                 members: numbers.iter().map(|&n| member(n)).collect(),
             }],
         });

@@ -138,6 +138,14 @@ impl MacAddress {
         Some(Self([0x02, s[0], s[1], c[1], c[2], c[3]]))
     }
 
+    /// True for an address that [`Self::from_counter`] makes with this serial.
+    #[inline]
+    #[must_use]
+    pub const fn is_from_counter(self, serial: ControlNodeSerial) -> bool {
+        let s = serial.0.to_be_bytes();
+        self.0[0] == 0x02 && self.0[1] == s[0] && self.0[2] == s[1]
+    }
+
     /// Reads an address from the first six octets of `octets`; `None` when there are fewer.
     #[must_use]
     pub fn from_octets(octets: &[u8]) -> Option<Self> {
@@ -250,6 +258,9 @@ mod tests {
         let mac = MacAddress::from_counter(ControlNodeSerial(0x0102), 0x03_0405).unwrap();
         assert_eq!(mac.to_string(), "02:01:02:03:04:05");
         assert!(mac.is_station());
+        assert!(
+            mac.is_from_counter(ControlNodeSerial(0x0102)) && !mac.is_from_counter(ControlNodeSerial(0x0103))
+        );
         assert_eq!(MacAddress::from_counter(ControlNodeSerial(1), 1 << 24), None);
     }
 

@@ -26,7 +26,7 @@ use crate::stack::{Datagram, Outgoing, PLAIN, Stack};
 /// Stands for the node of the station outside: no node has this place.
 pub(super) const NOWHERE: usize = 60_000;
 const OUTSIDE_MAC: MacAddress = MacAddress([0x52, 0, 0, 0, 0, 9]);
-const SYSTEM_MAC: MacAddress = MacAddress([2, 0xff, 0, 0, 0, 0x77]);
+pub(super) const SYSTEM_MAC: MacAddress = MacAddress([2, 0xff, 0, 0, 0, 0x77]);
 const DEVICE: DeviceNumber = DeviceNumber(0);
 /// Of 100 frames that go outside, how many come back at once, as by a loop there.
 const LOOPED_PERCENT: u64 = 3;

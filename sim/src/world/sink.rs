@@ -10,6 +10,7 @@ use vlan_core::random::Random;
 use vlan_core::wire::frame::Vnet;
 use vlan_core::{Instant, VifNumber};
 
+use super::outside::SYSTEM_MAC;
 use crate::checker::{Checker, StationIndex, Violation};
 use crate::frame;
 use crate::journal::Journal;
@@ -78,6 +79,10 @@ impl Devices<'_> {
                 stack.handle_resolution(self.now, octets);
             }
             return Ok(());
+        }
+        // What comes from outside for nobody comes to listeners, as it was there.
+        if EthernetHeader::parse(octets).is_some_and(|h| h.destination == SYSTEM_MAC) {
+            return self.check_listens(vif, station);
         }
         // Queries are the fabric's own; these stacks answer none, as their hosts say what they have joined.
         let is_query = EthernetHeader::parse(octets).is_some_and(|h| h.source == QUERIER_MAC);

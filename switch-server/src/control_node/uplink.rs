@@ -15,6 +15,7 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use lan_proxy::{Holder, Inside, LanProxy, Mode, Outward, Vid};
+use vlan_core::address::ControlNodeSerial;
 use vlan_core::server::MemberSlot;
 use vlan_core::wire::frame::Vnet;
 use vlan_core::{DropReason, Instant, MacAddress, NodeNumber};
@@ -74,6 +75,7 @@ struct InsideOf<'c> {
     lans: &'c [Lan],
     lan: usize,
     own: &'c OwnMacs,
+    serial: ControlNodeSerial,
 }
 
 impl Inside for InsideOf<'_> {
@@ -87,7 +89,9 @@ impl Inside for InsideOf<'_> {
     }
 
     fn is_own(&self, mac: MacAddress) -> bool {
-        self.own.contains(mac) || self.lans.iter().any(|lan| lan.has_station(mac))
+        mac.is_from_counter(self.serial)
+            || self.own.contains(mac)
+            || self.lans.iter().any(|lan| lan.has_station(mac))
     }
 }
 
@@ -180,7 +184,7 @@ impl ControlNode {
             link.proxy.refused(frame.len(), DropReason::NoCarrier);
             return self.note_drop(now, inbound, DropReason::NoCarrier);
         }
-        let inside = InsideOf { lans: &self.lans, lan, own };
+        let inside = InsideOf { lans: &self.lans, lan, own, serial: self.config.serial };
         let outward = link.proxy.outward(now, &inbound.header.vnet, frame, &inside, |vnet, octets| {
             port.push(vnet, octets);
         });
@@ -217,7 +221,7 @@ impl ControlNode {
             return Some(Err(DropReason::NoCarrier));
         }
         let (mut frames, mut proxy) = (0, link.proxy.clone());
-        let inside = InsideOf { lans: &self.lans, lan, own };
+        let inside = InsideOf { lans: &self.lans, lan, own, serial: self.config.serial };
         Some(match proxy.outward(now, vnet, frame, &inside, |_, _| frames += 1) {
             Outward::Sent => Ok(frames),
             Outward::Dropped(reason) => Err(reason),

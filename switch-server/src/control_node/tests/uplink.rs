@@ -309,7 +309,7 @@ fn a_packet_too_long_for_outside_comes_back_as_an_error() {
 }
 
 #[test]
-fn what_a_removed_member_had_is_nobodys_and_its_mac_is_no_loop() {
+fn what_a_removed_member_had_is_nobodys_and_its_mac_goes_nowhere() {
     let mut control = bridged(Mode::Unfiltered);
     let mut ends = announced(&mut control, &[1, 2]);
     let to_two = frame(mac(2), OUTSIDER, 0x0800, &packet(OUTSIDE_IP, ip_of(2), 30));
@@ -324,7 +324,12 @@ fn what_a_removed_member_had_is_nobodys_and_its_mac_is_no_loop() {
     comes_in(&mut control, &to_two);
     comes_in(&mut control, &from_two);
     let drops = control.uplinks().0.remove(0).counters.drops;
-    assert_eq!((drops.of(DropReason::UnknownDestination), drops.of(DropReason::UplinkLoop)), (1, 1));
-    assert_eq!(ends[0].frames().len(), 1);
+    assert_eq!((drops.of(DropReason::UnknownDestination), drops.of(DropReason::UplinkLoop)), (1, 2));
+    // Nor does a frame to it leave: nobody outside can have a MAC of the counter.
+    sent(&mut control);
+    ends[0].send_frame(&mut control, &frame(mac(2), mac(1), 0x0800, &packet(ip_of(1), ip_of(2), 30)));
+    assert!(sent(&mut control).is_empty());
+    assert_eq!(control.uplinks().0[0].counters.drops.of(DropReason::Hairpin), 1);
+    assert!(ends[0].frames().is_empty());
     ledger_closes(&control);
 }

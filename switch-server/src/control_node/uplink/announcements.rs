@@ -103,7 +103,7 @@ impl ControlNode {
             if link.announcements.not_before > now {
                 continue;
             }
-            let inside = InsideOf { lans: &self.lans, lan: link.lan, own };
+            let inside = InsideOf { lans: &self.lans, lan: link.lan, own, serial: self.config.serial };
             for _ in 0..ANNOUNCEMENTS_PER_PACE {
                 let Some(address) = link.announcements.next(now) else { break };
                 link.announcements.not_before = now + PACE;

@@ -26,7 +26,7 @@ impl ControlNode {
         let Ok((link, vnet, frame)) = port.trunk.untag(vnet, frame) else { return };
         let Some(link) = links.get_mut(usize::from(link)) else { return };
         let lan = link.lan;
-        let inside = InsideOf { lans: &self.lans, lan, own };
+        let inside = InsideOf { lans: &self.lans, lan, own, serial: self.config.serial };
         let account = &mut Account::nobodys();
         match link.proxy.inward(now, &vnet, frame, &inside) {
             Inward::Member(to) => {
