@@ -65,9 +65,13 @@ struct Arguments {
     /// With `idle`: how many associations each of two processes has.
     #[arg(long, default_value_t = 10_000)]
     associations: u32,
-    /// With `uplink`: a veth device of this network namespace and its peer here, both up and used for nothing else.
+    /// With `uplink`: a veth device of this network namespace and its peer here, both up and used for nothing else. With `frames`:
+    /// the device that frames go into, and the one where they arrive.
     #[arg(long, default_value = "up0,up1")]
     devices: String,
+    /// With `frames`: the MAC address that they go to.
+    #[arg(long, default_value = "52:00:00:00:00:01")]
+    to: String,
     /// With `broadcast`: how many members get each frame, one after the other.
     #[arg(long, default_value = "1,8,24,64", value_delimiter = ',')]
     members: Vec<u8>,
@@ -86,6 +90,8 @@ enum Mode {
     Relay,
     /// From inside to outside, through an uplink: one core runs the node, the other the control node
     Uplink,
+    /// By a packet socket into one device and counted at another, whatever forwards frames between them
+    Frames,
     /// Broadcast: one core runs all members, the other the control node, which copies each frame or writes it once
     Broadcast,
     /// An association alone, over UDP
@@ -122,12 +128,14 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Mode::Direct => beside_ring("direct", direct::measure, &run, arguments),
         Mode::Relay => beside_ring("relay", relay::measure, &run, arguments),
         Mode::Uplink => {
-            let (uplink, peer) =
-                arguments.devices.split_once(',').context("--devices takes two names, as in up0,up1")?;
-            let raw = raw_ring::measure(&run)?;
-            let figure = uplink::measure(&run, &uplink::Devices { uplink, peer })?;
-            report::print("uplink", &run, figure, raw, arguments.json)
+            beside_ring("uplink", |run| uplink::measure(run, &devices(arguments)?), &run, arguments)
         }
+        Mode::Frames => beside_ring(
+            "frames",
+            |run| uplink::measure_frames(run, &devices(arguments)?, arguments.to.parse()?),
+            &run,
+            arguments,
+        ),
         Mode::Broadcast => {
             let is_possible = |&members: &u8| (1..=120).contains(&members);
             anyhow::ensure!(
@@ -165,10 +173,16 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
 }
 
-/// Measures a path through memory, and the raw ring in the same run.
+fn devices(arguments: &Arguments) -> anyhow::Result<uplink::Devices<'_>> {
+    let names = arguments.devices.split_once(',');
+    let (uplink, peer) = names.context("--devices takes two names, as in up0,up1")?;
+    Ok(uplink::Devices { uplink, peer })
+}
+
+/// Measures a path, and the raw ring in the same run.
 fn beside_ring(
     name: &str,
-    measure: fn(&process::Run) -> anyhow::Result<process::Figure>,
+    measure: impl FnOnce(&process::Run) -> anyhow::Result<process::Figure>,
     run: &process::Run,
     arguments: &Arguments,
 ) -> anyhow::Result<()> {

@@ -32,18 +32,52 @@ pub struct Devices<'a> {
     pub peer: &'a str,
 }
 
+/// Frames that the kernel has received at a device from now on.
+fn counter_of(device: &str) -> anyhow::Result<impl Fn() -> u64> {
+    let path: PathBuf = ["/sys/class/net", device, "statistics/rx_packets"].iter().collect();
+    let read = move || -> anyhow::Result<u64> { Ok(std::fs::read_to_string(&path)?.trim().parse()?) };
+    let first = read().with_context(|| format!("the counters of {device}"))?;
+    // It was there when the run began.
+    Ok(move || read().map_or(0, |now| now - first))
+}
+
+/// Frames by a packet socket into one device, counted at another: what forwards them in between is somebody else's.
+pub fn measure_frames(run: &Run, devices: &Devices<'_>, to: MacAddress) -> anyhow::Result<Figure> {
+    let nic = AfPacket::open(devices.uplink, &[Mode::Unfiltered])
+        .map_err(|error| anyhow::anyhow!("{error}; {}", error.hint()))?;
+    let received = counter_of(devices.peer)?;
+    process::pair(
+        run,
+        |meeting| {
+            while meeting.load(STOP) == 0 {
+                std::thread::park_timeout(Duration::from_millis(1));
+            }
+        },
+        |meeting| {
+            let mut source = Source::new(run.size, to, mac(1));
+            let (mut rounds, mut arrived) = (0_u32, 0);
+            process::count(run, meeting, || {
+                for _ in 0..BATCH {
+                    // What the device has no room for is the loss of who sends too much; only arrivals count.
+                    let _ = nic.send(&Vnet::default(), source.next());
+                }
+                rounds = rounds.wrapping_add(1);
+                if rounds % ROUNDS_PER_LOOK == 0 {
+                    arrived = received();
+                }
+                arrived
+            })
+        },
+    )
+}
+
 pub fn measure(run: &Run, devices: &Devices<'_>) -> anyhow::Result<Figure> {
     let mode = Mode::Filtered { system: SYSTEM };
     let nic = AfPacket::open(devices.uplink, &[mode])
         .map_err(|error| anyhow::anyhow!("{error}; {}", error.hint()))?;
     let uplink = UplinkConfig { mode, vid: None, device: DEVICE, default_router: None };
     let world = World::bridged(run.legs, uplink)?;
-    let counter: PathBuf = ["/sys/class/net", devices.peer, "statistics/rx_packets"].iter().collect();
-    let received = || -> anyhow::Result<u64> {
-        let text = std::fs::read_to_string(&counter).context("the device at the other end")?;
-        Ok(text.trim().parse()?)
-    };
-    let first = received()?;
+    let received = counter_of(devices.peer)?;
     let now = Instant::from_nanos(world.clock);
     let mut control = world.control;
     let state = DeviceState { device: nic.device(), has_carrier: nic.has_carrier() };
@@ -83,8 +117,7 @@ pub fn measure(run: &Run, devices: &Devices<'_>) -> anyhow::Result<Figure> {
                 sender.publish(now);
                 rounds = rounds.wrapping_add(1);
                 if rounds % ROUNDS_PER_LOOK == 0 || !more {
-                    // It was there when the run began.
-                    arrived = received().unwrap_or(arrived) - first;
+                    arrived = received();
                 }
                 (sent, arrived)
             };

@@ -348,6 +348,10 @@ impl World {
             Outgoing::Resolution(frame) => machine.handle_outside(now, DEVICE, &PLAIN, &mut frame.clone()),
             Outgoing::Datagram(datagram, mac) => {
                 let flow = FlowIndex(datagram.flow as usize);
+                if matches!(self.checker.flow(flow).to, Receivers::One(to) if self.removed[to.0]) {
+                    // It has waited for a neighbour; whoever has the address now is another member.
+                    return;
+                }
                 let mtu = self.outside.as_ref().map_or(0, |outside| outside.stack.config.mtu);
                 let len = (datagram.frame_len, mtu);
                 let (vnet, mut frame) = self.checker.next_frame(flow, len.0, len.1);
