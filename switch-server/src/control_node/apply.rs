@@ -172,7 +172,8 @@ impl Lan {
         self.server.set_gets_every_group(slot, gets_every_group);
     }
 
-    pub(super) fn slots(&self) -> impl Iterator<Item = MemberSlot> + use<> {
-        (0..self.routes.len() as u16).map(MemberSlot)
+    /// The slots that have a member now.
+    pub(super) fn slots(&self) -> Vec<MemberSlot> {
+        self.server.members().map(|(slot, _)| slot).collect()
     }
 }

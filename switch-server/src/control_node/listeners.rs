@@ -91,7 +91,10 @@ impl ControlNode {
     //# to the attached members, and to each that attaches.
     pub(super) fn tell_listeners(&self, now: Instant, session: &mut Session, lan: usize) {
         let entry = &self.lans[lan];
-        for slot in entry.slots().filter(|slot| entry.has_said_listening[usize::from(slot.0)]) {
+        for slot in entry.slots() {
+            if !entry.has_said_listening[usize::from(slot.0)] {
+                continue;
+            }
             let (listener, listens) = (self.location(lan, slot), entry.server.listens(slot));
             session.send_control(now, &ControlMessage::Promiscuous { listener, listens });
         }

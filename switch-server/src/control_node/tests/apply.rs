@@ -185,6 +185,12 @@ fn an_mtu_is_told_to_every_node_and_judged_by_at_once() {
     }
     let status = control.status();
     assert_eq!((status.lans[0].mtu, status.lans[0].drops.of(DropReason::TooLong)), (9000, 1));
+    // The place of a member that has gone is nobody's.
+    let removed_members = vec![(LAN, NodeNumber(3))];
+    control.handle_command(NOW, applied(Changes { removed_members, ..Changes::default() }));
+    ends[2].arrived();
+    change_lan(&mut control, BEFORE);
+    assert!(interfaces(&ends[2].told()).is_empty());
     assert_eq!(status.rvis.len(), 1, "it stays");
 }
 
