@@ -101,6 +101,11 @@ impl ArpServer {
         self.bindings.set_capacity(capacity);
     }
 
+    /// Answers from registrations from now on, or relays: what is bound and registered stays, and counts at once.
+    pub fn set_suppression(&mut self, suppress: bool) {
+        self.suppress = suppress;
+    }
+
     /// How many messages were answered here.
     #[must_use]
     pub fn answered(&self) -> u64 {

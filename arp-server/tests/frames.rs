@@ -344,9 +344,14 @@ fn requests_for_what_is_registered_are_answered_in_the_holders_name() {
     // By unicast the holder itself is asked, and without suppression everybody.
     let unicast = arp(Operation::Request, MAC_2, (MAC_1, IP_1), IP_2);
     assert!(matches!(server.handle_frame(&unicast, Owner(1), MAC_1), ArpVerdict::Unicast { .. }));
+    server.set_suppression(false);
+    assert!(matches!(server.handle_frame(&request, Owner(1), MAC_1), ArpVerdict::Flood { .. }));
+    // What was registered meanwhile counts at once.
     let mut relaying = self::server();
     relaying.bind(IP_2.into(), MAC_2, Owner(2)).expect("free");
     assert!(matches!(relaying.handle_frame(&request, Owner(1), MAC_1), ArpVerdict::Flood { .. }));
+    relaying.set_suppression(true);
+    assert!(matches!(relaying.handle_frame(&request, Owner(1), MAC_1), ArpVerdict::Answer { .. }));
 }
 
 #[test]

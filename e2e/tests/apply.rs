@@ -4,8 +4,8 @@ use std::fs;
 use std::net::IpAddr;
 
 use anyhow::{Context, Result, ensure};
-use e2e::Lab;
 use e2e::traffic::Stream;
+use e2e::{Lab, Tcpdump};
 
 /// Three nodes on one LAN where addresses are checked.
 fn platform() -> String {
@@ -63,8 +63,8 @@ fn a_changed_file_is_applied_whole_or_not_at_all_and_the_traffic_of_others_goes_
         "[\"10.1.0.3/24\", \"fd00:1::3/64\"]",
         "[\"10.1.0.33/24\", \"fd00:1::33/64\"]\nalias = \"10.1.0.77\"",
     );
-    let refused = apply(&lab, &[moved, ("id = 10", "id = 10\nmtu = 1500")], &[])?;
-    ensure!(refused.code == Some(1) && refused.err.contains("`mtu` of the LAN red"), "{refused:?}");
+    let refused = apply(&lab, &[moved, ("name = \"red\"", "name = \"rot\"")], &[])?;
+    ensure!(refused.code == Some(1) && refused.err.contains("the name of the LAN red"), "{refused:?}");
     let mistaken = apply(&lab, &[moved, ("id = 10", "id = 10\nmtoo = 1500")], &[])?;
     ensure!(mistaken.code == Some(2) && mistaken.err.contains("unknown key `mtoo`"), "{mistaken:?}");
     let dry = apply(&lab, &[moved], &["--dry-run"])?.ok()?;
@@ -210,6 +210,120 @@ fn members_and_lans_come_and_go_while_the_traffic_of_others_goes_on() -> Result<
     // The nodes come back one by one.
     lab.wait_for("the LAN to be there for IPv6 too", || ping(&lab, "web1", "fd00:2::3"))?;
     expect_nothing_lost(red)?;
+    lab.stop()
+}
+
+/// The platform's file with other options of its LAN and of web3, where neither has any.
+fn with_options(base: &str, lan: &str, web3: &str) -> String {
+    let plain = "port-security = \"address\"\n";
+    base.replace(plain, &format!("{lan}\n")).replace(&member(1, 3), &format!("{}{web3}\n", member(1, 3)))
+}
+
+/// Whether tcpdump at web3, of an interface that it makes promiscuous or not, sees a packet like this while web1 sends one.
+fn sees(lab: &Lab, options: &[&str], sends: &[&str]) -> Result<bool> {
+    let plain = ["-l", "--immediate-mode", "-i", "red"];
+    let tcpdump = Tcpdump::start(lab, "web3", 20, &[&plain[..], options].concat())?;
+    lab.exec("web1", 5, sends)?;
+    let seen = tcpdump.end()?;
+    Ok(!seen.out.trim().is_empty())
+}
+
+/// What `ip` says of the MTU of each node's interface.
+fn has_mtu(lab: &Lab, mtu: u16) -> Result<bool> {
+    for node in ["web1", "web2", "web3"] {
+        let shown = lab.exec(node, 5, &["ip", "-o", "link", "show", "dev", "red"])?.ok()?;
+        if !shown.contains(&format!(" mtu {mtu} ")) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn change_mtu(lab: &Lab, base: &str) -> Result<()> {
+    let fits = |octets: &str| {
+        let ping = ["ping", "-q", "-c", "1", "-W", "1", "-M", "do", "-s", octets, "10.1.0.3"];
+        Ok(lab.exec("web1", 5, &ping)?.code == Some(0))
+    };
+    for (mtu, short, long) in [(1400, "1372", "1373"), (9000, "8972", "8973")] {
+        apply_text(lab, &with_options(base, &format!("mtu = {mtu}"), ""))?;
+        lab.wait_for("every interface to have the MTU", || has_mtu(lab, mtu))?;
+        lab.wait_for("a packet of the whole MTU to be answered", || fits(short))?;
+        ensure!(!fits(long)?, "{long} octets went through an MTU of {mtu}");
+    }
+    Ok(())
+}
+
+fn change_arp(lab: &Lab, base: &str) -> Result<()> {
+    let answered = || lab.counter(|name| name.ends_with("arp.answered"));
+    for (arp, is_answered) in [("suppress", true), ("relay", false)] {
+        apply_text(lab, &with_options(base, &format!("arp = \"{arp}\""), ""))?;
+        let before = answered()?;
+        lab.exec("web1", 5, &["ip", "neigh", "flush", "to", "10.1.0.3", "dev", "red"])?.ok()?;
+        ensure!(ping(lab, "web1", "10.1.0.3")?);
+        ensure!((answered()? > before) == is_answered, "{arp}: {before} and {}", answered()?);
+    }
+    Ok(())
+}
+
+fn change_multicast(lab: &Lab, base: &str) -> Result<()> {
+    let group = ["-p", "dst", "host", "239.1.1.9"];
+    let sends = ["ping", "-q", "-c", "3", "-i", "0.05", "-W", "1", "-I", "red", "239.1.1.9"];
+    for (lan, web3, comes) in [
+        ("", "", false),
+        ("multicast = \"flood\"", "", true),
+        ("", "", false),
+        ("", "multicast = \"all\"", true),
+        ("", "", false),
+    ] {
+        apply_text(lab, &with_options(base, lan, web3))?;
+        ensure!(sees(lab, &group, &sends)? == comes, "{lan} {web3}");
+    }
+    Ok(())
+}
+
+fn change_promiscuous(lab: &Lab, base: &str) -> Result<()> {
+    let others = ["-c", "20", "udp and host 10.1.0.1 and host 10.1.0.2"];
+    // It is there before it may listen.
+    let mut tcpdump = Tcpdump::start(
+        lab,
+        "web3",
+        20,
+        &[&["-l", "--immediate-mode", "-i", "red"][..], &others[..]].concat(),
+    )?;
+    apply_text(lab, &with_options(base, "", "promiscuous = true"))?;
+    for _ in 0..20 {
+        ensure!(tcpdump.line()?.is_some(), "tcpdump ended without what it was to see");
+    }
+    apply_text(lab, &with_options(base, "", ""))?;
+    let wait = ["sleep", "0.3"];
+    lab.wait_for("the listener to hear nothing any more", || Ok(!sees(lab, &others[2..], &wait)?))
+}
+
+fn change_port_security(lab: &Lab, base: &str) -> Result<()> {
+    lab.exec("web3", 5, &["ip", "addr", "add", "10.1.0.88/24", "dev", "red"])?.ok()?;
+    let refused = || lab.counter(|name| name.contains("source-address"));
+    for (lan, is_answered) in
+        [("mac", true), ("address", false), ("off", true), ("address", false), ("mac", true)]
+    {
+        apply_text(lab, &with_options(base, &format!("port-security = \"{lan}\""), ""))?;
+        lab.exec("web1", 5, &["ip", "neigh", "flush", "to", "10.1.0.88", "dev", "red"])?.ok()?;
+        let before = refused()?;
+        ensure!(ping(lab, "web1", "10.1.0.88")? == is_answered, "{lan}");
+        ensure!((refused()? > before) != is_answered, "{lan}");
+        ensure!(ping(lab, "web1", "10.1.0.3")? && ping(lab, "web1", "fd00:1::3")?, "{lan}");
+    }
+    Ok(())
+}
+
+#[test]
+fn options_of_a_lan_and_of_a_member_change_while_traffic_flows_and_nothing_is_lost() -> Result<()> {
+    let lab = Lab::start_text(&platform(), "e2eaplo")?;
+    let base = fs::read_to_string(lab.file())?;
+    let numbered = streams(&lab, 1, 2000)?;
+    for change in [change_arp, change_promiscuous, change_multicast, change_port_security, change_mtu] {
+        change(&lab, &base)?;
+    }
+    expect_nothing_lost(numbered)?;
     lab.stop()
 }
 

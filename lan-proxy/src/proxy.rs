@@ -198,9 +198,9 @@ impl LanProxy {
         Ok(())
     }
 
-    /// The LAN has another MTU now.
-    pub fn set_lan_mtu(&mut self, mtu: u16) {
-        self.lan_mtu = mtu;
+    /// Frames from outside are judged by this MTU of the LAN, in octets, from now on.
+    pub fn set_lan_mtu(&mut self, lan_mtu: u16) {
+        self.lan_mtu = lan_mtu;
     }
 
     /// Says who gets what no member is found for, in filtered mode.

@@ -2,11 +2,11 @@
 
 use std::fmt::Display;
 
-use vlan_core::security::{Limits, Rate, Roles};
+use vlan_core::security::{Limits, PortSecurity, Rate, Roles};
 use vlan_core::{LanId, NodeNumber};
 
 use crate::management::Change;
-use crate::model::{Lan, Member, Platform};
+use crate::model::{ArpMode, Lan, LanMulticast, Member, Platform};
 
 /// What is to be done so that a running platform is as another file says. Places are those of LANs and of their members in the
 /// other file.
@@ -20,6 +20,8 @@ pub struct Changes {
     pub added_lans: Vec<usize>,
     /// The members that are new, of LANs that stay: each its LAN's and its own place.
     pub added_members: Vec<(usize, usize)>,
+    /// The places of the LANs with other options of their own.
+    pub lans: Vec<usize>,
     /// The members with other options: each its LAN's and its own place.
     pub members: Vec<(usize, usize)>,
     /// Each difference.
@@ -27,15 +29,13 @@ pub struct Changes {
 }
 
 impl Platform {
-    /// What changes when `other` takes the place of this platform while it runs: LANs, members, and addresses, gateways,
-    /// aliases, roles, learned stations and limits of members.
+    /// What changes when `other` takes the place of this platform while it runs: LANs, members, and their options.
     ///
     /// # Errors
     /// With everything that differs and cannot change yet, in words.
     //= spec/control-node.md#applying-a-platform-file
     //# A control node MUST apply all of a platform file or nothing of it, and refuse one that has a mistake, asks for what is
-    //# not built yet, or differs in more than LANs, members, and addresses, gateways, aliases, roles, learned stations and
-    //# limits of members.
+    //# not built yet, or differs in what a running platform cannot change.
     pub fn changes_to(&self, other: &Self) -> Result<Changes, Vec<String>> {
         let mut fixed = Fixed::default();
         fixed.compare("the platform's name", &self.name, &other.name);
@@ -73,12 +73,13 @@ impl Platform {
     fn compare_lans(&self, fixed: &mut Fixed, changes: &mut Changes, place: usize, (old, new): (&Lan, &Lan)) {
         let of = |what: &str| format!("{what} of the LAN {}", old.name);
         fixed.compare(of("the name"), &old.name, &new.name);
-        fixed.compare(of("`mtu`"), &old.mtu, &new.mtu);
-        fixed.compare(of("`arp`"), &old.arp, &new.arp);
-        fixed.compare(of("`port-security`"), &old.port_security, &new.port_security);
-        fixed.compare(of("`multicast`"), &old.multicast, &new.multicast);
         fixed.compare(of("the uplink"), &old.uplink, &new.uplink);
         fixed.compare(of("a cluster"), &old.clusters, &new.clusters);
+        let list = lan_changes(old, new);
+        if !list.is_empty() {
+            changes.lans.push(place);
+            changes.list.extend(list);
+        }
         for member in old.members.iter().filter(|member| member_of(new, member.node).is_none()) {
             changes.removed_members.push((old.id, member.node));
             changes.list.push(self.membership(old, member, false));
@@ -135,9 +136,19 @@ fn fix_member(fixed: &mut Fixed, of: &str, old: &Member, new: &Member) {
     let of = |what: &str| format!("{what} of {of}");
     fixed.compare(of("`interface`"), &old.interface, &new.interface);
     fixed.compare(of("`mac`"), &old.mac, &new.mac);
-    fixed.compare(of("`promiscuous`"), &old.promiscuous, &new.promiscuous);
     fixed.compare(of("`attach`"), &old.attach, &new.attach);
-    fixed.compare(of("`multicast`"), &old.every_group, &new.every_group);
+}
+
+fn lan_changes(old: &Lan, new: &Lan) -> Vec<Change> {
+    let values = |lan: &Lan| {
+        [
+            ("mtu", lan.mtu.to_string()),
+            ("arp", word(lan.arp == ArpMode::Suppress, ["relay", "suppress"])),
+            ("port-security", port_security(lan.port_security)),
+            ("multicast", word(lan.multicast == LanMulticast::Flood, ["snoop", "flood"])),
+        ]
+    };
+    differing((&new.name, ""), values(old), values(new))
 }
 
 fn member_changes((lan, node): (&str, &str), old: &Member, new: &Member) -> Vec<Change> {
@@ -151,10 +162,32 @@ fn member_changes((lan, node): (&str, &str), old: &Member, new: &Member) -> Vec<
             ("role", roles(member.roles)),
             ("learn", member.learn.to_string()),
             ("limits", limits(&member.limits)),
+            ("promiscuous", member.promiscuous.to_string()),
+            ("multicast", word(member.every_group, ["joined", "all"])),
         ]
     };
-    let different = values(old).into_iter().zip(values(new)).filter(|(old, new)| old != new);
-    different.map(|((key, from), (_, to))| change((lan, node), key, (from, to))).collect()
+    differing((lan, node), values(old), values(new))
+}
+
+type Values<const N: usize> = [(&'static str, String); N];
+
+fn differing<const N: usize>(of: (&str, &str), old: Values<N>, new: Values<N>) -> Vec<Change> {
+    let different = old.into_iter().zip(new).filter(|(old, new)| old != new);
+    different.map(|((key, from), (_, to))| change(of, key, (from, to))).collect()
+}
+
+/// The words of the platform file for false and true.
+fn word(is_second: bool, words: [&str; 2]) -> String {
+    words[usize::from(is_second)].to_owned()
+}
+
+fn port_security(port_security: PortSecurity) -> String {
+    let word = match port_security {
+        PortSecurity::Off => "off",
+        PortSecurity::Mac => "mac",
+        PortSecurity::Address => "address",
+    };
+    word.to_owned()
 }
 
 fn list<T: Display>(items: impl IntoIterator<Item = T>) -> String {
@@ -232,6 +265,9 @@ limits = { frames = 1 }
         };
         assert_eq!(told("10.1.0.2/24", "10.1.0.9/24"), ["web2|address|10.1.0.2/24|10.1.0.9/24"]);
         assert_eq!(told("limits = { frames = 1 }", ""), ["web2|limits|frames 1|"]);
+        let listens = "promiscuous = true\nmulticast = \"all\"\nlimits = { frames = 1 }";
+        let expected = ["web2|promiscuous|false|true", "web2|multicast|joined|all"];
+        assert_eq!(told("limits = { frames = 1 }", listens), expected);
         let more = "alias = \"10.1.0.7\"\nrole = \"router\"\nlearn = 3\ngateway = \"10.1.0.1\"\n\
                     limits = { broadcast = 5, bits = 9 }";
         let expected = [
@@ -245,25 +281,34 @@ limits = { frames = 1 }
     }
 
     #[test]
+    fn options_of_lans_can_change_and_are_listed() {
+        for (option, told) in [
+            ("mtu = 1500", "mtu 16896>1500"),
+            ("arp = \"suppress\"", "arp relay>suppress"),
+            ("port-security = \"off\"", "port-security mac>off"),
+            ("port-security = \"address\"", "port-security mac>address"),
+            ("multicast = \"flood\"", "multicast snoop>flood"),
+        ] {
+            let changes = changes("id = 10", &format!("id = 10\n{option}")).unwrap();
+            assert_eq!((&changes.lans[..], &changes.members[..]), (&[0][..], &[][..]), "{option}");
+            assert_eq!(listed(&changes), [format!("red  {told}")]);
+        }
+    }
+
+    #[test]
     fn what_cannot_change_is_named() {
         //= spec/control-node.md#applying-a-platform-file
         //= type=test
         //# A control node MUST apply all of a platform file or nothing of it, and refuse one that has a mistake, asks for what
-        //# is not built yet, or differs in more than LANs, members, and addresses, gateways, aliases, roles, learned stations
-        //# and limits of members.
+        //# is not built yet, or differs in what a running platform cannot change.
         for (old, new, named) in [
             ("name = \"lab\"", "name = \"lab\"\ncabinet = 7", "`cabinet`"),
             ("name = \"lab\"", "name = \"lob\"", "the platform's name"),
             ("serial = 1", "serial = 2", "[[control-node]]"),
             ("number = 2", "number = 3", "[[node]]"),
             ("name = \"red\"", "name = \"rot\"", "the name of the LAN red"),
-            ("id = 10", "id = 10\nmtu = 1500", "`mtu` of the LAN red"),
-            ("id = 10", "id = 10\narp = \"suppress\"", "`arp` of the LAN red"),
-            ("id = 10", "id = 10\nport-security = \"off\"", "`port-security` of the LAN red"),
-            ("limits = {", "promiscuous = true\nlimits = {", "`promiscuous` of web2 on the LAN red"),
             ("limits = {", "interface = \"x\"\nlimits = {", "`interface` of web2 on the LAN red"),
             ("limits = {", "mac = \"52:54:00:00:00:01\"\nlimits = {", "`mac` of web2 on the LAN red"),
-            ("limits = {", "multicast = \"all\"\nlimits = {", "`multicast` of web2 on the LAN red"),
         ] {
             let refused = changes(old, new).unwrap_err();
             assert!(refused.iter().any(|what| what == named), "{new}: {refused:?}");

@@ -4,8 +4,9 @@
 //! relay, barrier and direct together), I-4 (every accepted frame ends once), I-5 (every octet and the vnet state
 //! as sent), I-44 (a promiscuous listener gets a copy of each unicast frame once and in order, and what it does not get is counted as a
 //! lost copy), I-45 (a member that was removed gets no group frame that was accepted later), and that nothing reaches a stack
-//! that is not a member of the frame's LAN, or has not joined its group.
+//! that is not a member of the frame's LAN, or has not joined its group while groups are sorted.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use vlan_core::wire::frame::Vnet;
 use vlan_core::{Instant, LanId};
 
 use crate::frame::{self, Addressing, Numbering};
-use crate::memberships::Memberships;
+use crate::memberships::{Memberships, Spell};
 
 /// A rule that was broken, with what broke it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,7 +64,6 @@ pub struct Flow {
     /// Addresses and ports.
     pub addressing: Addressing,
     lan: LanId,
-    mtu: u16,
     frames: Vec<FrameRecord>,
     /// Deliveries of all of them.
     deliveries: usize,
@@ -74,6 +74,8 @@ pub struct Flow {
 #[derive(Debug)]
 struct FrameRecord {
     len: u32,
+    /// The MTU of its sender's interface: a longer one is a super-frame.
+    mtu: u16,
     accepted: Instant,
     from_life: u32,
     /// Stations that should get it, with their lives when it was accepted.
@@ -101,6 +103,17 @@ struct Station {
     detached_since: Option<Instant>,
     /// When it ceased to be a member.
     removed: Option<Instant>,
+    /// It gets every group by the platform file.
+    every_group: Spell,
+}
+
+/// What a LAN does.
+#[derive(Clone, Copy, Debug, Default)]
+struct LanRecord {
+    /// The smallest MTU that it has had.
+    mtu_min: u16,
+    /// Its groups are not sorted.
+    floods: Spell,
 }
 
 /// How the frames of a run ended.
@@ -116,6 +129,8 @@ pub struct Audit {
     pub apart: u64,
     /// None of these, with every control node serving both ends: each must stand in a permitted-loss counter.
     pub lost: u64,
+    /// Lost frames and group drops that may have been too long for the smallest MTU of their LAN.
+    pub long_lost: u64,
     /// Lost while no control node served the receiver, which a control node counts as `not-attached`.
     pub detached: u64,
     /// Group frames times receivers that should have had them.
@@ -141,6 +156,8 @@ pub struct Audit {
     pub copies_apart: u64,
     /// Of these, lost: each must stand in a counter of lost copies.
     pub copies_lost: u64,
+    /// Lost copies that may have been too long.
+    pub copies_long_lost: u64,
 }
 
 /// How long after it was accepted a frame may still wait in rings to and from a control node that does not run.
@@ -151,6 +168,7 @@ const RELAY_DWELL: Duration = Duration::from_millis(300);
 pub struct Checker {
     stations: Vec<Station>,
     flows: Vec<Flow>,
+    lans: BTreeMap<LanId, LanRecord>,
     /// Who is a member of which multicast group.
     pub memberships: Memberships,
     /// Frames that stacks got, of any kind.
@@ -169,8 +187,25 @@ impl Checker {
             detached: Vec::new(),
             detached_since: Some(Instant::ZERO),
             removed: None,
+            every_group: Spell::default(),
         });
         StationIndex(self.stations.len() - 1)
+    }
+
+    /// The LAN has this MTU from now on.
+    pub fn note_mtu(&mut self, lan: LanId, mtu: u16) {
+        let lan = self.lans.entry(lan).or_insert(LanRecord { mtu_min: mtu, ..LanRecord::default() });
+        lan.mtu_min = lan.mtu_min.min(mtu);
+    }
+
+    /// The LAN's groups are not sorted from now on, or they are.
+    pub fn set_floods(&mut self, now: Instant, lan: LanId, floods: bool) {
+        self.lans.entry(lan).or_default().floods.set(now, floods);
+    }
+
+    /// The station gets every group from now on, or those that it has joined.
+    pub fn set_every_group(&mut self, now: Instant, station: StationIndex, gets_every_group: bool) {
+        self.stations[station.0].every_group.set(now, gets_every_group);
     }
 
     /// Nothing sent by the station, or to it, is to be judged.
@@ -221,16 +256,9 @@ impl Checker {
     }
 
     /// Makes a flow known.
-    pub fn add_flow(
-        &mut self,
-        from: StationIndex,
-        to: Receivers,
-        addressing: Addressing,
-        mtu: u16,
-    ) -> FlowIndex {
+    pub fn add_flow(&mut self, from: StationIndex, to: Receivers, addressing: Addressing) -> FlowIndex {
         let lan = self.stations[from.0].lan;
-        let flow =
-            Flow { from, to, addressing, lan, mtu, frames: Vec::new(), deliveries: 0, last: Vec::new() };
+        let flow = Flow { from, to, addressing, lan, frames: Vec::new(), deliveries: 0, last: Vec::new() };
         self.flows.push(flow);
         FlowIndex(self.flows.len() - 1)
     }
@@ -248,15 +276,28 @@ impl Checker {
         (flow.frames.len(), flow.deliveries)
     }
 
-    /// The octets and vnet state of the flow's next frame.
+    /// The octets and vnet state of the flow's next frame, from an interface with this MTU.
     #[must_use]
-    pub fn next_frame(&self, flow: FlowIndex, len: usize) -> (Vnet, Vec<u8>) {
+    pub fn next_frame(&self, flow: FlowIndex, len: usize, mtu: u16) -> (Vnet, Vec<u8>) {
         let number = self.flows[flow.0].frames.len() as u32;
-        self.frame(flow, number, len)
+        self.frame(flow, number, (len, mtu))
+    }
+
+    /// The MTU of the interface that sent a frame.
+    #[must_use]
+    pub fn mtu_of(&self, numbering: Numbering) -> u16 {
+        let frame = self.flows[numbering.flow as usize].frames.get(numbering.number as usize);
+        frame.map_or(u16::MAX, |frame| frame.mtu)
     }
 
     /// The node took the frame that [`Self::next_frame`] made; its driver knew these listeners.
-    pub fn frame_accepted(&mut self, now: Instant, flow: FlowIndex, len: usize, listeners: &[StationIndex]) {
+    pub fn frame_accepted(
+        &mut self,
+        now: Instant,
+        flow: FlowIndex,
+        (len, mtu): (usize, u16),
+        listeners: &[StationIndex],
+    ) {
         let Self { stations, flows, memberships, .. } = self;
         let record = &mut flows[flow.0];
         let up = |i: &usize| stations[*i].is_up && !stations[*i].is_hostile;
@@ -284,6 +325,7 @@ impl Checker {
         let copies_expected = copied.map(|i| (StationIndex(i), stations[i].life)).collect();
         record.frames.push(FrameRecord {
             len: len as u32,
+            mtu,
             copies_expected,
             copied: Vec::new(),
             accepted: now,
@@ -295,7 +337,7 @@ impl Checker {
     }
 
     /// The frame that [`Self::next_frame`] made came in by an uplink for nobody of the LAN: at most listeners see it.
-    pub fn frame_for_nobody(&mut self, now: Instant, flow: FlowIndex, len: usize) {
+    pub fn frame_for_nobody(&mut self, now: Instant, flow: FlowIndex, len: (usize, u16)) {
         self.frame_accepted(now, flow, len, &[]);
         if let Some(frame) = self.flows[flow.0].frames.last_mut() {
             frame.expected.clear();
@@ -339,7 +381,7 @@ impl Checker {
         };
         self.check_receiver(now, station, record, numbering)?;
         self.check_removed(now, station, record, numbering)?;
-        let (expected_vnet, expected) = self.frame(flow, number, sent.len as usize);
+        let (expected_vnet, expected) = self.frame(flow, number, (sent.len as usize, sent.mtu));
         if expected != octets || expected_vnet != *vnet {
             let at = expected.iter().zip(octets).position(|(a, b)| a != b);
             return broken(
@@ -368,10 +410,10 @@ impl Checker {
         Ok(numbering)
     }
 
-    fn frame(&self, flow: FlowIndex, number: u32, len: usize) -> (Vnet, Vec<u8>) {
+    fn frame(&self, flow: FlowIndex, number: u32, (len, mtu): (usize, u16)) -> (Vnet, Vec<u8>) {
         let record = &self.flows[flow.0];
         let numbering = Numbering { lan: record.lan.0, flow: flow.0 as u32, number };
-        let vnet = frame::vnet_of(&record.addressing, number, len, record.mtu);
+        let vnet = frame::vnet_of(&record.addressing, number, len, mtu);
         (vnet, frame::make(&record.addressing, numbering, len))
     }
 
@@ -387,9 +429,7 @@ impl Checker {
             _ if self.stations[station.0].listens => flow.from != station,
             Receivers::One(one) => one == station,
             Receivers::Group => flow.from != station,
-            Receivers::Joined => {
-                flow.from != station && self.memberships.is_member(station, flow.addressing.destination)
-            }
+            Receivers::Joined => flow.from != station && self.may_get_group(station, flow, numbering),
             Receivers::Nobody => false,
         };
         if meant && lan == flow.lan && self.stations[station.0].is_up {
@@ -398,6 +438,14 @@ impl Checker {
         let detail =
             format!("{numbering:?} from {:?} to {:?} came to {station:?} of LAN {lan}", flow.from, flow.to);
         Err(Violation { invariant: "nothing reaches a non-member", at: now, detail })
+    }
+
+    /// Members of the group, and everybody who is to get all groups.
+    fn may_get_group(&self, station: StationIndex, flow: &Flow, numbering: Numbering) -> bool {
+        let accepted = flow.frames[numbering.number as usize].accepted;
+        self.memberships.is_member(station, flow.addressing.destination)
+            || self.stations[station.0].every_group.has_met(accepted)
+            || self.lans.get(&flow.lan).is_some_and(|lan| lan.floods.has_met(accepted))
     }
 
     /// What goes to a group goes by a control node, which knows at once that a member has been removed. A sender with a direct
@@ -531,7 +579,15 @@ impl Checker {
             audit.detached += 1;
         } else {
             audit.lost += 1;
+            audit.long_lost += u64::from(self.may_be_too_long(flow, frame));
         }
+    }
+
+    /// True for one that is no super-frame and longer than the LAN has taken at some time.
+    fn may_be_too_long(&self, flow: &Flow, frame: &FrameRecord) -> bool {
+        let mtu_min = self.lans.get(&flow.lan).map_or(frame.mtu, |lan| lan.mtu_min);
+        let plain_max = |mtu: u16| u32::from(mtu) + 14;
+        (plain_max(mtu_min) + 1..=plain_max(frame.mtu)).contains(&frame.len)
     }
 
     /// Lost copies, for a failure's report: flow, number, when it was accepted, and by whom it was expected.
@@ -568,6 +624,7 @@ impl Checker {
             audit.copies_apart += 1;
         } else {
             audit.copies_lost += 1;
+            audit.copies_long_lost += u64::from(self.may_be_too_long(flow, frame));
         }
     }
 
@@ -589,7 +646,9 @@ impl Checker {
         }
         let reached = !frame.delivered.is_empty() || !frame.refused_by_device.is_empty();
         let lost = audit.group_lost - lost_before;
-        audit.group_drops += if reached { lost } else { lost.min(1) };
+        let drops = if reached { lost } else { lost.min(1) };
+        audit.group_drops += drops;
+        audit.long_lost += if self.may_be_too_long(flow, frame) { drops } else { 0 };
     }
 
     /// One that has left a group while a frame was under way need not get it.
@@ -645,7 +704,7 @@ mod tests {
             destination: "10.1.0.2".parse().unwrap(),
             source_port: 9,
         };
-        let flow = checker.add_flow(a, Receivers::One(b), addressing, 1500);
+        let flow = checker.add_flow(a, Receivers::One(b), addressing);
         (checker, b, flow)
     }
 
@@ -653,8 +712,8 @@ mod tests {
     fn send(checker: &mut Checker, flow: FlowIndex, count: usize) -> Vec<(Vnet, Vec<u8>)> {
         (0..count)
             .map(|_| {
-                let frame = checker.next_frame(flow, 100);
-                checker.frame_accepted(Instant::from_nanos(1), flow, 100, &[]);
+                let frame = checker.next_frame(flow, 100, 1500);
+                checker.frame_accepted(Instant::from_nanos(1), flow, (100, 1500), &[]);
                 frame
             })
             .collect()
@@ -691,8 +750,8 @@ mod tests {
         checker.attach(Instant::ZERO, listener, true);
         let frames: Vec<_> = (0..4)
             .map(|_| {
-                let frame = checker.next_frame(flow, 100);
-                checker.frame_accepted(Instant::from_nanos(1), flow, 100, &[listener, b]);
+                let frame = checker.next_frame(flow, 100, 1500);
+                checker.frame_accepted(Instant::from_nanos(1), flow, (100, 1500), &[listener, b]);
                 frame
             })
             .collect();

@@ -64,6 +64,29 @@ impl Memberships {
     }
 }
 
+/// What goes on now, or has ended.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Spell {
+    is_on: bool,
+    ended: Option<Instant>,
+}
+
+impl Spell {
+    /// It goes on from now on, or no more.
+    pub fn set(&mut self, now: Instant, is_on: bool) {
+        if self.is_on && !is_on {
+            self.ended = Some(now);
+        }
+        self.is_on = is_on;
+    }
+
+    /// True when a frame of that moment may still have met it.
+    #[must_use]
+    pub fn has_met(&self, accepted: Instant) -> bool {
+        self.is_on || self.ended.is_some_and(|ended| accepted <= ended)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -22,6 +22,10 @@ pub struct LanPlan {
     pub mtu: u16,
     /// Whether port security checks IP addresses as well as MACs.
     pub checks_addresses: bool,
+    /// Whether control nodes answer requests for addresses in the name of their holders.
+    pub suppresses_arp: bool,
+    /// Whether group frames go to every member.
+    pub floods: bool,
     /// Its members, as places in the list of nodes.
     pub members: Vec<usize>,
 }
@@ -84,8 +88,6 @@ pub struct Plan {
     pub lans: Vec<LanPlan>,
     /// What the first LAN's uplink is like, if it has one.
     pub outside: Option<OutsidePlan>,
-    /// Whether control nodes answer requests for addresses in the name of their holders.
-    pub suppresses_arp: bool,
     /// Stations that may listen promiscuously, as places in the list of stations.
     pub listeners: Vec<usize>,
     /// The node that writes what it likes into its legs, if any. It is a member of no LAN with others' traffic
@@ -115,13 +117,20 @@ pub struct Plan {
     pub duration: Duration,
 }
 
+impl LanPlan {
+    /// A LAN that does nothing special.
+    #[must_use]
+    pub fn calm(id: LanId, mtu: u16, members: Vec<usize>) -> Self {
+        Self { id, mtu, checks_addresses: false, suppresses_arp: false, floods: false, members }
+    }
+}
+
 impl Plan {
     /// A calm platform of `nodes` nodes in one LAN over two fabrics, full-sized rings, no faults: what scripted
     /// scenarios start from.
     #[must_use]
     pub fn calm(seed: u64, nodes: usize) -> Self {
-        let lan =
-            LanPlan { id: LanId(10), mtu: 16_896, checks_addresses: false, members: (0..nodes).collect() };
+        let lan = LanPlan::calm(LanId(10), 16_896, (0..nodes).collect());
         Self {
             seed,
             fabrics: 2,
@@ -129,7 +138,6 @@ impl Plan {
             control_nodes: 1,
             lans: vec![lan],
             outside: None,
-            suppresses_arp: false,
             listeners: Vec::new(),
             hostile: None,
             elsewhere: Vec::new(),
@@ -165,20 +173,15 @@ impl Plan {
         let mut plan = Self::calm(seed, nodes);
         plan.fabrics = 1 + u8::from(random.below(4) > 0);
         plan.lans[0].checks_addresses = random.below(2) == 0;
-        // By the seed itself: what the others draw stays theirs.
-        plan.suppresses_arp = seed & 1 == 1;
         if nodes > 2 && random.below(2) == 0 {
             // The last node is no member: in another LAN, or in none.
             plan.lans[0].members.pop();
         }
         if random.below(2) == 0 {
             let from = random.below(nodes as u64 - 1) as usize;
-            plan.lans.push(LanPlan {
-                id: LanId(20),
-                mtu: 1500,
-                checks_addresses: random.below(2) == 0,
-                members: (from..nodes).collect(),
-            });
+            let checks_addresses = random.below(2) == 0;
+            let lan = LanPlan::calm(LanId(20), 1500, (from..nodes).collect());
+            plan.lans.push(LanPlan { checks_addresses, ..lan });
             plan.traffic.misdirected_flows = 1 + random.below(2) as usize;
         }
         if nodes > 2 && random.below(4) == 0 {
@@ -194,6 +197,8 @@ impl Plan {
         plan.traffic.group_flows = random.below(3) as usize;
         let of_processes = Fault::ON_ONE_HOST.into_iter().filter(|fault| !Fault::DRAWN_APART.contains(fault));
         plan.fault_menu = of_processes.filter(|_| random.below(3) > 0).collect();
+        // By the seed itself: what the others draw stays theirs.
+        plan.lans.iter_mut().for_each(|lan| lan.suppresses_arp = seed & 1 == 1);
         plan.faults = faults;
         plan.duration = Duration::from_millis(150 + random.below(350));
         plan.draw_outside();

@@ -14,6 +14,7 @@ mod groups;
 mod hosts;
 mod listeners;
 mod meetings;
+mod options;
 mod pressure;
 mod relayed;
 mod uplinks;
@@ -40,6 +41,7 @@ pub fn all() -> Vec<Scenario> {
         hosts::SCENARIOS,
         listeners::SCENARIOS,
         meetings::SCENARIOS,
+        options::SCENARIOS,
         pressure::SCENARIOS,
         relayed::SCENARIOS,
         uplinks::SCENARIOS,

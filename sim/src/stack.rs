@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use vlan_core::ethernet::{ETHERTYPE_ARP, ETHERTYPE_IPV6, EthernetHeader};
+use vlan_core::limits::ETHERNET_HEADER_LEN;
 use vlan_core::wire::control::{InterfaceAddress, InterfaceConfig};
 use vlan_core::wire::frame::Vnet;
 use vlan_core::{Instant, MacAddress};
@@ -102,6 +103,12 @@ impl Stack {
         self.usable.retain(|a| wanted.contains(a));
         self.detecting.retain(|(a, _)| wanted.contains(a));
         self.config = config;
+        let plain_max = usize::from(self.config.mtu) + ETHERNET_HEADER_LEN;
+        self.queue.retain(|outgoing| match outgoing {
+            // Kernels send no super-frames to groups.
+            Outgoing::Datagram(datagram, mac) => !mac.is_group() || datagram.frame_len <= plain_max,
+            Outgoing::Resolution(_) => true,
+        });
         for address in wanted {
             if self.usable.contains(&address) || self.detecting.iter().any(|(a, _)| *a == address) {
                 continue;

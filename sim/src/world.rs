@@ -18,6 +18,7 @@ mod inspect;
 mod listeners;
 mod meetings;
 mod node_host;
+mod options;
 mod outside;
 mod process;
 mod script;
@@ -144,6 +145,8 @@ pub struct World {
     removed: Vec<bool>,
     /// Which have a limit.
     limited: Vec<bool>,
+    /// Which get every group.
+    gets_every_group: Vec<bool>,
     /// Number of the configuration.
     epoch: u64,
     /// Which stations' stacks are members of the streams' groups.
@@ -197,6 +200,7 @@ impl World {
         let members = stations.len();
         stations.extend(plan.outside.map(|_| outside::station(plan.lans[0].id)));
         let mut checker = Checker::default();
+        plan.lans.iter().for_each(|lan| checker.note_mtu(lan.id, lan.mtu));
         for station in &stations {
             let place = checker.add_station(plan.lans[station.lan].id);
             if plan.hostile == Some(station.node) {
@@ -234,6 +238,7 @@ impl World {
             // The station outside is nobody's member.
             removed: (0..stations.len()).map(|station| station >= members).collect(),
             limited: vec![false; stations.len()],
+            gets_every_group: vec![false; stations.len()],
             epoch: 1,
             joined: vec![false; stations.len()],
             promiscuous: (0..stations.len()).map(|station| plan.listeners.contains(&station)).collect(),

@@ -43,7 +43,7 @@ use vlan_core::server::{LanServer, LanServerConfig, MemberSlot};
 use vlan_core::wire::control::ControlMessage;
 use vlan_core::{Channel, Instant, LegNumber, NodeNumber, ProcessId, VifNumber};
 
-pub use apply::{Changes, MemberOptions};
+pub use apply::{Changes, LanOptions, MemberOptions};
 pub use arena::{ArenaPolicy, ArenaStatus};
 pub use config::{ArpMode, ControlNodeConfig, FabricEntry, LanConfig, MemberConfig, NodeEntry};
 pub use event::ControlNodeEvent;
@@ -88,11 +88,11 @@ struct Lan {
     routes: Vec<Route>,
     /// How often each member, by slot, wanted to listen and may not.
     refused_listeners: Vec<u64>,
+    /// Whose nodes, by slot, have said in this session whether they listen.
+    has_said_listening: Vec<bool>,
     arena: LanArena,
     /// Place of its uplink.
     uplink: Option<usize>,
-    /// The options of a member have changed: receivers may have been told what does not hold any more.
-    has_changed: bool,
 }
 
 /// Octets taken from one node before the next has its turn (amendment 23): about ten full-sized frames. A longer
@@ -421,9 +421,9 @@ impl Lan {
             }),
             routes: lan.members.iter().map(Route::to).collect(),
             refused_listeners: alloc::vec![0; lan.members.len()],
+            has_said_listening: alloc::vec![false; lan.members.len()],
             arena: LanArena::default(),
             uplink: None,
-            has_changed: false,
             config: lan.clone(),
         };
         for (slot, member) in (0..).map(MemberSlot).zip(&lan.members) {

@@ -177,8 +177,8 @@ enum Command {
     },
     /// Apply a changed platform file while the platform runs
     ///
-    /// LANs, members, and addresses, gateways, aliases, roles, learned stations and limits of members may differ from what is in use;
-    /// traffic of others goes on. Anything else is refused by name, and nothing is changed then. Without -f the file itself names the management sockets.
+    /// LANs and members may differ from what is in use, mtu, arp, port-security and multicast of a LAN, and all options of a
+    /// member but interface, mac and attach; traffic of others goes on. Anything else is refused by name, and nothing is changed then. Without -f the file itself names the management sockets.
     #[command(after_help = "Example: switchctl apply lab.toml --dry-run")]
     Apply {
         /// The platform file to apply

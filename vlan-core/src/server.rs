@@ -5,6 +5,7 @@
 
 mod listeners;
 mod membership;
+mod options;
 mod run;
 mod senders;
 mod stations;

@@ -51,7 +51,8 @@ fn full_relay(seed: u64) -> Plan {
 fn two_lans(seed: u64) -> Plan {
     let mut plan = Plan::calm(seed, 5);
     plan.lans[0].members = vec![0, 1, 2];
-    plan.lans.push(LanPlan { id: LanId(20), mtu: 1500, checks_addresses: true, members: vec![1, 2, 3] });
+    let lan = LanPlan::calm(LanId(20), 1500, vec![1, 2, 3]);
+    plan.lans.push(LanPlan { checks_addresses: true, ..lan });
     plan.traffic.misdirected_flows = 8;
     plan
 }

@@ -1,13 +1,11 @@
-//! Another configuration while everything runs: members and LANs that go and come again, and options that change.
+//! Another configuration while everything runs: members and LANs that go and come again. Options that change: `options.rs`.
 //!
 //! A membership that comes again is another station: its interface has another number and another MAC, as a control node's
 //! registry gives them, and its flows are its own.
 
 use std::time::Duration;
 
-use switch_server::control_node::{
-    AddedMember, Changes, Command, LanConfig, MemberConfig, MemberOptions, SenderConfig,
-};
+use switch_server::control_node::{AddedMember, Changes, Command, LanConfig, MemberConfig, SenderConfig};
 use vlan_core::security::{Limits, Rate};
 use vlan_core::{Instant, MacAddress, VifNumber};
 
@@ -27,7 +25,7 @@ impl World {
     pub(super) fn apply_something(&mut self, now: Instant) {
         let live = self.live_stations();
         let gone = self.gone_memberships();
-        match self.random.below(5) {
+        match self.random.below(8) {
             0 if !gone.is_empty() => {
                 let (node, lan) = gone[self.random.below(gone.len() as u64) as usize];
                 let _ = self.add_membership(now, node, lan);
@@ -38,7 +36,11 @@ impl World {
             }
             2 if !live.is_empty() => {
                 let station = live[self.random.below(live.len() as u64) as usize];
-                self.change_options(now, station);
+                self.change_member_at_random(now, station);
+            }
+            3 | 4 if !live.is_empty() => {
+                let station = live[self.random.below(live.len() as u64) as usize];
+                self.change_lan_at_random(now, self.stations[station].lan);
             }
             _ if !live.is_empty() => {
                 let station = live[self.random.below(live.len() as u64) as usize];
@@ -102,11 +104,13 @@ impl World {
         let config = self.member_config(station);
         let changes = match is_lan_there {
             true => {
-                let added = AddedMember { lan: lan_config.id, config, gets_every_group: false };
+                let gets_every_group = self.gets_every_group[station];
+                let added = AddedMember { lan: lan_config.id, config, gets_every_group };
                 Changes { added_members: vec![added], ..Changes::default() }
             }
             false => {
-                let added = LanConfig { members: vec![config], ..lan_config };
+                let multicast = self.multicast_config(lan, &[station]);
+                let added = LanConfig { members: vec![config], multicast, ..lan_config };
                 Changes { added_lans: vec![added], ..Changes::default() }
             }
         };
@@ -132,6 +136,7 @@ impl World {
         self.joined.push(self.joined[former]);
         self.promiscuous.push(self.promiscuous[former]);
         self.limited.push(false);
+        self.gets_every_group.push(false);
         if self.plan.listeners.contains(&former) {
             self.plan.listeners.push(station);
         }
@@ -162,23 +167,7 @@ impl World {
         self.let_send(first);
     }
 
-    /// A limit is put on a member, or taken off it.
-    fn change_options(&mut self, now: Instant, station: usize) {
-        self.count_fault_of(Fault::Apply, Party::Node(self.stations[station].node));
-        self.limited[station] = !self.limited[station];
-        let config = self.member_config(station);
-        let options = MemberOptions {
-            lan: self.plan.lans[self.stations[station].lan].id,
-            node: config.node,
-            addresses: config.addresses,
-            gateways: config.gateways,
-            sender: config.sender,
-        };
-        self.journal.line(now, format_args!("apply: options of station {station}"));
-        self.apply(now, Changes { options: vec![options], ..Changes::default() });
-    }
-
-    fn apply(&mut self, now: Instant, changes: Changes) {
+    pub(super) fn apply(&mut self, now: Instant, changes: Changes) {
         self.epoch += 1;
         self.command(now, Command::Apply { epoch: self.epoch, changes: Box::new(changes) });
     }

@@ -7,6 +7,8 @@ use switch_server::control_node::{
     ArpMode, Command, ControlNode, ControlNodeConfig, ControlNodeEvent, FabricEntry, LanConfig, NodeEntry,
     Output, PortSecurity,
 };
+use vlan_core::group::members::MulticastConfig;
+use vlan_core::server::MemberSlot;
 use vlan_core::wire::control::LegKind;
 use vlan_core::{CabinetNumber, Instant, LegNumber, NodeNumber, ProcessId, PublicKey, SecretKey};
 
@@ -74,9 +76,11 @@ impl World {
     fn control_config(&self, process: ProcessId, seed: u64) -> ControlNodeConfig {
         let live = self.live_stations();
         let lans = (0..self.plan.lans.len()).map(|place| {
-            let members = live.iter().filter(|station| self.stations[**station].lan == place);
-            let members = members.map(|&station| self.member_config(station)).collect();
-            LanConfig { members, ..self.lan_config(place) }
+            let of_lan = live.iter().copied().filter(|station| self.stations[*station].lan == place);
+            let of_lan: Vec<usize> = of_lan.collect();
+            let members = of_lan.iter().map(|&station| self.member_config(station)).collect();
+            let multicast = self.multicast_config(place, &of_lan);
+            LanConfig { members, multicast, ..self.lan_config(place) }
         });
         // A LAN without members has been removed.
         let lans = lans.filter(|lan: &LanConfig| !lan.members.is_empty() || lan.uplink.is_some());
@@ -115,12 +119,19 @@ impl World {
             id: lan.id,
             name: format!("lan{}", lan.id),
             mtu: lan.mtu,
-            arp: if self.plan.suppresses_arp { ArpMode::Suppress } else { ArpMode::Relay },
+            arp: if lan.suppresses_arp { ArpMode::Suppress } else { ArpMode::Relay },
             port_security: if lan.checks_addresses { PortSecurity::Address } else { PortSecurity::Mac },
             multicast: Default::default(),
             uplink: self.plan.outside.filter(|_| place == 0).map(outside::uplink),
             members: Vec::new(),
         }
+    }
+
+    /// What a LAN of these stations does with multicast.
+    pub(super) fn multicast_config(&self, lan: usize, stations: &[usize]) -> MulticastConfig {
+        let slots = (0..).map(MemberSlot).zip(stations);
+        let every_group = slots.filter(|(_, station)| self.gets_every_group[**station]).map(|(slot, _)| slot);
+        MulticastConfig { floods: self.plan.lans[lan].floods, every_group: every_group.collect() }
     }
 
     /// One batch of a control node. Between any two calls into the machine the process may die.

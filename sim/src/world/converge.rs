@@ -51,9 +51,12 @@ impl World {
     pub(super) fn heal_and_judge(&mut self) -> Result<Outcome, Violation> {
         self.heal_everything();
         let attach_until = self.now() + ATTACH_MAX;
-        while !self.everybody_is_attached() || self.expect_nothing_of_the_removed().is_err() {
+        let has_applied = |world: &Self| {
+            world.expect_nothing_of_the_removed().and_then(|()| world.expect_options_everywhere())
+        };
+        while !self.everybody_is_attached() || has_applied(self).is_err() {
             if self.now() >= attach_until {
-                self.expect_nothing_of_the_removed()?;
+                has_applied(self)?;
                 return Err(self.stuck(format!("not attached: {:?}", self.who_is_not_attached())));
             }
             self.run_for(Duration::from_millis(10))?;
@@ -210,7 +213,9 @@ impl World {
         self.account_copies(&audit, &losses)?;
         let drops = losses.drops;
         let permitted: u64 = PERMITTED.iter().map(|&reason| drops.of(reason)).sum();
-        let permitted = permitted - drops.of(DropReason::DeviceFull);
+        // Beside these, what was on its way when the MTU became smaller, or came before its receiver heard of a larger one.
+        let too_long = drops.of(DropReason::TooLong).min(audit.long_lost);
+        let permitted = permitted - drops.of(DropReason::DeviceFull) + too_long;
         let lost = audit.lost + audit.group_drops;
         // Unicast for a member that is not attached is a refusal with its own counter.
         let refused = drops.of(DropReason::NotAttached);

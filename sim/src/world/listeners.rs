@@ -37,7 +37,8 @@ impl World {
         }
         let is_promiscuous = self.promiscuous[station];
         machine.handle_promiscuity(now, vif, is_promiscuous);
-        let may_listen = self.plan.listeners.contains(&station);
+        // As its node has been told: the administrator may have said otherwise by now.
+        let may_listen = self.nodes[node].stacks[&vif.0].config.may_listen;
         self.checker.set_listens(StationIndex(station), is_promiscuous && may_listen);
     }
 
@@ -71,7 +72,10 @@ impl World {
 
     /// Every copy came, or is counted as lost.
     pub(super) fn account_copies(&self, audit: &Audit, losses: &Losses) -> Result<(), Violation> {
-        let counted = LOST_COPIES.iter().map(|&reason| losses.drops.of(reason)).sum::<u64>() + losses.at_risk;
+        let too_long = losses.drops.of(DropReason::TooLong).min(audit.copies_long_lost);
+        let counted = LOST_COPIES.iter().map(|&reason| losses.drops.of(reason)).sum::<u64>()
+            + losses.at_risk
+            + too_long;
         if audit.copies_lost <= counted {
             return Ok(());
         }

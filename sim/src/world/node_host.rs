@@ -248,7 +248,7 @@ impl World {
             while sent < budget
                 && let Some(outgoing) = self.nodes[node].stacks.get(&vif).and_then(|s| s.peek().cloned())
             {
-                if self.offer(now, machine, VifNumber(vif), &outgoing) == Accept::Busy {
+                if self.offer(now, machine, (node, VifNumber(vif)), &outgoing) == Accept::Busy {
                     busy = true;
                     self.count_fault_of(Fault::Starved, Party::Node(node));
                     break;
@@ -266,12 +266,19 @@ impl World {
         Some((sent, busy))
     }
 
-    fn offer(&mut self, now: Instant, machine: &mut Node, vif: VifNumber, outgoing: &Outgoing) -> Accept {
+    fn offer(
+        &mut self,
+        now: Instant,
+        machine: &mut Node,
+        (node, vif): (usize, VifNumber),
+        outgoing: &Outgoing,
+    ) -> Accept {
         match outgoing {
             Outgoing::Resolution(frame) => machine.send_frame(now, vif, &PLAIN, frame),
             Outgoing::Datagram(datagram, _) => {
                 let flow = FlowIndex(datagram.flow as usize);
-                let (vnet, frame) = self.checker.next_frame(flow, datagram.frame_len);
+                let mtu = self.nodes[node].stacks[&vif.0].config.mtu;
+                let (vnet, frame) = self.checker.next_frame(flow, datagram.frame_len, mtu);
                 let before = dropped_at_once(machine, vif);
                 let accept = machine.send_frame(now, vif, &vnet, &frame);
                 if accept == Accept::Taken {
@@ -282,7 +289,7 @@ impl World {
                     );
                     let is_sent = dropped_at_once(machine, vif) == before;
                     let listeners = if is_sent { self.listeners_of(machine, vif) } else { Vec::new() };
-                    self.checker.frame_accepted(now, flow, datagram.frame_len, &listeners);
+                    self.checker.frame_accepted(now, flow, (datagram.frame_len, mtu), &listeners);
                 }
                 accept
             }

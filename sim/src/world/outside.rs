@@ -106,7 +106,7 @@ impl World {
     pub(super) fn device_found(&mut self, now: Instant, machine: &mut ControlNode) {
         let Some(outside) = &self.outside else { return };
         // As long as any frame inside may be: what is too long for outside is the proxy's own tests' affair.
-        let device = Device { mtu: self.plan.lans[0].mtu, offloads: true };
+        let device = Device { mtu: outside.stack.config.mtu, offloads: true };
         machine.handle_device(now, DEVICE, DeviceState { device, has_carrier: outside.has_carrier });
         self.checker.station_up(outside.station);
         self.checker.attach(now, outside.station, true);
@@ -129,7 +129,7 @@ impl World {
         self.checker.station_down(now, outside.station);
         self.checker.station_up(outside.station);
         if let Some(mut machine) = self.controls[0].machine.take() {
-            let device = Device { mtu: self.plan.lans[0].mtu, offloads: true };
+            let device = Device { mtu: outside.stack.config.mtu, offloads: true };
             machine.handle_device(now, DEVICE, DeviceState { device, has_carrier });
             self.controls[0].machine = Some(machine);
             self.run_at(Party::Control(0), now);
@@ -193,7 +193,7 @@ impl World {
             return broken("I-40 hidden MACs", format!("{mac} is seen outside"));
         }
         if vnet.gso_type == 0
-            && let Err(fault) = audit::check_form(octets, None, self.plan.lans[0].mtu)
+            && let Err(fault) = audit::check_form(octets, None, outside.stack.config.mtu)
         {
             return broken("I-42 sound frames", format!("{fault}"));
         }
@@ -218,7 +218,8 @@ impl World {
             }
             seen[6..12].copy_from_slice(&addressing.source_mac.0);
         }
-        let sent = frame::vnet_of(&addressing, numbering.number, octets.len(), self.plan.lans[0].mtu);
+        let sent =
+            frame::vnet_of(&addressing, numbering.number, octets.len(), self.checker.mtu_of(numbering));
         // That a sum was verified inside means nothing here.
         let vnet = if *vnet == Vnet::default() && sent.flags == Vnet::DATA_VALID { sent } else { *vnet };
         self.checker.frame_arrived(now, station, &vnet, &seen, false)?;
@@ -249,8 +250,7 @@ impl World {
             destination: IpAddr::V4(Ipv4Addr::BROADCAST),
             source_port: 900,
         };
-        let mtu = self.plan.lans[0].mtu;
-        let flow = self.checker.add_flow(outside.station, Receivers::Group, addressing, mtu);
+        let flow = self.checker.add_flow(outside.station, Receivers::Group, addressing);
         outside.flows.push((flow, Some(MacAddress::BROADCAST)));
     }
 
@@ -270,7 +270,7 @@ impl World {
             source_port: 901 + outside.flows.len() as u16,
         };
         let receivers = Receivers::One(StationIndex(member));
-        let flow = self.checker.add_flow(outside.station, receivers, addressing, self.plan.lans[0].mtu);
+        let flow = self.checker.add_flow(outside.station, receivers, addressing);
         outside.flows.push((flow, None));
         Some(flow)
     }
@@ -354,7 +354,9 @@ impl World {
                     // It has waited for a neighbour; whoever has the address now is another member.
                     return;
                 }
-                let (vnet, mut frame) = self.checker.next_frame(flow, datagram.frame_len);
+                let mtu = self.outside.as_ref().map_or(0, |outside| outside.stack.config.mtu);
+                let len = (datagram.frame_len, mtu);
+                let (vnet, mut frame) = self.checker.next_frame(flow, len.0, len.1);
                 let is_filtered = self.plan.outside == Some(OutsidePlan::Filtered);
                 if !is_filtered && frame[..6] != mac.0 {
                     // For the MAC of a former member, which nobody has: at most listeners would see it.
@@ -365,9 +367,9 @@ impl World {
                 machine.handle_outside(now, DEVICE, &vnet, &mut frame);
                 self.journal.record(now, &[7, u64::from(datagram.flow), frame.len() as u64]);
                 if taken(machine) > before {
-                    self.checker.frame_accepted(now, flow, datagram.frame_len, &[]);
+                    self.checker.frame_accepted(now, flow, len, &[]);
                 } else {
-                    self.checker.frame_for_nobody(now, flow, datagram.frame_len);
+                    self.checker.frame_for_nobody(now, flow, len);
                 }
             }
         }

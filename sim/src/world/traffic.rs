@@ -83,7 +83,6 @@ impl World {
         destination_mac: MacAddress,
         mac: Option<MacAddress>,
     ) -> usize {
-        let lan = &self.plan.lans[self.stations[from].lan];
         let addressing = Addressing {
             source_mac: self.stations[from].mac,
             destination_mac,
@@ -91,7 +90,7 @@ impl World {
             destination,
             source_port: 1024 + self.sources.len() as u16,
         };
-        let flow = self.checker.add_flow(StationIndex(from), to, addressing, lan.mtu);
+        let flow = self.checker.add_flow(StationIndex(from), to, addressing);
         self.sources.push(Source { flow, from: StationIndex(from), mac });
         self.sources.len() - 1
     }
@@ -164,8 +163,11 @@ impl World {
         if !self.chance(large) {
             return (least + self.random.below(400)) as usize;
         }
-        let lan = &self.plan.lans[self.stations[self.checker.flow(flow).from.0].lan];
-        let plain_max = u64::from(lan.mtu) + 14;
+        let station = &self.stations[self.checker.flow(flow).from.0];
+        let stack = self.nodes[station.node].stacks.get(&station.vif.0);
+        // As its node has been told: the administrator may have said otherwise by now.
+        let mtu = stack.map_or(self.plan.lans[station.lan].mtu, |stack| stack.config.mtu);
+        let plain_max = u64::from(mtu) + 14;
         match self.random.below(4) {
             0 => plain_max as usize,
             // Kernels send no super-frames to groups.

@@ -48,6 +48,7 @@ impl Node {
         if self.control[index].is_attached() {
             // Else all interfaces say it together, when all of them are named.
             self.announce_groups(now, index);
+            self.announce_permitted(now, index, vif);
         }
     }
 

@@ -61,6 +61,16 @@ impl Node {
         }
     }
 
+    /// Tells a control node of an interface that may listen by its word, perhaps only now, if it does.
+    //= spec/promiscuous.md#changed-permission
+    //# When a member loses its permission to listen, its control node MUST end it as a listener at once; when it gets one, its
+    //# node MUST say at once that its interface is promiscuous, if it is.
+    pub(super) fn announce_permitted(&mut self, now: Instant, index: usize, vif: VifNumber) {
+        if self.interface(vif).is_some_and(|interface| interface.driver.listens()) {
+            self.announce_listener(now, index, vif);
+        }
+    }
+
     fn announce_listener(&mut self, now: Instant, index: usize, vif: VifNumber) {
         let Some(interface) = self.interface(vif) else { return };
         let listener = Location {

@@ -1,5 +1,4 @@
-//! Another configuration while frames flow: LANs and members that come and go, and options of members: addresses, gateways,
-//! aliases, roles, limits and learned stations.
+//! Another configuration while frames flow: LANs and members that come and go, and their options.
 
 use alloc::vec::Vec;
 use core::net::IpAddr;
@@ -9,7 +8,22 @@ use vlan_core::server::{MemberSlot, PortSecurity};
 use vlan_core::wire::control::{ControlMessage, InterfaceAddress};
 use vlan_core::{Instant, LanId, NodeNumber};
 
-use super::{AddedMember, ControlNode, LanConfig, SenderConfig};
+use super::{AddedMember, ArpMode, ControlNode, Lan, LanConfig, SenderConfig};
+
+/// What a LAN is to do in place of what it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LanOptions {
+    /// Which it is.
+    pub lan: LanId,
+    /// Its MTU in octets.
+    pub mtu: u16,
+    /// How ARP and ND are handled.
+    pub arp: ArpMode,
+    /// Which sources are checked.
+    pub port_security: PortSecurity,
+    /// Group frames go to every member.
+    pub floods: bool,
+}
 
 /// What a member is to have in place of what it has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +36,10 @@ pub struct MemberOptions {
     pub addresses: Vec<InterfaceAddress>,
     /// Default gateways to configure.
     pub gateways: Vec<IpAddr>,
+    /// It may listen promiscuously.
+    pub may_listen: bool,
+    /// It gets every group.
+    pub gets_every_group: bool,
     /// What it may send.
     pub sender: SenderConfig,
 }
@@ -33,6 +51,8 @@ pub struct Changes {
     pub removed_lans: Vec<LanId>,
     /// Members that are no more, on LANs that stay.
     pub removed_members: Vec<(LanId, NodeNumber)>,
+    /// LANs with other options.
+    pub lans: Vec<LanOptions>,
     /// LANs that are new, with their members.
     pub added_lans: Vec<LanConfig>,
     /// Members that are new, on LANs that stay.
@@ -57,6 +77,9 @@ impl ControlNode {
         for (lan, node) in changes.removed_members {
             self.remove_member(now, lan, node);
         }
+        for options in &changes.lans {
+            self.change_lan(now, options);
+        }
         for lan in &changes.added_lans {
             self.add_lan(now, lan);
         }
@@ -71,23 +94,48 @@ impl ControlNode {
         self.uplinks.members_changed(&self.lans);
     }
 
+    //= spec/control-node.md#changed-options-of-a-lan
+    //# When the options of a LAN change, its control node MUST judge by them from then on and tell each node of it; what is
+    //# bound, registered or joined MUST stay known, and direct RVIs MUST stay.
+    fn change_lan(&mut self, now: Instant, options: &LanOptions) {
+        let Some(lan) = self.lan_place(options.lan) else { return };
+        self.lans[lan].change(options);
+        for slot in self.lans[lan].slots() {
+            self.unbind_others(lan, slot);
+        }
+        // Drivers know whose addresses are whose before they check them.
+        self.note_changed_senders(lan);
+        self.settle_pairs(now);
+        for slot in self.lans[lan].slots() {
+            self.tell_interface(now, lan, slot);
+        }
+        self.tell_group_policies(now, lan);
+    }
+
+    fn tell_interface(&mut self, now: Instant, lan: usize, slot: MemberSlot) {
+        let node = self.lans[lan].member_config(slot).node;
+        let interface = ControlMessage::Interface(self.interface_config(lan, slot));
+        self.send_to_node(now, node, &interface);
+    }
+
     fn change_member(&mut self, now: Instant, lan: usize, slot: MemberSlot, options: MemberOptions) {
+        if !options.may_listen {
+            self.end_listening(now, lan, slot);
+        }
         let entry = &mut self.lans[lan];
+        entry.set_gets_every_group(slot, options.gets_every_group);
         let member = &mut entry.config.members[usize::from(slot.0)];
         if member.sender.limits != options.sender.limits {
             entry.server.set_limits(slot, &options.sender.limits);
         }
         (member.addresses, member.gateways) = (options.addresses, options.gateways);
-        member.sender = options.sender;
+        (member.may_listen, member.sender) = (options.may_listen, options.sender);
         let (sender, learn) = (member.sender(), member.sender.learn);
         entry.server.change_sender(slot, sender);
         entry.server.set_room(slot, learn);
-        entry.has_changed = true;
         self.unbind_others(lan, slot);
         self.pairs.senders_changed(lan, &[slot]);
-        let node = self.lans[lan].member_config(slot).node;
-        let interface = ControlMessage::Interface(self.interface_config(lan, slot));
-        self.send_to_node(now, node, &interface);
+        self.tell_interface(now, lan, slot);
         self.tell_group_policies(now, lan);
     }
 
@@ -102,5 +150,30 @@ impl ControlNode {
         for address in foreign.map(|binding| binding.address).collect::<Vec<_>>() {
             entry.arp.unbind(address, owner);
         }
+    }
+}
+
+impl Lan {
+    fn change(&mut self, options: &LanOptions) {
+        let LanOptions { mtu, arp, port_security, floods, .. } = *options;
+        (self.config.mtu, self.config.arp, self.config.port_security) = (mtu, arp, port_security);
+        self.config.multicast.floods = floods;
+        self.arp.set_suppression(arp == ArpMode::Suppress);
+        self.server.set_mtu(mtu);
+        self.server.set_floods(floods);
+        let bound = self.arp.bindings().map(|binding| (MemberSlot(binding.owner.0), binding.address));
+        self.server.set_port_security(port_security, bound);
+    }
+
+    fn set_gets_every_group(&mut self, slot: MemberSlot, gets_every_group: bool) {
+        let every_group = &mut self.config.multicast.every_group;
+        every_group.retain(|of| *of != slot);
+        every_group.extend(gets_every_group.then_some(slot));
+        self.server.set_gets_every_group(slot, gets_every_group);
+    }
+
+    /// The slots that have a member now.
+    pub(super) fn slots(&self) -> Vec<MemberSlot> {
+        self.server.members().map(|(slot, _)| slot).collect()
     }
 }

@@ -71,7 +71,8 @@ impl ControlNode {
         let config = &self.lans[lan].config;
         let vif = self.lans[lan].member_config(slot).vif;
         let querier = IpAddr::V4(querier_address(config));
-        ControlMessage::GroupPolicy(GroupPolicy { vif, snoops: !config.multicast.floods, querier })
+        let snoops = !config.multicast.floods && !config.multicast.every_group.contains(&slot);
+        ControlMessage::GroupPolicy(GroupPolicy { vif, snoops, querier })
     }
 
     //= spec/multicast.md#joined-members

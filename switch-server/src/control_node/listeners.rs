@@ -37,16 +37,28 @@ impl ControlNode {
         //= spec/promiscuous.md#permission
         //# A control node MUST refuse a member that listens promiscuously without permission of the platform file, count it,
         //# and tell the operator the first time.
-        if !self.lans[lan].member_config(slot).may_listen {
-            if listens {
-                self.refuse_listener(lan, slot, ListenRefusal::NotPermitted);
-            }
-            return;
+        let entry = &mut self.lans[lan];
+        let refusal = match entry.member_config(slot).may_listen {
+            false => Some(ListenRefusal::NotPermitted),
+            true => (!entry.server.set_listens(slot, listens)).then_some(ListenRefusal::NoRoom),
+        };
+        let is_first = !core::mem::replace(&mut entry.has_said_listening[usize::from(slot.0)], true);
+        let Some(why) = refusal else { return self.announce_listener(now, lan, slot, listens) };
+        if listens {
+            self.refuse_listener(lan, slot, why);
         }
-        if self.lans[lan].server.set_listens(slot, listens) {
-            self.announce_listener(now, lan, slot, listens);
-        } else {
-            self.refuse_listener(lan, slot, ListenRefusal::NoRoom);
+        if is_first {
+            self.announce_listener(now, lan, slot, false);
+        }
+    }
+
+    /// The member may not listen any more.
+    //= spec/promiscuous.md#changed-permission
+    //# When a member loses its permission to listen, its control node MUST end it as a listener at once; when it gets one, its
+    //# node MUST say at once that its interface is promiscuous, if it is.
+    pub(super) fn end_listening(&mut self, now: Instant, lan: usize, slot: MemberSlot) {
+        if self.lans[lan].server.listens(slot) && self.lans[lan].server.set_listens(slot, false) {
+            self.announce_listener(now, lan, slot, false);
         }
     }
 
@@ -73,11 +85,18 @@ impl ControlNode {
         }
     }
 
-    /// Tells a node that attaches who listens on a LAN of it.
+    /// Tells a node that attaches who listens on a LAN of it, and who may have listened when it last heard of them.
+    //= spec/promiscuous.md#former-listeners
+    //# Of a member that has said in its session that it listens or does not, and is no listener, a control node MUST say so once
+    //# to the attached members, and to each that attaches.
     pub(super) fn tell_listeners(&self, now: Instant, session: &mut Session, lan: usize) {
-        for &slot in self.lans[lan].server.listeners() {
-            let listener = self.location(lan, slot);
-            session.send_control(now, &ControlMessage::Promiscuous { listener, listens: true });
+        let entry = &self.lans[lan];
+        for slot in entry.slots() {
+            if !entry.has_said_listening[usize::from(slot.0)] {
+                continue;
+            }
+            let (listener, listens) = (self.location(lan, slot), entry.server.listens(slot));
+            session.send_control(now, &ControlMessage::Promiscuous { listener, listens });
         }
     }
 

@@ -87,7 +87,7 @@ impl ControlNode {
 
     /// Where queries come from may be an address of a member now.
     pub(super) fn tell_group_policies(&mut self, now: Instant, lan: usize) {
-        for slot in (0..self.lans[lan].routes.len()).map(|place| MemberSlot(place as u16)) {
+        for slot in self.lans[lan].slots() {
             let policy = self.group_policy(lan, slot);
             self.send_to_node(now, self.lans[lan].member_config(slot).node, &policy);
         }
@@ -192,6 +192,7 @@ impl Lan {
         self.config.members[place] = MemberConfig::vacant();
         self.routes[place] = Route::to(&self.config.members[place]);
         self.refused_listeners[place] = 0;
+        self.has_said_listening[place] = false;
     }
 
     /// Takes a member in at a slot that is vacant, or the first beyond the others.
@@ -201,6 +202,7 @@ impl Lan {
             self.config.members.push(MemberConfig::vacant());
             self.routes.push(Route::to(&self.config.members[place]));
             self.refused_listeners.push(0);
+            self.has_said_listening.push(false);
             self.arp.set_capacity(self.routes.len() * ADDRESSES_PER_VIF_MAX);
         }
         self.server.add_member(slot, (member.node, member.vif, member.mac), gets_every_group);

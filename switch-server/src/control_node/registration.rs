@@ -187,6 +187,7 @@ impl ControlNode {
         session.open(lan, slot, channels.0, channels.1);
         let entry = &mut self.lans[lan];
         entry.server.attach(slot, session.process);
+        entry.has_said_listening[usize::from(slot.0)] = false;
         entry.arena.end(now, &self.arena_policy);
         self.note_changed_senders(lan);
         let entry = &mut self.lans[lan];

@@ -3,7 +3,7 @@
 use core::net::IpAddr;
 
 use vlan_core::Instant;
-use vlan_core::security::{Limits, OwnAddresses, PortSecurity, Roles, Sender};
+use vlan_core::security::{Limits, OwnAddresses, Roles, Sender};
 use vlan_core::server::MemberSlot;
 use vlan_core::wire::control::{ControlMessage, InterfaceAddress, SenderNotice};
 
@@ -33,11 +33,10 @@ impl MemberConfig {
 }
 
 impl Lan {
-    /// What a peer of the member at `slot` is to know of it; none when that is what it believes of everybody.
-    fn sender_notice(&self, slot: MemberSlot) -> Option<SenderNotice> {
+    /// What a peer of the member at `slot` is to know of it: its addresses too where they are not checked, as they may be later.
+    fn sender_notice(&self, slot: MemberSlot) -> SenderNotice {
         let (member, sender) = (self.member_config(slot), self.server.sender(slot));
-        let is_checked = self.config.port_security == PortSecurity::Address;
-        let notice = SenderNotice {
+        SenderNotice {
             lan: self.config.id,
             node: member.node,
             vif: member.vif,
@@ -46,11 +45,8 @@ impl Lan {
             learn: member.sender.learn,
             frames: member.sender.limits.total.frames.unwrap_or(0),
             bits: member.sender.limits.total.bits.unwrap_or(0),
-            addresses: sender.own.iter().filter(|_| is_checked).collect(),
-        };
-        let says_nothing =
-            SenderNotice { lan: notice.lan, node: notice.node, vif: notice.vif, ..SenderNotice::default() };
-        (is_checked || self.has_changed || notice != says_nothing).then_some(notice)
+            addresses: sender.own.iter().collect(),
+        }
     }
 }
 
@@ -64,9 +60,7 @@ impl ControlNode {
         let notices = rvi.slots.map(|slot| lan.sender_notice(slot));
         let nodes = rvi.slots.map(|slot| lan.member_config(slot).node);
         for (node, notice) in nodes.into_iter().rev().zip(notices) {
-            if let Some(notice) = notice {
-                self.send_to_node(now, node, &ControlMessage::Sender(notice));
-            }
+            self.send_to_node(now, node, &ControlMessage::Sender(notice));
         }
     }
 

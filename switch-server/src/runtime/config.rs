@@ -12,8 +12,8 @@ use vlan_core::{LanId, NodeNumber, ProcessId, SecretKey};
 
 use super::refuse_store;
 use crate::control_node::{
-    AddedMember, ArpMode, Changes, ControlNodeConfig, DeviceNumber, FabricEntry, LanConfig, MemberConfig,
-    MemberOptions, NodeEntry, SenderConfig, UplinkConfig,
+    AddedMember, ArpMode, Changes, ControlNodeConfig, DeviceNumber, FabricEntry, LanConfig, LanOptions,
+    MemberConfig, MemberOptions, NodeEntry, SenderConfig, UplinkConfig,
 };
 use crate::failure::Failure;
 use crate::keys;
@@ -74,6 +74,7 @@ pub fn apply_changes(
     let told = Changes {
         removed_lans: changes.removed_lans.clone(),
         removed_members: changes.removed_members.clone(),
+        lans: changes.lans.iter().map(|&lan| lan_options(&platform.lans[lan])).collect(),
         added_lans: lans.collect(),
         added_members: members.collect(),
         options: options.collect(),
@@ -197,28 +198,36 @@ fn port_here<'u>(platform: &Platform, entry: &Entry, uplink: &'u Uplink) -> Opti
     uplink.ports.iter().find(|port| port.control_node == here)
 }
 
-fn lan_config(lan: &Lan, identities: &Identities, devices: &Devices) -> LanConfig {
-    LanConfig {
-        uplink: devices.uplink(lan, identities),
-        id: lan.id,
-        name: lan.name.clone(),
+fn lan_options(lan: &Lan) -> LanOptions {
+    LanOptions {
+        lan: lan.id,
         mtu: lan.mtu,
         arp: match lan.arp {
             platform::ArpMode::Relay => ArpMode::Relay,
             platform::ArpMode::Suppress => ArpMode::Suppress,
         },
         port_security: lan.port_security,
-        multicast: multicast(lan),
+        floods: lan.multicast == platform::LanMulticast::Flood,
+    }
+}
+
+fn lan_config(lan: &Lan, identities: &Identities, devices: &Devices) -> LanConfig {
+    let LanOptions { mtu, arp, port_security, floods, .. } = lan_options(lan);
+    LanConfig {
+        uplink: devices.uplink(lan, identities),
+        id: lan.id,
+        name: lan.name.clone(),
+        mtu,
+        arp,
+        port_security,
+        multicast: MulticastConfig { floods, every_group: every_group(lan) },
         members: lan.members.iter().map(|member| member_config(lan, member, identities)).collect(),
     }
 }
 
-fn multicast(lan: &Lan) -> MulticastConfig {
+fn every_group(lan: &Lan) -> Vec<MemberSlot> {
     let slots = (0..).map(MemberSlot).zip(&lan.members);
-    MulticastConfig {
-        floods: lan.multicast == platform::LanMulticast::Flood,
-        every_group: slots.filter(|(_, member)| member.every_group).map(|(slot, _)| slot).collect(),
-    }
+    slots.filter(|(_, member)| member.every_group).map(|(slot, _)| slot).collect()
 }
 
 fn member_config(lan: &Lan, member: &Member, identities: &Identities) -> MemberConfig {
@@ -251,6 +260,8 @@ fn member_options(lan: &Lan, member: &Member) -> MemberOptions {
         node: member.node,
         addresses: member.addresses.clone(),
         gateways: member.gateways.clone(),
+        may_listen: member.promiscuous,
+        gets_every_group: member.every_group,
         sender: sender_config(member),
     }
 }

@@ -173,7 +173,7 @@ impl GroupMembers {
     /// A member has gone for good.
     pub(crate) fn remove_member(&mut self, slot: MemberSlot) {
         self.forget(slot);
-        self.change(slot, |state| state.is_configured = false);
+        self.set_configured(slot, false);
     }
 
     /// Makes room for the bits of more members.
@@ -214,6 +214,11 @@ impl GroupMembers {
             state.no_room |= no_room;
         });
         is_sound
+    }
+
+    /// The platform file says that a member gets every group, or says so no more.
+    pub(crate) fn set_configured(&mut self, slot: MemberSlot, is_configured: bool) {
+        self.change(slot, |state| state.is_configured = is_configured);
     }
 
     /// A member listens promiscuously from now on, or no more.

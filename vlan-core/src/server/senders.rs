@@ -106,7 +106,8 @@ impl LanServer {
     //# Under port security `address` a link-local address MUST count as an interface's own when its node has registered
     //# it, or when its probe was the first for it; no address MUST be the own one of two interfaces.
     pub fn bound(&mut self, slot: MemberSlot, address: IpAddr) {
-        if self.config.port_security != PortSecurity::Address || !is_link_local(address) {
+        // Also where no addresses are checked: they may be later, and then they are known.
+        if !is_link_local(address) {
             return;
         }
         for other in (0..self.members.len() as u16).map(MemberSlot).filter(|other| *other != slot) {

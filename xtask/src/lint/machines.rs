@@ -51,7 +51,7 @@ const DEPENDENCIES: &[(&str, &[&str])] = &[
     ("arp-server", &["vlan-core", "etherparse"]),
     ("lan-proxy", &["vlan-core"]),
     ("switch-node", &["vlan-core", "rvi"]),
-    ("switch-server", &["vlan-core", "rvi", "arp-server", "hkdf", "sha2"]),
+    ("switch-server", &["vlan-core", "rvi", "arp-server", "lan-proxy", "hkdf", "sha2"]),
 ];
 
 /// Finds clocks, sockets, globals and maps without order in machine code; its tests may use them.

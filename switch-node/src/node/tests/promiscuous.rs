@@ -65,6 +65,28 @@ fn a_control_node_is_told_which_interfaces_are_promiscuous_and_every_change() {
 }
 
 #[test]
+fn an_interface_that_is_promiscuous_listens_as_soon_as_it_may() {
+    //= spec/promiscuous.md#changed-permission
+    //= type=test
+    //# When a member loses its permission to listen, its control node MUST end it as a listener at once; when it gets one, its
+    //# node MUST say at once that its interface is promiscuous, if it is.
+    let mut node = node();
+    let mut far = Far::control(&mut node, 7);
+    let mut config = node.interfaces().next().expect("an interface").config.clone();
+    let mut told = |node: &mut Node, may_listen| {
+        config.may_listen = may_listen;
+        far.tell(node, &ControlMessage::Interface(config.clone()));
+        node.publish(NOW);
+        said(&mut far)
+    };
+    assert!(told(&mut node, true).is_empty(), "it is not promiscuous");
+    node.handle_promiscuity(NOW, VIF, true);
+    assert_eq!(told(&mut node, false), [true], "what it has said before");
+    assert_eq!(told(&mut node, true), [true]);
+    assert!(told(&mut node, false).is_empty());
+}
+
+#[test]
 fn each_unicast_frame_is_copied_once_to_who_listens_and_is_not_its_destination() {
     //= spec/promiscuous.md#copies
     //= type=test

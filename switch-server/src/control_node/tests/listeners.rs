@@ -54,7 +54,17 @@ fn who_may_not_listen_is_refused_counted_and_told_once() {
         ends[1].tell(&mut control, &says(2, false));
     }
     assert_eq!(refusals(&mut control), [(NodeNumber(2), ListenRefusal::NotPermitted)]);
-    assert_eq!(heard(ends[0].told()), []);
+    //= spec/promiscuous.md#former-listeners
+    //= type=test
+    //# Of a member that has said in its session that it listens or does not, and is no listener, a control node MUST say so once
+    //# to the attached members, and to each that attaches.
+    assert_eq!(heard(ends[0].told()), [(2, 102, false)]);
+    ends[2].tell(&mut control, &says(3, false));
+    assert_eq!(heard(ends[0].told()), [(3, 103, false)]);
+    control.handle_leg_gone(NOW, NodeNumber(1), process(1), LEG);
+    control.pump(NOW, 1000);
+    ends[0] = End::connect(&mut control, 1, process(1), &ShmConfig::default());
+    assert_eq!(heard(ends[0].register(&mut control)), [(2, 102, false), (3, 103, false)]);
     let members = control.status().lans.remove(0).members;
     let shown = |place: usize| {
         let member = &members[place];

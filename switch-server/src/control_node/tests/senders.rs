@@ -84,12 +84,13 @@ fn the_ends_of_a_direct_rvi_are_told_of_each_other_before_it_is_granted() {
 }
 
 #[test]
-fn of_a_plain_member_nothing_is_told_where_addresses_are_not_checked() {
+fn addresses_are_told_where_they_are_not_checked_as_well() {
     let mut control = control_node();
     let (mut one, mut two) = (member(&mut control, 1), member(&mut control, 2));
     burst(&mut control, &mut one, 2);
-    let (ours, theirs) = (one.told(), two.told());
-    assert!(grants(&ours).len() == 1 && senders(&ours).0.is_empty() && senders(&theirs).0.is_empty());
+    assert_eq!((grants(&one.told()).len(), senders(&two.told()).0[0].addresses.len()), (1, 0));
+    one.tell(&mut control, &bind("fe80::1"));
+    assert_eq!(senders(&two.told()).0[0].addresses, [ip("fe80::1")]);
 }
 
 #[test]
