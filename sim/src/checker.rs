@@ -131,6 +131,8 @@ pub struct Audit {
     pub lost: u64,
     /// Lost frames and group drops that may have been too long for the smallest MTU of their LAN.
     pub long_lost: u64,
+    /// The same of those in `detached`.
+    pub long_detached: u64,
     /// Lost while no control node served the receiver, which a control node counts as `not-attached`.
     pub detached: u64,
     /// Group frames times receivers that should have had them.
@@ -577,6 +579,7 @@ impl Checker {
             audit.apart += 1;
         } else if self.was_detached(frame, to) {
             audit.detached += 1;
+            audit.long_detached += u64::from(self.may_be_too_long(flow, frame));
         } else {
             audit.lost += 1;
             audit.long_lost += u64::from(self.may_be_too_long(flow, frame));

@@ -214,11 +214,12 @@ impl World {
         let drops = losses.drops;
         let permitted: u64 = PERMITTED.iter().map(|&reason| drops.of(reason)).sum();
         // Beside these, what was on its way when the MTU became smaller, or came before its receiver heard of a larger one.
-        let too_long = drops.of(DropReason::TooLong).min(audit.long_lost);
-        let permitted = permitted - drops.of(DropReason::DeviceFull) + too_long;
+        let too_long = drops.of(DropReason::TooLong);
+        let permitted = permitted - drops.of(DropReason::DeviceFull) + too_long.min(audit.long_lost);
+        let too_long_apart = too_long.saturating_sub(audit.long_lost).min(audit.long_detached);
         let lost = audit.lost + audit.group_drops;
         // Unicast for a member that is not attached is a refusal with its own counter.
-        let refused = drops.of(DropReason::NotAttached);
+        let refused = drops.of(DropReason::NotAttached) + too_long_apart;
         let unaccounted = lost > permitted || lost + audit.detached > permitted + refused;
         if unaccounted {
             let first: Vec<_> = self
