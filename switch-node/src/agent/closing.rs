@@ -19,11 +19,9 @@ impl Closing {
         }
     }
 
-    /// Waits until the kernel has no device `name` that was closed here: another one of that name can be made then.
-    pub fn wait_for(&mut self, name: &str) {
-        while let Some(place) = self.0.iter().position(|(closing, _)| closing == name) {
-            // A thread that only closes a descriptor does not panic.
-            let _ = self.0.swap_remove(place).1.join();
-        }
+    /// True while the kernel may still have a device `name` that was closed here: no other one of that name can be made then.
+    pub fn is_closing(&mut self, name: &str) -> bool {
+        self.0.retain(|(_, thread)| !thread.is_finished());
+        self.0.iter().any(|(closing, _)| closing == name)
     }
 }

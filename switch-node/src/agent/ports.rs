@@ -32,6 +32,8 @@ const BATCH_FRAMES_MAX: usize = 64;
 const BATCH_OCTETS_MAX: usize = 128 * 1024;
 /// How long an interface waits that could not be made, or whose device was taken away.
 const RETRY: Duration = Duration::from_millis(500);
+/// How soon it is tried again while a former device of its name is being closed.
+const CLOSING_PAUSE: Duration = Duration::from_millis(1);
 
 /// An interface that the control node wants here.
 struct Wanted {
@@ -260,10 +262,12 @@ impl Wanted {
         }
         let result = match &mut self.port {
             Some(port) => port.change(&self.config, netlink),
-            None => {
-                closing.wait_for(&self.config.name);
-                Port::create(&self.config, namespace, netlink, poller).map(|port| self.port = Some(port))
+            None if closing.is_closing(&self.config.name) => {
+                // The other interfaces' frames do not wait for that.
+                self.retry_at = Some(now + CLOSING_PAUSE);
+                return;
             }
+            None => Port::create(&self.config, namespace, netlink, poller).map(|port| self.port = Some(port)),
         };
         match result {
             Ok(()) => self.told = None,
