@@ -33,7 +33,7 @@ pub fn run(options: &Options) -> Result<()> {
         steps.command(&format!("example {example}"), &Invocation::cargo(&words))?;
     }
     if !options.quick {
-        // Its flags change every crate, so it gets a target folder of its own; so do the others below.
+        // Its flags change every crate, so it gets a target folder of its own.
         let loom = Invocation::cargo("test -p rvi --release --test loom_* --no-default-features");
         let target = workspace::target_dir("loom");
         steps.command(
@@ -41,8 +41,9 @@ pub fn run(options: &Options) -> Result<()> {
             &loom.env("RUSTFLAGS", "--cfg loom").target_dir(&target),
         )?;
     }
+    // Built with the flags of the workspace and in its folder, so that what both need is there already.
     let corpus = Invocation::cargo("test --manifest-path fuzz/Cargo.toml");
-    steps.command("fuzz corpus replay", &corpus.target_dir(&workspace::target_dir("fuzz")))?;
+    steps.command("fuzz corpus replay", &corpus.target_dir(&workspace::target()))?;
     steps.step("no_std", "cargo xtask no-std", no_std::run)?;
     if !options.quick {
         let words = format!("run --quiet --release -p sim --bin weft-sim -- run --seeds {}", options.seeds);

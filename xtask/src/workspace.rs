@@ -13,8 +13,13 @@ pub fn root() -> &'static Path {
 /// A folder under cargo's target folder, for builds with flags of their own: they would otherwise throw away
 /// the ordinary build each time.
 pub fn target_dir(name: &str) -> PathBuf {
+    target().join(name)
+}
+
+/// Cargo's target folder.
+pub fn target() -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
-    root().join(target).join(name)
+    root().join(target)
 }
 
 /// Every file of the project whose name ends in one of `extensions`, relative to the top folder, sorted.
