@@ -170,7 +170,6 @@ impl Lan {
 
 impl ControlNode {
     /// Gives a frame of a member to the uplink of its LAN.
-    #[cold]
     #[inline(never)]
     pub(super) fn send_outside(&mut self, now: Instant, account: &mut Account<'_>, inbound: &Inbound<'_>) {
         let lan = inbound.lan;
