@@ -214,6 +214,7 @@ impl World {
             node,
             plan: &self.plan,
             stations: &self.stations,
+            promiscuous: &self.promiscuous,
             stacks: &mut host.stacks,
             checker: &mut self.checker,
             journal: &mut self.journal,

@@ -23,6 +23,8 @@ pub(super) struct Devices<'a> {
     pub node: usize,
     pub plan: &'a Plan,
     pub stations: &'a [StationPlan],
+    /// Which stations' devices are promiscuous.
+    pub promiscuous: &'a [bool],
     pub stacks: &'a mut BTreeMap<u16, Stack>,
     pub checker: &'a mut Checker,
     pub journal: &'a mut Journal,
@@ -67,6 +69,10 @@ impl Devices<'_> {
         let Some(station) = self.stations.iter().position(|s| s.node == self.node && s.vif == vif) else {
             return Err(self.broken(vif, "a frame for an interface that the platform does not have"));
         };
+        if self.promiscuous[station] && self.plan.listeners.contains(&station) {
+            // A machine that has just heard of the permission may have copies before its host has heard of it.
+            self.checker.set_listens(StationIndex(station), true);
+        }
         let is_resolution =
             EthernetHeader::parse(octets).is_some_and(|h| is_neighbour_resolution(h.ethertype, octets));
         if is_resolution {
