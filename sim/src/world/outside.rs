@@ -28,7 +28,8 @@ pub(super) const NOWHERE: usize = 60_000;
 const OUTSIDE_MAC: MacAddress = MacAddress([0x52, 0, 0, 0, 0, 9]);
 pub(super) const SYSTEM_MAC: MacAddress = MacAddress([2, 0xff, 0, 0, 0, 0x77]);
 const DEVICE: DeviceNumber = DeviceNumber(0);
-/// Of 100 frames that go outside, how many come back at once, as by a loop there.
+/// Of 100 frames that go outside, how many come back at once, as by a loop there. Of ARP and ND all do: a probe, which has no sender's
+/// address, is known by its source alone.
 const LOOPED_PERCENT: u64 = 3;
 
 /// The station outside, and what it sends.
@@ -147,7 +148,9 @@ impl World {
             if let Err(violation) = self.judge_outside(now, &vnet, &octets) {
                 self.break_invariant(violation);
             }
-            if self.chance(LOOPED_PERCENT) {
+            let is_resolution = EthernetHeader::parse(&octets)
+                .is_some_and(|header| is_neighbour_resolution(header.ethertype, &octets));
+            if is_resolution || self.chance(LOOPED_PERCENT) {
                 looped.push((vnet, octets));
             }
         }

@@ -5,7 +5,7 @@ use rvi::{Part, Sent};
 use vlan_core::server::{MemberSlot, Verdict};
 use vlan_core::wire::control::ControlMessage;
 use vlan_core::wire::frame::{FrameHeader, FrameKind, Vnet};
-use vlan_core::{BootTag, DropReason, Instant, Location, NodeNumber, VifNumber};
+use vlan_core::{DropReason, Instant, Location};
 
 use crate::control_node::relay::Inbound;
 use crate::control_node::session::{Account, Session};
@@ -183,16 +183,8 @@ impl ControlNode {
             copies += 1;
             let route = self.lans[lan].routes[usize::from(to.0)];
             let header = FrameHeader {
-                kind: FrameKind::Promiscuous,
-                flags: 0,
-                // Made here: it has no number of a member's.
-                origin: NodeNumber(0),
-                origin_vif: VifNumber(0),
                 destination_vif: route.vif,
-                vnet: Vnet::default(),
-                boot: BootTag(0),
-                bseq: 0,
-                ..inbound.header
+                ..self.header_of_nobody(lan, FrameKind::Promiscuous, &Vnet::default())
             };
             let octets = header.emit_promiscuous(route.node, answer.len());
             let parts = [Part::Private(&octets), Part::Private(answer)];

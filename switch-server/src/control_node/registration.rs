@@ -15,7 +15,7 @@ use vlan_core::wire::frame::{FrameHeader, FrameKind};
 use vlan_core::{Channel, DropReason, Instant, LegNumber, NodeNumber, ProcessId, VifNumber};
 
 use crate::control_node::pairs::Held;
-use crate::control_node::session::{Session, Stage};
+use crate::control_node::session::{Session, Stage, is_nobodys};
 use crate::control_node::{ControlNode, ControlNodeEvent, Output, waits};
 
 /// What a node says when it registers.
@@ -371,7 +371,7 @@ impl ControlNode {
         while let Some(event) = session.association.poll_event() {
             if let rvi::AssociationEvent::ParkedExpired { charge, channel, .. } = event {
                 let held = session.waits.unpark(charge);
-                let is_frame = charge == 0 || held.as_ref().is_some_and(|held| held.is_frame);
+                let is_frame = is_nobodys(charge) || held.as_ref().is_some_and(|held| held.is_frame);
                 let lan = by_channel[usize::from(channel.0)].lan().filter(|_| is_frame);
                 lost.extend(lan.map(|lan| (lan, DropReason::Expired)));
                 freed.extend(held);

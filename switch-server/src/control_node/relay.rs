@@ -1,22 +1,21 @@
 //! Frames on their way through the control node: taken from one member's ring, judged by the LAN's server and
 //! the ARP server, copied once into each receiver's ring.
 
+mod resolution;
 mod run;
 
 use alloc::vec;
 use alloc::vec::Vec;
 
-use arp_server::{ArpVerdict, Owner};
 use rvi::{AssociationEvent, Body, Framed, Gather, Message, Part, Scratch, SendError, Sent};
-use vlan_core::ethernet::EthernetHeader;
-use vlan_core::server::{MemberSlot, PortSecurity, Verdict};
+use vlan_core::server::{MemberSlot, Verdict};
 use vlan_core::wire::captured::CAPTURED;
 use vlan_core::wire::control::ControlMessage;
 use vlan_core::wire::frame::{FrameHeader, FrameKind, Vnet};
 use vlan_core::wire::tlv::TlvError;
-use vlan_core::{BootTag, Channel, DropReason, Instant, Location, MacAddress, NodeNumber, VifNumber};
+use vlan_core::{BootTag, Channel, DropReason, Instant, MacAddress, NodeNumber, VifNumber};
 
-use crate::control_node::session::{Account, Session, Stage};
+use crate::control_node::session::{Account, Session, Stage, is_nobodys};
 use crate::control_node::uplink::OUTSIDE;
 use crate::control_node::waits::Held;
 use crate::control_node::{ControlNode, ControlNodeEvent, MESSAGE_OCTETS_MIN, Output, TURN_OCTETS};
@@ -184,6 +183,21 @@ impl ControlNode {
         None
     }
 
+    /// The header of a frame that no member has sent: it was made here, or came from outside, and has no number.
+    pub(super) fn header_of_nobody(&self, lan: usize, kind: FrameKind, vnet: &Vnet) -> FrameHeader {
+        FrameHeader {
+            kind,
+            flags: 0,
+            lan: self.lans[lan].config.id,
+            origin: NodeNumber(0),
+            origin_vif: VifNumber(0),
+            destination_vif: VifNumber(0),
+            vnet: *vnet,
+            boot: BootTag(0),
+            bseq: 0,
+        }
+    }
+
     /// Remembers a frame that was dropped.
     #[cold]
     pub(super) fn note_drop(&mut self, now: Instant, inbound: &Inbound<'_>, reason: DropReason) {
@@ -343,153 +357,6 @@ impl ControlNode {
         }
     }
 
-    // --- ARP and ND -----------------------------------------------------------------------------------------
-
-    fn handle_arp(&mut self, now: Instant, session: &mut Session, inbound: &Inbound<'_>) {
-        let Inbound { lan, from, ref header, message } = *inbound;
-        // Copied whole: every octet of it is looked at (amendment 8).
-        let octets = whole(message);
-        let frame = &octets[header.kind.header_len()..];
-        let account = &mut Account::of(session);
-        let judged = self.lans[lan].server.check_resolution(from, frame);
-        self.note_changed_senders(lan);
-        if let Err(reason) = judged {
-            self.lans[lan].server.drop(reason);
-            self.note_drop(now, inbound, reason);
-            return;
-        }
-        // Without port security a member may speak for stations behind it, and with it for those that were learned.
-        let server = &self.lans[lan].server;
-        let checked = server.port_security() != PortSecurity::Off && !server.learns(from);
-        let source =
-            if checked { None } else { EthernetHeader::parse(frame).map(|ethernet| ethernet.source) };
-        let sender_mac = source.unwrap_or(self.lans[lan].member_config(from).mac);
-        let verdict = self.lans[lan].arp.handle_frame(frame, Owner(from.0), sender_mac);
-        let arp = match &verdict {
-            ArpVerdict::Flood { message }
-            | ArpVerdict::Unicast { message, .. }
-            | ArpVerdict::Answer { message, .. } => *message,
-            &ArpVerdict::Drop(reason) => {
-                self.lans[lan].server.drop(reason);
-                self.note_drop(now, inbound, reason);
-                return;
-            }
-        };
-        if let (Some((address, _)), Some(holder)) = (arp.sender, arp.conflict) {
-            let lan_id = self.lans[lan].server.id();
-            let node = self.lans[lan].member_config(from).node;
-            self.log(ControlNodeEvent::AddressConflict { lan: lan_id, address, holder, node });
-        }
-        if header.flags & FrameHeader::ARP_COPY != 0 {
-            // Its original has gone over the direct RVI; this one was for the bindings only.
-            self.lans[lan].server.copy_taken();
-            return;
-        }
-        let to = match verdict {
-            ArpVerdict::Unicast { to, .. } => to,
-            ArpVerdict::Answer { frame: answer, holder, .. } => {
-                self.answer_arp(now, account, inbound, holder, &answer);
-                return self.copy_answered(now, account, inbound, holder, (frame, &answer));
-            }
-            _ => return self.flood_arp(now, account, inbound, frame),
-        };
-        match self.lans[lan].server.decide_station(now, from, to) {
-            Verdict::Unicast { to, .. } => self.forward_arp(now, account, inbound, to, frame),
-            Verdict::Outside => self.send_outside(now, account, inbound),
-            Verdict::Drop(reason) => self.note_drop(now, inbound, reason),
-            Verdict::Group | Verdict::Joined(_) | Verdict::Arp | Verdict::Copy => {}
-        }
-    }
-
-    /// Gives an ARP or ND message to every other member, and outside.
-    pub(super) fn flood_arp(
-        &mut self,
-        now: Instant,
-        account: &mut Account<'_>,
-        inbound: &Inbound<'_>,
-        frame: &[u8],
-    ) {
-        self.give_others(now, account, inbound, |control, account, to| {
-            control.forward_arp(now, account, inbound, to, frame);
-        });
-    }
-
-    //= spec/arp.md#locations
-    //# The control node MUST write the sender's location, as it knows it, into the header of every ARP and ND message
-    //# that it passes on.
-    pub(super) fn forward_arp(
-        &mut self,
-        now: Instant,
-        account: &mut Account<'_>,
-        inbound: &Inbound<'_>,
-        to: MemberSlot,
-        frame: &[u8],
-    ) {
-        let is_local = inbound.from != OUTSIDE;
-        let source = if is_local { self.location(inbound.lan, inbound.from) } else { Location::default() };
-        let target = self.location(inbound.lan, to);
-        let route = self.lans[inbound.lan].routes[usize::from(to.0)];
-        let local = if is_local { FrameHeader::ARP_LOCAL } else { 0 };
-        let header = FrameHeader {
-            kind: FrameKind::Arp,
-            flags: inbound.header.flags | local,
-            destination_vif: route.vif,
-            ..inbound.header
-        };
-        let octets = header.emit_arp(&source, &target, frame.len());
-        let parts = [Part::Private(&octets), Part::Private(frame)];
-        let lost = self.send(now, account, (inbound.lan, to), route.arp, frame.len(), &parts);
-        if let Some(reason) = lost {
-            self.note_drop(now, inbound, reason);
-        }
-    }
-
-    /// Gives the sender of a request the answer that the ARP server made in the name of `holder`.
-    fn answer_arp(
-        &mut self,
-        now: Instant,
-        account: &mut Account<'_>,
-        inbound: &Inbound<'_>,
-        holder: MemberSlot,
-        frame: &[u8],
-    ) {
-        let Inbound { lan, from, .. } = *inbound;
-        let (source, target) = (self.location(lan, holder), self.location(lan, from));
-        let route = self.lans[lan].routes[usize::from(from.0)];
-        let header = FrameHeader {
-            kind: FrameKind::Arp,
-            flags: FrameHeader::ARP_LOCAL,
-            // Made here: it has no number of a member's.
-            origin: NodeNumber(0),
-            origin_vif: VifNumber(0),
-            destination_vif: route.vif,
-            vnet: Vnet::default(),
-            boot: BootTag(0),
-            bseq: 0,
-            ..inbound.header
-        };
-        let octets = header.emit_arp(&source, &target, frame.len());
-        let parts = [Part::Private(&octets), Part::Private(frame)];
-        let lost = self.send(now, account, (lan, from), route.arp, frame.len(), &parts);
-        if let Some(reason) = lost {
-            self.note_drop(now, inbound, reason);
-        }
-    }
-
-    /// Where a member is. Its direct RVI is not told here: grants are.
-    pub(super) fn location(&self, lan: usize, slot: MemberSlot) -> Location {
-        let member = self.lans[lan].member_config(slot);
-        let process = self.lans[lan].server.member(slot).and_then(|member| member.process);
-        Location {
-            cabinet: self.config.cabinet,
-            node: member.node,
-            vif: member.vif,
-            lan: self.lans[lan].server.id(),
-            generation: process.unwrap_or_default().0,
-            ..Location::default()
-        }
-    }
-
     // --- in-band messages -----------------------------------------------------------------------------------
 
     /// A barrier goes the way of the frames before it, so it arrives behind them (amendment 20).
@@ -568,8 +435,7 @@ impl ControlNode {
                 }
                 AssociationEvent::ParkedExpired { charge, channel, .. } => {
                     let held = session.waits.unpark(charge);
-                    // On nobody's account are copies for a member that was evicted from an arena.
-                    if charge == 0 || held.as_ref().is_some_and(|held| held.is_frame) {
+                    if is_nobodys(charge) || held.as_ref().is_some_and(|held| held.is_frame) {
                         self.parked_expired(place, channel);
                     }
                     held.into_iter().for_each(|held| self.unhold(now, held));

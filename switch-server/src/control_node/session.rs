@@ -88,8 +88,17 @@ pub(super) struct Session {
     pub packets: Option<SessionPackets>,
 }
 
-/// On whose account a message goes on: the session that it came by, which is taken out of its place, or nobody's, where it came
-/// from outside.
+/// The account of what comes from outside; no session comes to this number.
+const OUTSIDE_CHARGE: u32 = u32::MAX;
+
+/// True for what waits on no session's account, and so is a frame that nobody keeps: what came from outside, and what is copied for
+/// members that were evicted from an arena.
+pub(super) const fn is_nobodys(charge: u32) -> bool {
+    charge == 0 || charge == OUTSIDE_CHARGE
+}
+
+/// On whose account a message goes on: the session that it came by, which is taken out of its place, or that of outside, where
+/// nobody keeps it.
 pub(super) struct Account<'s>(Option<&'s mut Session>);
 
 impl<'s> Account<'s> {
@@ -99,14 +108,16 @@ impl<'s> Account<'s> {
     }
 
     #[inline]
-    pub fn nobodys() -> Self {
+    pub fn outside() -> Self {
         Self(None)
     }
 
-    /// What names it towards associations; 0 is nobody.
+    /// What names it towards associations.
+    //= spec/uplink.md#room-for-what-comes-in
+    //# Frames from outside that wait for room towards a node MUST wait on one account, which is no member's.
     #[inline]
     pub fn charge(&self) -> u32 {
-        self.0.as_ref().map_or(0, |session| session.charge())
+        self.0.as_ref().map_or(OUTSIDE_CHARGE, |session| session.charge())
     }
 
     /// The session at `place`; the account's own is not there.

@@ -312,6 +312,33 @@ fn without_a_carrier_nothing_goes_out_and_what_waited_is_dropped() {
 }
 
 #[test]
+fn a_flood_from_outside_leaves_members_their_room() {
+    //= spec/uplink.md#room-for-what-comes-in
+    //= type=test
+    //# Frames from outside that wait for room towards a node MUST wait on one account, which is no member's.
+    let mut control = filtered();
+    let mut ends = announced(&mut control, &[1]);
+    let small = ShmConfig { slots_log2: 6, ..ShmConfig::default() };
+    let mut slow = End::connect(&mut control, 2, process(2), &small);
+    slow.register(&mut control);
+    announce(&mut control, &mut slow);
+    slow.arrived();
+    let flood = frame(SYSTEM, OUTSIDER, 0x0800, &packet(OUTSIDE_IP, ip_of(2), 100));
+    for _ in 0..3000 {
+        comes_in(&mut control, &flood);
+    }
+    let full = |control: &ControlNode| control.status().lans[0].drops.of(DropReason::EgressFull);
+    let dropped = full(&control);
+    assert!(dropped > 1000, "{dropped}");
+    ends[0].send_frame(&mut control, &frame(mac(2), mac(1), 0x0800, &packet(ip_of(1), ip_of(2), 100)));
+    assert_eq!(full(&control), dropped, "the member's frame waits");
+    // What waits too long is counted, whoever sent it.
+    control.handle_timeout(NOW + core::time::Duration::from_millis(60));
+    assert!(control.status().lans[0].drops.of(DropReason::Expired) > 400);
+    ledger_closes(&control);
+}
+
+#[test]
 fn a_packet_too_long_for_outside_comes_back_as_an_error() {
     let mut config = config();
     config.lans[0].mtu = 9000;

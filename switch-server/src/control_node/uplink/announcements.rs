@@ -1,6 +1,6 @@
 //! What outside is told unasked: which MAC has which address inside.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use core::net::IpAddr;
 use core::time::Duration;
 
@@ -22,11 +22,13 @@ const ANNOUNCEMENTS_PER_PACE: usize = 10;
 /// Announcements of one uplink that wait at most.
 const ANNOUNCEMENTS_MAX: usize = 4096;
 
-/// What is still to be said of an uplink's LAN, in the order of its times.
+/// What is still to be said of an uplink's LAN. An address waits once, however often its node says that it has it.
 #[derive(Debug, Default)]
 pub(super) struct Announcements {
-    /// How often each is to be said.
-    waiting: BTreeMap<(Instant, IpAddr), u8>,
+    /// In the order of their times.
+    due: BTreeSet<(Instant, IpAddr)>,
+    /// When each is said next, and how often it is still to be said.
+    waiting: BTreeMap<IpAddr, (Instant, u8)>,
     /// When everything is said again; none without a carrier.
     refresh_at: Option<Instant>,
     /// Nothing is said earlier.
@@ -36,9 +38,17 @@ pub(super) struct Announcements {
 impl Announcements {
     /// The address has a holder, or another one. Without room it is said with the next refresh.
     pub fn add(&mut self, now: Instant, address: IpAddr, rounds: u8) {
-        if self.refresh_at.is_some() && self.waiting.len() < ANNOUNCEMENTS_MAX {
-            self.waiting.insert((now, address), rounds);
+        let is_known = self.waiting.contains_key(&address);
+        if self.refresh_at.is_some() && (is_known || self.waiting.len() < ANNOUNCEMENTS_MAX) {
+            self.wait(now, address, rounds);
         }
+    }
+
+    fn wait(&mut self, at: Instant, address: IpAddr, rounds: u8) {
+        if let Some((before, _)) = self.waiting.insert(address, (at, rounds)) {
+            self.due.remove(&(before, address));
+        }
+        self.due.insert((at, address));
     }
 
     /// The device has got a carrier, or has it still.
@@ -54,20 +64,17 @@ impl Announcements {
 
     /// The next address that is to be announced.
     fn next(&mut self, now: Instant) -> Option<IpAddr> {
-        let entry = self.waiting.first_entry()?;
-        let ((due, address), rounds) = (*entry.key(), *entry.get());
-        if due > now {
-            return None;
-        }
-        entry.remove();
+        let (_, address) = self.due.first().copied().filter(|(due, _)| *due <= now)?;
+        self.due.pop_first();
+        let (_, rounds) = self.waiting.remove(&address)?;
         if rounds > 1 {
-            self.waiting.insert((now + ROUND_INTERVAL, address), rounds - 1);
+            self.wait(now + ROUND_INTERVAL, address, rounds - 1);
         }
         Some(address)
     }
 
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let first = self.waiting.keys().next().map(|(due, _)| (*due).max(self.not_before));
+        let first = self.due.first().map(|(due, _)| (*due).max(self.not_before));
         first.into_iter().chain(self.refresh_at).min()
     }
 }
@@ -115,5 +122,27 @@ impl ControlNode {
                 });
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_is_said_again_and_again_waits_once_and_behind_the_others() {
+        let (mut announcements, mut now) = (Announcements::default(), Instant::from_nanos(1));
+        let [loud, quiet] = [1, 2].map(|tail| IpAddr::from([10, 1, 0, tail]));
+        announcements.add(now, loud, ROUNDS);
+        assert_eq!(announcements.poll_timeout(), None, "nothing before there is a carrier");
+        announcements.restart(now, core::iter::once(quiet), ROUNDS);
+        for _ in 0..10_000 {
+            now = now + Duration::from_nanos(1);
+            announcements.add(now, loud, ROUNDS);
+        }
+        assert_eq!((announcements.waiting.len(), announcements.due.len()), (2, 2));
+        assert_eq!([0; 3].map(|_| announcements.next(now)), [Some(quiet), Some(loud), None]);
+        now = now + ROUND_INTERVAL;
+        assert_eq!([0; 3].map(|_| announcements.next(now)), [Some(loud), Some(quiet), None]);
     }
 }

@@ -6,7 +6,7 @@ use vlan_core::ethernet::{EthernetHeader, is_neighbour_resolution};
 use vlan_core::limits::PRIVATE_HEAD_LEN;
 use vlan_core::server::{MemberSlot, Verdict};
 use vlan_core::wire::frame::{FRAME_HEADER_LEN, FrameHeader, FrameKind, Vnet};
-use vlan_core::{BootTag, Channel, DropReason, Instant, LegNumber, NodeNumber, VifNumber};
+use vlan_core::{Channel, DropReason, Instant, LegNumber};
 
 use super::{DeviceNumber, InsideOf, OUTSIDE, Uplinks};
 use crate::control_node::ControlNode;
@@ -27,7 +27,7 @@ impl ControlNode {
         let Some(link) = links.get_mut(usize::from(link)) else { return };
         let lan = link.lan;
         let inside = InsideOf { lans: &self.lans, lan, own, serial: self.config.serial };
-        let account = &mut Account::nobodys();
+        let account = &mut Account::outside();
         match link.proxy.inward(now, &vnet, frame, &inside) {
             Inward::Member(to) => {
                 self.give_member(now, account, lan, to, &vnet, frame);
@@ -107,25 +107,6 @@ impl ControlNode {
             let parts = [Part::Private(&octets), Part::Private(frame)];
             self.lans[lan].server.copy_made();
             self.offer_copy(now, account, (lan, to), frame.len(), &parts);
-        }
-    }
-
-    pub(in crate::control_node) fn header_of_nobody(
-        &self,
-        lan: usize,
-        kind: FrameKind,
-        vnet: &Vnet,
-    ) -> FrameHeader {
-        FrameHeader {
-            kind,
-            flags: 0,
-            lan: self.lans[lan].config.id,
-            origin: NodeNumber(0),
-            origin_vif: VifNumber(0),
-            destination_vif: VifNumber(0),
-            vnet: *vnet,
-            boot: BootTag(0),
-            bseq: 0,
         }
     }
 
