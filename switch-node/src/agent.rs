@@ -4,7 +4,8 @@
 //! | file | is |
 //! |---|---|
 //! | `pump.rs` | the loop |
-//! | `ports.rs`, `intake.rs`, `cut.rs`, `tap.rs` | the interfaces: frames in and out, configuration |
+//! | `ports.rs`, `intake.rs`, `cut.rs`, `tap.rs` | the interfaces: frames in and out, what they are wanted to be |
+//! | `devices.rs`, `closing.rs` | devices are made, changed, looked at and taken away, in threads of their own |
 //! | `netlink.rs`, `namespace.rs` | the kernel's side of an interface; `netlink/links.rs` makes links for labs |
 //! | `legs.rs` | sockets: set-up, doorbells, hang-up |
 //! | `packets.rs` | the sockets of packet legs |
@@ -13,6 +14,7 @@
 
 mod closing;
 pub mod cut;
+mod devices;
 mod give_way;
 mod intake;
 mod legs;
@@ -33,12 +35,14 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use rvi::host::packets::{LegPlace, PacketSockets};
 use rvi::host::{PrivateKey, random_octets, random_u64};
+use tracing::warn;
 use vlan_core::{CabinetNumber, LegNumber, NodeNumber, ProcessId};
 
 use crate::node::{Node, NodeConfig};
+use devices::Devices;
 use legs::{Identity, Legs};
 use namespace::Namespace;
-use netlink::{AddressMonitor, NetlinkError};
+use netlink::{AddressMonitor, Netlink, NetlinkError};
 use poller::{Poller, Source};
 use ports::Ports;
 use pump::{Pump, PumpState};
@@ -142,8 +146,15 @@ impl Agent {
         }
         reach_by_packets(&mut node, &config.control_nodes);
         let monitor = AddressMonitor::open(&config.namespace).map_err(AgentError::Netlink)?;
-        let ports = Ports::new(config.namespace, monitor.hears_memberships()).map_err(AgentError::Netlink)?;
+        let mut netlink = Netlink::open(&config.namespace).map_err(AgentError::Netlink)?;
+        // A namespace is born with loopback down; without it a tenant cannot even reach itself.
+        if let Err(error) = netlink.index_of("lo").and_then(|lo| netlink.set_up(lo)) {
+            warn!(%error, "loopback stays down");
+        }
+        let devices = Devices::start(config.namespace, netlink, monitor.hears_memberships());
+        let ports = Ports::new(devices.map_err(AgentError::Wait)?);
         let poller = Poller::new().map_err(AgentError::Wait)?;
+        poller.add(ports.as_fd(), Source::Devices).map_err(AgentError::Wait)?;
         // SAFETY: the monitor lives as long as the poller: both go into the pump.
         let watched = unsafe { BorrowedFd::borrow_raw(monitor.as_raw_fd()) };
         poller.add(watched, Source::Monitor).map_err(AgentError::Wait)?;

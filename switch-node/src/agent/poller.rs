@@ -1,4 +1,4 @@
-//! Waiting: one level-triggered epoll over TAPs, leg sockets, the address monitor and a timer.
+//! Waiting: one level-triggered epoll over TAPs, leg sockets, the address monitor, the devices' thread and a timer.
 //!
 //! The timer is set only when something is due *earlier* than it stands at: deadlines mostly move on with every frame,
 //! and to set a clock for each sleep costs a virtual machine more than the sleep. It then fires early now and then, and is
@@ -28,6 +28,8 @@ pub(super) enum Source {
     Leg(u32),
     /// The address monitor.
     Monitor,
+    /// The thread that makes devices.
+    Devices,
     /// Signals that ask the process to end.
     Signals,
     /// The socket of a fabric's packet legs.
@@ -42,6 +44,7 @@ impl Source {
             Self::Monitor => 3 << 32,
             Self::Signals => 4 << 32,
             Self::Packets(leg) => 5 << 32 | leg.0 as u64,
+            Self::Devices => 6 << 32,
         }
     }
 
@@ -52,6 +55,7 @@ impl Source {
             3 => Some(Self::Monitor),
             4 => Some(Self::Signals),
             5 => Some(Self::Packets(LegNumber(token as u8))),
+            6 => Some(Self::Devices),
             _ => None,
         }
     }
@@ -169,6 +173,7 @@ mod tests {
             Source::Tap(VifNumber(0xffff)),
             Source::Leg(u32::MAX),
             Source::Monitor,
+            Source::Devices,
             Source::Signals,
             Source::Packets(LegNumber(3)),
         ] {

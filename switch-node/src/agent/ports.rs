@@ -16,13 +16,13 @@ use std::time::Duration;
 
 use crate::agent::closing::Closing;
 use crate::agent::cut::Cutter;
+use crate::agent::devices::{DeviceError, Devices, Done, Made, Order, Stacks};
 use crate::agent::give_way::GiveWay;
 use crate::agent::intake::Intake;
-use crate::agent::namespace::Namespace;
-use crate::agent::netlink::{InterfaceIndex, Memberships, Netlink, NetlinkError, StackAddress};
+use crate::agent::netlink::{InterfaceIndex, StackAddress};
 use crate::agent::poller::{Poller, Source};
 use crate::agent::pump::clock;
-use crate::agent::tap::{Tap, TapError, Written};
+use crate::agent::tap::{Tap, Written};
 use crate::node::{Accept, Delivery, FrameSink, Node};
 
 /// Frames of one interface that go into one batch.
@@ -37,10 +37,12 @@ const CLOSING_PAUSE: Duration = Duration::from_millis(1);
 
 /// An interface that the control node wants here.
 struct Wanted {
+    /// Of this one among all that were ever wanted.
+    number: u64,
     config: InterfaceConfig,
     port: Option<Port>,
-    /// When to try again to make it.
-    retry_at: Option<Instant>,
+    /// When there is something to be done for it, or tried again.
+    due: Option<Instant>,
     /// The last failure told, so that it is told once.
     told: Option<String>,
 }
@@ -64,29 +66,19 @@ struct Port {
 
 /// All interfaces of the node.
 pub(super) struct Ports {
-    namespace: Namespace,
-    netlink: Netlink,
-    /// None where the kernel does not say when memberships change.
-    memberships: Option<Memberships>,
+    devices: Devices,
     wanted: BTreeMap<VifNumber, Wanted>,
+    /// How many have been wanted so far.
+    numbers: u64,
     closing: Closing,
+    /// What the stacks have may have changed.
+    look_is_due: bool,
 }
 
 impl Ports {
-    pub fn new(namespace: Namespace, follows_memberships: bool) -> Result<Self, NetlinkError> {
-        let mut netlink = Netlink::open(&namespace)?;
-        // A namespace is born with loopback down; without it a tenant cannot even reach itself.
-        if let Err(error) = netlink.index_of("lo").and_then(|lo| netlink.set_up(lo)) {
-            warn!(%error, "loopback stays down");
-        }
-        let memberships = match follows_memberships.then(|| Memberships::open(&namespace)).transpose() {
-            Ok(memberships) => memberships,
-            Err(error) => {
-                warn!(%error, "multicast groups are known by IGMP and MLD alone");
-                None
-            }
-        };
-        Ok(Self { namespace, netlink, memberships, wanted: BTreeMap::new(), closing: Closing::default() })
+    pub fn new(devices: Devices) -> Self {
+        let (wanted, closing) = (BTreeMap::new(), Closing::default());
+        Self { devices, wanted, numbers: 0, closing, look_is_due: false }
     }
 
     // --- frames ---------------------------------------------------------------------------------------------
@@ -103,7 +95,7 @@ impl Ports {
         if has_ended {
             warn!(interface = wanted.config.name, "the device was taken away; making it again");
             wanted.drop_port(poller, &mut self.closing);
-            wanted.retry_at = Some(now + RETRY);
+            wanted.due = Some(now + RETRY);
         } else if let Some(port) = &mut wanted.port {
             port.intake.handle_readable();
         }
@@ -148,13 +140,15 @@ impl Ports {
 
     // --- configuration --------------------------------------------------------------------------------------
 
-    /// Makes an interface, or changes it to `config`. What is there already stays: a control node that comes back
+    /// Wants an interface to be as `config` says. What is there already stays: a control node that comes back
     /// disturbs nobody.
     pub fn handle_interface(&mut self, now: Instant, config: InterfaceConfig, poller: &Poller) {
-        let vif = config.vif;
-        let wanted = self.wanted.entry(vif).or_insert_with(|| Wanted::new(config.clone()));
-        wanted.config = config;
-        wanted.apply(now, &self.namespace, &mut self.netlink, poller, &mut self.closing);
+        let wanted = self.wanted.entry(config.vif).or_insert_with(|| {
+            self.numbers += 1;
+            Wanted { number: self.numbers, config: config.clone(), port: None, due: None, told: None }
+        });
+        (wanted.config, wanted.due) = (config, Some(now));
+        self.proceed(now, poller);
     }
 
     /// Takes an interface away.
@@ -165,59 +159,94 @@ impl Ports {
         }
     }
 
-    /// Tries again what could not be made.
-    pub fn handle_timeout(&mut self, now: Instant, poller: &Poller) -> bool {
-        let mut tried = false;
-        for wanted in self.wanted.values_mut() {
-            if wanted.retry_at.is_some_and(|at| at <= now) {
-                wanted.apply(now, &self.namespace, &mut self.netlink, poller, &mut self.closing);
-                tried = true;
+    /// What the stacks have may have changed.
+    pub fn look(&mut self, now: Instant, poller: &Poller) {
+        self.look_is_due = true;
+        self.proceed(now, poller);
+    }
+
+    /// Gives the next order that is due, unless one is being carried out.
+    pub fn proceed(&mut self, now: Instant, poller: &Poller) {
+        if self.devices.is_busy() {
+            return;
+        }
+        if std::mem::take(&mut self.look_is_due) {
+            let indices = self.ports_mut().map(|port| port.index).collect();
+            return self.devices.order(Order::Look(indices));
+        }
+        let due = self.wanted.values_mut().filter(|wanted| wanted.due.is_some_and(|at| at <= now));
+        for wanted in due {
+            if let Some(order) = wanted.order(now, poller, &mut self.closing) {
+                return self.devices.order(order);
             }
         }
-        tried
     }
 
-    /// When [`Self::handle_timeout`] is wanted next.
+    /// When [`Self::proceed`] is wanted next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.wanted.values().filter_map(|wanted| wanted.retry_at).min()
+        if self.devices.is_busy() {
+            return None;
+        }
+        self.wanted.values().filter_map(|wanted| wanted.due).min()
     }
 
-    // --- addresses ------------------------------------------------------------------------------------------
+    /// Takes what has been done for the interfaces; tells `node` what their stacks have.
+    pub fn handle_done(&mut self, now: Instant, node: &mut Node, poller: &Poller) {
+        match self.devices.take() {
+            Some(Done::Made(number, result)) => self.handle_made(now, number, result, poller),
+            Some(Done::Changed(number, result)) => {
+                if let Some(wanted) = self.numbered(number) {
+                    match result {
+                        Ok(config) => wanted.handle_changed(config),
+                        Err(error) => wanted.handle_failure(now, &error, error.hint()),
+                    }
+                }
+                self.look_is_due = true;
+            }
+            Some(Done::Looked(stacks)) => self.handle_stacks(now, node, &stacks),
+            None => {}
+        }
+        self.proceed(now, poller);
+    }
 
-    /// Reads which addresses the stack has on each interface, and tells `node`.
-    pub fn read_addresses(&mut self, now: Instant, node: &mut Node) {
-        let all = match self.netlink.addresses() {
-            Ok(all) => all,
-            Err(error) => return warn!(%error, "addresses not read"),
-        };
-        for port in self.ports_mut() {
-            let own = all.iter().filter(|(index, _)| *index == port.index).map(|(_, address)| *address);
-            port.take_addresses(own.collect());
-            let usable = port.addresses.iter().filter(|address| address.is_usable);
-            let usable: Vec<InterfaceAddress> = usable.map(|address| address.address).collect();
-            node.handle_addresses(now, port.vif, &usable);
+    fn handle_made(&mut self, now: Instant, number: u64, result: Result<Made, DeviceError>, poller: &Poller) {
+        match (result, self.numbered(number)) {
+            (Ok(made), Some(wanted)) => {
+                if let Err(error) = poller.add(made.tap.as_fd(), Source::Tap(made.config.vif)) {
+                    let hint = "raise the limit of watched descriptors (sysctl fs.epoll.max_user_watches)";
+                    wanted.handle_failure(now, &format_args!("cannot watch the device: {error}"), hint);
+                    return self.closing.close(&made.config.name, made.tap);
+                }
+                wanted.told = None;
+                wanted.port = Some(Port::new(made));
+                self.look_is_due = true;
+            }
+            // It was taken away meanwhile.
+            (Ok(made), None) => self.closing.close(&made.config.name, made.tap),
+            (Err(error), Some(wanted)) => wanted.handle_failure(now, &error, error.hint()),
+            (Err(_), None) => {}
         }
     }
 
-    /// Reads which multicast groups the stack has joined on each interface, and tells `node`.
-    pub fn read_memberships(&mut self, now: Instant, node: &mut Node) {
-        let Some(memberships) = &mut self.memberships else { return };
-        let all = match memberships.read() {
-            Ok(all) => all,
-            Err(error) => return warn!(%error, "memberships of multicast groups not read"),
-        };
-        for port in self.ports_mut() {
-            let own = all.iter().filter(|(index, _)| *index == port.index).map(|(_, group)| *group);
-            node.handle_memberships(now, port.vif, &own.collect::<Vec<IpAddr>>());
-        }
+    fn numbered(&mut self, number: u64) -> Option<&mut Wanted> {
+        self.wanted.values_mut().find(|wanted| wanted.number == number)
     }
 
-    /// Reads which interfaces somebody wants all frames of, and tells `node`.
-    pub fn read_promiscuity(&mut self, now: Instant, node: &mut Node) {
-        for port in self.wanted.values_mut().filter_map(|wanted| wanted.port.as_mut()) {
-            match self.netlink.is_promiscuous(port.index) {
-                Ok(is_promiscuous) => node.handle_promiscuity(now, port.vif, is_promiscuous),
-                Err(error) => warn!(interface = port.config.name, %error, "not known who listens"),
+    /// Tells `node` which usable addresses the stack has on each interface, which multicast groups it has joined there, and
+    /// who wants all frames.
+    fn handle_stacks(&mut self, now: Instant, node: &mut Node, stacks: &Stacks) {
+        for port in self.ports_mut() {
+            if let Some(all) = &stacks.addresses {
+                port.take_addresses(of(all, port.index).collect());
+                let usable = port.addresses.iter().filter(|address| address.is_usable);
+                let usable: Vec<InterfaceAddress> = usable.map(|address| address.address).collect();
+                node.handle_addresses(now, port.vif, &usable);
+            }
+            if let Some(all) = &stacks.memberships {
+                node.handle_memberships(now, port.vif, &of(all, port.index).collect::<Vec<IpAddr>>());
+            }
+            if let Some(is_promiscuous) = of(&stacks.promiscuous, port.index).next() {
+                node.handle_promiscuity(now, port.vif, is_promiscuous);
             }
         }
     }
@@ -242,43 +271,53 @@ impl FrameSink for Ports {
     }
 }
 
-impl Wanted {
-    fn new(config: InterfaceConfig) -> Self {
-        Self { config, port: None, retry_at: None, told: None }
+impl AsFd for Ports {
+    /// Readable when [`Ports::handle_done`] is wanted.
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.devices.as_fd()
     }
+}
 
-    /// Makes the device what it is wanted to be, as far as the system allows.
-    fn apply(
-        &mut self,
-        now: Instant,
-        namespace: &Namespace,
-        netlink: &mut Netlink,
-        poller: &Poller,
-        closing: &mut Closing,
-    ) {
-        self.retry_at = None;
+/// What the kernel has listed for one interface.
+fn of<T: Copy>(all: &[(InterfaceIndex, T)], index: InterfaceIndex) -> impl Iterator<Item = T> {
+    all.iter().filter(move |(of, _)| *of == index).map(|(_, item)| *item)
+}
+
+impl Wanted {
+    /// What is to be done so that the device is what it is wanted to be.
+    fn order(&mut self, now: Instant, poller: &Poller, closing: &mut Closing) -> Option<Order> {
+        self.due = None;
         if self.port.as_ref().is_some_and(|port| port.config.name != self.config.name) {
             self.drop_port(poller, closing);
         }
-        let result = match &mut self.port {
-            Some(port) => port.change(&self.config, netlink),
+        match &self.port {
+            Some(port) if port.config == self.config => None,
+            Some(port) => {
+                let configs = Box::new((port.config.clone(), self.config.clone()));
+                Some(Order::Change(self.number, port.index, configs))
+            }
             None if closing.is_closing(&self.config.name) => {
-                // The other interfaces' frames do not wait for that.
-                self.retry_at = Some(now + CLOSING_PAUSE);
-                return;
+                self.due = Some(now + CLOSING_PAUSE);
+                None
             }
-            None => Port::create(&self.config, namespace, netlink, poller).map(|port| self.port = Some(port)),
-        };
-        match result {
-            Ok(()) => self.told = None,
-            Err(failure) => {
-                self.retry_at = Some(now + RETRY);
-                let text = failure.to_string();
-                if self.told.as_ref() != Some(&text) {
-                    error!(interface = self.config.name, error = text, hint = failure.hint(), "no interface");
-                    self.told = Some(text);
-                }
-            }
+            None => Some(Order::Make(self.number, self.config.clone())),
+        }
+    }
+
+    fn handle_changed(&mut self, config: InterfaceConfig) {
+        self.told = None;
+        if let Some(port) = &mut self.port {
+            info!(interface = config.name, lan = config.lan_name, "interface changed");
+            port.config = config;
+        }
+    }
+
+    fn handle_failure(&mut self, now: Instant, error: &dyn std::fmt::Display, hint: &str) {
+        self.due = Some(now + RETRY);
+        let text = error.to_string();
+        if self.told.as_ref() != Some(&text) {
+            error!(interface = self.config.name, error = text, hint, "no interface");
+            self.told = Some(text);
         }
     }
 
@@ -293,55 +332,9 @@ impl Wanted {
     }
 }
 
-/// Why an interface is not what it is wanted to be.
-enum Failure {
-    Tap(TapError),
-    Netlink(NetlinkError),
-    Poll(std::io::Error),
-}
-
-impl Failure {
-    fn hint(&self) -> &'static str {
-        match self {
-            Self::Tap(error) => error.hint(),
-            Self::Netlink(_) => "look at the interface in its namespace: something else may have changed it",
-            Self::Poll(_) => "raise the limit of watched descriptors (sysctl fs.epoll.max_user_watches)",
-        }
-    }
-}
-
-impl std::fmt::Display for Failure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Tap(error) => error.fmt(f),
-            Self::Netlink(error) => error.fmt(f),
-            Self::Poll(error) => write!(f, "cannot watch the device: {error}"),
-        }
-    }
-}
-
-impl From<NetlinkError> for Failure {
-    fn from(error: NetlinkError) -> Self {
-        Self::Netlink(error)
-    }
-}
-
 impl Port {
-    fn create(
-        config: &InterfaceConfig,
-        namespace: &Namespace,
-        netlink: &mut Netlink,
-        poller: &Poller,
-    ) -> Result<Self, Failure> {
-        let tap = Tap::create(namespace, &config.name).map_err(Failure::Tap)?;
-        let index = netlink.index_of(&config.name)?;
-        netlink.set_mac(index, config.mac)?;
-        netlink.set_mtu(index, config.mtu)?;
-        let expects_link_local = expects_link_local(namespace, &config.name);
-        netlink.set_up(index)?;
-        add_addresses(netlink, index, config, &config.addresses);
-        set_gateways(netlink, index, config);
-        poller.add(tap.as_fd(), Source::Tap(config.vif)).map_err(Failure::Poll)?;
+    fn new(made: Made) -> Self {
+        let Made { tap, index, config, expects_link_local } = made;
         info!(
             interface = config.name,
             lan = config.lan_name,
@@ -351,46 +344,18 @@ impl Port {
             udp_segmentation = tap.has_udp_segmentation(),
             "interface up"
         );
-        Ok(Self {
+        Self {
             vif: config.vif,
             tap,
             index,
-            config: config.clone(),
+            config,
             intake: Intake::default(),
             cutter: Cutter::default(),
             give_way: GiveWay::default(),
             expects_link_local,
             addresses: Vec::new(),
             refused: 0,
-        })
-    }
-
-    /// Changes what differs from the present configuration; what a tenant added by hand stays.
-    fn change(&mut self, config: &InterfaceConfig, netlink: &mut Netlink) -> Result<(), Failure> {
-        if self.config == *config {
-            return Ok(());
         }
-        if self.config.mac != config.mac {
-            netlink.set_mac(self.index, config.mac)?;
-        }
-        if self.config.mtu != config.mtu {
-            netlink.set_mtu(self.index, config.mtu)?;
-        }
-        for gateway in self.config.gateways.iter().filter(|old| !config.gateways.contains(old)) {
-            netlink.remove_gateway(self.index, *gateway)?;
-        }
-        let gone = || self.config.addresses.iter().filter(|old| !config.addresses.contains(old));
-        for address in gone() {
-            netlink.remove_address(self.index, *address)?;
-        }
-        // With the first address of a subnet the kernel takes the others of it away.
-        let has_lost = gone().next().is_some();
-        let new = config.addresses.iter().filter(|new| has_lost || !self.config.addresses.contains(new));
-        add_addresses(netlink, self.index, config, &new.copied().collect::<Vec<_>>());
-        set_gateways(netlink, self.index, config);
-        self.config = config.clone();
-        info!(interface = config.name, lan = config.lan_name, "interface changed");
-        Ok(())
     }
 
     #[inline]
@@ -461,37 +426,4 @@ impl Port {
         let link_local = self.addresses.iter().any(|address| address.is_link_local() && address.is_usable);
         self.config.addresses.iter().all(has) && (link_local || !self.expects_link_local)
     }
-}
-
-/// An address that the kernel refuses does not keep the others from being set: it is reported.
-fn add_addresses(
-    netlink: &mut Netlink,
-    index: InterfaceIndex,
-    config: &InterfaceConfig,
-    addresses: &[InterfaceAddress],
-) {
-    for address in addresses {
-        if let Err(error) = netlink.add_address(index, *address) {
-            error!(interface = config.name, address = %address.address, %error, "address not set");
-        }
-    }
-}
-
-fn set_gateways(netlink: &mut Netlink, index: InterfaceIndex, config: &InterfaceConfig) {
-    for gateway in &config.gateways {
-        if let Err(error) = netlink.set_gateway(index, *gateway) {
-            error!(interface = config.name, %gateway, %error, "default gateway not set");
-        }
-    }
-}
-
-/// True when the kernel will give the interface a link-local IPv6 address: IPv6 is on, and addresses are made.
-fn expects_link_local(namespace: &Namespace, name: &str) -> bool {
-    let setting = |key: &str| {
-        let path = format!("/proc/sys/net/ipv6/conf/{name}/{key}");
-        namespace.run(|| std::fs::read_to_string(path)).ok()
-    };
-    // addr_gen_mode 1: none (Documentation/networking/ip-sysctl.rst).
-    setting("disable_ipv6").is_some_and(|value| value.trim() == "0")
-        && setting("addr_gen_mode").is_none_or(|value| value.trim() != "1")
 }

@@ -51,7 +51,6 @@ pub(super) struct PumpState {
     round: u32,
     /// Something happened that the next round must publish before the pump may sleep.
     is_unsettled: bool,
-    addresses_changed: bool,
     waiting_since: Option<Instant>,
     is_ready: bool,
     /// A second signal has come: nothing is waited for any longer.
@@ -73,16 +72,11 @@ impl Pump {
             self.transmit(now);
             while let Some(output) = self.node.poll_output() {
                 self.state.is_unsettled = true;
-                // The kernel takes tens of ms for a device. Frames of the others have their turn before the next one.
-                let takes_long = matches!(output, Output::Interface(_) | Output::InterfaceRemoved { .. });
                 if let Some(end) = self.handle_output(now, output) {
                     return Ok(end);
                 }
-                if takes_long {
-                    break;
-                }
             }
-            self.handle_addresses(now);
+            self.announce_when_ready();
             let did = if sent > 0 { Did::Sent } else { Did::Delivered };
             self.wait(now, (sent + received > 0).then_some(did))?;
             if self.state.is_over {
@@ -116,7 +110,7 @@ impl Pump {
             self.legs.handle_timeout(now, &mut self.node, &self.poller);
         }
         if self.ports.poll_timeout().is_some_and(|at| at <= now) {
-            self.state.addresses_changed |= self.ports.handle_timeout(now, &self.poller);
+            self.ports.proceed(now, &self.poller);
         }
         if let Some(packets) = &mut self.packets
             && packets.poll_timeout().is_some_and(|at| at <= now)
@@ -132,10 +126,7 @@ impl Pump {
                 self.legs.connect(now, control_node, (leg, session), &mut self.node, &self.poller);
             }
             Output::CloseLeg { peer, process, leg } => self.legs.close(peer, process, leg, &self.poller),
-            Output::Interface(config) => {
-                self.ports.handle_interface(now, config, &self.poller);
-                self.state.addresses_changed = true;
-            }
+            Output::Interface(config) => self.ports.handle_interface(now, config, &self.poller),
             Output::InterfaceRemoved { vif } => self.ports.handle_removed(vif, &self.poller),
             Output::Fault(fault) => match &mut self.packets {
                 Some(packets) => packets::set_fault(packets, now.as_nanos(), &fault),
@@ -149,17 +140,9 @@ impl Pump {
         None
     }
 
-    /// Tells the node which addresses its stacks have, which groups they have joined and who listens, and a supervisor when all of them are there.
-    fn handle_addresses(&mut self, now: Instant) {
-        if self.state.addresses_changed {
-            self.state.addresses_changed = false;
-            self.state.is_unsettled = true;
-            self.ports.read_addresses(now, &mut self.node);
-            self.ports.read_memberships(now, &mut self.node);
-            self.ports.read_promiscuity(now, &mut self.node);
-            return;
-        }
-        // What the node was told is published by now: registered means that the control node can see it.
+    /// Tells a supervisor when all interfaces are there. What the node was told of them is published by then: registered means that
+    /// the control node can see it.
+    fn announce_when_ready(&mut self) {
         if self.state.is_ready
             || self.state.is_unsettled
             || !self.node.is_attached()
@@ -256,7 +239,15 @@ impl Pump {
                     self.legs.handle_ready(now, id, &mut self.node, &self.poller);
                     self.state.is_unsettled = true;
                 }
-                Source::Monitor => self.state.addresses_changed |= self.monitor.has_changed(),
+                Source::Monitor => {
+                    if self.monitor.has_changed() {
+                        self.ports.look(now, &self.poller);
+                    }
+                }
+                Source::Devices => {
+                    self.ports.handle_done(now, &mut self.node, &self.poller);
+                    self.state.is_unsettled = true;
+                }
                 Source::Signals => self.handle_signals(now),
                 Source::Packets(leg) => {
                     if let Some(packets) = &mut self.packets {
