@@ -80,12 +80,15 @@ pub(crate) struct Bindings {
     holders: BTreeMap<IpAddr, Holder>,
     /// How many addresses each member holds; members with none are absent.
     shares: BTreeMap<Owner, usize>,
+    /// The MAC that an address had when nobody held it any more; as many as there may be bindings.
+    former: BTreeMap<IpAddr, MacAddress>,
     capacity: usize,
 }
 
 impl Bindings {
     pub(crate) fn new(capacity: usize) -> Self {
-        Self { holders: BTreeMap::new(), shares: BTreeMap::new(), capacity }
+        let (holders, shares, former) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { holders, shares, former, capacity }
     }
 
     pub(crate) fn set_capacity(&mut self, capacity: usize) {
@@ -146,8 +149,10 @@ impl Bindings {
     //= spec/arp.md#a-member-that-leaves
     //# When a member has left the LAN for good, the ARP server MUST drop all its bindings.
     pub(crate) fn forget(&mut self, owner: Owner) {
-        self.holders.retain(|_, holder| holder.owner != owner);
-        self.shares.remove(&owner);
+        let of_owner = self.holders.iter().filter(|(_, holder)| holder.owner == owner);
+        for address in of_owner.map(|(address, _)| *address).collect::<Vec<_>>() {
+            self.remove(address);
+        }
     }
 
     /// What was learned of the station `mac` is bound to the member that it is behind now, or to nobody.
@@ -205,7 +210,13 @@ impl Bindings {
         }
     }
 
+    /// The MAC by which neighbours may know an address: of its holder, or of its last one.
+    pub(crate) fn last_mac(&self, address: IpAddr) -> Option<MacAddress> {
+        self.holders.get(&address).map(|holder| holder.mac).or_else(|| self.former.get(&address).copied())
+    }
+
     fn insert(&mut self, address: IpAddr, holder: Holder) {
+        self.former.remove(&address);
         *self.shares.entry(holder.owner).or_insert(0) += 1;
         let before = self.holders.insert(address, holder);
         debug_assert!(before.is_none(), "{address} was bound already");
@@ -213,6 +224,10 @@ impl Bindings {
 
     fn remove(&mut self, address: IpAddr) {
         let Some(holder) = self.holders.remove(&address) else { return };
+        if self.former.len() >= self.capacity {
+            self.former.pop_first();
+        }
+        self.former.insert(address, holder.mac);
         if let Some(share) = self.shares.get_mut(&holder.owner) {
             *share -= 1;
             if *share == 0 {
@@ -269,7 +284,20 @@ mod tests {
         assert_eq!(bindings.bind(v4(1), MAC_1, Owner(1)), Ok(()));
         assert!(bindings.unbind(v4(1), Owner(1)));
         assert!(!bindings.unbind(v4(1), Owner(1)));
+        assert_eq!(bindings.last_mac(v4(1)), Some(MAC_1));
         assert_eq!(bindings.bind(v4(1), MAC_2, Owner(2)), Ok(()));
+        assert_eq!(bindings.last_mac(v4(1)), Some(MAC_2));
+    }
+
+    #[test]
+    fn former_holders_are_remembered_for_as_many_addresses_as_may_be_bound() {
+        let mut bindings = Bindings::new(3);
+        for tail in 1..=9 {
+            assert_eq!(bindings.bind(v4(tail), MAC_1, Owner(1)), Ok(()));
+            bindings.forget(Owner(1));
+            assert_eq!(bindings.last_mac(v4(tail)), Some(MAC_1));
+            assert!(bindings.former.len() <= 3 && bindings.shares.is_empty());
+        }
     }
 
     #[test]

@@ -143,6 +143,12 @@ impl ArpServer {
         self.bindings.lookup(address)
     }
 
+    /// The MAC by which neighbours may know an address: of its holder, or of the last one that it had.
+    #[must_use]
+    pub fn last_mac(&self, address: IpAddr) -> Option<MacAddress> {
+        self.bindings.last_mac(address)
+    }
+
     /// What the holder of `address` would say unasked, a whole Ethernet frame for everybody: a gratuitous ARP request (RFC 5227, 2.3)
     /// or an unsolicited neighbour advertisement. `None` when nobody holds it.
     #[must_use]

@@ -4,6 +4,7 @@
 //! The tests are one program, `tests/main.rs`, which names the command to run it. They need root (named namespaces) and the
 //! programs that `cargo xtask test --install` installs. They send traffic only inside namespaces that the lab made.
 
+pub mod agent;
 pub mod arp_load;
 pub mod capture;
 pub mod command;
@@ -21,5 +22,5 @@ pub mod tcpdump;
 pub mod traffic;
 
 pub use command::{Done, run};
-pub use lab::Lab;
+pub use lab::{Lab, program};
 pub use tcpdump::Tcpdump;

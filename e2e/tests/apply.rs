@@ -8,7 +8,7 @@ use e2e::traffic::Stream;
 use e2e::{Lab, Tcpdump};
 
 /// Three nodes on one LAN where addresses are checked.
-fn platform() -> String {
+pub(crate) fn platform() -> String {
     let mut text = "[platform]\nname = \"apl\"\n[[fabric]]\nname = \"a\"\n[[control-node]]\nname = \"cn-a\"\nserial = 1\n\
                     key-file = \"keys/cn-a\"\nstate-dir = \"state/cn-a\"\nmanagement = \"unix:run/cn-a.sock\"\n\
                     legs = { a = \"unix:run/cn-a-a.sock\" }\n"
@@ -43,7 +43,7 @@ fn bound(lab: &Lab, node: &str) -> Result<Vec<String>> {
     Ok(addresses.filter(|address| !address.starts_with("fe80")).collect())
 }
 
-fn ping(lab: &Lab, from: &str, to: &str) -> Result<bool> {
+pub(crate) fn ping(lab: &Lab, from: &str, to: &str) -> Result<bool> {
     Ok(lab.exec(from, 5, &["ping", "-q", "-c", "1", "-W", "1", to])?.code == Some(0))
 }
 
@@ -116,7 +116,7 @@ fn a_changed_file_is_applied_whole_or_not_at_all_and_the_traffic_of_others_goes_
 }
 
 /// A member of a LAN as the file has it.
-fn member(lan: u8, n: u8) -> String {
+pub(crate) fn member(lan: u8, n: u8) -> String {
     format!("[[lan.member]]\nnode = \"web{n}\"\naddress = [\"10.{lan}.0.{n}/24\", \"fd00:{lan}::{n}/64\"]\n")
 }
 
@@ -127,14 +127,14 @@ fn blue() -> String {
 }
 
 /// Applies this text, and takes nothing but success for an answer.
-fn apply_text(lab: &Lab, text: &str) -> Result<String> {
+pub(crate) fn apply_text(lab: &Lab, text: &str) -> Result<String> {
     let path = lab.file().with_file_name("changed.toml");
     fs::write(&path, text)?;
     lab.switchctl(&["apply", &path.to_string_lossy()])?.ok()
 }
 
 /// Numbered datagrams between web1 and web2, over IPv4 one way and over IPv6 the other.
-fn streams(lab: &Lab, lan: u8, rate: u64) -> Result<[Stream; 2]> {
+pub(crate) fn streams(lab: &Lab, lan: u8, rate: u64) -> Result<[Stream; 2]> {
     let (web1, web2) = (lab.namespace("web1"), lab.namespace("web2"));
     let v4 = |n: u8| IpAddr::from([10, lan, 0, n]);
     let v6 = |n: u16| IpAddr::from([0xfd00, lan.into(), 0, 0, 0, 0, 0, n]);
@@ -146,7 +146,7 @@ fn streams(lab: &Lab, lan: u8, rate: u64) -> Result<[Stream; 2]> {
     Ok(streams)
 }
 
-fn expect_nothing_lost(streams: [Stream; 2]) -> Result<()> {
+pub(crate) fn expect_nothing_lost(streams: [Stream; 2]) -> Result<()> {
     for stream in streams {
         let tally = stream.finish()?;
         ensure!((tally.lost(), tally.reordered) == (0, 0), "{tally:?}");
@@ -154,11 +154,11 @@ fn expect_nothing_lost(streams: [Stream; 2]) -> Result<()> {
     Ok(())
 }
 
-fn has_interface(lab: &Lab, node: &str, name: &str) -> Result<bool> {
+pub(crate) fn has_interface(lab: &Lab, node: &str, name: &str) -> Result<bool> {
     Ok(lab.exec(node, 5, &["ip", "link", "show", "dev", name])?.code == Some(0))
 }
 
-fn mac_of(lab: &Lab, node: &str, name: &str) -> Result<String> {
+pub(crate) fn mac_of(lab: &Lab, node: &str, name: &str) -> Result<String> {
     let shown = lab.exec(node, 5, &["cat", &format!("/sys/class/net/{name}/address")])?.ok()?;
     Ok(shown.trim().to_owned())
 }

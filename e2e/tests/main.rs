@@ -3,6 +3,7 @@
 //!     cargo test --release --workspace --test e2e -- --test-threads=1 [NAME]
 
 mod apply;
+mod apply_nodes;
 mod arena;
 mod arp;
 mod capture;

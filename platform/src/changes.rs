@@ -6,12 +6,14 @@ use vlan_core::security::{Limits, PortSecurity, Rate, Roles};
 use vlan_core::{LanId, NodeNumber};
 
 use crate::management::Change;
-use crate::model::{ArpMode, Lan, LanMulticast, Member, Platform};
+use crate::model::{ArpMode, Lan, LanMulticast, Member, Node, Platform};
 
 /// What is to be done so that a running platform is as another file says. Places are those of LANs and of their members in the
 /// other file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
+    /// Nodes come, go or have changed.
+    pub nodes: bool,
     /// The LANs that are no more.
     pub removed_lans: Vec<LanId>,
     /// The members that are no more, of LANs that stay.
@@ -29,7 +31,7 @@ pub struct Changes {
 }
 
 impl Platform {
-    /// What changes when `other` takes the place of this platform while it runs: LANs, members, and their options.
+    /// What changes when `other` takes the place of this platform while it runs: nodes, LANs, members, and their options.
     ///
     /// # Errors
     /// With everything that differs and cannot change yet, in words.
@@ -43,9 +45,9 @@ impl Platform {
         fixed.compare("`grant-key-file`", &self.grant_key_file, &other.grant_key_file);
         fixed.compare("[[fabric]]", &self.fabrics, &other.fabrics);
         fixed.compare("[[control-node]]", &self.control_nodes, &other.control_nodes);
-        fixed.compare("[[node]]", &self.nodes, &other.nodes);
         fixed.compare("[[lab.outside]]", &self.outside, &other.outside);
-        let mut changes = Changes::default();
+        let list = self.node_changes(other);
+        let mut changes = Changes { nodes: !list.is_empty(), list, ..Changes::default() };
         for lan in self.lans.iter().filter(|lan| other.lan_by_id(lan.id).is_none()) {
             fixed.compare(format!("the uplink of the LAN {}", lan.name), &lan.uplink, &None);
             changes.removed_lans.push(lan.id);
@@ -53,12 +55,12 @@ impl Platform {
         }
         for (place, new) in other.lans.iter().enumerate() {
             match self.lan_by_id(new.id) {
-                Some(old) => self.compare_lans(&mut fixed, &mut changes, place, (old, new)),
+                Some(old) => self.compare_lans(&mut fixed, &mut changes, place, (old, new), other),
                 None => {
                     fixed.compare(format!("the uplink of the LAN {}", new.name), &None, &new.uplink);
                     changes.added_lans.push(place);
                     changes.list.push(change((&new.name, ""), "lan", (String::new(), new.id.to_string())));
-                    let members = new.members.iter().map(|member| self.membership(new, member, true));
+                    let members = new.members.iter().map(|member| other.membership(new, member, true));
                     changes.list.extend(members);
                 }
             }
@@ -66,11 +68,53 @@ impl Platform {
         if fixed.0.is_empty() { Ok(changes) } else { Err(fixed.0) }
     }
 
+    /// What is different about nodes, but for what their key files say.
+    fn node_changes(&self, other: &Self) -> Vec<Change> {
+        let mut list = Vec::new();
+        for old in self.nodes.iter().filter(|node| other.node_by_number(node.number).is_none()) {
+            list.push(change(("", &old.name), "node", (old.number.to_string(), String::new())));
+        }
+        for new in &other.nodes {
+            let mut add = |key: &str, values| list.push(change(("", &new.name), key, values));
+            let Some(old) = self.node_by_number(new.number) else {
+                add("node", (String::new(), new.number.to_string()));
+                continue;
+            };
+            let host = |node: &Node| node.host.clone().unwrap_or_default();
+            if old.name != new.name {
+                add("name", (old.name.clone(), new.name.clone()));
+            }
+            if host(old) != host(new) {
+                add("host", (host(old), host(new)));
+            }
+            if old.legs != new.legs {
+                add("legs", (self.legs(old), other.legs(new)));
+            }
+            if old.key_file != new.key_file {
+                add("key-file", (old.key_file.display().to_string(), new.key_file.display().to_string()));
+            }
+        }
+        list
+    }
+
+    fn legs(&self, node: &Node) -> String {
+        let fabrics = self.fabrics.iter().zip(&node.legs);
+        list(fabrics.flat_map(|(fabric, legs)| legs.iter().map(|leg| format!("{} {leg}", fabric.name))))
+    }
+
     fn lan_by_id(&self, id: LanId) -> Option<&Lan> {
         self.lans.iter().find(|lan| lan.id == id)
     }
 
-    fn compare_lans(&self, fixed: &mut Fixed, changes: &mut Changes, place: usize, (old, new): (&Lan, &Lan)) {
+    /// Compares a LAN with what it is in `other`, at `place` there.
+    fn compare_lans(
+        &self,
+        fixed: &mut Fixed,
+        changes: &mut Changes,
+        place: usize,
+        (old, new): (&Lan, &Lan),
+        other: &Self,
+    ) {
         let of = |what: &str| format!("{what} of the LAN {}", old.name);
         fixed.compare(of("the name"), &old.name, &new.name);
         fixed.compare(of("the uplink"), &old.uplink, &new.uplink);
@@ -85,10 +129,10 @@ impl Platform {
             changes.list.push(self.membership(old, member, false));
         }
         for (member, now) in new.members.iter().enumerate() {
-            let name = self.node_name(now.node);
+            let name = other.node_name(now.node);
             let Some(old) = member_of(old, now.node) else {
                 changes.added_members.push((place, member));
-                changes.list.push(self.membership(new, now, true));
+                changes.list.push(other.membership(new, now, true));
                 continue;
             };
             fix_member(fixed, &format!("{name} on the LAN {}", new.name), old, now);
@@ -305,7 +349,6 @@ limits = { frames = 1 }
             ("name = \"lab\"", "name = \"lab\"\ncabinet = 7", "`cabinet`"),
             ("name = \"lab\"", "name = \"lob\"", "the platform's name"),
             ("serial = 1", "serial = 2", "[[control-node]]"),
-            ("number = 2", "number = 3", "[[node]]"),
             ("name = \"red\"", "name = \"rot\"", "the name of the LAN red"),
             ("limits = {", "interface = \"x\"\nlimits = {", "`interface` of web2 on the LAN red"),
             ("limits = {", "mac = \"52:54:00:00:00:01\"\nlimits = {", "`mac` of web2 on the LAN red"),
@@ -313,6 +356,36 @@ limits = { frames = 1 }
             let refused = changes(old, new).unwrap_err();
             assert!(refused.iter().any(|what| what == named), "{new}: {refused:?}");
         }
+    }
+
+    #[test]
+    fn nodes_come_go_and_change() {
+        let more = "[[node]]\nname = \"web3\"\nnumber = 3\nlegs = { a = \"unix\" }\n[[lan]]";
+        for (old, new, told) in [
+            ("[[lan]]", more, " web3 node >3"),
+            ("number = 2", "number = 2\nkey-file = \"other\"", " web2 key-file /p/keys/web2>/p/other"),
+            (
+                "number = 2\nlegs = { a = \"unix\" }",
+                "number = 2\nlegs = { a = [\"unix\", \"udp:10.0.0.2:7401\"] }",
+                " web2 legs a unix>a unix, a udp:10.0.0.2:7401",
+            ),
+        ] {
+            let changes = changes(old, new).unwrap();
+            assert!(changes.nodes && changes.members.is_empty(), "{changes:?}");
+            assert_eq!(listed(&changes), [told]);
+        }
+        let renamed = parse(FILE).changes_to(&parse(&FILE.replace("web2", "web9"))).unwrap();
+        assert_eq!(listed(&renamed), [" web9 name web2>web9", " web9 key-file /p/keys/web2>/p/keys/web9"]);
+        // Another number is another node.
+        let changes = changes("number = 2", "number = 3").unwrap();
+        let mut told = listed(&changes);
+        told.sort();
+        let expected = [" web2 node 2>", " web2 node >3", "red web2 member >red", "red web2 member red>"];
+        assert_eq!(told, expected);
+        assert_eq!(
+            (&changes.removed_members[..], &changes.added_members[..]),
+            (&[(LanId(10), NodeNumber(2))][..], &[(0, 1)][..])
+        );
     }
 
     #[test]

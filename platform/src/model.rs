@@ -1,6 +1,7 @@
 //! What a checked platform file says. Plain values: every name that refers to something has been resolved, every
 //! path is joined to the file's folder, every address is one that an interface can have.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -212,6 +213,26 @@ pub enum Leg {
         /// The device's name; absent: the fabric's lab network gives it.
         device: Option<String>,
     },
+}
+
+impl fmt::Display for Leg {
+    /// As the platform file has it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix { path: None } => f.write_str("unix"),
+            Self::Unix { path: Some(path) } => write!(f, "unix:{}", path.display()),
+            Self::Udp { address: None, .. } => f.write_str("udp"),
+            Self::Udp { address: Some(address), port: None } if address.is_ipv6() => {
+                write!(f, "udp:[{address}]")
+            }
+            Self::Udp { address: Some(address), port: None } => write!(f, "udp:{address}"),
+            Self::Udp { address: Some(address), port: Some(port) } => {
+                write!(f, "udp:{}", SocketAddr::new(*address, *port))
+            }
+            Self::Ether { device: None } => f.write_str("ether"),
+            Self::Ether { device: Some(device) } => write!(f, "ether:{device}"),
+        }
+    }
 }
 
 impl Leg {

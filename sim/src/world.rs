@@ -27,6 +27,7 @@ mod traffic;
 mod underlay;
 mod waiting_fault;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rvi::packet::transport::TransmitBuffer;
@@ -143,6 +144,8 @@ pub struct World {
     violation: Option<Violation>,
     /// Which stations are no members any more.
     removed: Vec<bool>,
+    /// Nodes that the platform has no more.
+    removed_nodes: BTreeSet<usize>,
     /// Which have a limit.
     limited: Vec<bool>,
     /// Which get every group.
@@ -236,6 +239,7 @@ impl World {
             traffic_on: false,
             violation: None,
             // The station outside is nobody's member.
+            removed_nodes: BTreeSet::new(),
             removed: (0..stations.len()).map(|station| station >= members).collect(),
             limited: vec![false; stations.len()],
             gets_every_group: vec![false; stations.len()],

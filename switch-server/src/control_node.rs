@@ -16,6 +16,8 @@ mod leaving;
 mod leg_addresses;
 mod listeners;
 mod membership;
+mod moved;
+mod nodes;
 mod packets;
 mod pairs;
 mod registration;
@@ -32,6 +34,7 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::net::IpAddr;
 
 use arp_server::{ArpConfig, ArpServer};
 use rvi::{LegEnd, Scratch, SessionTag, ShmLeg};
@@ -63,6 +66,7 @@ pub use vlan_core::server::PortSecurity;
 use arena::LanArena;
 use capture::Capture;
 use leaving::Leaving;
+use moved::Moves;
 use packets::Packets;
 use pairs::Pairs;
 use session::Session;
@@ -93,6 +97,7 @@ struct Lan {
     arena: LanArena,
     /// Place of its uplink.
     uplink: Option<usize>,
+    moves: Moves,
 }
 
 /// Octets taken from one node before the next has its turn (amendment 23): about ten full-sized frames. A longer
@@ -118,6 +123,8 @@ pub struct ControlNode {
     /// Number of the next arena, and when there is one.
     next_arena: u32,
     arena_policy: ArenaPolicy,
+    /// Addresses that have got another MAC, with the places of their LANs.
+    moved: Vec<(usize, IpAddr)>,
     outputs: VecDeque<Output>,
     scratch: Scratch,
     /// Messages that were for none of the LANs.
@@ -150,6 +157,7 @@ impl ControlNode {
             next_number: 1,
             next_arena: 1,
             arena_policy: ArenaPolicy::default(),
+            moved: Vec::new(),
             outputs: VecDeque::new(),
             scratch: Scratch::default(),
             drops: DropCounters::default(),
@@ -268,6 +276,7 @@ impl ControlNode {
     //= spec/server.md#settling
     //# A control node MUST publish what it sent for a batch of frames before it settles them with their senders.
     fn publish(&mut self, now: Instant) {
+        self.tell_moved(now);
         self.settle_pairs(now);
         for session in self.sessions.iter_mut().flatten() {
             session.association.publish();
@@ -396,8 +405,7 @@ impl ControlNode {
     }
 
     fn node_name(&self, node: NodeNumber) -> String {
-        let entry = self.config.nodes.iter().find(|entry| entry.number == node);
-        entry.map_or_else(|| alloc::format!("node {node}"), |entry| entry.name.clone())
+        self.entry_of_node(node).map_or_else(|| alloc::format!("node {node}"), |entry| entry.name.clone())
     }
 }
 
@@ -424,6 +432,7 @@ impl Lan {
             has_said_listening: alloc::vec![false; lan.members.len()],
             arena: LanArena::default(),
             uplink: None,
+            moves: Moves::default(),
             config: lan.clone(),
         };
         for (slot, member) in (0..).map(MemberSlot).zip(&lan.members) {

@@ -27,7 +27,7 @@ use tokio::io::unix::AsyncFd;
 use tracing::{error, info, warn};
 use vlan_core::{LegNumber, ProcessId};
 
-pub use self::config::apply_changes;
+pub use self::config::{PlatformKeys, apply_changes, node_entries};
 pub use self::link::{
     CaptureEvent, CaptureStart, FaultOrder, JudgeOrder, NodeReport, Order, PumpGone, PumpLink, TraceStart,
 };
@@ -69,13 +69,12 @@ pub fn run(platform: &Platform, name: &str, options: &RunOptions) -> Result<(), 
     let platform = &in_use(platform, &store)?;
     let keys = config::PlatformKeys::load(platform)?;
     let config = config::control_node_config(platform, entry, &store, process, &keys)?;
-    let epoch = config.epoch;
+    let (epoch, nodes) = (config.epoch, config.nodes.clone());
     let devices = open_devices(platform, entry, &config)?;
     let (link, pump_end) = link::pump_link().doing("cannot make an eventfd")?;
     let pump = Pump::new(PumpParts {
         config,
         key: crate::keys::private(&entry.key_file)?,
-        node_keys: keys.nodes,
         listeners: listen(platform, entry)?,
         packets: open_packets(platform, entry)?,
         devices,
@@ -87,7 +86,8 @@ pub fn run(platform: &Platform, name: &str, options: &RunOptions) -> Result<(), 
     let pump = pump.doing("cannot start the pump's thread")?;
     info!(name, epoch, process = %format_args!("{:016x}", process.0), "control node starts");
     let outside = config::Devices::of(platform, entry).names;
-    let view = management::View::new(platform.clone(), entry.name.clone(), outside, link, Arc::clone(&store));
+    let (name_here, store_here) = (entry.name.clone(), Arc::clone(&store));
+    let view = management::View::new(platform.clone(), name_here, nodes, outside, link, store_here);
     let served = serve(entry, view, &signals, options.ready_fd);
     // The link has gone with `serve`, which is what ends the pump.
     let ended = pump.join().map_err(|_| Failure::runtime("the pump has ended by a fault of its own"));

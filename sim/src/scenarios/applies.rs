@@ -38,6 +38,16 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         script: goes_for_good,
     },
     Scenario {
+        name: "a_node_that_is_removed_has_nothing_and_may_come_again",
+        plan: |seed| Plan::calm(seed, 4),
+        script: node_goes_and_comes,
+    },
+    Scenario {
+        name: "a_node_on_another_host_that_is_removed_has_nothing_and_may_come_again",
+        plan: |seed| Plan::calm(seed, 4).with_elsewhere(&[0, 3]),
+        script: node_goes_and_comes,
+    },
+    Scenario {
         name: "a_node_that_was_refused_beside_its_dead_process_is_a_member_at_once",
         plan: |seed| Plan::calm(seed, 4).with_elsewhere(&[0, 3]),
         script: refused_beside_a_dead_process,
@@ -114,6 +124,26 @@ fn goes_for_good(world: &mut World) -> Result<(), Violation> {
     let now = world.now();
     world.add_membership(now, 3, 1);
     world.run_for(ms(300))
+}
+
+/// A node goes whole, and comes again: as the process that was refused, and, once more, as another one that was started meanwhile.
+fn node_goes_and_comes(world: &mut World) -> Result<(), Violation> {
+    boot_to_direct(world)?;
+    for is_started_again in [false, true] {
+        let now = world.now();
+        world.remove_node(now, 3);
+        world.run_for(ms(60))?;
+        if is_started_again {
+            world.kill_node_at(3);
+            world.run_for(ms(5))?;
+            world.start_node_again(3);
+            world.run_for(ms(60))?;
+        }
+        let now = world.now();
+        world.add_membership(now, 3, 0);
+        world.run_for(ms(400))?;
+    }
+    Ok(())
 }
 
 /// The process that was a member dies unseen, the next one is refused, and both are known when the node is a member again.

@@ -1,11 +1,13 @@
-//! Another configuration while everything runs: members and LANs that go and come again. Options that change: `options.rs`.
+//! Another configuration while everything runs: nodes, members and LANs that go and come again. Options that change: `options.rs`.
 //!
 //! A membership that comes again is another station: its interface has another number and another MAC, as a control node's
 //! registry gives them, and its flows are its own.
 
 use std::time::Duration;
 
-use switch_server::control_node::{AddedMember, Changes, Command, LanConfig, MemberConfig, SenderConfig};
+use switch_server::control_node::{
+    AddedMember, Changes, Command, LanConfig, MemberConfig, NodeEntry, SenderConfig,
+};
 use vlan_core::security::{Limits, Rate};
 use vlan_core::{Instant, MacAddress, VifNumber};
 
@@ -62,8 +64,31 @@ impl World {
         self.journal.line(now, format_args!("apply: station {station} is removed"));
         self.retire(now, station);
         let removed_members = vec![(self.plan.lans[lan].id, Plan::number(node))];
-        self.apply(now, Changes { removed_members, ..Changes::default() });
+        let is_last = !self.live_stations().iter().any(|of| self.stations[*of].node == node);
+        let nodes = (is_last && self.chance(50)).then(|| self.without_node(now, node));
+        self.apply(now, Changes { removed_members, nodes, ..Changes::default() });
         self.schedule_return(now, node, lan);
+    }
+
+    /// The nodes of a file that has this one no more.
+    fn without_node(&mut self, now: Instant, node: usize) -> Vec<NodeEntry> {
+        self.journal.line(now, format_args!("apply: node {node} is removed"));
+        self.removed_nodes.insert(node);
+        self.node_entries()
+    }
+
+    /// A node ends with its last membership, and comes again with the next.
+    pub fn remove_node(&mut self, now: Instant, node: usize) {
+        self.count_fault_of(Fault::Apply, Party::Node(node));
+        let of_node = |s: &usize| self.stations[*s].node == node;
+        let stations: Vec<usize> = self.live_stations().into_iter().filter(of_node).collect();
+        let memberships = stations.iter().map(|s| self.plan.lans[self.stations[*s].lan].id);
+        let removed_members = memberships.map(|lan| (lan, Plan::number(node))).collect();
+        for station in stations {
+            self.retire(now, station);
+        }
+        let nodes = Some(self.without_node(now, node));
+        self.apply(now, Changes { removed_members, nodes, ..Changes::default() });
     }
 
     fn remove_lan(&mut self, now: Instant, lan: usize) {
@@ -102,16 +127,17 @@ impl World {
         self.journal.line(now, format_args!("apply: node {node} is a member as station {}", station));
         let lan_config = self.lan_config(lan);
         let config = self.member_config(station);
+        let nodes = self.removed_nodes.remove(&node).then(|| self.node_entries());
         let changes = match is_lan_there {
             true => {
                 let gets_every_group = self.gets_every_group[station];
                 let added = AddedMember { lan: lan_config.id, config, gets_every_group };
-                Changes { added_members: vec![added], ..Changes::default() }
+                Changes { added_members: vec![added], nodes, ..Changes::default() }
             }
             false => {
                 let multicast = self.multicast_config(lan, &[station]);
                 let added = LanConfig { members: vec![config], multicast, ..lan_config };
-                Changes { added_lans: vec![added], ..Changes::default() }
+                Changes { added_lans: vec![added], nodes, ..Changes::default() }
             }
         };
         self.apply(now, changes);
@@ -214,7 +240,8 @@ impl World {
 
     // --- I-45 -----------------------------------------------------------------------------------------------
 
-    /// Nothing is left of the members that were removed: no interface at their nodes, no direct RVI at the others.
+    /// Nothing is left of the members that were removed: no interface at their nodes, no direct RVI at the others. A node that is
+    /// removed itself may not hear of it, and is alone with its interface.
     ///
     /// # Errors
     /// When something is.
@@ -222,10 +249,10 @@ impl World {
         for (place, station) in
             self.stations.iter().enumerate().filter(|(at, s)| self.removed[*at] && s.node != NOWHERE)
         {
-            let is_own = Some(station.node) == self.plan.hostile;
+            let is_own = !self.is_of_platform(station.node);
             let (node, vif) = (Plan::number(station.node), station.vif);
             let has_interface = !is_own && self.nodes[station.node].stacks.contains_key(&vif.0);
-            let machines = self.nodes.iter().enumerate().filter(|(at, _)| Some(*at) != self.plan.hostile);
+            let machines = self.nodes.iter().enumerate().filter(|(at, _)| self.is_of_platform(*at));
             let mut interfaces = machines
                 .filter_map(|(_, host)| host.machine.as_ref())
                 .flat_map(switch_node::node::Node::interfaces);
@@ -241,6 +268,11 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// True for a node that does what it is told.
+    fn is_of_platform(&self, node: usize) -> bool {
+        Some(node) != self.plan.hostile && !self.removed_nodes.contains(&node)
     }
 
     /// True for a source of which an end is no member any more.

@@ -9,6 +9,7 @@ use rvi::ring::RingMemory;
 use rvi::ring::layout::{STATE, STATE_CLOSED};
 use rvi::{Region, SessionTag, ShmConfig, ShmLeg};
 use switch_node::node::PeerId;
+use switch_server::control_node::ControlNode;
 use vlan_core::{Instant, LegNumber, NodeNumber, PairEpoch, ProcessId};
 
 use super::{Event, World};
@@ -153,7 +154,9 @@ impl World {
         }
         let fails = self.weather.connect_failure_percent;
         let fails = self.chance(fails);
-        if fails || self.controls[control].machine.is_none() {
+        let key = self.public_key(node);
+        let knows = |machine: &ControlNode| machine.node_of_key(&key) == Some(Plan::number(node));
+        if fails || !self.controls[control].machine.as_ref().is_some_and(knows) {
             if fails {
                 self.count_fault_of(crate::coverage::Fault::ConnectFailure, Party::Node(node));
             }

@@ -84,18 +84,6 @@ impl World {
         });
         // A LAN without members has been removed.
         let lans = lans.filter(|lan: &LanConfig| !lan.members.is_empty() || lan.uplink.is_some());
-        let fabrics = usize::from(self.plan.fabrics);
-        let has_packets = !self.plan.elsewhere.is_empty();
-        let nodes = (0..self.plan.nodes).map(|n| NodeEntry {
-            number: Plan::number(n),
-            name: format!("node{n}"),
-            public_key: if has_packets { Plan::key(n).public() } else { PublicKey([n as u8; 32]) },
-            host: self.plan.elsewhere.contains(&n).then(|| format!("host{n}")),
-            legs: vec![
-                if has_packets { vec![LegKind::Unix, LegKind::Udp] } else { vec![LegKind::Unix] };
-                fabrics
-            ],
-        });
         ControlNodeConfig {
             serial: SERIAL,
             cabinet: CabinetNumber(1),
@@ -106,10 +94,29 @@ impl World {
             fabrics: (0..self.plan.fabrics)
                 .map(|leg| FabricEntry { is_trusted: Plan::is_trusted(leg), key: Plan::fabric_key(leg) })
                 .collect(),
-            nodes: nodes.collect(),
+            nodes: self.node_entries(),
             devices: usize::from(self.plan.outside.is_some()),
             lans: lans.collect(),
         }
+    }
+
+    /// The nodes that the platform has now.
+    pub(super) fn node_entries(&self) -> Vec<NodeEntry> {
+        let has_packets = !self.plan.elsewhere.is_empty();
+        let kinds = if has_packets { vec![LegKind::Unix, LegKind::Udp] } else { vec![LegKind::Unix] };
+        let there = (0..self.plan.nodes).filter(|node| !self.removed_nodes.contains(node));
+        let entries = there.map(|node| NodeEntry {
+            number: Plan::number(node),
+            name: format!("node{node}"),
+            public_key: self.public_key(node),
+            host: self.plan.elsewhere.contains(&node).then(|| format!("host{node}")),
+            legs: vec![kinds.clone(); usize::from(self.plan.fabrics)],
+        });
+        entries.collect()
+    }
+
+    pub(super) fn public_key(&self, node: usize) -> PublicKey {
+        if self.plan.elsewhere.is_empty() { PublicKey([node as u8; 32]) } else { Plan::key(node).public() }
     }
 
     /// A LAN without its members.

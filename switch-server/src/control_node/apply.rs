@@ -1,4 +1,4 @@
-//! Another configuration while frames flow: LANs and members that come and go, and their options.
+//! Another configuration while frames flow: nodes, LANs and members that come and go, and their options.
 
 use alloc::vec::Vec;
 use core::net::IpAddr;
@@ -8,7 +8,7 @@ use vlan_core::server::{MemberSlot, PortSecurity};
 use vlan_core::wire::control::{ControlMessage, InterfaceAddress};
 use vlan_core::{Instant, LanId, NodeNumber};
 
-use super::{AddedMember, ArpMode, ControlNode, Lan, LanConfig, SenderConfig};
+use super::{AddedMember, ArpMode, ControlNode, Lan, LanConfig, NodeEntry, SenderConfig};
 
 /// What a LAN is to do in place of what it does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +51,8 @@ pub struct Changes {
     pub removed_lans: Vec<LanId>,
     /// Members that are no more, on LANs that stay.
     pub removed_members: Vec<(LanId, NodeNumber)>,
+    /// All nodes, if they are others or have changed; none of a LAN that stays is missing.
+    pub nodes: Option<Vec<NodeEntry>>,
     /// LANs with other options.
     pub lans: Vec<LanOptions>,
     /// LANs that are new, with their members.
@@ -76,6 +78,9 @@ impl ControlNode {
         }
         for (lan, node) in changes.removed_members {
             self.remove_member(now, lan, node);
+        }
+        if let Some(nodes) = changes.nodes {
+            self.change_nodes(now, nodes);
         }
         for options in &changes.lans {
             self.change_lan(now, options);

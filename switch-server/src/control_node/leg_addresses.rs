@@ -32,7 +32,7 @@ impl ControlNode {
     }
 
     fn is_listed(&self, node: NodeNumber, offered: &OfferedLeg) -> bool {
-        let entry = self.config.nodes.iter().find(|entry| entry.number == node);
+        let entry = self.entry_of_node(node);
         let kinds = entry.and_then(|entry| entry.legs.get(usize::from(offered.leg.0)));
         kinds.is_some_and(|kinds| kinds.contains(&offered.address.kind()))
     }

@@ -186,7 +186,7 @@ impl ControlNode {
         introduction: Introduction,
     ) {
         let key = *introduction.key();
-        let Some(node) = self.config.nodes.iter().find(|e| e.public_key == key).map(|e| e.number) else {
+        let Some(node) = self.node_of_key(&key) else {
             self.log(ControlNodeEvent::UnknownKey { key, from });
             return;
         };
@@ -249,7 +249,7 @@ impl ControlNode {
         }
         let place = self.open_session(now, node, process, number);
         let cid = place as u32 & 0x00ff_ffff | (self.random.next_u64() as u32) << 24;
-        let peer_key = self.config.nodes.iter().find(|entry| entry.number == node).map(|e| e.public_key);
+        let peer_key = self.entry_of_node(node).map(|entry| entry.public_key);
         let seed = self.random.next_u64();
         let (Some(packets), Some(session)) = (&mut self.packets, &mut self.sessions[place]) else {
             return place;

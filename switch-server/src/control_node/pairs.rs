@@ -165,7 +165,7 @@ impl Pairs {
         }
     }
 
-    fn keys_of(&self, node: NodeNumber) -> Vec<PairKey> {
+    pub fn keys_of(&self, node: NodeNumber) -> Vec<PairKey> {
         self.pairs.keys().filter(|key| key.0 == node || key.1 == node).copied().collect()
     }
 

@@ -275,8 +275,12 @@ impl ControlNode {
             self.log(ControlNodeEvent::AddressRefused { lan: lan_id, address, node });
             return;
         }
+        let last_mac = self.lans[lan].arp.last_mac(address.address);
         match self.lans[lan].arp.bind(address.address, mac, Owner(slot.0)) {
             Ok(()) => {
+                if last_mac.is_some_and(|last| last != mac) {
+                    self.note_moved(now, lan, address.address);
+                }
                 self.lans[lan].server.bound(slot, address.address);
                 self.note_changed_senders(lan);
                 self.announce(now, lan, address.address);
@@ -298,7 +302,7 @@ impl ControlNode {
     // --- the end of sessions --------------------------------------------------------------------------------
 
     /// Takes the interfaces of the session at `place` off their LANs.
-    fn detach_all(&mut self, now: Instant, place: usize) {
+    pub(super) fn detach_all(&mut self, now: Instant, place: usize) {
         let Some(session) = &mut self.sessions[place] else { return };
         let node = session.node;
         let process = session.process;

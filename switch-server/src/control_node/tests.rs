@@ -11,6 +11,7 @@ mod leaving;
 mod legs;
 mod listeners;
 mod membership;
+mod nodes;
 mod registration;
 mod relay_legs;
 mod runs;

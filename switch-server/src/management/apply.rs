@@ -1,12 +1,12 @@
 //! Another platform file for the platform as it runs: checked whole, kept on disk, and carried out by the machine.
 
-use platform::management::{ApplyAnswer, ApplyRequest};
+use platform::management::{ApplyAnswer, ApplyRequest, Change};
 use platform::{Changes, Platform};
 
 use super::view::View;
 use super::{Refused, refusal};
-use crate::control_node::Command;
-use crate::runtime::{Order, apply_changes};
+use crate::control_node::{Command, NodeEntry};
+use crate::runtime::{Order, PlatformKeys, apply_changes, node_entries};
 
 impl View {
     /// Applies the platform's own file, as it is now.
@@ -26,14 +26,21 @@ impl View {
     ///
     /// When the text has a mistake or asks for a change that cannot be made, it cannot be kept, or the pump does not answer.
     pub async fn apply(&self, request: &ApplyRequest) -> Result<ApplyAnswer, Refused> {
-        let mut in_use = self.in_use.lock().await;
+        let mut nodes = self.nodes.lock().await;
+        let in_use = self.platform();
         let wanted = Platform::parse(&request.text, &in_use.path).map_err(|error| {
             Refused::Request(refusal(
                 &error.to_string(),
                 "`switch-server check FILE` says the same; correct the file",
             ))
         })?;
-        let changes = changes(&in_use, &wanted)?;
+        let keys = PlatformKeys::load(&wanted).map_err(|failure| {
+            let hint = failure.hint.as_deref().unwrap_or("`switch-server keys FILE` makes what is missing");
+            Refused::Request(refusal(&failure.error, hint))
+        })?;
+        let wanted_nodes = node_entries(&wanted, &keys);
+        let mut changes = changes(&in_use, &wanted)?;
+        changes.list.extend(key_changes(&nodes, &wanted_nodes));
         if request.dry_run {
             let epoch = self.machine_status().await?.epoch;
             return Ok(ApplyAnswer { epoch, applied: false, changes: changes.list });
@@ -41,14 +48,16 @@ impl View {
         let entry = wanted.control_node(self.name()).ok_or_else(|| {
             Refused::Request(refusal("the file has no such control node", "nothing was changed"))
         })?;
-        let (epoch, told) = apply_changes(&wanted, entry, &self.store, &changes).map_err(|error| {
+        let (epoch, mut told) = apply_changes(&wanted, entry, &self.store, &changes).map_err(|error| {
             Refused::Request(refusal(
                 &error.to_string(),
                 "nothing was changed; see that the state directory can be written, and that no MAC of the file is another's",
             ))
         })?;
+        told.nodes = (*nodes != wanted_nodes).then(|| wanted_nodes.clone());
         self.order(Order::Command(Command::Apply { epoch, changes: Box::new(told) }))?;
-        *in_use = wanted;
+        *nodes = wanted_nodes;
+        self.replace_platform(wanted);
         Ok(ApplyAnswer { epoch, applied: true, changes: changes.list })
     }
 }
@@ -65,4 +74,19 @@ fn changes(in_use: &Platform, wanted: &Platform) -> Result<Changes, Refused> {
             "nothing was changed; end the control node and its nodes, and start them with this file",
         ))
     })
+}
+
+/// Nodes that have another key under the same name of its file.
+fn key_changes(in_use: &[NodeEntry], wanted: &[NodeEntry]) -> Vec<Change> {
+    let other_key = |new: &&NodeEntry| {
+        in_use.iter().any(|old| old.number == new.number && old.public_key != new.public_key)
+    };
+    let change = |node: &NodeEntry| Change {
+        lan: String::new(),
+        node: node.name.clone(),
+        key: "key".to_owned(),
+        from: "another".to_owned(),
+        to: node.public_key.to_string(),
+    };
+    wanted.iter().filter(other_key).map(change).collect()
 }

@@ -162,7 +162,8 @@ impl View {
     }
 
     fn name_of(&self, number: NodeNumber) -> String {
-        let node = self.platform().nodes.iter().find(|node| node.number == number);
+        let platform = self.platform();
+        let node = platform.nodes.iter().find(|node| node.number == number);
         node.map_or_else(|| format!("node {number}"), |node| node.name.clone())
     }
 }

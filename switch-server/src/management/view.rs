@@ -1,7 +1,7 @@
 //! What the control thread knows how to ask of the pump and, through it, of the nodes.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use platform::Platform;
@@ -15,7 +15,7 @@ use vlan_core::{LegNumber, NodeNumber};
 
 use super::capture_points::CaptureRegister;
 use super::{Refused, refusal, tables};
-use crate::control_node::{self, Command};
+use crate::control_node::{self, Command, NodeEntry};
 use crate::runtime::{FaultOrder, NodeReport, Order, PumpGone, PumpLink, now};
 use crate::store::Store;
 
@@ -40,10 +40,10 @@ pub enum Drill {
 /// The management interface's way to everything that it shows.
 #[derive(Debug)]
 pub struct View {
-    /// As it was at the start: names and numbers never change.
-    platform: Platform,
-    /// As it is now; one file is applied at a time.
-    pub(super) in_use: tokio::sync::Mutex<Platform>,
+    /// As it is now.
+    in_use: RwLock<Arc<Platform>>,
+    /// Its nodes, with the keys that were read for them; one file is applied at a time.
+    pub(super) nodes: tokio::sync::Mutex<Vec<NodeEntry>>,
     pub(super) store: Arc<Store>,
     name: String,
     /// Names of the devices that lead outside, by their numbers.
@@ -63,12 +63,13 @@ struct ReportStream {
 }
 
 impl View {
-    /// The view of the control node `name` of `platform`, whose uplinks go by `devices`, through `link`; what is applied goes into
-    /// `store`.
+    /// The view of the control node `name` of `platform`, which has these `nodes`, and whose uplinks go by `devices`, through `link`;
+    /// what is applied goes into `store`.
     #[must_use]
     pub fn new(
         platform: Platform,
         name: String,
+        nodes: Vec<NodeEntry>,
         devices: Vec<String>,
         mut link: PumpLink,
         store: Arc<Store>,
@@ -77,9 +78,9 @@ impl View {
         let (_, none) = mpsc::channel(1);
         let receiver = std::mem::replace(&mut link.reports, none);
         Self {
-            in_use: tokio::sync::Mutex::new(platform.clone()),
+            in_use: RwLock::new(Arc::new(platform)),
+            nodes: tokio::sync::Mutex::new(nodes),
             store,
-            platform,
             name,
             devices,
             link: Mutex::new(link),
@@ -128,10 +129,10 @@ impl View {
     /// When the pump does not answer; so for all below.
     pub async fn status(&self) -> Result<Status, Refused> {
         let status = self.machine_status().await?;
-        let text = std::fs::read_to_string(&self.platform.path);
-        let in_use = self.in_use.lock().await.text.clone();
+        let in_use = self.platform();
+        let text = std::fs::read_to_string(&in_use.path);
         Ok(Status {
-            config_differs: text.map_or(true, |text| text != in_use),
+            config_differs: text.map_or(true, |text| text != in_use.text),
             uptime_s: self.uptime().as_secs(),
             ..tables::status(&self.name, &status)
         })
@@ -168,7 +169,7 @@ impl View {
     /// `GET /v1/rvis`.
     pub async fn rvis(&self) -> Result<Vec<Rvi>, Refused> {
         let (status, reports, _) = self.status_and_reports().await?;
-        let fabrics: Vec<String> = self.platform.fabrics.iter().map(|fabric| fabric.name.clone()).collect();
+        let fabrics: Vec<String> = self.platform().fabrics.iter().map(|fabric| fabric.name.clone()).collect();
         Ok(tables::rvis(&status, &reports, &fabrics))
     }
 
@@ -230,8 +231,14 @@ impl View {
         }
     }
 
-    pub(super) fn platform(&self) -> &Platform {
-        &self.platform
+    /// The platform as it is now.
+    pub(super) fn platform(&self) -> Arc<Platform> {
+        Arc::clone(&self.in_use.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes another platform into use.
+    pub(super) fn replace_platform(&self, platform: Platform) {
+        *self.in_use.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(platform);
     }
 
     /// The name of this control node.
@@ -240,9 +247,10 @@ impl View {
     }
 
     pub(super) fn node(&self, name: &str) -> Result<NodeNumber, Refused> {
-        let node = self.platform.node(name).map(|node| node.number);
+        let platform = self.platform();
+        let node = platform.node(name).map(|node| node.number);
         node.ok_or_else(|| {
-            let names: Vec<&str> = self.platform.nodes.iter().map(|node| node.name.as_str()).collect();
+            let names: Vec<&str> = platform.nodes.iter().map(|node| node.name.as_str()).collect();
             Refused::Request(refusal(
                 &format!("no such node: {name}"),
                 &format!("nodes: {}", names.join(", ")),
@@ -251,9 +259,10 @@ impl View {
     }
 
     fn leg(&self, fabric: &str) -> Result<LegNumber, Refused> {
-        let found = self.platform.fabric(fabric).map(|fabric| LegNumber(fabric.index.0));
+        let platform = self.platform();
+        let found = platform.fabric(fabric).map(|fabric| LegNumber(fabric.index.0));
         found.ok_or_else(|| {
-            let names: Vec<&str> = self.platform.fabrics.iter().map(|fabric| fabric.name.as_str()).collect();
+            let names: Vec<&str> = platform.fabrics.iter().map(|fabric| fabric.name.as_str()).collect();
             let hint = format!("fabrics: {}", names.join(", "));
             Refused::Request(refusal(&format!("no such fabric: {fabric}"), &hint))
         })

@@ -41,7 +41,7 @@ pub fn control_node_config(
         seed: random_u64(),
         grant_key: keys.grant.clone(),
         fabrics: platform.fabrics.iter().map(|fabric| fabric_entry(platform, fabric)).collect(),
-        nodes: platform.nodes.iter().map(|node| node_entry(node, keys)).collect(),
+        nodes: node_entries(platform, keys),
         lans: platform.lans.iter().map(|lan| lan_config(lan, &identities, &devices)).collect(),
         devices: devices.names.len(),
     })
@@ -74,6 +74,7 @@ pub fn apply_changes(
     let told = Changes {
         removed_lans: changes.removed_lans.clone(),
         removed_members: changes.removed_members.clone(),
+        nodes: None,
         lans: changes.lans.iter().map(|&lan| lan_options(&platform.lans[lan])).collect(),
         added_lans: lans.collect(),
         added_members: members.collect(),
@@ -116,6 +117,12 @@ impl PlatformKeys {
     fn of(&self, node: NodeNumber) -> Option<PublicKey> {
         self.nodes.iter().find(|(_, number)| **number == node).map(|(key, _)| *key)
     }
+}
+
+/// The nodes of the platform, as the machine knows them.
+#[must_use]
+pub fn node_entries(platform: &Platform, keys: &PlatformKeys) -> Vec<NodeEntry> {
+    platform.nodes.iter().map(|node| node_entry(node, keys)).collect()
 }
 
 fn node_entry(node: &Node, keys: &PlatformKeys) -> NodeEntry {

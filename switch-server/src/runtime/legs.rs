@@ -207,6 +207,13 @@ impl Legs {
         dropped
     }
 
+    /// Closes every connection whose peer has not come all the way up.
+    pub fn drop_pending(&mut self) {
+        for slot in self.slots.iter_mut().filter(|slot| matches!(slot, Slot::Pending(_))) {
+            *slot = Slot::Free;
+        }
+    }
+
     fn pending_count(&self) -> usize {
         self.slots.iter().filter(|slot| matches!(slot, Slot::Pending(_))).count()
     }

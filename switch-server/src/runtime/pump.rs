@@ -3,7 +3,6 @@
 //! wait -> read the clock -> take a bounded batch -> carry out what the machine wants -> ring doorbells -> sleep
 //! until a doorbell, an order or the earliest timeout.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -15,12 +14,12 @@ use rustix::time::ClockId;
 use rvi::host::packets::{NarrowRoute, PacketSockets};
 use rvi::host::{
     ControlNodeLeg, Datagram, EstablishedLeg, LegListener, LegSocket, NodeHello, PeerEnd, PrivateKey,
-    PublicKey, SetupProgress, random_octets,
+    SetupProgress, random_octets,
 };
 use rvi::{ShmConfig, ShmLeg};
 use tracing::{debug, error, info, warn};
 use vlan_core::wire::control::{Fault, FaultDirection};
-use vlan_core::{Instant, LegNumber, NodeNumber, PairEpoch};
+use vlan_core::{Instant, LegNumber, PairEpoch};
 
 use super::arenas;
 use super::captures::Captures;
@@ -66,8 +65,6 @@ pub struct PumpParts {
     pub config: ControlNodeConfig,
     /// This control node's private key.
     pub key: PrivateKey,
-    /// Whose key is whose.
-    pub node_keys: BTreeMap<PublicKey, NodeNumber>,
     /// The sockets to listen on, each with the number of its legs.
     pub listeners: Vec<(LegNumber, LegListener)>,
     /// The sockets of its packet legs, if it has any.
@@ -91,7 +88,6 @@ pub struct Pump {
     machine: ControlNode,
     process: vlan_core::ProcessId,
     key: PrivateKey,
-    node_keys: BTreeMap<PublicKey, NodeNumber>,
     listeners: Vec<Listener>,
     packets: Option<PacketSockets>,
     outside: Outside,
@@ -133,7 +129,6 @@ impl Pump {
             process,
             machine,
             key: parts.key,
-            node_keys: parts.node_keys,
             listeners: parts.listeners.into_iter().map(listener).collect(),
             packets: parts.packets,
             outside,
@@ -291,6 +286,10 @@ impl Pump {
         for _ in 0..ORDERS_PER_LOOK {
             match self.link.orders.try_recv() {
                 Ok(Order::Command(command)) => {
+                    if matches!(&command, Command::Apply { changes, .. } if changes.nodes.is_some()) {
+                        // Who has proven a key that is no node's any more begins again.
+                        self.legs.drop_pending();
+                    }
                     self.machine.handle_command(at, command);
                     self.carry_out(at);
                 }
@@ -384,12 +383,12 @@ impl Pump {
         self.setups += 1;
         let Some(pending) = self.legs.pending(place) else { return };
         let fabric_leg = pending.fabric_leg;
-        let (keys, machine) = (&self.node_keys, &self.machine);
+        let machine = &self.machine;
         let mut session = |hello: &NodeHello| {
             let tag = machine.session_tag(hello.node, hello.process, hello.session)?;
             Some(tag.control_node)
         };
-        match pending.setup.advance(&self.key, &mut |key| keys.get(key).copied(), &mut session) {
+        match pending.setup.advance(&self.key, &mut |key| machine.node_of_key(key), &mut session) {
             Ok(SetupProgress::Pending) => {}
             Ok(SetupProgress::Up { leg, .. }) if leg.leg != fabric_leg => {
                 warn!(node = %leg.peer, leg = %leg.leg, "refused: the leg belongs to another fabric's socket");

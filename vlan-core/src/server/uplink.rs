@@ -26,7 +26,8 @@ impl LanServer {
         self.ledger.outside += 1;
     }
 
-    /// Counts a copy for a listener of a frame from outside.
+    /// Counts a frame that is made for one member beyond what has come in: a copy for a listener of a frame from outside, or an
+    /// announcement.
     pub fn copy_made(&mut self) {
         self.ledger.clones += 1;
     }

@@ -63,7 +63,7 @@ impl ControlNode {
     //# number that both list and have said an address of; else none.
     fn wanted_legs(&self, key: PairKey, processes: [ProcessId; 2], before: &Legs) -> Option<Legs> {
         let sessions = [self.session(key.0, processes[0])?, self.session(key.1, processes[1])?];
-        let entries = [self.entry(key.0)?, self.entry(key.1)?];
+        let entries = [self.entry_of_node(key.0)?, self.entry_of_node(key.1)?];
         let fabrics = (0..self.config.fabrics.len()).map(|fabric| LegNumber(fabric as u8));
         let open = fabrics.filter(|&leg| !self.pairs.is_cut(key, Some(leg)));
         let wanted = open.filter_map(|leg| {
@@ -79,12 +79,8 @@ impl ControlNode {
         session.filter(|session| session.is_registered())
     }
 
-    fn entry(&self, node: NodeNumber) -> Option<&NodeEntry> {
-        self.config.nodes.iter().find(|entry| entry.number == node)
-    }
-
     fn public_key(&self, node: NodeNumber) -> PublicKey {
-        self.entry(node).map_or_else(PublicKey::default, |entry| entry.public_key)
+        self.entry_of_node(node).map_or_else(PublicKey::default, |entry| entry.public_key)
     }
 
     /// Sends both ends their grant of one RVI, with everything about their association.

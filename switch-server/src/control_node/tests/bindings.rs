@@ -2,6 +2,7 @@
 
 use super::*;
 use arp_server::build::{Operation, arp};
+use core::net::IpAddr;
 
 #[test]
 fn the_first_holder_of_an_address_keeps_it() {
@@ -115,4 +116,58 @@ fn an_arp_message_is_passed_on_with_the_location_that_the_control_node_knows() {
     assert_eq!(*channel, ARP);
     let (source, target) = FrameHeader::parse_locations(octets).expect("locations");
     assert_eq!((source.node, source.generation, target.node), (NodeNumber(1), process(1).0, NodeNumber(2)));
+}
+
+/// What has arrived at a member of ARP and ND: who says that which address is its own.
+fn announced(end: &mut End) -> Vec<(NodeNumber, Vec<u8>)> {
+    let arrived = end.arrived().into_iter().filter(|(channel, _)| *channel == ARP);
+    let said = arrived.map(|(_, octets)| {
+        let (source, _) = FrameHeader::parse_locations(&octets).expect("an ARP header");
+        (source.node, octets[FrameKind::Arp.header_len()..].to_vec())
+    });
+    said.collect()
+}
+
+#[test]
+fn neighbours_are_told_of_an_address_that_has_another_mac_and_of_no_other() {
+    //= spec/arp.md#addresses-that-move
+    //= type=test
+    //# When a node registers an address under another MAC than the address had before, a control node MUST announce it to the
+    //# other members as its holder would unasked, for at most 100 addresses of a LAN in a second.
+    let mut control = control_node();
+    let mut ends = [1, 2, 3].map(|node| member(&mut control, node));
+    let bind = |tail: u8| {
+        let address = InterfaceAddress { address: IpAddr::from([10, 1, 0, tail]), prefix: 24 };
+        ControlMessage::Bind { vif: VifNumber(1), address }
+    };
+    let unbind = |tail: u8| {
+        let address = IpAddr::from([10, 1, 0, tail]);
+        ControlMessage::Unbind { vif: VifNumber(1), address }
+    };
+    ends.iter_mut().for_each(|end| _ = end.arrived());
+    ends[1].tell(&mut control, &bind(9));
+    ends[1].tell(&mut control, &bind(9));
+    ends[1].tell(&mut control, &unbind(9));
+    ends[1].tell(&mut control, &bind(9));
+    assert_eq!(announced(&mut ends[0]), [], "it was the same interface each time");
+
+    ends[1].tell(&mut control, &unbind(9));
+    ends[2].tell(&mut control, &bind(9));
+    let said =
+        arp(Operation::Request, MacAddress::BROADCAST, (mac(3), [10, 1, 0, 9].into()), [10, 1, 0, 9].into());
+    for told in &mut ends[..2] {
+        assert_eq!(announced(told), [(NodeNumber(3), said.to_vec())]);
+    }
+    assert_eq!(announced(&mut ends[2]), [], "a stack would take its own announcement for another station");
+
+    // Whoever moves an address to and fro is heard a hundred times a second.
+    for _ in 0..150 {
+        ends[2].tell(&mut control, &unbind(9));
+        ends[1].tell(&mut control, &bind(9));
+        ends[1].tell(&mut control, &unbind(9));
+        ends[2].tell(&mut control, &bind(9));
+    }
+    assert_eq!(announced(&mut ends[0]).len(), 99);
+    let status = control.status();
+    assert!(status.lans[0].ledger.closes(status.lans[0].drops.total()));
 }

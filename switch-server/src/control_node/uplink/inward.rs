@@ -58,7 +58,7 @@ impl ControlNode {
         vnet: &Vnet,
         frame: &[u8],
     ) {
-        self.as_inbound(lan, FrameKind::Relay, vnet, frame, |control, inbound| {
+        self.as_inbound(lan, OUTSIDE, FrameKind::Relay, vnet, frame, |control, inbound| {
             match control.lans[lan].server.decide_from_outside(to) {
                 Verdict::Unicast { to, .. } if is_resolution(frame) => {
                     control.forward_arp(now, account, inbound, to, frame);
@@ -70,7 +70,7 @@ impl ControlNode {
     }
 
     fn give_group(&mut self, now: Instant, account: &mut Account<'_>, lan: usize, vnet: &Vnet, frame: &[u8]) {
-        self.as_inbound(lan, FrameKind::Group, vnet, frame, |control, inbound| {
+        self.as_inbound(lan, OUTSIDE, FrameKind::Group, vnet, frame, |control, inbound| {
             match control.lans[lan].server.decide_group_from_outside(frame) {
                 Verdict::Group => control.give_everybody(now, account, inbound),
                 Verdict::Joined(row) => control.give_joined(now, account, inbound, row),
@@ -111,9 +111,10 @@ impl ControlNode {
     }
 
     /// Does something with a frame as if it had come in a message of a member, with a header of its own.
-    fn as_inbound(
+    pub(in crate::control_node) fn as_inbound(
         &mut self,
         lan: usize,
+        from: MemberSlot,
         kind: FrameKind,
         vnet: &Vnet,
         frame: &[u8],
@@ -131,7 +132,7 @@ impl ControlNode {
             head: &head[..FRAME_HEADER_LEN + front.len()],
             rest: SharedOctets::private(rest),
         };
-        act(self, &Inbound { lan, from: OUTSIDE, header, message: &message });
+        act(self, &Inbound { lan, from, header, message: &message });
     }
 }
 
