@@ -10,7 +10,7 @@ use e2e::traffic::socket_in;
 use e2e::{Lab, Tcpdump, run};
 
 /// The groups of the streams: each with the sender's address.
-const STREAMS: [(&str, &str); 2] = [("239.1.1.1", "10.1.0.1"), ("ff05::7", "fd00:1::1")];
+pub(crate) const STREAMS: [(&str, &str); 2] = [("239.1.1.1", "10.1.0.1"), ("ff05::7", "fd00:1::1")];
 /// Groups of the link, which nobody need join at a switch: those of mDNS.
 const MDNS: [(&str, &str); 2] = [("224.0.0.251", "10.1.0.1"), ("ff02::fb", "fd00:1::1")];
 /// Datagrams a second: a video of 2 Mbit/s has about as many.
@@ -19,7 +19,7 @@ const RATE: u64 = 500;
 const LINE_LEN: usize = 8;
 
 /// A LAN of ten members. The interface of the last one may be a bridge's: it has no address then.
-fn ten_members(is_last_bridged: bool) -> String {
+pub(crate) fn ten_members(is_last_bridged: bool) -> String {
     let mut text = "[platform]\nname = \"ten\"\n[[fabric]]\nname = \"a\"\n[[control-node]]\nname = \"cn-a\"\nserial = 1\n\
                     key-file = \"keys/cn-a\"\nstate-dir = \"state/cn-a\"\nmanagement = \"unix:run/cn-a.sock\"\n\
                     legs = { a = \"unix:run/cn-a-a.sock\" }\n"
@@ -41,7 +41,7 @@ fn ten_members(is_last_bridged: bool) -> String {
 }
 
 /// The members of a group as the control node has them, with the source of each.
-fn members(lab: &Lab, group: &str) -> Result<Vec<(String, String)>> {
+pub(crate) fn members(lab: &Lab, group: &str) -> Result<Vec<(String, String)>> {
     let groups = lab.json(&["groups"])?;
     let found = groups.as_array().into_iter().flatten().find(|entry| entry["group"] == group);
     let members = found.and_then(|entry| entry["members"].as_array()).into_iter().flatten();
@@ -52,14 +52,18 @@ fn members(lab: &Lab, group: &str) -> Result<Vec<(String, String)>> {
     Ok(members)
 }
 
-fn wait_for_members(lab: &Lab, group: &str, nodes: &[&str]) -> Result<()> {
+pub(crate) fn wait_for_members(lab: &Lab, group: &str, nodes: &[&str]) -> Result<()> {
     lab.wait_for(&format!("{nodes:?} to be members of {group}"), || {
         Ok(members(lab, group)?.iter().map(|(node, _)| node.as_str()).eq(nodes.iter().copied()))
     })
 }
 
 /// Sends lines with the numbers `from..to` to a group, at [`RATE`], and gives them.
-fn send(lab: &Lab, (group, source): (&str, &str), numbers: std::ops::Range<u64>) -> Result<Vec<String>> {
+pub(crate) fn send(
+    lab: &Lab,
+    (group, source): (&str, &str),
+    numbers: std::ops::Range<u64>,
+) -> Result<Vec<String>> {
     let socket = socket_in(&lab.namespace("web1"), source.parse()?)?;
     let target = SocketAddr::new(group.parse::<IpAddr>()?, PORT);
     let (start, first) = (Instant::now(), numbers.start);
@@ -151,51 +155,6 @@ fn groups_of_the_link_reach_everybody_without_a_join() -> Result<()> {
     }
     // Neighbour discovery, to a station that nobody has spoken to.
     lab.exec("web3", 20, &["ping", "-q", "-c", "3", "-i", "0.2", "fd00:1::8"])?.ok()?;
-    lab.stop()
-}
-
-#[test]
-fn a_station_behind_a_bridge_joins_and_leaves_by_its_reports() -> Result<()> {
-    let lab = Lab::start_text(&ten_members(true), "e2embr")?;
-    let station = lab.namespace("station");
-    run(5, &["ip", "netns", "add", &station])?.ok()?;
-    for words in [
-        "ip link add br0 type bridge mcast_snooping 1",
-        "ip link set red master br0",
-        "ip link set br0 up",
-        "ip link add v0 type veth peer name v1",
-        "ip link set v0 master br0 up",
-    ] {
-        lab.exec("web10", 5, &words.split(' ').collect::<Vec<_>>())?.ok()?;
-    }
-    lab.exec("web10", 5, &["ip", "link", "set", "v1", "netns", &station])?.ok()?;
-    for words in
-        ["ip addr add 10.1.0.10/24 dev v1", "ip addr add fd00:1::a/64 dev v1 nodad", "ip link set v1 up"]
-    {
-        lab.exec("station", 5, &words.split(' ').collect::<Vec<_>>())?.ok()?;
-    }
-    for stream in STREAMS {
-        let listener = Listener::join(&lab, "station", "v1", stream.0)?;
-        wait_for_members(&lab, stream.0, &["web10"])?;
-        ensure!(members(&lab, stream.0)?[0].1 == "report", "{:?}", members(&lab, stream.0)?);
-        // The bridge takes a moment to let its new port speak; the join has crossed it already.
-        let sent = send(&lab, stream, 0..1000)?;
-        lab.wait_for("the stream to arrive", || Ok(listener.lines().len() >= sent.len()))?;
-        ensure!(listener.leave()? == sent, "not every datagram once");
-        wait_for_members(&lab, stream.0, &[])?;
-    }
-    // The kernel's bridge takes the driver's queries, and sends reports towards who asks and nowhere else from then on.
-    lab.wait_for_long("the bridge to hear a query", Duration::from_secs(60), || {
-        let ports = lab.exec("web10", 5, &["bridge", "-d", "mdb", "show"])?.ok()?;
-        Ok(ports.lines().any(|line| line.contains("router ports on br0") && line.contains("red")))
-    })?;
-    for (group, _) in STREAMS {
-        let listener = Listener::join(&lab, "station", "v1", group)?;
-        wait_for_members(&lab, group, &["web10"])?;
-        listener.leave()?;
-        wait_for_members(&lab, group, &[])?;
-    }
-    run(5, &["ip", "netns", "del", &station])?.ok()?;
     lab.stop()
 }
 

@@ -122,13 +122,3 @@ fn a_fault_that_cuts_a_node_off_ends_by_itself() -> Result<()> {
     ensure!(are_attached(&lab)?);
     lab.stop()
 }
-
-#[test]
-fn what_crosses_a_fabric_can_be_read_only_where_it_is_trusted() -> Result<()> {
-    let private = lab("e2epriv", |text| text)?;
-    ensure!(!is_readable(&private, "a", &UDP, "udp")?, "a ping can be read on the wire");
-    private.stop()?;
-    let trusted = lab("e2etrust", |text| text.replacen("name = \"a\"", "name = \"a\"\ntrusted = true", 1))?;
-    ensure!(is_readable(&trusted, "a", &UDP, "udp")?, "nothing can be read where it should");
-    trusted.stop()
-}
