@@ -312,7 +312,9 @@ impl Checker {
             Receivers::Joined => {
                 let group = record.addressing.destination;
                 let is_receiver = |i: &usize| {
-                    *i != record.from.0 && memberships.must_get(StationIndex(*i), group, now, Duration::ZERO)
+                    stations[*i].lan == record.lan
+                        && *i != record.from.0
+                        && memberships.must_get(StationIndex(*i), group, now, Duration::ZERO)
                 };
                 (0..stations.len()).filter(is_receiver).collect()
             }

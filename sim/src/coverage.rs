@@ -45,7 +45,9 @@ pub enum Fault {
     ControlLeave,
     /// A station begins to listen promiscuously, or ends.
     Listening,
-    /// Another file is applied: a member or a LAN goes or comes, or options change.
+    /// A station joins multicast groups, or leaves them.
+    Joining,
+    /// Another file is applied: a node, a member or a LAN goes or comes, or options change.
     Apply,
     /// Packets of a host are lost, independently of each other.
     Loss,
@@ -69,7 +71,7 @@ pub enum Fault {
 
 impl Fault {
     /// What can be done to processes and memory, in the order of the table.
-    pub const ON_ONE_HOST: [Self; 21] = [
+    pub const ON_ONE_HOST: [Self; 22] = [
         Self::NodeCrash,
         Self::ControlCrash,
         Self::ControlCrashInBatch,
@@ -90,11 +92,12 @@ impl Fault {
         Self::Leave,
         Self::ControlLeave,
         Self::Listening,
+        Self::Joining,
         Self::Apply,
     ];
 
     /// Faults that not every plan has, drawn apart from the others.
-    pub const DRAWN_APART: [Self; 2] = [Self::Listening, Self::Apply];
+    pub const DRAWN_APART: [Self; 3] = [Self::Listening, Self::Joining, Self::Apply];
 
     /// What can be done to fabrics between hosts, in the order of the table.
     pub const OF_FABRICS: [Self; 9] = [
@@ -144,6 +147,7 @@ impl Fault {
             Self::Leave => "orderly end",
             Self::ControlLeave => "control orderly end",
             Self::Listening => "listening",
+            Self::Joining => "joining",
             Self::Apply => "apply",
             Self::Loss => "loss",
             Self::Bursts => "bursts",

@@ -90,6 +90,10 @@ pub struct Plan {
     pub outside: Option<OutsidePlan>,
     /// Stations that may listen promiscuously, as places in the list of stations.
     pub listeners: Vec<usize>,
+    /// Stations that send to multicast groups.
+    pub streamers: Vec<usize>,
+    /// Stations that have joined these groups when they start.
+    pub joined: Vec<usize>,
     /// The node that writes what it likes into its legs, if any. It is a member of no LAN with others' traffic
     /// expectations: nothing sent by it or to it is judged.
     pub hostile: Option<usize>,
@@ -139,6 +143,8 @@ impl Plan {
             lans: vec![lan],
             outside: None,
             listeners: Vec::new(),
+            streamers: Vec::new(),
+            joined: Vec::new(),
             hostile: None,
             elsewhere: Vec::new(),
             way: Conditions::calm(Duration::from_micros(20)).with_jitter(Duration::from_micros(5)),
@@ -203,6 +209,7 @@ impl Plan {
         plan.duration = Duration::from_millis(150 + random.below(350));
         plan.draw_outside();
         plan.draw_listeners();
+        plan.draw_groups();
         plan.draw_applies();
         plan
     }
@@ -221,6 +228,20 @@ impl Plan {
         if random.below(2) == 0 {
             self.listeners = (0..1 + random.below(2)).map(|_| random.below(stations) as usize).collect();
             self.fault_menu.push(Fault::Listening);
+        }
+    }
+
+    /// In half of the plans stations send to multicast groups, join and leave them, drawn apart from the rest.
+    fn draw_groups(&mut self) {
+        let mut random = Random::new(self.seed ^ 0x6772_6f75_7073_2121);
+        let stations = self.stations().len() as u64;
+        let mut some =
+            |most: u64| (0..1 + random.below(most)).map(|_| random.below(stations) as usize).collect();
+        let (streamers, joined) = (some(2), some(3));
+        if random.below(2) == 0 {
+            (self.streamers, self.joined) = (streamers, joined);
+            self.streamers.dedup();
+            self.fault_menu.extend([Fault::Joining; 2]);
         }
     }
 

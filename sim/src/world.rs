@@ -244,7 +244,7 @@ impl World {
             limited: vec![false; stations.len()],
             gets_every_group: vec![false; stations.len()],
             epoch: 1,
-            joined: vec![false; stations.len()],
+            joined: (0..stations.len()).map(|station| plan.joined.contains(&station)).collect(),
             promiscuous: (0..stations.len()).map(|station| plan.listeners.contains(&station)).collect(),
             dead: inspect::Losses::default(),
             at_boot: inspect::Losses::default(),

@@ -114,6 +114,7 @@ impl World {
                 self.controls[control].is_started_again = true;
             }
             Fault::Listening => self.turn_a_listener(),
+            Fault::Joining => self.turn_a_member(),
             Fault::Apply => self.apply_something(now),
             // These come with the plan: its rings, and its hostile node.
             Fault::Starved | Fault::Hostile => {}

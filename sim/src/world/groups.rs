@@ -8,6 +8,7 @@ use vlan_core::group::Group;
 use super::World;
 use super::connections::Party;
 use crate::checker::{Receivers, StationIndex, Violation};
+use crate::coverage::Fault;
 use crate::simulation::Simulation;
 
 /// The groups that streams go to: one of each family.
@@ -42,6 +43,20 @@ impl World {
     pub fn leave_groups(&mut self, station: usize) {
         self.joined[station] = false;
         self.memberships_changed(station);
+    }
+
+    /// A station joins both groups, or leaves them.
+    pub(super) fn turn_a_member(&mut self) {
+        let live = self.live_stations();
+        if live.is_empty() {
+            return;
+        }
+        let station = live[self.random.below(live.len() as u64) as usize];
+        self.count_fault_of(Fault::Joining, Party::Node(self.stations[station].node));
+        match self.joined[station] {
+            true => self.leave_groups(station),
+            false => self.join(station),
+        }
     }
 
     fn memberships_changed(&mut self, station: usize) {

@@ -39,6 +39,9 @@ impl World {
         for &member in &live {
             self.add_outside_sources(member);
         }
+        for station in self.plan.streamers.clone().into_iter().filter(|station| live.contains(station)) {
+            self.add_streams(station);
+        }
         self.add_outside_group();
         for _ in 0..self.plan.traffic.misdirected_flows {
             self.add_misdirected_source();
