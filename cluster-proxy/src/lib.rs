@@ -1,0 +1,44 @@
+//! The cluster proxy: which real server gets a packet for a cluster address, and that a flow stays where it is.
+//!
+//! On the walk an IP packet for a cluster address comes here after the virtual LAN server has admitted it, or an uplink has
+//! taken it in. It is read, its flow is looked up, else a server is chosen, and the verdict says who gets the unchanged frame; the answer
+//! goes out without the proxy.
+//!
+//! | file | is |
+//! |---|---|
+//! | `config.rs` | what a cluster is made of, and its checks |
+//! | `tables.rs` | the same, ready for lookups: made where it may take time; `rows.rs`, the order of servers in each row |
+//! | `hash.rs` | the keyed hash of flows |
+//! | `packet.rs` | what is read of a packet |
+//! | `lines.rs` | tables of cache lines: claimed flows, half-open flows, fragments |
+//! | `servers.rs` | the real servers, and whether their flows are alive |
+//! | `service.rs` | the state of a service: health, turns; `service/checks.rs` |
+//! | `proxy.rs` | [`ClusterProxy`]; `proxy/packets.rs` the walk of a packet, `proxy/choice.rs` the choice of a server, `proxy/claims.rs` what servers tell |
+//! | `echo.rs` | the answer to an echo request |
+//!
+//! The rules stand in `spec/cluster.md`. Nothing here does I/O or reads a clock.
+
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod config;
+mod echo;
+mod hash;
+mod lines;
+mod packet;
+mod proxy;
+mod rows;
+mod servers;
+mod service;
+mod tables;
+
+pub use config::{
+    Balance, CheckConfig, ClusterConfig, ConfigError, Protocol, ServerConfig, ServiceConfig, ServiceKey,
+    Sticky,
+};
+pub use hash::{Flow, HashKey};
+pub use proxy::{Claimed, ClusterCounters, ClusterProxy, Forward, HOPS_MAX, Hops, Limits, Refusal, Verdict};
+pub use service::CheckRequest;
+pub use tables::Tables;
