@@ -164,7 +164,8 @@ impl ClusterProxy {
 
     fn use_tables(&mut self, now: Instant) {
         for index in self.servers.configure(&self.tables.servers) {
-            self.end_life(index);
+            self.end_life(now, index);
+            self.services.iter_mut().for_each(|service| service.forget_server(index));
         }
         let (tables, servers, before) = (&self.tables, &self.servers, &self.services);
         let service = |table: &crate::tables::ServiceTable| {
@@ -189,7 +190,7 @@ impl ClusterProxy {
         server.is_reachable = is_reachable;
         server.telling_until = is_reachable.then(|| now + TELLING_TIME_MAX);
         if !is_reachable {
-            self.end_life(index);
+            self.end_life(now, index);
             self.services.iter_mut().for_each(|service| service.forget_port(index));
         }
         self.judge();
@@ -261,7 +262,7 @@ impl ClusterProxy {
     /// Does what is due: checks, deadlines of draining servers, forgetting.
     pub fn handle_timeout(&mut self, now: Instant) {
         while let Some(index) = self.servers.past_deadline(now) {
-            self.end_life(index);
+            self.end_life(now, index);
         }
         let mut has_changed = false;
         for (service, table) in self.services.iter_mut().zip(&self.tables.services) {
@@ -309,18 +310,26 @@ impl ClusterProxy {
     }
 
     /// Nobody owns the flows of a server any more.
-    fn end_life(&mut self, index: Index) {
+    fn end_life(&mut self, now: Instant, index: Index) {
+        self.note_entries(now);
         let Some(server) = self.servers.server_mut(index) else { return };
         server.life = server.life.wrapping_add(1);
         server.flows = 0;
         let is_round = server.life == 0;
-        self.sweeps_left = 2 * SWEEP_PARTS;
         if is_round {
             // Entries of the lives that are about to be counted again must not come to life with them.
             for lines in [&mut self.flows, &mut self.half_open, &mut self.fragments] {
                 lines.sweep(1, |entry| entry.server != index);
             }
         }
+    }
+
+    /// There are entries that will be too old one day. While there are none nothing is looked for.
+    fn note_entries(&mut self, now: Instant) {
+        if self.sweeps_left == 0 && !self.servers.have_flows() {
+            self.swept_at = now;
+        }
+        self.sweeps_left = 2 * SWEEP_PARTS;
     }
 
     fn sweep(&mut self, now: Instant) {

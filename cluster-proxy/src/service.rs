@@ -136,6 +136,11 @@ impl Service {
         serving.is_some_and(|serving| serving.listens.replace(listens) != Some(listens))
     }
 
+    /// The number stands for another server now.
+    pub fn forget_server(&mut self, server: Index) {
+        self.servers.retain(|serving| serving.server != server);
+    }
+
     /// What is known of the port of a server that cannot be reached any more is nothing.
     pub fn forget_port(&mut self, server: Index) {
         if let Some(serving) = self.servers.iter_mut().find(|serving| serving.server == server) {

@@ -83,6 +83,28 @@ fn a_half_open_flow_is_remembered_for_three_seconds() {
 }
 
 #[test]
+fn a_long_silence_spoils_nothing_that_comes_after_it() {
+    let mut world =
+        World::new(&config(vec![service(WEB, Balance::RoundRobin, 8), service(DNS, Balance::Hash, 2)]));
+    for _ in 0..3 {
+        world.wait(Duration::from_secs(1000));
+        assert_eq!(world.proxy.poll_timeout(), None, "there is nothing to forget");
+        let flows: Vec<_> = (1..40).map(|port| flow(WEB, port)).collect();
+        let chosen: Vec<_> = flows.iter().map(|flow| vec![world.syn(flow)]).collect();
+        let datagrams = flow(DNS, 1);
+        let owner = world.establish(&datagrams);
+        world.wait(Duration::from_secs(1));
+        let again: Vec<_> = flows.iter().map(|flow| world.hops(&segment(flow, ACK))).collect();
+        assert_eq!((again, world.claim(owner, &datagrams)), (chosen, Ok(Claimed::Known)));
+        // The host has other things to do for longer than short ages last: what lived for seconds is gone.
+        world.now = world.now + Duration::from_secs(128);
+        world.proxy.handle_timeout(world.now);
+        assert!(flows.iter().all(|flow| world.hops(&segment(flow, ACK)).len() == 2));
+        assert_eq!(world.proxy.flows_of(MemberSlot(owner)), 0);
+    }
+}
+
+#[test]
 fn a_flood_takes_nothing_from_anybody() {
     //= spec/cluster.md#round-robin
     //= type=test
@@ -328,6 +350,7 @@ fn a_server_that_leaves_the_configuration_drains() {
     let mut world = web(Balance::Hash, 4);
     let flow = flow(WEB, 1);
     let owner = world.establish(&flow);
+    world.proxy.set_listens(MemberSlot(owner % 4 + 1), WEB, false);
     let mut without = config(vec![service(WEB, Balance::Hash, 4)]);
     without.services[0].servers.retain(|server| server.slot.0 != owner);
     world.proxy.apply(world.now, Box::new(tables(&without)));
@@ -336,11 +359,14 @@ fn a_server_that_leaves_the_configuration_drains() {
     assert!(world.proxy.reachable().any(|slot| slot.0 == owner));
     assert!(world.proxy.handle_gone(world.now, MemberSlot(owner), &flow));
     assert!(!world.proxy.reachable().any(|slot| slot.0 == owner));
-    // Another one takes its place, and none of its flows.
+    // Others take its place, and nothing of what was known of it.
     let mut with_another = without.clone();
-    with_another.services[0].servers.push(server(77, 1));
+    with_another.services[0].servers.retain(|server| server.slot.0 != owner % 4 + 1);
+    with_another.services[0].servers.extend([server(77, 1), server(78, 1)]);
     world.proxy.apply(world.now, Box::new(tables(&with_another)));
     assert!(!world.hops(&segment(&flow, ACK)).contains(&77), "it is not there yet");
-    world.proxy.set_reachable(world.now, MemberSlot(77), true);
-    assert!((2000..2300).any(|port| world.syn(&world::flow(WEB, port)) == 77));
+    for new in [77, 78] {
+        world.proxy.set_reachable(world.now, MemberSlot(new), true);
+        assert!((2000..2300).any(|port| world.syn(&world::flow(WEB, port + new)) == new));
+    }
 }

@@ -8,8 +8,8 @@ use vlan_core::server::MemberSlot;
 use crate::config::{Balance, is_host};
 use crate::hash::Flow;
 use crate::lines::{Entry, Place};
+use crate::proxy::ClusterProxy;
 use crate::proxy::packets::kind_of;
-use crate::proxy::{ClusterProxy, SWEEP_PARTS};
 use crate::servers::{Drain, Index, Worth, tick};
 
 /// What a claim that was accepted did.
@@ -141,6 +141,7 @@ impl ClusterProxy {
         if let Some(former) = former.filter(|former| self.servers.worth(now, *former) == Worth::Idle) {
             self.servers.lose_flow(former.server);
         }
+        self.note_entries(now);
         self.flows.set(place, hash, entry);
         if let Some(server) = self.servers.server_mut(entry.server) {
             server.flows += 1;
@@ -148,7 +149,6 @@ impl ClusterProxy {
         if let Some((place, _)) = self.half_open.find(hash) {
             self.half_open.clear(place);
         }
-        self.sweeps_left = 2 * SWEEP_PARTS;
     }
 
     /// The server `from` says that a flow has ended; false when it did not own it.

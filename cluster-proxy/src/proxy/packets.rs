@@ -10,7 +10,7 @@ use crate::hash::{self, Flow};
 use crate::lines::{Entry, Kind};
 use crate::packet::{self, Content, Read};
 use crate::proxy::verdict::{Forward, Hops, Verdict};
-use crate::proxy::{ClusterProxy, FRAGMENTS_TIME, HALF_OPEN_TIME, SWEEP_PARTS, admits, is_fresh, short_tick};
+use crate::proxy::{ClusterProxy, FRAGMENTS_TIME, HALF_OPEN_TIME, admits, is_fresh, short_tick};
 use crate::servers::{Index, Worth, tick};
 
 /// Packets of which the flows are looked for at once.
@@ -215,7 +215,7 @@ impl ClusterProxy {
         let place = place.unwrap_or_else(|| self.fragments.oldest(hash, short_tick(now)));
         let life = self.servers.server(server).map_or(0, |server| server.life);
         self.fragments.set(place, hash, Entry { kind: Kind::Fragments, server, life, tick: short_tick(now) });
-        self.sweeps_left = 2 * SWEEP_PARTS;
+        self.note_entries(now);
     }
 
     /// The server that was chosen for a half-open flow.
@@ -244,7 +244,7 @@ impl ClusterProxy {
         let life = self.servers.server(server).map_or(0, |server| server.life);
         let kind = kind_of(flow.protocol);
         self.half_open.set(place, hash, Entry { kind, server, life, tick: short_tick(now) });
-        self.sweeps_left = 2 * SWEEP_PARTS;
+        self.note_entries(now);
     }
 
     //= spec/cluster.md#echo
