@@ -105,6 +105,8 @@ pub struct ClusterProxy {
     fragments: Lines,
     /// Some server takes new flows.
     is_serving: bool,
+    /// Another control node chooses.
+    stands_by: bool,
     /// Some server may still have flows that it has not told, until then.
     telling_until: Option<Instant>,
     /// Segments of unknown flows go to every server, until then.
@@ -123,7 +125,7 @@ pub struct ClusterProxy {
 }
 
 impl ClusterProxy {
-    /// A proxy that knows no flow, and of no server that it can be reached.
+    /// A proxy that knows no flow, and of no server that it can be reached. It stands by.
     //= spec/cluster.md#memory
     //# The proxy's memory MUST be fixed by its limits and its configuration, whatever packets and claims arrive.
     #[must_use]
@@ -136,6 +138,7 @@ impl ClusterProxy {
             half_open: Lines::new(limits.half_open_max, false),
             fragments: Lines::new(limits.fragmented_max, false),
             is_serving: false,
+            stands_by: true,
             telling_until: None,
             asking_until: None,
             asks: meters(ASKED_PER_SECOND_MAX),
@@ -243,9 +246,15 @@ impl ClusterProxy {
     //= spec/cluster.md#takeover
     //# For 250 ms after a control node has taken a cluster over, a segment of an unknown flow MUST go to every real server, to be taken by its owner alone, unless all have told their flows before; no more than 50,000 a second.
     pub fn handle_takeover(&mut self, now: Instant) {
+        self.stands_by = false;
         self.asking_until = Some(now + ASKING_TIME);
         self.servers.all_tell_until(now + TELLING_TIME_MAX);
         self.judge();
+    }
+
+    /// Another control node has the cluster now: this proxy believes what servers claim, for the next takeover.
+    pub fn stand_by(&mut self) {
+        self.stands_by = true;
     }
 
     /// When [`Self::handle_timeout`] is wanted next.

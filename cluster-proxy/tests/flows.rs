@@ -207,7 +207,7 @@ fn after_a_takeover_all_are_asked_for_a_while() {
 fn a_claim_needs_a_reason() {
     //= spec/cluster.md#claims
     //= type=test
-    //# A claim MUST be accepted only from a real server of the cluster, for a flow that has no other owner, and that this proxy would have given it or that it may have had before: chosen and remembered, by its row, or while the server tells its flows.
+    //# A claim MUST be accepted only from a real server of the flow's service, for a flow that has no other owner, and that this proxy has given it, would give it now or would have given it before it drained; or while the server tells its flows, or this proxy stands by.
     let services = vec![service(WEB, Balance::RoundRobin, 8), service(DNS, Balance::PerPacket, 9)];
     let mut world = World::new(&config(services));
     let first = flow(WEB, 1);
@@ -220,9 +220,11 @@ fn a_claim_needs_a_reason() {
     assert_eq!(world.claim(row[0], &flow(nowhere, 1)), Err(Refusal::NoService));
     let elsewhere = Flow { address: client(3, false), ..first };
     assert_eq!(world.claim(row[0], &elsewhere), Err(Refusal::NoService));
-    assert_eq!(world.claim(row[1], &first), Ok(Claimed::New), "by its row");
-    assert_eq!(world.claim(row[1], &first), Ok(Claimed::Known));
-    assert_eq!(world.claim(row[0], &first), Err(Refusal::Conflict { owner: MemberSlot(row[1]) }));
+    assert_eq!(world.claim(row[1], &first), Err(Refusal::NotChosen), "while the first is there");
+    assert_eq!(world.claim(row[0], &first), Ok(Claimed::New), "by its row");
+    assert_eq!(world.claim(row[0], &first), Ok(Claimed::Known));
+    let conflict = Err(Refusal::Conflict { owner: MemberSlot(row[0]) });
+    assert_eq!(world.claim(row[1], &first), conflict);
     // What is remembered counts more than the row.
     let second = (2..).map(|port| flow(WEB, port)).find(|flow| {
         let chosen = world.syn(flow);
@@ -232,14 +234,25 @@ fn a_claim_needs_a_reason() {
     let chosen = world.syn(&second);
     assert_eq!(world.claim(row_of_eight(&second)[0], &second), Err(Refusal::NotChosen));
     assert_eq!(world.claim(chosen, &second), Ok(Claimed::New));
+    // Least connections may have taken the second of the row, too; one that drains may have had it before.
+    let mut other = web(Balance::LeastConnections, 8);
+    assert_eq!(other.claim(row[1], &first), Ok(Claimed::New));
+    let mut other = web(Balance::Hash, 8);
+    other.proxy.drain(MemberSlot(row[0]), None);
+    assert_eq!(other.claim(row[0], &first), Ok(Claimed::New));
+    // A proxy that stands by has chosen nobody.
+    let mut other = web(Balance::RoundRobin, 8);
+    other.proxy.stand_by();
+    assert_eq!(other.claim(stranger, &first), Ok(Claimed::New));
+    assert_eq!(other.claim(row[0], &first), Err(Refusal::Conflict { owner: MemberSlot(stranger) }));
     // A server that has come back, or all after a takeover, tell what they have; nobody else's.
     let third = flow(WEB, 20_000);
     let stranger = (1..=8).find(|server| !row_of_eight(&third).contains(server)).expect("one");
     world.proxy.handle_takeover(world.now);
-    assert_eq!(world.claim(stranger, &first), Err(Refusal::Conflict { owner: MemberSlot(row[1]) }));
+    assert_eq!(world.claim(stranger, &first), conflict);
     assert_eq!(world.claim(stranger, &third), Ok(Claimed::New));
     let counters = world.proxy.counters();
-    assert_eq!((counters.claims, counters.conflicts, counters.refused), (3, 2, 7));
+    assert_eq!((counters.claims, counters.conflicts, counters.refused), (3, 2, 8));
 }
 
 fn row_of_eight(flow: &Flow) -> Vec<u16> {

@@ -2,7 +2,7 @@
 
 use vlan_core::{DropReason, Instant};
 
-use crate::config::{Balance, Sticky};
+use crate::config::{Balance, ServiceConfig, Sticky};
 use crate::hash::{self, Flow};
 use crate::proxy::ClusterProxy;
 use crate::proxy::verdict::Hops;
@@ -26,8 +26,7 @@ impl ClusterProxy {
         hash: u64,
     ) -> Result<Index, DropReason> {
         let config = &self.tables.services[at].config;
-        let balance = if config.sticky == Sticky::Client { Balance::Hash } else { config.balance };
-        let place = match balance {
+        let place = match balance(config) {
             Balance::RoundRobin if self.has_room(now, hash) => self.services[at].turn(config),
             Balance::LeastConnections => self.less_loaded(at, self.candidates(at, self.row(at, flow, hash))),
             Balance::Hash | Balance::PerPacket | Balance::RoundRobin => {
@@ -67,6 +66,18 @@ impl ClusterProxy {
         Some(if is_first { first } else { second })
     }
 
+    /// A choice that is not remembered may have been this one.
+    pub(super) fn may_have_chosen(&self, at: usize, flow: &Flow, hash: u64, server: Index) -> bool {
+        let table = &self.tables.services[at];
+        let row = self.row(at, flow, hash);
+        let [now_first, now_second] = self.candidates(at, row);
+        let [first, second] = table.rows.first_two(row);
+        let is_it = |place: Place| self.services[at].index(place) == Some(server);
+        let is_first = now_first.is_some_and(is_it) || is_it(first);
+        let is_second = now_second.is_some_and(is_it) || is_it(second);
+        is_first || is_second && balance(&table.config) == Balance::LeastConnections
+    }
+
     /// Who may own a flow that nobody has claimed here: who would get it now, and who would have got it before.
     pub(super) fn hops(&self, at: usize, flow: &Flow, hash: u64) -> Hops {
         let row = self.row(at, flow, hash);
@@ -82,4 +93,9 @@ impl ClusterProxy {
         }
         hops
     }
+}
+
+/// How a service really balances.
+fn balance(config: &ServiceConfig) -> Balance {
+    if config.sticky == Sticky::Client { Balance::Hash } else { config.balance }
 }

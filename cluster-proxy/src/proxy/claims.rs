@@ -115,7 +115,7 @@ impl ClusterProxy {
 
     /// A server may own a flow that nobody owns.
     //= spec/cluster.md#claims
-    //# A claim MUST be accepted only from a real server of the cluster, for a flow that has no other owner, and that this proxy would have given it or that it may have had before: chosen and remembered, by its row, or while the server tells its flows.
+    //# A claim MUST be accepted only from a real server of the flow's service, for a flow that has no other owner, and that this proxy has given it, would give it now or would have given it before it drained; or while the server tells its flows, or this proxy stands by.
     fn check_claim(&self, now: Instant, index: Index, flow: &Flow, hash: u64) -> Result<(), Refusal> {
         let at = self.tables.find(flow.service()).ok_or(Refusal::NoService)?;
         let is_kept = self.tables.services[at].config.balance != Balance::PerPacket;
@@ -128,9 +128,8 @@ impl ClusterProxy {
         let is_right = match self.remembered(now, hash) {
             Some(chosen) => chosen == index,
             None => {
-                let slot = self.slot(index);
-                self.hops(at, flow, hash).as_slice().contains(&slot)
-                    || self.servers.server(index).is_some_and(|server| server.is_telling(now))
+                let is_telling = self.servers.server(index).is_some_and(|server| server.is_telling(now));
+                is_telling || self.stands_by || self.may_have_chosen(at, flow, hash, index)
             }
         };
         if is_right { Ok(()) } else { Err(Refusal::NotChosen) }

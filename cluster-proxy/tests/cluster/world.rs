@@ -129,7 +129,7 @@ pub struct World {
 }
 
 impl World {
-    /// All servers can be reached and have told their flows.
+    /// It has the cluster for a second; all servers can be reached and have told their flows.
     pub fn new(config: &ClusterConfig) -> Self {
         Self::with(config, &LIMITS)
     }
@@ -137,10 +137,12 @@ impl World {
     pub fn with(config: &ClusterConfig, limits: &Limits) -> Self {
         let now = Instant::ZERO + Duration::from_secs(1000);
         let mut world = Self { proxy: ClusterProxy::new(now, tables(config), limits), now };
+        world.proxy.handle_takeover(now);
         config.services.iter().flat_map(|service| &service.servers).for_each(|server| {
             world.proxy.set_reachable(now, server.slot, true);
             world.proxy.handle_told(server.slot);
         });
+        world.now = now + Duration::from_secs(1);
         world
     }
 
