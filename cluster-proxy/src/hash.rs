@@ -38,11 +38,16 @@ impl Flow {
     }
 
     /// Its hash.
-    #[inline]
     pub(crate) fn hash(&self, key: &HashKey) -> u64 {
-        let ports = (self.protocol as u64) << 32 | u64::from(self.client_port) << 16 | u64::from(self.port);
-        hash_pair(key, self.client, self.address, ports)
+        let ports = u32::from(self.client_port) << 16 | u32::from(self.port);
+        hash_pair(key, self.client, self.address, of_ports(self.protocol as u8, ports))
     }
+}
+
+/// The last word of what the hash of a flow is of: its protocol and both ports, the client's first.
+#[inline]
+pub(crate) fn of_ports(protocol: u8, ports: u32) -> u64 {
+    u64::from(protocol) << 32 | u64::from(ports)
 }
 
 /// What a hash is of, so that one can never be another's.
@@ -74,18 +79,24 @@ pub(crate) fn of_score(key: &HashKey, node: u16, row: u32) -> u64 {
     siphash::<1, 3, 1>(key, [OF_SCORES | u64::from(node) << 32 | u64::from(row)])
 }
 
-#[inline]
 fn hash_pair(key: &HashKey, from: IpAddr, to: IpAddr, rest: u64) -> u64 {
     match (from, to) {
-        (IpAddr::V4(from), IpAddr::V4(to)) => {
-            siphash::<1, 3, 2>(key, [u64::from(from.to_bits()) << 32 | u64::from(to.to_bits()), rest])
-        }
-        _ => {
-            let (from, to) = (bits(from), bits(to));
-            let words = [(from >> 64) as u64, from as u64, (to >> 64) as u64, to as u64, OF_IPV6 | rest];
-            siphash::<1, 3, 5>(key, words)
-        }
+        (IpAddr::V4(from), IpAddr::V4(to)) => of_ipv4(key, from.to_bits(), to.to_bits(), rest),
+        _ => of_ipv6(key, bits(from), bits(to), rest),
     }
+}
+
+/// The hash of a pair of addresses of IPv4 and another word.
+#[inline]
+pub(crate) fn of_ipv4(key: &HashKey, from: u32, to: u32, rest: u64) -> u64 {
+    siphash::<1, 3, 2>(key, [u64::from(from) << 32 | u64::from(to), rest])
+}
+
+/// The same of IPv6.
+#[inline]
+pub(crate) fn of_ipv6(key: &HashKey, from: u128, to: u128, rest: u64) -> u64 {
+    let words = [(from >> 64) as u64, from as u64, (to >> 64) as u64, to as u64, OF_IPV6 | rest];
+    siphash::<1, 3, 5>(key, words)
 }
 
 fn bits(address: IpAddr) -> u128 {

@@ -33,35 +33,35 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    fn pack(self, tag: u32) -> u64 {
+    fn pack(self) -> u32 {
         debug_assert!(self.server < SERVERS, "no room for server {}", self.server);
-        u64::from(tag)
-            | u64::from(self.server & (SERVERS - 1)) << 32
-            | (self.kind as u64) << 44
-            | u64::from(self.tick) << 48
-            | u64::from(self.life) << 56
+        u32::from(self.server & (SERVERS - 1))
+            | (self.kind as u32) << 12
+            | u32::from(self.tick) << 16
+            | u32::from(self.life) << 24
     }
 
     /// `None` for an empty place, which is all zeros.
-    fn unpack(word: u64) -> Option<Self> {
-        let kind = match (word >> 44) & 15 {
+    #[inline]
+    fn unpack(word: u32) -> Option<Self> {
+        let kind = match (word >> 12) & 15 {
             1 => Kind::Tcp,
             2 => Kind::Udp,
             3 => Kind::Fragments,
             _ => return None,
         };
-        Some(Self {
-            kind,
-            server: (word >> 32) as u16 & (SERVERS - 1),
-            life: (word >> 56) as u8,
-            tick: (word >> 48) as u8,
-        })
+        let server = word as u16 & (SERVERS - 1);
+        Some(Self { kind, server, life: (word >> 24) as u8, tick: (word >> 16) as u8 })
     }
 }
 
+/// Eight entries, the tags apart so that they are compared at once.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(align(64))]
-struct Line([u64; WAYS]);
+struct Line {
+    tags: [u32; WAYS],
+    entries: [u32; WAYS],
+}
 
 const _: () = assert!(size_of::<Line>() == 64, "a line is one of the cache");
 
@@ -69,12 +69,19 @@ impl Line {
     /// The way of the entry with `tag`.
     #[inline]
     fn find(&self, tag: u32) -> Option<usize> {
-        // All eight at once, without a branch for each.
-        let mut found = 0_u32;
-        for (way, word) in self.0.iter().enumerate() {
-            found |= u32::from(*word as u32 == tag && *word >> 32 != 0) << way;
-        }
-        (found != 0).then(|| found.trailing_zeros() as usize)
+        let equal: [u8; WAYS] = core::array::from_fn(|way| u8::from(self.tags[way] == tag));
+        let equal = u64::from_le_bytes(equal);
+        (equal != 0).then(|| equal.trailing_zeros() as usize / 8)
+    }
+
+    #[inline]
+    fn entry(&self, way: usize) -> Option<Entry> {
+        Entry::unpack(self.entries[way % WAYS])
+    }
+
+    #[inline]
+    fn set(&mut self, way: usize, tag: u32, entry: u32) {
+        (self.tags[way % WAYS], self.entries[way % WAYS]) = (tag, entry);
     }
 }
 
@@ -102,10 +109,12 @@ impl Lines {
         Self { lines: vec![Line::default(); lines].into_boxed_slice(), has_two, swept: 0 }
     }
 
-    /// Asks memory for the line that a lookup of `hash` reads first.
+    /// Asks memory for the lines that a lookup of `hash` reads.
     #[inline]
     pub fn touch(&self, hash: u64) {
-        core::hint::black_box(self.lines[self.lines_of(hash)[0]].0[0]);
+        for line in self.lines_of(hash) {
+            core::hint::black_box(self.lines[line].tags[0]);
+        }
     }
 
     /// The entry of `hash`.
@@ -113,8 +122,7 @@ impl Lines {
     pub fn find(&self, hash: u64) -> Option<(Place, Entry)> {
         let [first, second] = self.lines_of(hash);
         let place = self.find_in(first, hash).or_else(|| self.find_in(second, hash))?;
-        let entry = Entry::unpack(self.lines[place.line].0[place.way])?;
-        Some((place, entry))
+        Some((place, self.lines[place.line].entry(place.way)?))
     }
 
     #[inline]
@@ -125,11 +133,11 @@ impl Lines {
     /// A place for a new entry of `hash`: an empty one, else one whose entry `is_free`, with that entry.
     pub fn room(&self, hash: u64, is_free: impl Fn(Entry) -> bool) -> Option<(Place, Option<Entry>)> {
         let [first, second] = self.lines_of(hash);
-        let empty = |line: usize| self.lines[line].0.iter().filter(|word| **word == 0).count();
+        let empty = |line: usize| self.lines[line].entries.iter().filter(|entry| **entry == 0).count();
         // The emptier of the two, so that both fill up together.
         let order = if empty(second) > empty(first) { [second, first] } else { [first, second] };
         let places = order.into_iter().flat_map(|line| (0..WAYS).map(move |way| Place { line, way }));
-        let entry = |place: Place| Entry::unpack(self.lines[place.line].0[place.way]);
+        let entry = |place: Place| self.lines[place.line].entry(place.way);
         let is_empty = |place: &Place| entry(*place).is_none();
         let place = places.clone().find(is_empty).map(|place| (place, None));
         place.or_else(|| places.map(|p| (p, entry(p))).find(|(_, entry)| entry.is_some_and(&is_free)))
@@ -138,7 +146,7 @@ impl Lines {
     /// The place of the entry of the line of `hash` that was used longest ago, seen from tick `now`.
     pub fn oldest(&self, hash: u64, now: u8) -> Place {
         let line = self.lines_of(hash)[0];
-        let age = |way: &usize| Entry::unpack(self.lines[line].0[*way]).map(|e| now.wrapping_sub(e.tick));
+        let age = |way: &usize| self.lines[line].entry(*way).map(|entry| now.wrapping_sub(entry.tick));
         let way = (0..WAYS).max_by_key(age).unwrap_or_default();
         Place { line, way }
     }
@@ -146,12 +154,12 @@ impl Lines {
     /// Writes an entry.
     #[inline]
     pub fn set(&mut self, place: Place, hash: u64, entry: Entry) {
-        self.lines[place.line].0[place.way] = entry.pack(tag(hash));
+        self.lines[place.line].set(place.way, tag(hash), entry.pack());
     }
 
     /// Empties a place.
     pub fn clear(&mut self, place: Place) {
-        self.lines[place.line].0[place.way] = 0;
+        self.lines[place.line].set(place.way, 0, 0);
     }
 
     /// Looks at the next part of the table, one of `parts`, or at all of it if that is 1, and forgets the entries for which `keep`
@@ -160,9 +168,9 @@ impl Lines {
         self.swept = if parts == 1 { 0 } else { self.swept };
         let count = self.lines.len().div_ceil(parts);
         for line in self.lines.iter_mut().skip(self.swept).take(count) {
-            for word in &mut line.0 {
-                if Entry::unpack(*word).is_some_and(|entry| !keep(entry)) {
-                    *word = 0;
+            for way in 0..WAYS {
+                if line.entry(way).is_some_and(|entry| !keep(entry)) {
+                    line.set(way, 0, 0);
                 }
             }
         }
@@ -180,10 +188,10 @@ impl Lines {
     }
 }
 
-/// What is kept of a hash.
+/// What is kept of a hash; never 0, which is that of an empty place.
 #[inline]
 fn tag(hash: u64) -> u32 {
-    (hash >> 32) as u32
+    ((hash >> 32) as u32).max(1)
 }
 
 #[cfg(test)]
@@ -200,8 +208,7 @@ mod tests {
         for kind in [Kind::Tcp, Kind::Udp, Kind::Fragments] {
             for server in [0, 1, SERVERS - 1] {
                 let entry = Entry { kind, ..entry(server) };
-                assert_eq!(Entry::unpack(entry.pack(0xdead_beef)), Some(entry));
-                assert_eq!(entry.pack(0xdead_beef) as u32, 0xdead_beef);
+                assert_eq!(Entry::unpack(entry.pack()), Some(entry));
             }
         }
         assert_eq!(Entry::unpack(0), None);
@@ -238,16 +245,16 @@ mod tests {
     #[test]
     fn a_full_line_has_room_only_in_the_place_of_what_may_go() {
         let mut lines = Lines::new(WAYS, false);
-        for n in 0..WAYS as u64 {
+        for n in 1..=WAYS as u64 {
             let (place, old) = lines.room(n << 32, |_| false).unwrap();
             assert_eq!(old, None);
-            lines.set(place, n << 32, Entry { tick: 10 + n as u8, ..entry(n as u16) });
+            lines.set(place, n << 32, Entry { tick: 9 + n as u8, ..entry(n as u16) });
         }
         assert_eq!(lines.room(99 << 32, |_| false), None);
         let (place, old) = lines.room(99 << 32, |entry| entry.server == 3).unwrap();
         assert_eq!((Some(place), old.map(|e| e.server)), (lines.find(3 << 32).map(|(p, _)| p), Some(3)));
-        assert_eq!(Some(lines.oldest(99 << 32, 40)), lines.find(0).map(|(p, _)| p));
-        assert_eq!(Some(lines.oldest(99 << 32, 12)), lines.find(3 << 32).map(|(p, _)| p));
+        assert_eq!(Some(lines.oldest(99 << 32, 40)), lines.find(1 << 32).map(|(p, _)| p));
+        assert_eq!(Some(lines.oldest(99 << 32, 12)), lines.find(4 << 32).map(|(p, _)| p));
     }
 
     #[test]

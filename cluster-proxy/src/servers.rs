@@ -198,8 +198,10 @@ pub(crate) fn tick(now: Instant, kind: Kind) -> u8 {
 //# A claimed flow MUST lose its owner only when the owner gives it up, can no longer be reached, has drained past its deadline, or the flow has been idle: TCP for 2 h 4 min, UDP for 30 s.
 #[inline]
 fn is_idle(now: Instant, entry: Entry) -> bool {
-    let (idle, tick_len) = if entry.kind == Kind::Tcp { (TCP_IDLE, TCP_TICK) } else { (UDP_IDLE, UDP_TICK) };
-    let ticks = u64::from(tick(now, entry.kind).wrapping_sub(entry.tick));
-    // One more, since the first may have been used at its end.
-    ticks > idle.as_nanos().div_ceil(tick_len.as_nanos()) as u64
+    let ticks = tick(now, entry.kind).wrapping_sub(entry.tick);
+    ticks > if entry.kind == Kind::Tcp { TCP_IDLE_TICKS } else { UDP_IDLE_TICKS }
 }
+
+/// Ticks after which a flow is idle: one more than fit, since the first may have been used at its end.
+const TCP_IDLE_TICKS: u8 = TCP_IDLE.as_secs().div_ceil(TCP_TICK.as_secs()) as u8;
+const UDP_IDLE_TICKS: u8 = UDP_IDLE.as_secs().div_ceil(UDP_TICK.as_secs()) as u8;

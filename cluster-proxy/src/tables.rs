@@ -15,6 +15,9 @@ pub struct Tables {
     pub(crate) key: HashKey,
     pub(crate) epoch: u32,
     pub(crate) addresses: Vec<IpAddr>,
+    /// The same as numbers, each family apart.
+    ipv4: Vec<u32>,
+    ipv6: Vec<u128>,
     /// Sorted by their keys.
     pub(crate) services: Vec<ServiceTable>,
     pub(crate) servers: Vec<MemberSlot>,
@@ -41,6 +44,8 @@ impl Tables {
         Ok(Self {
             key,
             epoch: config.epoch,
+            ipv4: config.addresses.iter().filter_map(ipv4_bits).collect(),
+            ipv6: config.addresses.iter().filter_map(ipv6_bits).collect(),
             addresses: config.addresses.clone(),
             services,
             servers: config.servers(),
@@ -57,5 +62,31 @@ impl Tables {
     #[inline]
     pub(crate) fn has_address(&self, address: IpAddr) -> bool {
         self.addresses.contains(&address)
+    }
+
+    /// True for an address of IPv4 of the cluster.
+    #[inline]
+    pub(crate) fn has_ipv4(&self, address: u32) -> bool {
+        self.ipv4.contains(&address)
+    }
+
+    /// True for an address of IPv6 of the cluster.
+    #[inline]
+    pub(crate) fn has_ipv6(&self, address: u128) -> bool {
+        self.ipv6.contains(&address)
+    }
+}
+
+fn ipv4_bits(address: &IpAddr) -> Option<u32> {
+    match address {
+        IpAddr::V4(address) => Some(address.to_bits()),
+        IpAddr::V6(_) => None,
+    }
+}
+
+fn ipv6_bits(address: &IpAddr) -> Option<u128> {
+    match address {
+        IpAddr::V4(_) => None,
+        IpAddr::V6(address) => Some(address.to_bits()),
     }
 }

@@ -16,13 +16,6 @@ use crate::servers::{Index, Worth, tick};
 /// Packets of which the flows are looked for at once.
 const BATCH: usize = 32;
 
-/// A packet that was read, with the hash that it is looked up by.
-#[derive(Clone, Copy)]
-struct Prepared {
-    read: Read,
-    hash: u64,
-}
-
 /// Where a packet goes.
 enum Way {
     Server(Index),
@@ -33,8 +26,8 @@ enum Way {
 impl ClusterProxy {
     /// Says what becomes of the packet in `frame`, which is untagged and has the state `vnet`.
     pub fn handle(&mut self, now: Instant, vnet: &Vnet, frame: &[u8]) -> Verdict<'_> {
-        let prepared = self.prepare(vnet, frame);
-        self.decide(now, frame, prepared)
+        let hash = packet::plain_hash(&self.tables, frame);
+        self.decide(now, vnet, frame, hash)
     }
 
     /// The same for several frames, in their order, with the verdict for each in `verdicts`. The flows of several packets are brought
@@ -46,44 +39,36 @@ impl ClusterProxy {
         mut verdicts: impl FnMut(&'f [u8], Verdict<'_>),
     ) {
         for frames in frames.chunks(BATCH) {
-            let mut prepared = [Err(DropReason::TooShort); BATCH];
-            for (prepared, (vnet, frame)) in prepared.iter_mut().zip(frames) {
-                *prepared = self.prepare(vnet, frame);
+            let mut hashes = [None; BATCH];
+            for (hash, (_, frame)) in hashes.iter_mut().zip(frames) {
+                *hash = packet::plain_hash(&self.tables, frame);
             }
-            for prepared in prepared.iter().take(frames.len()).flatten() {
-                self.flows.touch(prepared.hash);
+            for hash in hashes.iter().take(frames.len()).flatten() {
+                self.flows.touch(*hash);
             }
-            for (prepared, (_, frame)) in prepared.into_iter().zip(frames) {
-                let verdict = self.decide(now, frame, prepared);
+            for (hash, (vnet, frame)) in hashes.into_iter().zip(frames) {
+                let verdict = self.decide(now, vnet, frame, hash);
                 verdicts(frame, verdict);
             }
         }
     }
 
+    /// `hash` is that of its flow, where that was seen at a glance.
     #[inline]
-    fn prepare(&self, vnet: &Vnet, frame: &[u8]) -> Result<Prepared, DropReason> {
-        let read = packet::read(&self.tables, vnet, frame)?;
-        let hash = match (&read.content, read.packet.fragment) {
-            (Content::Flow { flow, .. } | Content::Error(flow), _) => flow.hash(&self.tables.key),
-            (Content::Later, Some(_)) => self.fragments_hash(&read),
-            _ => 0,
-        };
-        Ok(Prepared { read, hash })
-    }
-
-    fn fragments_hash(&self, read: &Read) -> u64 {
-        let packet = &read.packet;
-        let identification = packet.fragment.map_or(0, |fragment| fragment.identification);
-        hash::of_fragments(&self.tables.key, packet.source, packet.destination, identification)
-    }
-
-    fn decide(&mut self, now: Instant, frame: &[u8], prepared: Result<Prepared, DropReason>) -> Verdict<'_> {
+    fn decide(&mut self, now: Instant, vnet: &Vnet, frame: &[u8], hash: Option<u64>) -> Verdict<'_> {
         self.counters.packets.add(frame.len());
-        let way = match prepared {
-            Ok(Prepared { read: Read { content: Content::Echo, packet }, .. }) => {
-                return self.answer(now, frame, &packet);
-            }
-            Ok(prepared) => self.way(now, &prepared),
+        if let Some(owner) = hash.and_then(|hash| self.owner(now, hash)) {
+            let slot = self.slot(owner);
+            return self.forward(frame, Hops::one(slot), now);
+        }
+        self.decide_slowly(now, vnet, frame)
+    }
+
+    /// What is not of a claimed flow, or not plainly so.
+    fn decide_slowly(&mut self, now: Instant, vnet: &Vnet, frame: &[u8]) -> Verdict<'_> {
+        let way = match packet::read(&self.tables, vnet, frame) {
+            Ok(Read { content: Content::Echo, packet }) => return self.answer(now, frame, &packet),
+            Ok(read) => self.way(now, &read),
             Err(reason) => Err(reason),
         };
         match way {
@@ -100,25 +85,28 @@ impl ClusterProxy {
         }
     }
 
-    fn way(&mut self, now: Instant, prepared: &Prepared) -> Result<Way, DropReason> {
-        let Prepared { read, hash } = prepared;
+    fn way(&mut self, now: Instant, read: &Read) -> Result<Way, DropReason> {
         match &read.content {
             Content::Flow { flow, begins } => {
-                let way = self.way_of_flow(now, flow, *hash, *begins)?;
+                let way = self.way_of_flow(now, flow, flow.hash(&self.tables.key), *begins)?;
                 if read.packet.fragment.is_some() {
                     self.remember_fragments(now, read, &way);
                 }
                 Ok(way)
             }
-            Content::Error(flow) => self.way_of_error(now, flow, *hash),
-            Content::Later | Content::Echo => self.way_of_fragment(now, *hash),
+            Content::Error(flow) => self.way_of_error(now, flow, flow.hash(&self.tables.key)),
+            Content::Later | Content::Echo => self.way_of_fragment(now, self.fragments_hash(read)),
         }
     }
 
-    #[inline]
+    fn fragments_hash(&self, read: &Read) -> u64 {
+        let packet = &read.packet;
+        let identification = packet.fragment.map_or(0, |fragment| fragment.identification);
+        hash::of_fragments(&self.tables.key, packet.source, packet.destination, identification)
+    }
+
     fn way_of_flow(&mut self, now: Instant, flow: &Flow, hash: u64, begins: bool) -> Result<Way, DropReason> {
         if let Some(owner) = self.owner(now, hash) {
-            self.counters.of_claimed += 1;
             return Ok(Way::Server(owner));
         }
         let at = self.tables.find(flow.service()).ok_or(DropReason::UnknownService)?;
@@ -156,6 +144,7 @@ impl ClusterProxy {
         if tick != entry.tick {
             self.flows.set(place, hash, Entry { tick, ..entry });
         }
+        self.counters.of_claimed += 1;
         Some(entry.server)
     }
 
