@@ -4,12 +4,14 @@ use alloc::vec::Vec;
 
 use vlan_core::checksum::{mended, set_word, sum_ipv4_header, word};
 use vlan_core::ip::{IP_AT, IPV4_LEN, IPV6_LEN, Packet};
-use vlan_core::limits::ETHERNET_HEADER_LEN;
+use vlan_core::limits::{ETHERNET_HEADER_LEN, LAN_MTU};
 
+/// Octets of the longest answer: a frame of a virtual LAN.
+pub(crate) const ANSWER_LEN_MAX: usize = LAN_MTU as usize + ETHERNET_HEADER_LEN;
 /// How far an answer may go.
 const HOP_LIMIT: u8 = 64;
 
-/// Makes the answer in `out`; false when it would be longer than that has room for.
+/// Makes the answer in `out`; false when it would be longer than [`ANSWER_LEN_MAX`].
 ///
 /// The sum is mended, not made anew: what was spoiled on its way stays so (RFC 1624).
 pub(crate) fn answer(frame: &[u8], packet: &Packet, out: &mut Vec<u8>) -> bool {
@@ -18,7 +20,7 @@ pub(crate) fn answer(frame: &[u8], packet: &Packet, out: &mut Vec<u8>) -> bool {
     };
     let ip_len = if packet.is_ipv4() { IPV4_LEN } else { IPV6_LEN };
     out.clear();
-    if out.capacity() < ETHERNET_HEADER_LEN + ip_len + message.len() {
+    if ETHERNET_HEADER_LEN + ip_len + message.len() > ANSWER_LEN_MAX {
         return false;
     }
     out.extend_from_slice(&macs[6..]);

@@ -12,13 +12,13 @@ use core::time::Duration;
 
 use vlan_core::Instant;
 use vlan_core::counters::{DropCounters, FrameCount};
-use vlan_core::limits::{ETHERNET_HEADER_LEN, LAN_MTU};
 use vlan_core::security::rate::{Cost, Kind as Rated, Meters};
 use vlan_core::security::{Limits as RateLimits, Rate};
 use vlan_core::server::MemberSlot;
 use vlan_core::wire::Vnet;
 
 use crate::config::ServiceKey;
+use crate::echo;
 use crate::lines::{Entry, Kind, Lines};
 use crate::servers::{Drain, Index, Servers, TELLING_TIME_MAX, Worth};
 use crate::service::{CheckRequest, Service};
@@ -147,7 +147,7 @@ impl ClusterProxy {
             due: VecDeque::new(),
             swept_at: now,
             sweeps_left: 0,
-            answer: Vec::with_capacity(usize::from(LAN_MTU) + ETHERNET_HEADER_LEN),
+            answer: Vec::with_capacity(echo::ANSWER_LEN_MAX),
             counters: ClusterCounters::default(),
             tables: Box::new(tables),
         };

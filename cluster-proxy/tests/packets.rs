@@ -202,6 +202,10 @@ fn the_cluster_answers_echo_requests_itself() {
         }
         assert_eq!(world.dropped(&echo(is_v6, 20_000)), Some(DropReason::TooLong));
     }
+    // A copy, as a trace has one, answers too.
+    let mut copy = world.proxy.clone();
+    let verdict = copy.handle(world.now, &Vnet::default(), &echo(false, 9000));
+    assert!(matches!(verdict, Verdict::Answer(_)));
     let mut spoiled = echo(false, 56);
     spoiled[60] ^= 4;
     let Verdict::Answer(answer) = world.verdict(&spoiled) else { panic!("no answer") };
