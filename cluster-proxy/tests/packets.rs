@@ -112,6 +112,13 @@ fn fragments_follow_the_first_one() {
             let another = fragment(&flow, number + 1000, false);
             assert_eq!(world.dropped(&another), Some(DropReason::OrphanFragment));
         }
+        // IPv4 numbers the packets of each protocol for itself.
+        if flow.client.is_ipv4() {
+            let protocol = if flow.protocol == Protocol::Tcp { Protocol::Udp } else { Protocol::Tcp };
+            let of_another = fragment(&Flow { protocol, ..flow }, 2000, false);
+            world.to(&fragment(&flow, 2000, true));
+            assert_eq!(world.dropped(&of_another), Some(DropReason::OrphanFragment));
+        }
         let later = fragment(&flow, 39, false);
         world.wait(Duration::from_secs(2));
         world.to(&later);

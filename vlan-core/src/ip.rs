@@ -44,7 +44,7 @@ const PACKET_LEN_MAX: usize = 65_535;
 /// Which fragment of a packet this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fragment {
-    /// What the fragments of one packet have in common, beside their addresses.
+    /// What the fragments of one packet have in common, beside their addresses; of IPv4 with the protocol (RFC 791, 3.2).
     pub identification: u32,
     /// It is the one with the headers of what the packet carries.
     pub is_first: bool,
@@ -108,7 +108,7 @@ impl Packet {
             upper_at,
             end,
             fragment: (flags & (MF | OFFSET) != 0).then(|| Fragment {
-                identification: u32::from(u16::from_be_bytes([o[4], o[5]])),
+                identification: u32::from_be_bytes([0, o[9], o[4], o[5]]),
                 is_first: flags & OFFSET == 0,
             }),
             may_be_cut: flags & DF == 0,
