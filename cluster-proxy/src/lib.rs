@@ -16,6 +16,15 @@
 //! | `proxy.rs` | [`ClusterProxy`]; `proxy/packets.rs` the walk of a packet, `proxy/choice.rs` the choice of a server, `proxy/claims.rs` what servers tell |
 //! | `echo.rs` | the answer to an echo request |
 //!
+//! | the control node | does |
+//! |---|---|
+//! | has packets for one of the cluster's addresses | [`ClusterProxy::handle_batch`]; each goes to its hops, to all of [`ClusterProxy::reachable`], back to its sender, or nowhere |
+//! | hears from a node | [`ClusterProxy::handle_claim`], [`ClusterProxy::handle_gone`], [`ClusterProxy::handle_told`], [`ClusterProxy::set_listens`] |
+//! | gains or loses the session of a node | [`ClusterProxy::set_reachable`] |
+//! | is told by the administrator | [`ClusterProxy::drain`], [`ClusterProxy::undrain`]; [`Tables::new`] beside the data path, then [`ClusterProxy::apply`] |
+//! | takes the cluster over, or gives it away | [`ClusterProxy::handle_takeover`], with a question to all nodes for their flows; [`ClusterProxy::stand_by`] |
+//! | sleeps until | [`ClusterProxy::poll_timeout`]; then [`ClusterProxy::handle_timeout`], and the checks that [`ClusterProxy::poll_check`] asks for |
+//!
 //! The rules stand in `spec/cluster.md`. Nothing here does I/O or reads a clock.
 
 #![no_std]

@@ -174,6 +174,8 @@ fn nobody_refuses_before_all_have_told() {
     assert!(!may_refuse(&mut world, &flow));
     world.wait(Duration::from_millis(1));
     assert!(may_refuse(&mut world, &flow), "10 s are enough");
+    world.proxy.stand_by();
+    assert!(!may_refuse(&mut world, &flow), "another control node knows");
 }
 
 #[test]

@@ -256,7 +256,7 @@ impl ClusterProxy {
     //# A server MUST be allowed to refuse such a segment only when every server that can be reached has told all its flows.
     fn forward(&mut self, frame: &[u8], hops: Hops, now: Instant) -> Verdict<'_> {
         self.counters.forwarded.add(frame.len());
-        let may_refuse = !self.is_telling(now);
+        let may_refuse = !self.is_telling(now) && !self.stands_by;
         Verdict::Forward(Forward { hops, may_refuse, epoch: self.tables.epoch })
     }
 
