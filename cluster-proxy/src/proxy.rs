@@ -158,7 +158,8 @@ impl ClusterProxy {
     /// Another configuration is used from now on; what is known of servers and flows stays. Gives the former tables, so that the
     /// caller can drop them where that costs nothing.
     ///
-    /// Of servers that are new in it the caller says next whether they can be reached.
+    /// Of servers that are new in it the caller says next whether they can be reached, and whether they drain: nothing is known of
+    /// others.
     pub fn apply(&mut self, now: Instant, tables: Box<Tables>) -> Box<Tables> {
         let former = core::mem::replace(&mut self.tables, tables);
         self.use_tables(now);

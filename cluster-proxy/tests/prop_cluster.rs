@@ -40,6 +40,8 @@ enum Step {
     Configure(u8),
     /// The standby takes over.
     Takeover,
+    /// A control node that knows nothing takes over, and the servers tell it their flows.
+    Restart,
     Wait(u16),
 }
 
@@ -58,6 +60,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         2 => (server(), any::<bool>()).prop_map(|(server, listens)| Step::Listens(server, listens)),
         1 => any::<u8>().prop_map(Step::Configure),
         1 => Just(Step::Takeover),
+        1 => Just(Step::Restart),
         4 => (0..4000_u16).prop_map(Step::Wait),
     ]
 }
@@ -79,7 +82,7 @@ struct Cluster {
     servers: BTreeMap<u16, Server>,
     /// Flows that were claimed, and by whom, at the active and at the standby.
     owned: BTreeMap<u16, u16>,
-    epoch: u32,
+    config: ClusterConfig,
 }
 
 impl Cluster {
@@ -94,7 +97,7 @@ impl Cluster {
         world.now = world.now + Duration::from_millis(1);
         let server = Server { is_up: true, is_configured: true, ..Server::default() };
         let servers = (1..=SERVERS).map(|number| (number, server)).collect();
-        Self { world, standby, balance, servers, owned: BTreeMap::new(), epoch: 7 }
+        Self { world, standby, balance, servers, owned: BTreeMap::new(), config }
     }
 
     fn both(&mut self, mut change: impl FnMut(&mut ClusterProxy)) {
@@ -159,6 +162,7 @@ impl Cluster {
                 self.world.proxy.handle_takeover(now);
                 self.standby.stand_by();
             }
+            Step::Restart => self.restart(),
             Step::Wait(millis) => self.pass(Duration::from_millis(u64::from(millis))),
         }
     }
@@ -176,9 +180,8 @@ impl Cluster {
 
     /// Its share of servers 2 to 6 is configured, with weights; 1 always is.
     fn configure(&mut self, which: u8) {
-        self.epoch += 1;
         let mut config = config(vec![service(WEB, self.balance, SERVERS)]);
-        config.epoch = self.epoch;
+        config.epoch = self.config.epoch + 1;
         let servers = &mut config.services[0].servers;
         servers.retain(|server| server.slot.0 == 1 || which >> server.slot.0 & 1 == 1);
         servers.iter_mut().for_each(|server| server.weight = 1 + u16::from(which & 3) * server.slot.0);
@@ -188,12 +191,58 @@ impl Cluster {
             server.is_closed &= is_configured && server.is_configured;
             server.is_configured = is_configured;
         }
+        self.config = config.clone();
         let now = self.world.now;
         let up: Vec<_> = self.servers.iter().filter(|(_, s)| s.is_up).map(|(number, _)| *number).collect();
+        let draining: Vec<_> = self
+            .servers
+            .iter()
+            .filter_map(|(number, s)| s.drains.map(|deadline| (*number, deadline)))
+            .collect();
         self.both(|proxy| {
             proxy.apply(now, Box::new(tables(&config)));
             up.iter().for_each(|server| proxy.set_reachable(now, MemberSlot(*server), true));
+            for (server, deadline) in &draining {
+                proxy.drain(MemberSlot(*server), *deadline);
+            }
         });
+        self.pass(Duration::ZERO);
+    }
+
+    /// I-35: nobody refuses a flow of another's, from the first moment on. I-30: all flows are where they were once they are told.
+    fn restart(&mut self) {
+        // Flows of servers that were taken out of the configuration are not told: nobody knows these servers any more.
+        let servers = self.servers.clone();
+        self.owned.retain(|_, owner| servers[owner].is_configured);
+        let now = self.world.now;
+        self.world.proxy = ClusterProxy::new(now, tables(&self.config), &LIMITS);
+        self.world.proxy.handle_takeover(now);
+        for (number, server) in &servers {
+            let slot = MemberSlot(*number);
+            self.world.proxy.set_reachable(now, slot, server.is_up);
+            if let Some(deadline) = server.drains {
+                self.world.proxy.drain(slot, deadline);
+            }
+            if server.is_closed {
+                self.world.proxy.set_listens(slot, WEB, false);
+            }
+        }
+        self.world.proxy.handle_timeout(now);
+        for (port, owner) in self.owned.clone() {
+            let flow = flow(WEB, port);
+            match self.world.verdict(&segment(&flow, ACK)) {
+                Verdict::Owners => {}
+                other => panic!("I-30: {port} of {owner} is not asked about but {other:?}"),
+            }
+        }
+        for (port, owner) in self.owned.clone() {
+            let claim = self.world.claim(owner, &flow(WEB, port));
+            assert_eq!(claim, Ok(Claimed::New), "{port} of {owner}");
+        }
+        (1..=SERVERS).for_each(|server| self.world.proxy.handle_told(MemberSlot(server)));
+        // The standby is a new one as well, which has heard the same.
+        self.standby = self.world.proxy.clone();
+        self.standby.stand_by();
     }
 
     /// I-36: a new flow goes to one that takes it. Then the handshake ends there, and both control nodes hear of it.
