@@ -1,5 +1,7 @@
 //! The walk of a packet: it is read, its flow is hashed and looked up, else a server is chosen.
 
+use core::time::Duration;
+
 use vlan_core::server::MemberSlot;
 use vlan_core::wire::Vnet;
 use vlan_core::{DropReason, Instant};
@@ -7,11 +9,11 @@ use vlan_core::{DropReason, Instant};
 use crate::config::{Balance, Protocol};
 use crate::echo;
 use crate::hash::{self, Flow};
-use crate::lines::{Entry, Kind};
+use crate::lines::{Entry, Kind, Lines, Place};
 use crate::packet::{self, Content, Read};
 use crate::proxy::verdict::{Forward, Hops, Verdict};
 use crate::proxy::{ClusterProxy, FRAGMENTS_TIME, HALF_OPEN_TIME, admits, is_fresh, short_tick};
-use crate::servers::{Index, Worth, tick};
+use crate::servers::{Index, Servers, Worth, tick};
 
 /// Packets of which the flows are looked for at once.
 const BATCH: usize = 32;
@@ -198,9 +200,7 @@ impl ClusterProxy {
         };
         let Some(server) = server else { return };
         let hash = self.fragments_hash(read);
-        let is_free = |entry| !is_fresh(now, &self.servers, entry, FRAGMENTS_TIME);
-        let known = self.fragments.find(hash).map(|(place, _)| place);
-        let place = known.or_else(|| self.fragments.room(hash, is_free).map(|(place, _)| place));
+        let place = place_for(&self.fragments, &self.servers, now, hash, FRAGMENTS_TIME);
         let place = place.unwrap_or_else(|| self.fragments.oldest(hash, short_tick(now)));
         let life = self.servers.server(server).map_or(0, |server| server.life);
         self.fragments.set(place, hash, Entry { kind: Kind::Fragments, server, life, tick: short_tick(now) });
@@ -214,18 +214,15 @@ impl ClusterProxy {
         is_fresh(now, &self.servers, entry, HALF_OPEN_TIME).then_some(entry.server)
     }
 
-    /// There is room for another half-open flow with this hash.
+    /// There is room for a half-open flow with this hash.
     pub(super) fn has_room(&self, now: Instant, hash: u64) -> bool {
-        let is_free = |entry| !is_fresh(now, &self.servers, entry, HALF_OPEN_TIME);
-        self.half_open.room(hash, is_free).is_some()
+        place_for(&self.half_open, &self.servers, now, hash, HALF_OPEN_TIME).is_some()
     }
 
     //= spec/cluster.md#half-open-flows
     //# The server chosen for a flow MUST be remembered for 3 s, or until the flow is claimed, where there is room; what is remembered MUST NOT be displaced by other flows before.
     fn remember(&mut self, now: Instant, flow: &Flow, hash: u64, server: Index) {
-        let is_free = |entry| !is_fresh(now, &self.servers, entry, HALF_OPEN_TIME);
-        let known = self.half_open.find(hash).map(|(place, _)| place);
-        let place = known.or_else(|| self.half_open.room(hash, is_free).map(|(place, _)| place));
+        let place = place_for(&self.half_open, &self.servers, now, hash, HALF_OPEN_TIME);
         let Some(place) = place else {
             self.counters.not_remembered += 1;
             return;
@@ -274,6 +271,13 @@ impl ClusterProxy {
     pub(super) fn slot(&self, index: Index) -> MemberSlot {
         self.servers.server(index).map(|server| server.slot).unwrap_or_default()
     }
+}
+
+/// Where what is remembered of `hash` for `time` goes: where it is, or where there is room.
+fn place_for(lines: &Lines, servers: &Servers, now: Instant, hash: u64, time: Duration) -> Option<Place> {
+    let known = lines.find(hash).map(|(place, _)| place);
+    let is_free = |entry| !is_fresh(now, servers, entry, time);
+    known.or_else(|| lines.room(hash, is_free).map(|(place, _)| place))
 }
 
 pub(super) fn kind_of(protocol: Protocol) -> Kind {
