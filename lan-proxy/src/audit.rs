@@ -96,7 +96,7 @@ fn check_sums(frame: &[u8], packet: &Packet) -> Result<(), Fault> {
     if packet.is_ipv4() && !is_same_sum(sum(&frame[IP_AT..header_end]), 0) {
         return Err(Fault::HeaderSum);
     }
-    let Some(protocol) = packet.protocol.filter(|_| !packet.fragment.is_some()) else { return Ok(()) };
+    let Some(protocol) = packet.protocol.filter(|_| packet.fragment.is_none()) else { return Ok(()) };
     let message = &frame[packet.upper_at..packet.end];
     let addresses = match packet.source {
         IpAddr::V4(_) => &frame[IP_AT + 12..IP_AT + 20],

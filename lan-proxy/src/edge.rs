@@ -79,7 +79,7 @@ impl<'f> Checked<'f> {
     }
 
     fn segments(frame: &'f [u8], vnet: &Vnet, packet: Option<&Packet>) -> Option<Segments<'f>> {
-        let packet = packet.filter(|packet| !packet.fragment.is_some())?;
+        let packet = packet.filter(|packet| packet.fragment.is_none())?;
         let protocol = if vnet.gso_type & 0x7f == vlan_core::super_frame::GSO_UDP { UDP } else { TCP };
         let is_that = packet.protocol == Some(protocol) && packet.upper_at == usize::from(vnet.csum_start);
         let segments = Segments::of(vnet, frame).filter(|_| is_that)?;
