@@ -7,6 +7,7 @@
 pub mod arena;
 pub mod arp;
 pub mod capture_filter;
+pub mod cluster_proxy;
 pub mod control_node;
 pub mod driver;
 pub mod ether_frame;
@@ -55,4 +56,5 @@ pub const TARGETS: &[Target] = &[
     Target { name: "super_frame", run: super_frame::run, seeds: super_frame::seeds },
     Target { name: "arena", run: arena::run, seeds: arena::seeds },
     Target { name: "lan_proxy", run: lan_proxy::run, seeds: lan_proxy::seeds },
+    Target { name: "cluster_proxy", run: cluster_proxy::run, seeds: cluster_proxy::seeds },
 ];

@@ -53,4 +53,5 @@ targets! {
     the_super_frame_corpus_breaks_no_rule = "super_frame",
     the_arena_corpus_breaks_no_rule = "arena",
     the_lan_proxy_corpus_breaks_no_rule = "lan_proxy",
+    the_cluster_proxy_corpus_breaks_no_rule = "cluster_proxy",
 }

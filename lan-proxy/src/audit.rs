@@ -10,9 +10,9 @@ use vlan_core::checksum::{is_same_sum, pseudo_header, sum, sum_from, word};
 use vlan_core::ethernet::EthernetHeader;
 use vlan_core::wire::Vnet;
 
-use crate::packet::{ICMP, ICMPV6, IP_AT, IPV6_LEN, Packet, TCP, UDP};
 use crate::tag::{Trunk, Vid, is_tag};
 use crate::translate::stated;
+use vlan_core::ip::{ICMP, ICMPV6, IP_AT, IPV6_LEN, Packet, TCP, UDP};
 
 /// What is wrong with a frame outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,7 +96,7 @@ fn check_sums(frame: &[u8], packet: &Packet) -> Result<(), Fault> {
     if packet.is_ipv4() && !is_same_sum(sum(&frame[IP_AT..header_end]), 0) {
         return Err(Fault::HeaderSum);
     }
-    let Some(protocol) = packet.protocol.filter(|_| !packet.is_fragment) else { return Ok(()) };
+    let Some(protocol) = packet.protocol.filter(|_| packet.fragment.is_none()) else { return Ok(()) };
     let message = &frame[packet.upper_at..packet.end];
     let addresses = match packet.source {
         IpAddr::V4(_) => &frame[IP_AT + 12..IP_AT + 20],

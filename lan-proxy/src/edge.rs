@@ -11,9 +11,9 @@ use vlan_core::limits::ETHERNET_HEADER_LEN;
 use vlan_core::super_frame::Segments;
 use vlan_core::wire::Vnet;
 
-use crate::packet::{Packet, TCP, UDP};
 use crate::tag::{self, Vid};
 use fragments::Fragments;
+use vlan_core::ip::{Packet, TCP, UDP};
 
 /// The smallest MTU of a device: what every link of IPv6 has (RFC 8200, 5).
 pub const MTU_MIN: u16 = 1280;
@@ -63,7 +63,7 @@ impl<'f> Checked<'f> {
         let is_summed = vnet.flags & Vnet::NEEDS_CSUM == 0;
         let contents_at = packet.map_or(ETHERNET_HEADER_LEN, |packet| packet.upper_at);
         let is_behind = usize::from(vnet.csum_start) >= contents_at;
-        let is_fragment = packet.is_some_and(|packet| packet.is_fragment);
+        let is_fragment = packet.is_some_and(|packet| packet.fragment.is_some());
         // Again, since the padding is gone.
         let fits = vnet.is_valid_for(frame.len());
         if !fits || !is_summed && (!is_behind || is_fragment) {
@@ -79,7 +79,7 @@ impl<'f> Checked<'f> {
     }
 
     fn segments(frame: &'f [u8], vnet: &Vnet, packet: Option<&Packet>) -> Option<Segments<'f>> {
-        let packet = packet.filter(|packet| !packet.is_fragment)?;
+        let packet = packet.filter(|packet| packet.fragment.is_none())?;
         let protocol = if vnet.gso_type & 0x7f == vlan_core::super_frame::GSO_UDP { UDP } else { TCP };
         let is_that = packet.protocol == Some(protocol) && packet.upper_at == usize::from(vnet.csum_start);
         let segments = Segments::of(vnet, frame).filter(|_| is_that)?;

@@ -8,7 +8,6 @@
 //! |---|---|
 //! | `proxy.rs` | [`LanProxy`], the uplink of one LAN; `proxy/outward.rs`, `proxy/inward.rs` its two ways |
 //! | `tag.rs` | 802.1Q tags, and which LAN of a device a frame is for |
-//! | `packet.rs` | what is read of an IP packet |
 //! | `translate.rs` | MACs in frames, ARP and ND |
 //! | `edge.rs` | sums, segments, fragments and tags of what goes outside; `edge/fragments.rs` |
 //! | `too_big.rs` | the errors for what is too long for outside |
@@ -30,7 +29,6 @@ pub mod audit;
 mod edge;
 #[cfg(feature = "std")]
 pub mod nic;
-mod packet;
 mod proxy;
 mod sources;
 mod tag;

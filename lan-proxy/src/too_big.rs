@@ -10,7 +10,7 @@ use vlan_core::security::{Limits, Rate};
 use vlan_core::wire::Vnet;
 use vlan_core::{Instant, MacAddress};
 
-use crate::packet::{ICMP, ICMPV6, IP_AT, IPV4_LEN, IPV6_LEN, Packet};
+use vlan_core::ip::{ICMP, ICMPV6, IP_AT, IPV4_LEN, IPV6_LEN, Packet};
 
 /// Errors that a sender gets in a second.
 pub(crate) const ERRORS_PER_SECOND_MAX: u64 = 100;

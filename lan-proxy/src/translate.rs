@@ -5,7 +5,7 @@ use vlan_core::checksum::{mended, set_word, word};
 use vlan_core::ethernet::ETHERTYPE_ARP;
 use vlan_core::limits::ETHERNET_HEADER_LEN;
 
-use crate::packet::Packet;
+use vlan_core::ip::Packet;
 
 /// Where an ARP message begins in a frame, and where it ends.
 pub(crate) const ARP_AT: usize = ETHERNET_HEADER_LEN;

@@ -112,6 +112,14 @@ reasons! {
     HiddenMac = "hidden-mac",
     /// For outside, while the uplink's device is not there or has no carrier.
     NoCarrier = "no-carrier",
+    /// For a cluster address, where no service is and no flow was claimed.
+    UnknownService = "unknown-service",
+    /// For a service none of whose real servers takes it.
+    NoServer = "no-server",
+    /// For a cluster address, a fragment without the first one of its packet.
+    OrphanFragment = "orphan-fragment",
+    /// For a cluster address, more of what is answered or asked about than there may be.
+    LimitCluster = "limit-cluster",
 }
 
 impl DropReason {
@@ -155,6 +163,10 @@ impl DropReason {
             Self::ReservedGroup => "spec/uplink.md#groups-of-bridges",
             Self::HiddenMac => "spec/uplink.md#what-cannot-be-hidden",
             Self::NoCarrier => "spec/uplink.md#no-carrier",
+            Self::UnknownService => "spec/cluster.md#known-services",
+            Self::NoServer => "spec/cluster.md#new-flows",
+            Self::OrphanFragment => "spec/cluster.md#fragments",
+            Self::LimitCluster => "spec/cluster.md#icmp-errors",
             _ => "",
         }
     }

@@ -18,6 +18,7 @@ pub mod drop_example;
 pub mod drop_reason;
 pub mod ethernet;
 pub mod group;
+pub mod ip;
 pub mod key;
 pub mod limits;
 pub mod location;

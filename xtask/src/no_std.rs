@@ -15,7 +15,8 @@ use crate::workspace;
 
 /// The crates that must build without the standard library, one build each: a build of several at once would
 /// unify their features.
-const CRATES: &[&str] = &["vlan-core", "rvi", "arp-server", "lan-proxy", "switch-node", "switch-server"];
+const CRATES: &[&str] =
+    &["vlan-core", "rvi", "arp-server", "lan-proxy", "cluster-proxy", "switch-node", "switch-server"];
 
 /// What of the standard library's folder is there without an operating system.
 const LIBRARIES: &[&str] =

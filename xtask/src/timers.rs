@@ -15,8 +15,17 @@ const TABLE: &str = "spec/timers.md";
 const COMPLETE: &str = "vlan-core/src/limits.rs";
 
 /// Folders of what is shipped: every constant there that is a duration or a bound must have a row.
-const SHIPPED: &[&str] =
-    &["vlan-core", "rvi", "arp-server", "lan-proxy", "platform", "switch-node", "switch-server", "switchctl"];
+const SHIPPED: &[&str] = &[
+    "vlan-core",
+    "rvi",
+    "arp-server",
+    "lan-proxy",
+    "cluster-proxy",
+    "platform",
+    "switch-node",
+    "switch-server",
+    "switchctl",
+];
 
 /// What is shipped to show the fabric but is no part of it.
 const SHOWN: &str = "switch-server/src/demo";

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use vlan_core::checksum::{set_word, sum_ipv4_header, word};
 
-use crate::packet::{IP_AT, MF, OFFSET};
+use vlan_core::ip::{IP_AT, MF, OFFSET};
 
 /// Options that end the list, and that mean nothing (RFC 791, 3.1).
 const END_OF_OPTIONS: u8 = 0;

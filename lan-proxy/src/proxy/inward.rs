@@ -9,11 +9,11 @@ use vlan_core::wire::Vnet;
 use vlan_core::{DropReason, Instant, MacAddress};
 
 use super::{Holder, Inside, LanProxy, Mode, OUTSIDE, is_of_bridges};
-use crate::packet::{NEIGHBOUR_ADVERTISEMENT, Packet};
 use crate::tag::is_tag;
 use crate::translate::{
     ARP_AT, ARP_END, ARP_OF_IPV4, ARP_SENDER, ARP_TARGET, replace_stated, set_destination,
 };
+use vlan_core::ip::{NEIGHBOUR_ADVERTISEMENT, Packet};
 
 /// Who gets a frame from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,10 +8,10 @@ use vlan_core::{DropReason, Instant, MacAddress};
 
 use super::{Inside, LanProxy, Mode, is_of_bridges};
 use crate::edge::Checked;
-use crate::packet::{ICMPV6, Packet};
 use crate::tag::is_tag;
 use crate::too_big;
 use crate::translate::{ARP_END, replace_stated, set_source};
+use vlan_core::ip::{ICMPV6, Packet};
 
 /// EtherType of RARP (RFC 903), which is about MACs.
 const ETHERTYPE_RARP: u16 = 0x8035;
@@ -143,7 +143,7 @@ fn check_hidden(frame: &[u8], header: &EthernetHeader, packet: Option<&Packet>) 
         return Err(DropReason::HiddenMac);
     }
     // A fragment of ICMPv6 that is no ND is let through; the others' first fragments are not.
-    let is_part = packet.is_some_and(|packet| packet.is_fragment && packet.protocol == Some(ICMPV6));
+    let is_part = packet.is_some_and(|packet| packet.fragment.is_some() && packet.protocol == Some(ICMPV6));
     let discovery = packet.and_then(|packet| packet.neighbour_discovery(frame));
     if is_part && discovery.is_some() {
         return Err(DropReason::UnreadableHeaders);

@@ -10,21 +10,11 @@ use crate::drop_reason::DropReason;
 use crate::ethernet::{
     ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_SERVICE_VLAN, ETHERTYPE_VLAN,
 };
+use crate::ip::{ICMPV6, TCP, UDP, upper_layer};
 
 /// Tags that are looked behind: a service and a customer tag.
 const TAGS: usize = 2;
-const TCP: u8 = 6;
-const UDP: u8 = 17;
 const IGMP: u8 = 2;
-const ICMPV6: u8 = 58;
-const HOP_BY_HOP: u8 = 0;
-const ROUTING: u8 = 43;
-const FRAGMENT: u8 = 44;
-const AUTHENTICATION: u8 = 51;
-const DESTINATION_OPTIONS: u8 = 60;
-const MOBILITY: u8 = 135;
-const HOST_IDENTITY: u8 = 139;
-const SHIM6: u8 = 140;
 /// UDP ports of servers and clients: DHCP (RFC 2131, 4.1), DHCPv6 (RFC 8415, 7.2).
 const DHCP: (u16, u16) = (67, 68);
 const DHCPV6: (u16, u16) = (547, 546);
@@ -187,66 +177,21 @@ fn ipv6(packet: &[u8], packet_len: usize, station: MacAddress) -> Result<Claims,
     let claims = Claims::of(Speaker::Anybody, Ipv6Addr::from(source).into());
     // The end by the packet's own word: what a frame has behind it is padding.
     let end = packet_len.min(40 + usize::from(u16::from_be_bytes([o[4], o[5]])));
-    let Some(upper) = upper_layer(packet, o[6])? else { return Ok(claims) };
+    let upper = upper_layer(packet, o[6])?;
+    let Some(protocol) = upper.protocol else { return Ok(claims) };
     let octets = packet.get(upper.at..).ok_or(DropReason::UnreadableHeaders)?;
-    match upper.protocol {
+    match protocol {
         UDP => {
             let Some(ports) = octets.first_chunk::<4>() else { return Err(DropReason::UnreadableHeaders) };
             let speaker = if is_dhcp(*ports, DHCPV6) { Speaker::DhcpServer } else { Speaker::Anybody };
             Ok(Claims { speaker, ..claims })
         }
         ICMPV6 => {
-            let is_whole = !upper.is_fragment && packet.len() >= end;
+            let is_whole = upper.fragment.is_none() && packet.len() >= end;
             let message = if is_whole { packet.get(upper.at..end).unwrap_or_default() } else { octets };
             icmpv6(message, is_whole, claims, station)
         }
         _ => Ok(claims),
-    }
-}
-
-/// What an IPv6 packet carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Upper {
-    /// The protocol behind the extension headers.
-    pub protocol: u8,
-    /// Where it begins in the packet.
-    pub at: usize,
-    /// This is the first fragment of it, no more.
-    pub is_fragment: bool,
-}
-
-/// Finds what an IPv6 packet carries behind its extension headers, of which `first` is the next header of the fixed one;
-/// none where that is in an earlier fragment.
-///
-/// # Errors
-/// `unreadable-headers` when `packet` does not reach behind them.
-//= spec/port-security.md#hidden-messages
-//# Under port security a frame MUST be discarded as `unreadable-headers` when it has more than two tags, when its first
-//# fragment or the private copy of its head does not reach behind its IPv6 extension headers, or when it is a fragment
-//# of ND.
-pub fn upper_layer(packet: &[u8], first: u8) -> Result<Option<Upper>, DropReason> {
-    let (mut protocol, mut at, mut is_fragment) = (first, 40, false);
-    // Ends: each step goes eight octets on at least.
-    loop {
-        let header = packet.get(at..).and_then(<[u8]>::first_chunk::<4>);
-        let units = |header: &[u8; 4]| usize::from(header[1]);
-        let len = match protocol {
-            HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS | MOBILITY | HOST_IDENTITY | SHIM6 => {
-                header.map(|header| 8 + units(header) * 8)
-            }
-            AUTHENTICATION => header.map(|header| 8 + units(header) * 4),
-            FRAGMENT => header.map(|_| 8),
-            _ => return Ok(Some(Upper { protocol, at, is_fragment })),
-        };
-        // A first fragment that has not got all headers is refused by its receiver too (RFC 7112, 5).
-        let (Some(header), Some(len)) = (header, len) else { return Err(DropReason::UnreadableHeaders) };
-        if protocol == FRAGMENT {
-            if u16::from_be_bytes([header[2], header[3]]) >> 3 != 0 {
-                return Ok(None);
-            }
-            is_fragment = true;
-        }
-        (protocol, at) = (header[0], at + len);
     }
 }
 

@@ -12,6 +12,7 @@ const MACHINES: &[&str] = &[
     "vlan-core/src",
     "arp-server/src",
     "lan-proxy/src",
+    "cluster-proxy/src",
     "rvi/src",
     "switch-node/src/node.rs",
     "switch-node/src/node",
@@ -50,6 +51,7 @@ const DEPENDENCIES: &[(&str, &[&str])] = &[
     ("rvi", &["vlan-core", "snow", "aes-gcm", "hkdf", "hmac", "sha2"]),
     ("arp-server", &["vlan-core", "etherparse"]),
     ("lan-proxy", &["vlan-core"]),
+    ("cluster-proxy", &["vlan-core"]),
     ("switch-node", &["vlan-core", "rvi"]),
     ("switch-server", &["vlan-core", "rvi", "arp-server", "lan-proxy", "hkdf", "sha2"]),
 ];

@@ -1,6 +1,7 @@
 //! Frames read for what they claim, and frames that hide it.
 
 use super::*;
+use crate::ip::*;
 use crate::security::PortSecurity;
 use crate::security::{Roles, Sender};
 use alloc::vec;

@@ -1,0 +1,209 @@
+//! The keyed hash of flows: nobody without the key can choose addresses and ports that share a place in a table.
+
+use core::net::IpAddr;
+
+use crate::config::{Protocol, ServiceKey};
+
+/// The secret key of a cluster's hashes, the same on all its control nodes and on no node.
+#[derive(Clone, Copy)]
+pub struct HashKey(pub [u64; 2]);
+
+/// Never the key itself: who knows it can choose flows that share a place.
+impl core::fmt::Debug for HashKey {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("HashKey(..)")
+    }
+}
+
+/// What a client sends from one address and port to a service at one of the cluster's addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Flow {
+    /// The transport protocol.
+    pub protocol: Protocol,
+    /// The client's address.
+    pub client: IpAddr,
+    /// The client's port.
+    pub client_port: u16,
+    /// The cluster address.
+    pub address: IpAddr,
+    /// The service's port.
+    pub port: u16,
+}
+
+impl Flow {
+    /// The service that it is for.
+    #[must_use]
+    pub const fn service(&self) -> ServiceKey {
+        ServiceKey { protocol: self.protocol, port: self.port }
+    }
+
+    /// Its hash.
+    pub(crate) fn hash(&self, key: &HashKey) -> u64 {
+        let ports = u32::from(self.client_port) << 16 | u32::from(self.port);
+        hash_pair(key, self.client, self.address, of_ports(self.protocol as u8, ports))
+    }
+}
+
+/// The last word of what the hash of a flow is of: its protocol and both ports, the client's first.
+#[inline]
+pub(crate) fn of_ports(protocol: u8, ports: u32) -> u64 {
+    u64::from(protocol) << 32 | u64::from(ports)
+}
+
+/// What a hash is of, so that one can never be another's.
+const OF_FRAGMENTS: u64 = 1 << 48;
+const OF_CLIENTS: u64 = 2 << 48;
+const OF_SCORES: u64 = 3 << 48;
+/// Marks what is of IPv6: as many words could be of IPv4 else.
+const OF_IPV6: u64 = 1 << 63;
+
+/// The hash of what all fragments of a packet have in common.
+pub(crate) fn of_fragments(key: &HashKey, from: IpAddr, to: IpAddr, identification: u32) -> u64 {
+    hash_pair(key, from, to, OF_FRAGMENTS | u64::from(identification))
+}
+
+/// The hash of a client, of IPv6 its first 64 bits: a host has many addresses there.
+//= spec/cluster.md#sticky-clients
+//# A sticky service MUST choose by the client's address alone, of IPv6 its first 64 bits, for any way of balancing.
+pub(crate) fn of_client(key: &HashKey, client: IpAddr) -> u64 {
+    match client {
+        IpAddr::V4(client) => siphash::<1, 3, 1>(key, [OF_CLIENTS | u64::from(client.to_bits())]),
+        IpAddr::V6(client) => {
+            siphash::<1, 3, 2>(key, [(client.to_bits() >> 64) as u64, OF_IPV6 | OF_CLIENTS])
+        }
+    }
+}
+
+/// What the score of a server in a row is drawn from.
+pub(crate) fn of_score(key: &HashKey, node: u16, row: u32) -> u64 {
+    siphash::<1, 3, 1>(key, [OF_SCORES | u64::from(node) << 32 | u64::from(row)])
+}
+
+fn hash_pair(key: &HashKey, from: IpAddr, to: IpAddr, rest: u64) -> u64 {
+    match (from, to) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => of_ipv4(key, from.to_bits(), to.to_bits(), rest),
+        _ => of_ipv6(key, bits(from), bits(to), rest),
+    }
+}
+
+/// The hash of a pair of addresses of IPv4 and another word.
+#[inline]
+pub(crate) fn of_ipv4(key: &HashKey, from: u32, to: u32, rest: u64) -> u64 {
+    siphash::<1, 3, 2>(key, [u64::from(from) << 32 | u64::from(to), rest])
+}
+
+/// The same of IPv6.
+#[inline]
+pub(crate) fn of_ipv6(key: &HashKey, from: u128, to: u128, rest: u64) -> u64 {
+    let words = [(from >> 64) as u64, from as u64, (to >> 64) as u64, to as u64, OF_IPV6 | rest];
+    siphash::<1, 3, 5>(key, words)
+}
+
+fn bits(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(address) => address.to_bits(),
+    }
+}
+
+/// SipHash of whole words with `C` rounds for each and `D` at the end (Aumasson, Bernstein, INDOCRYPT 2012). 1 and 3 are
+/// enough for tables.
+#[inline]
+fn siphash<const C: usize, const D: usize, const N: usize>(key: &HashKey, words: [u64; N]) -> u64 {
+    let mut state = start(key);
+    for word in words {
+        absorb::<C>(&mut state, word);
+    }
+    absorb::<C>(&mut state, ((8 * N) as u64) << 56);
+    finish::<D>(state)
+}
+
+#[inline]
+fn start(HashKey([k0, k1]): &HashKey) -> [u64; 4] {
+    [
+        k0 ^ 0x736f_6d65_7073_6575,
+        k1 ^ 0x646f_7261_6e64_6f6d,
+        k0 ^ 0x6c79_6765_6e65_7261,
+        k1 ^ 0x7465_6462_7974_6573,
+    ]
+}
+
+#[inline]
+fn absorb<const C: usize>(state: &mut [u64; 4], word: u64) {
+    state[3] ^= word;
+    for _ in 0..C {
+        round(state);
+    }
+    state[0] ^= word;
+}
+
+#[inline]
+fn finish<const D: usize>(mut state: [u64; 4]) -> u64 {
+    state[2] ^= 0xff;
+    for _ in 0..D {
+        round(&mut state);
+    }
+    state[0] ^ state[1] ^ state[2] ^ state[3]
+}
+
+#[inline]
+fn round([a, b, c, d]: &mut [u64; 4]) {
+    *a = a.wrapping_add(*b);
+    *b = b.rotate_left(13) ^ *a;
+    *a = a.rotate_left(32);
+    *c = c.wrapping_add(*d);
+    *d = d.rotate_left(16) ^ *c;
+    *a = a.wrapping_add(*d);
+    *d = d.rotate_left(21) ^ *a;
+    *c = c.wrapping_add(*b);
+    *b = b.rotate_left(17) ^ *c;
+    *c = c.rotate_left(32);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::collections::BTreeSet;
+    use alloc::format;
+    use core::net::Ipv6Addr;
+
+    const KEY: HashKey = HashKey([0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908]);
+
+    #[test]
+    fn the_hash_is_siphash() {
+        // The vector of the paper's appendix A: SipHash-2-4 of the octets 0 to 14.
+        let mut state = start(&KEY);
+        absorb::<2>(&mut state, 0x0706_0504_0302_0100);
+        absorb::<2>(&mut state, 0x0f0e_0d0c_0b0a_0908);
+        assert_eq!(finish::<4>(state), 0xa129_ca61_49be_45e5);
+    }
+
+    #[test]
+    fn every_part_of_a_flow_counts_and_kinds_never_meet() {
+        let v4 = |tail: u8| IpAddr::from([10, 1, 0, tail]);
+        let v6 = |tail: u16| IpAddr::from(Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, tail));
+        let flow = Flow { protocol: Protocol::Tcp, client: v4(1), client_port: 2, address: v4(3), port: 4 };
+        let flows = [
+            flow,
+            Flow { protocol: Protocol::Udp, ..flow },
+            Flow { client: v4(9), ..flow },
+            Flow { client_port: 9, ..flow },
+            Flow { address: v4(9), ..flow },
+            Flow { port: 9, ..flow },
+            Flow { client: v4(3), address: v4(1), ..flow },
+            Flow { client: v6(1), address: v6(3), ..flow },
+            Flow { client: v6(1), address: v6(4), ..flow },
+        ];
+        let mut hashes: BTreeSet<_> = flows.iter().map(|flow| flow.hash(&KEY)).collect();
+        hashes.extend([of_fragments(&KEY, v4(1), v4(3), 2), of_client(&KEY, v4(1)), of_score(&KEY, 1, 1)]);
+        assert_eq!(hashes.len(), 12);
+        assert_ne!(flow.hash(&KEY), flow.hash(&HashKey([1, 2])));
+        assert_eq!(of_client(&KEY, v6(1)), of_client(&KEY, v6(2)));
+        assert_ne!(of_client(&KEY, v4(1)), of_client(&KEY, v4(2)));
+    }
+
+    #[test]
+    fn the_key_never_shows_itself() {
+        assert_eq!(format!("{KEY:?}"), "HashKey(..)");
+    }
+}

@@ -1,0 +1,288 @@
+//! The walk of a packet: it is read, its flow is hashed and looked up, else a server is chosen.
+
+use core::time::Duration;
+
+use vlan_core::server::MemberSlot;
+use vlan_core::wire::Vnet;
+use vlan_core::{DropReason, Instant};
+
+use crate::config::{Balance, Protocol};
+use crate::echo;
+use crate::hash::{self, Flow};
+use crate::lines::{Entry, Kind, Lines, Place};
+use crate::packet::{self, Content, Read};
+use crate::proxy::verdict::{Forward, Hops, Verdict};
+use crate::proxy::{ClusterProxy, FRAGMENTS_TIME, HALF_OPEN_TIME, admits, is_fresh, short_tick};
+use crate::servers::{Index, Servers, Worth, tick};
+
+/// Packets of which the flows are looked for at once.
+const BATCH: usize = 32;
+
+/// Where a packet goes.
+enum Way {
+    Server(Index),
+    Hops(Hops),
+    Owners,
+}
+
+impl ClusterProxy {
+    /// Says what becomes of the packet in `frame`, which is untagged and has the state `vnet`.
+    pub fn handle(&mut self, now: Instant, vnet: &Vnet, frame: &[u8]) -> Verdict<'_> {
+        let hash = packet::plain_hash(&self.tables, frame);
+        self.decide(now, vnet, frame, hash)
+    }
+
+    /// The same for several frames, in their order, with the verdict for each in `verdicts`. The flows of several packets are brought
+    /// from memory together.
+    pub fn handle_batch<'f>(
+        &mut self,
+        now: Instant,
+        frames: &[(Vnet, &'f [u8])],
+        mut verdicts: impl FnMut(&'f [u8], Verdict<'_>),
+    ) {
+        for frames in frames.chunks(BATCH) {
+            let mut hashes = [None; BATCH];
+            for (hash, (_, frame)) in hashes.iter_mut().zip(frames) {
+                *hash = packet::plain_hash(&self.tables, frame);
+            }
+            for hash in hashes.iter().take(frames.len()).flatten() {
+                self.flows.touch(*hash);
+            }
+            for (hash, (vnet, frame)) in hashes.into_iter().zip(frames) {
+                let verdict = self.decide(now, vnet, frame, hash);
+                verdicts(frame, verdict);
+            }
+        }
+    }
+
+    /// `hash` is that of its flow, where that was seen at a glance.
+    #[inline]
+    fn decide(&mut self, now: Instant, vnet: &Vnet, frame: &[u8], hash: Option<u64>) -> Verdict<'_> {
+        self.counters.packets.add(frame.len());
+        if let Some(owner) = hash.and_then(|hash| self.owner(now, hash)) {
+            let slot = self.slot(owner);
+            return self.forward(frame, Hops::one(slot), now);
+        }
+        self.decide_slowly(now, vnet, frame)
+    }
+
+    /// What is not of a claimed flow, or not plainly so.
+    fn decide_slowly(&mut self, now: Instant, vnet: &Vnet, frame: &[u8]) -> Verdict<'_> {
+        let way = match packet::read(&self.tables, vnet, frame) {
+            Ok(Read { content: Content::Echo, packet }) => return self.answer(now, frame, &packet),
+            Ok(read) => self.way(now, &read),
+            Err(reason) => Err(reason),
+        };
+        match way {
+            Ok(Way::Server(index)) => {
+                let slot = self.slot(index);
+                self.forward(frame, Hops::one(slot), now)
+            }
+            Ok(Way::Hops(hops)) => self.forward(frame, hops, now),
+            Ok(Way::Owners) => {
+                self.counters.asked.add(frame.len());
+                Verdict::Owners
+            }
+            Err(reason) => self.dropped(reason),
+        }
+    }
+
+    fn way(&mut self, now: Instant, read: &Read) -> Result<Way, DropReason> {
+        match &read.content {
+            Content::Flow { flow, begins } => {
+                let way = self.way_of_flow(now, flow, flow.hash(&self.tables.key), *begins)?;
+                if read.packet.fragment.is_some() {
+                    self.remember_fragments(now, read, &way);
+                }
+                Ok(way)
+            }
+            Content::Error(flow) => self.way_of_error(now, flow, flow.hash(&self.tables.key)),
+            Content::Later | Content::Echo => self.way_of_fragment(now, self.fragments_hash(read)),
+        }
+    }
+
+    fn fragments_hash(&self, read: &Read) -> u64 {
+        let packet = &read.packet;
+        let identification = packet.fragment.map_or(0, |fragment| fragment.identification);
+        hash::of_fragments(&self.tables.key, packet.source, packet.destination, identification)
+    }
+
+    fn way_of_flow(&mut self, now: Instant, flow: &Flow, hash: u64, begins: bool) -> Result<Way, DropReason> {
+        if let Some(owner) = self.owner(now, hash) {
+            return Ok(Way::Server(owner));
+        }
+        let at = self.tables.find(flow.service()).ok_or(DropReason::UnknownService)?;
+        let config = &self.tables.services[at].config;
+        if config.balance == Balance::PerPacket {
+            return self.choose(now, at, flow, hash).map(Way::Server);
+        }
+        match self.remembered(now, hash) {
+            Some(server) if !begins || self.services[at].takes_at(server) => {
+                if begins {
+                    self.remember(now, flow, hash, server);
+                }
+                Ok(Way::Server(server))
+            }
+            _ if begins => {
+                let server = self.choose(now, at, flow, hash)?;
+                self.counters.chosen += 1;
+                self.remember(now, flow, hash, server);
+                Ok(Way::Server(server))
+            }
+            _ => self.way_of_unknown(now, at, flow, hash),
+        }
+    }
+
+    /// The server that has claimed the flow. Its age begins anew.
+    //= spec/cluster.md#claimed-flows
+    //# A packet of a claimed flow MUST go to the real server that has claimed it for as long as that server can be reached, whatever has become of its weight, its health or the configuration.
+    #[inline]
+    fn owner(&mut self, now: Instant, hash: u64) -> Option<Index> {
+        let (place, entry) = self.flows.find(hash)?;
+        if self.servers.worth(now, entry) != Worth::Alive {
+            return None;
+        }
+        let tick = tick(now, entry.kind);
+        if tick != entry.tick {
+            self.flows.set(place, hash, Entry { tick, ..entry });
+        }
+        self.counters.of_claimed += 1;
+        Some(entry.server)
+    }
+
+    /// A segment in the middle of a flow that nobody has claimed.
+    //= spec/cluster.md#takeover
+    //# For 250 ms after a control node has taken a cluster over, a segment of an unknown flow MUST go to every real server, to be taken by its owner alone, unless all have told their flows before; no more than 50,000 a second.
+    fn way_of_unknown(&mut self, now: Instant, at: usize, flow: &Flow, hash: u64) -> Result<Way, DropReason> {
+        let is_asking = self.is_telling(now) && self.asking_until.is_some_and(|until| now < until);
+        if is_asking && admits(&mut self.asks, now) {
+            return Ok(Way::Owners);
+        }
+        let hops = self.hops(at, flow, hash);
+        if hops.as_slice().is_empty() {
+            return Err(DropReason::NoServer);
+        }
+        Ok(Way::Hops(hops))
+    }
+
+    //= spec/cluster.md#icmp-errors
+    //# An ICMP error that quotes a packet from a cluster address MUST go to the owner of the flow that the quoted packet answers, or by the rules for its unknown flows.
+    fn way_of_error(&mut self, now: Instant, flow: &Flow, hash: u64) -> Result<Way, DropReason> {
+        if let Some(owner) = self.owner(now, hash) {
+            return Ok(Way::Server(owner));
+        }
+        let at = self.tables.find(flow.service()).ok_or(DropReason::UnknownService)?;
+        if self.tables.services[at].config.balance == Balance::PerPacket {
+            return self.choose(now, at, flow, hash).map(Way::Server);
+        }
+        if let Some(server) = self.remembered(now, hash) {
+            return Ok(Way::Server(server));
+        }
+        if self.reachable().next().is_none() {
+            return Err(DropReason::NoServer);
+        }
+        if admits(&mut self.errors, now) { Ok(Way::Owners) } else { Err(DropReason::LimitCluster) }
+    }
+
+    //= spec/cluster.md#fragments
+    //# A later fragment MUST go where the first one of its packet went within the last 2 s, and be dropped as `orphan-fragment` when none did.
+    fn way_of_fragment(&mut self, now: Instant, hash: u64) -> Result<Way, DropReason> {
+        let entry = self.fragments.find(hash).map(|(_, entry)| entry);
+        let entry = entry.filter(|entry| is_fresh(now, &self.servers, *entry, FRAGMENTS_TIME));
+        entry.map(|entry| Way::Server(entry.server)).ok_or(DropReason::OrphanFragment)
+    }
+
+    fn remember_fragments(&mut self, now: Instant, read: &Read, way: &Way) {
+        let server = match way {
+            Way::Server(server) => Some(*server),
+            Way::Hops(hops) => hops.as_slice().first().and_then(|slot| self.servers.find(*slot)),
+            Way::Owners => None,
+        };
+        let Some(server) = server else { return };
+        let hash = self.fragments_hash(read);
+        let place = place_for(&self.fragments, &self.servers, now, hash, FRAGMENTS_TIME);
+        let place = place.unwrap_or_else(|| self.fragments.oldest(hash, short_tick(now)));
+        let life = self.servers.server(server).map_or(0, |server| server.life);
+        self.fragments.set(place, hash, Entry { kind: Kind::Fragments, server, life, tick: short_tick(now) });
+        self.note_entries(now);
+    }
+
+    /// The server that was chosen for a half-open flow.
+    #[inline]
+    pub(super) fn remembered(&self, now: Instant, hash: u64) -> Option<Index> {
+        let (_, entry) = self.half_open.find(hash)?;
+        is_fresh(now, &self.servers, entry, HALF_OPEN_TIME).then_some(entry.server)
+    }
+
+    /// There is room for a half-open flow with this hash.
+    pub(super) fn has_room(&self, now: Instant, hash: u64) -> bool {
+        place_for(&self.half_open, &self.servers, now, hash, HALF_OPEN_TIME).is_some()
+    }
+
+    //= spec/cluster.md#half-open-flows
+    //# The server chosen for a flow MUST be remembered for 3 s, or until the flow is claimed, where there is room; what is remembered MUST NOT be displaced by other flows before.
+    fn remember(&mut self, now: Instant, flow: &Flow, hash: u64, server: Index) {
+        let place = place_for(&self.half_open, &self.servers, now, hash, HALF_OPEN_TIME);
+        let Some(place) = place else {
+            self.counters.not_remembered += 1;
+            return;
+        };
+        let life = self.servers.server(server).map_or(0, |server| server.life);
+        let kind = kind_of(flow.protocol);
+        self.half_open.set(place, hash, Entry { kind, server, life, tick: short_tick(now) });
+        self.note_entries(now);
+    }
+
+    //= spec/cluster.md#echo
+    //# An ICMP echo request for a cluster address MUST be answered while a service has a server that takes new flows, no more than 1000 a second.
+    fn answer(&mut self, now: Instant, frame: &[u8], packet: &vlan_core::ip::Packet) -> Verdict<'_> {
+        if !self.is_serving {
+            return self.dropped(DropReason::NoServer);
+        }
+        if !admits(&mut self.echoes, now) {
+            return self.dropped(DropReason::LimitCluster);
+        }
+        if !echo::answer(frame, packet, &mut self.answer) {
+            return self.dropped(DropReason::TooLong);
+        }
+        self.counters.answered.add(frame.len());
+        Verdict::Answer(&self.answer)
+    }
+
+    //= spec/cluster.md#refusals
+    //# A server MUST be allowed to refuse such a segment only when every server that can be reached has told all its flows.
+    fn forward(&mut self, frame: &[u8], hops: Hops, now: Instant) -> Verdict<'_> {
+        self.counters.forwarded.add(frame.len());
+        let may_refuse = !self.is_telling(now) && !self.stands_by;
+        Verdict::Forward(Forward { hops, may_refuse, epoch: self.tables.epoch })
+    }
+
+    fn dropped(&mut self, reason: DropReason) -> Verdict<'_> {
+        self.counters.drops.add(reason);
+        Verdict::Dropped(reason)
+    }
+
+    /// Some server may still have flows that it has not told.
+    fn is_telling(&self, now: Instant) -> bool {
+        self.telling_until.is_some_and(|until| now < until)
+    }
+
+    #[inline]
+    pub(super) fn slot(&self, index: Index) -> MemberSlot {
+        self.servers.server(index).map(|server| server.slot).unwrap_or_default()
+    }
+}
+
+/// Where what is remembered of `hash` for `time` goes: where it is, or where there is room.
+fn place_for(lines: &Lines, servers: &Servers, now: Instant, hash: u64, time: Duration) -> Option<Place> {
+    let known = lines.find(hash).map(|(place, _)| place);
+    let is_free = |entry| !is_fresh(now, servers, entry, time);
+    known.or_else(|| lines.room(hash, is_free).map(|(place, _)| place))
+}
+
+pub(super) fn kind_of(protocol: Protocol) -> Kind {
+    match protocol {
+        Protocol::Tcp => Kind::Tcp,
+        Protocol::Udp => Kind::Udp,
+    }
+}

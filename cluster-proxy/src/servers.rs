@@ -1,0 +1,207 @@
+//! The real servers of a cluster: who can be reached, who drains, and whether a flow's owner lives.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use vlan_core::Instant;
+use vlan_core::server::MemberSlot;
+
+use crate::config::SERVERS_MAX;
+use crate::lines::{Entry, Kind, SERVERS};
+
+/// How long a server may take to tell all its flows once it can be reached.
+pub(crate) const TELLING_TIME_MAX: Duration = Duration::from_secs(10);
+/// A flow of TCP without a packet for so long is forgotten (RFC 5382, 5, as address translators do).
+pub(crate) const TCP_IDLE: Duration = Duration::from_secs(7440);
+/// The same of UDP.
+pub(crate) const UDP_IDLE: Duration = Duration::from_secs(30);
+/// What the ages of flows are counted in: eight bits of these reach beyond the idle times.
+const TCP_TICK: Duration = Duration::from_secs(64);
+const UDP_TICK: Duration = Duration::from_secs(1);
+
+const _: () = assert!(SERVERS_MAX < SERVERS as usize);
+
+/// The number of a server in entries.
+pub(crate) type Index = u16;
+
+/// Is a server being emptied?
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Drain {
+    /// No.
+    #[default]
+    No,
+    /// It gets no new flows, until this moment, when it loses its old ones too.
+    Until(Option<Instant>),
+    /// That moment is past.
+    Over,
+}
+
+/// One real server.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Server {
+    pub slot: MemberSlot,
+    /// Some service has it.
+    pub is_configured: bool,
+    pub is_reachable: bool,
+    pub drain: Drain,
+    /// Which life: flows of an earlier one have no owner.
+    pub life: u8,
+    /// Flows that it has claimed.
+    pub flows: u32,
+    /// It may still have flows that it has not told, until then.
+    pub telling_until: Option<Instant>,
+}
+
+impl Server {
+    /// It may get new flows, for all that this side knows.
+    pub fn is_open(&self) -> bool {
+        self.is_configured && self.is_reachable && self.drain == Drain::No
+    }
+
+    /// It can be reached, and has flows or may get some.
+    pub fn may_own(&self) -> bool {
+        self.is_reachable && (self.is_configured || self.flows > 0)
+    }
+
+    /// When it is to lose the flows that it still has.
+    fn deadline(&self) -> Option<Instant> {
+        match self.drain {
+            Drain::Until(deadline) => deadline,
+            Drain::No | Drain::Over => None,
+        }
+    }
+
+    /// It may still have flows that it has not told.
+    pub fn is_telling(&self, now: Instant) -> bool {
+        self.is_reachable && self.telling_until.is_some_and(|until| now < until)
+    }
+}
+
+/// All real servers; those that left the configuration too, while they have flows.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Servers {
+    servers: Vec<Server>,
+}
+
+/// What an entry of the table of flows is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Worth {
+    /// A claimed flow.
+    Alive,
+    /// Its owner is not, or not any more in that life.
+    Orphaned,
+    /// Nothing was heard of it for too long.
+    Idle,
+}
+
+impl Servers {
+    pub fn iter(&self) -> impl Iterator<Item = (Index, &Server)> {
+        (0..).zip(&self.servers)
+    }
+
+    #[inline]
+    pub fn server(&self, index: Index) -> Option<&Server> {
+        self.servers.get(usize::from(index))
+    }
+
+    pub fn server_mut(&mut self, index: Index) -> Option<&mut Server> {
+        self.servers.get_mut(usize::from(index))
+    }
+
+    /// The server of a member.
+    pub fn find(&self, slot: MemberSlot) -> Option<Index> {
+        self.servers.iter().position(|server| server.slot == slot).map(|at| at as Index)
+    }
+
+    /// These are the configured ones now, as checked. Others keep their flows. Gives the numbers that stand for another
+    /// server than before.
+    pub fn configure(&mut self, slots: &[MemberSlot]) -> Vec<Index> {
+        for server in &mut self.servers {
+            server.is_configured = slots.contains(&server.slot);
+        }
+        let new: Vec<_> = slots.iter().filter(|slot| self.find(**slot).is_none()).collect();
+        new.into_iter().filter_map(|slot| self.add(*slot)).collect()
+    }
+
+    /// In the place of one that has gone, if there is one: of all places, of one with the fewest flows.
+    fn add(&mut self, slot: MemberSlot) -> Option<Index> {
+        let server = Server { slot, is_configured: true, ..Server::default() };
+        let is_full = self.servers.len() >= usize::from(SERVERS);
+        let left = self.servers.iter_mut().zip(0..).filter(|(server, _)| !server.is_configured);
+        let (place, index) = match left.min_by_key(|(server, _)| server.flows) {
+            Some(left) if left.0.flows == 0 || is_full => left,
+            _ => {
+                self.servers.push(server);
+                return None;
+            }
+        };
+        *place = Server { life: place.life, ..server };
+        Some(index)
+    }
+
+    /// What is known of its owner's life, and of its age, says what an entry is worth.
+    #[inline]
+    pub fn worth(&self, now: Instant, entry: Entry) -> Worth {
+        let lives = |server: &Server| server.life == entry.life && server.is_reachable;
+        if !self.server(entry.server).is_some_and(lives) {
+            return Worth::Orphaned;
+        }
+        if is_idle(now, entry) { Worth::Idle } else { Worth::Alive }
+    }
+
+    /// A server has one flow less.
+    pub fn lose_flow(&mut self, index: Index) {
+        if let Some(server) = self.server_mut(index) {
+            server.flows = server.flows.saturating_sub(1);
+        }
+    }
+
+    /// Some server has flows.
+    pub fn have_flows(&self) -> bool {
+        self.servers.iter().any(|server| server.flows > 0)
+    }
+
+    /// All that can be reached are to tell their flows.
+    pub fn all_tell_until(&mut self, until: Instant) {
+        for server in self.servers.iter_mut().filter(|server| server.may_own()) {
+            server.telling_until = Some(until);
+        }
+    }
+
+    /// When the last of those that can be reached is to have told its flows; `None` when all have.
+    pub fn telling_until(&self) -> Option<Instant> {
+        self.servers.iter().filter(|server| server.may_own()).filter_map(|server| server.telling_until).max()
+    }
+
+    /// The next deadline of a draining server.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.servers.iter().filter_map(Server::deadline).min()
+    }
+
+    /// A draining server whose deadline is past; it is over for that one.
+    pub fn past_deadline(&mut self, now: Instant) -> Option<Index> {
+        let is_past = |server: &Server| server.deadline().is_some_and(|deadline| deadline <= now);
+        let index = self.servers.iter().position(is_past)?;
+        self.servers[index].drain = Drain::Over;
+        Some(index as Index)
+    }
+}
+
+/// The tick of `now` for an entry of this kind.
+#[inline]
+pub(crate) fn tick(now: Instant, kind: Kind) -> u8 {
+    let tick = if kind == Kind::Tcp { TCP_TICK } else { UDP_TICK };
+    (now.as_nanos() / tick.as_nanos() as u64) as u8
+}
+
+//= spec/cluster.md#owners
+//# A claimed flow MUST lose its owner only when the owner gives it up, can no longer be reached, has drained past its deadline, or the flow has been idle: TCP for 2 h 4 min, UDP for 30 s.
+#[inline]
+fn is_idle(now: Instant, entry: Entry) -> bool {
+    let ticks = tick(now, entry.kind).wrapping_sub(entry.tick);
+    ticks > if entry.kind == Kind::Tcp { TCP_IDLE_TICKS } else { UDP_IDLE_TICKS }
+}
+
+/// Ticks after which a flow is idle: one more than fit, since the first may have been used at its end.
+const TCP_IDLE_TICKS: u8 = TCP_IDLE.as_secs().div_ceil(TCP_TICK.as_secs()) as u8;
+const UDP_IDLE_TICKS: u8 = UDP_IDLE.as_secs().div_ceil(UDP_TICK.as_secs()) as u8;
