@@ -27,7 +27,7 @@ use rvi::SharedOctets;
 use sandbox::in_own_namespace;
 use switch_node::agent::namespace::Namespace;
 use switch_node::agent::netlink::Netlink;
-use switch_node::agent::tap::{Tap, TapBuffer, Written};
+use switch_node::agent::tap::{self, Tap, TapBuffer, Written};
 use vlan_core::security::Limits;
 use vlan_core::server::MemberSlot;
 use vlan_core::wire::Vnet;
@@ -72,7 +72,7 @@ struct Stack {
 
 fn stack(mac: MacAddress, mtu: u16, addresses: [(IpAddr, u8); 2]) -> Stack {
     let namespace = Namespace::from_descriptor(sandbox::tenant(), "the test's").unwrap();
-    let tap = Tap::create(&namespace, "eth0").unwrap_or_else(|e| panic!("this test needs TAP devices: {e}"));
+    let tap = tap::create(&namespace, "eth0").unwrap_or_else(|e| panic!("this test needs TAP devices: {e}"));
     let mut netlink = Netlink::open(&namespace).unwrap();
     let index = netlink.index_of("eth0").unwrap();
     netlink.set_mac(index, mac).unwrap();
@@ -113,7 +113,7 @@ fn device(mode: Mode) -> (AfPacket, Tap) {
 fn wire_end(mtu: u16) -> Tap {
     let here = File::open("/proc/thread-self/ns/net").unwrap();
     let here = Namespace::from_descriptor(here.into(), "this one").unwrap();
-    let up = Tap::create(&here, "up0").unwrap();
+    let up = tap::create(&here, "up0").unwrap();
     let mut netlink = Netlink::open(&here).unwrap();
     let index = netlink.index_of("up0").unwrap();
     // This namespace's own stack has nothing to do with the device.

@@ -28,6 +28,7 @@ pub mod packet_socket;
 pub mod packets;
 mod setup;
 mod socket_path;
+pub mod tap;
 pub mod udp;
 mod wire;
 

@@ -153,6 +153,22 @@ pub fn device(socket: &impl AsFd, name: &str) -> Result<Option<Device>, Errno> {
     Ok(is_ethernet.then_some(Device { index, mac, mtu: usize::try_from(mtu).unwrap_or(0), is_running }))
 }
 
+/// Sets the device of this name up.
+///
+/// # Errors
+/// What the kernel says; `ENODEV` when there is none, `EPERM` without CAP_NET_ADMIN.
+pub fn set_up(socket: &impl AsFd, name: &str) -> Result<(), Errno> {
+    let mut request = ask(socket.as_fd(), name, libc::SIOCGIFFLAGS)?;
+    // SAFETY: the kernel wrote this member of the request.
+    let flags = unsafe { request.ifr_ifru.ifru_flags };
+    request.ifr_ifru.ifru_flags = flags | libc::IFF_UP as libc::c_short;
+    // SAFETY: the request reads the name and the flags in an ifreq, which `request` is.
+    let done = unsafe {
+        libc::ioctl(socket.as_fd().as_raw_fd(), libc::SIOCSIFFLAGS as libc::Ioctl, &raw const request)
+    };
+    count(done.into()).map(|_| ())
+}
+
 fn ask(socket: BorrowedFd<'_>, name: &str, request: libc::Ioctl) -> Result<libc::ifreq, Errno> {
     // SAFETY: integers and octets, for which zeroes are a valid value.
     let mut question: libc::ifreq = unsafe { core::mem::zeroed() };

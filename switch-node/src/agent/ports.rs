@@ -22,7 +22,7 @@ use crate::agent::namespace::Namespace;
 use crate::agent::netlink::{InterfaceIndex, Memberships, Netlink, NetlinkError, StackAddress};
 use crate::agent::poller::{Poller, Source};
 use crate::agent::pump::clock;
-use crate::agent::tap::{Tap, TapError, Written};
+use crate::agent::tap::{self, Tap, TapError, Written};
 use crate::node::{Accept, Delivery, FrameSink, Node};
 
 /// Frames of one interface that go into one batch.
@@ -333,7 +333,7 @@ impl Port {
         netlink: &mut Netlink,
         poller: &Poller,
     ) -> Result<Self, Failure> {
-        let tap = Tap::create(namespace, &config.name).map_err(Failure::Tap)?;
+        let tap = tap::create(namespace, &config.name).map_err(Failure::Tap)?;
         let index = netlink.index_of(&config.name)?;
         netlink.set_mac(index, config.mac)?;
         netlink.set_mtu(index, config.mtu)?;
