@@ -127,6 +127,14 @@ impl Tap {
         Ok(Self { descriptor, offloads: offloads.unwrap_or(0) })
     }
 
+    /// Has the device stay when this is dropped: whoever creates it next gets it as it is.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn keep(&self) -> io::Result<()> {
+        set(self.descriptor.as_fd(), libc::TUNSETPERSIST, 1)
+    }
+
     /// True when the stack may hand over TCP super-frames instead of cutting them up itself.
     #[must_use]
     pub fn has_tcp_segmentation(&self) -> bool {
