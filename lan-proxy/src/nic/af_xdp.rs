@@ -4,6 +4,8 @@
 mod sums;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::event::epoll;
 use rustix::io::Errno;
@@ -16,6 +18,11 @@ use crate::nic::looked::{Hearing, Looked};
 use crate::nic::{FrameBuffer, NicError, Sent};
 use crate::proxy::Mode;
 use crate::tag::TAG_LEN;
+
+/// How long the sockets of a process that has ended may hold a device.
+const TAKEN_DOWN_MAX: Duration = Duration::from_millis(500);
+/// Between two looks whether they still do.
+const TAKEN_DOWN_PAUSE: Duration = Duration::from_millis(5);
 
 /// A device that belongs to uplinks, by a socket for each of its queues.
 #[derive(Debug)]
@@ -40,7 +47,16 @@ impl AfXdp {
         let looked = Looked::new(name, &found, false)?;
         let readable = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(OpenError::Socket)?;
         let mut opened = Self { sockets: None, readable, questions, looked, hearing: Hearing::new(modes) };
-        let sockets = attach(&opened.readable, &opened.questions, &opened.hearing, name, found.index)?;
+        let began = Instant::now();
+        let sockets = loop {
+            match attach(&opened.readable, &opened.questions, &opened.hearing, name, found.index) {
+                // The kernel takes the sockets of a process down some time after its end, and this one may be the next.
+                Err(NicError::Xdp { error: XdpOpenError::InUse, .. }) if began.elapsed() < TAKEN_DOWN_MAX => {
+                    thread::sleep(TAKEN_DOWN_PAUSE);
+                }
+                attached => break attached?,
+            }
+        };
         if let Some(len) = sockets.frame_len_max() {
             opened.looked.limit((len - ETHERNET_HEADER_LEN - TAG_LEN) as u16);
         }

@@ -133,6 +133,12 @@ impl Queue {
             tx_metadata_len: 0,
         };
         sockopt::set_xdp_umem_reg(&socket, memory)?;
+        // What the kernel has copied and not sent yet may count for as much as the chunks. As much as it gets: where the kernel refuses,
+        // its default is there.
+        let len = LEAVING_CHUNKS as usize * CHUNK_LEN;
+        if sockopt::set_socket_send_buffer_size_force(&socket, len).is_err() {
+            let _ = sockopt::set_socket_send_buffer_size(&socket, len);
+        }
         sockopt::set_xdp_umem_fill_ring_size(&socket, ARRIVING_CHUNKS)?;
         sockopt::set_xdp_umem_completion_ring_size(&socket, LEAVING_CHUNKS)?;
         sockopt::set_xdp_rx_ring_size(&socket, ARRIVING_CHUNKS)?;
