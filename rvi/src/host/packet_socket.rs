@@ -155,7 +155,7 @@ pub fn device(socket: &impl AsFd, name: &str) -> Result<Option<Device>, Errno> {
     Ok(is_ethernet.then_some(Device { index, mac, mtu: usize::try_from(mtu).unwrap_or(0), is_running }))
 }
 
-/// Sets the device of this name up.
+/// Sets the device of this name up, if it is not.
 ///
 /// # Errors
 /// What the kernel says; `ENODEV` when there is none, `EPERM` without CAP_NET_ADMIN.
@@ -163,6 +163,10 @@ pub fn set_up(socket: &impl AsFd, name: &str) -> Result<(), Errno> {
     let mut request = ask(socket.as_fd(), name, libc::SIOCGIFFLAGS)?;
     // SAFETY: the kernel wrote this member of the request.
     let flags = unsafe { request.ifr_ifru.ifru_flags };
+    if flags & libc::IFF_UP as libc::c_short != 0 {
+        // Who may not change it may still use it.
+        return Ok(());
+    }
     request.ifr_ifru.ifru_flags = flags | libc::IFF_UP as libc::c_short;
     // SAFETY: the request reads the name and the flags in an ifreq, which `request` is.
     let done = unsafe {

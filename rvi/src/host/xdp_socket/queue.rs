@@ -193,24 +193,23 @@ impl Queue {
         if self.taken > 0 {
             self.give_back();
         }
+        if self.fill.wants_call() {
+            let mut nothing = [0; 0];
+            let _ = rustix::net::recv(&self.socket, &mut nothing, RecvFlags::DONTWAIT);
+        }
         Ok(None)
     }
 
     /// How many entries the next frame has, when it is there whole.
     fn next_frame(&mut self) -> Result<Option<u32>, RingFault> {
         let ready = self.rx.ready()?;
-        match self.end_of_frame(ready) {
+        match end_of_frame(&self.rx, ready)? {
             None if ready > 0 => {
                 let ready = self.rx.look()?;
-                Ok(self.end_of_frame(ready))
+                end_of_frame(&self.rx, ready)
             }
             found => Ok(found),
         }
-    }
-
-    fn end_of_frame(&self, ready: u32) -> Option<u32> {
-        let last = (0..ready).find(|&ahead| !Piece::parse(self.rx.peek(ahead)).continues);
-        last.map(|ahead| ahead + 1)
     }
 
     /// Copies a frame of `count` entries and goes past them; `None` where it does not fit.
@@ -238,10 +237,6 @@ impl Queue {
         self.taken = 0;
         self.fill.publish();
         self.rx.release();
-        if self.fill.wants_call() {
-            let mut nothing = [0; 0];
-            let _ = rustix::net::recv(&self.socket, &mut nothing, RecvFlags::DONTWAIT);
-        }
     }
 
     /// Takes a frame that is to go. What has been taken goes at the next [`Self::flush`] at the latest.
@@ -311,9 +306,41 @@ impl AsFd for Queue {
     }
 }
 
+/// How many of the entries that are ready the next frame has, when its last one is among them.
+fn end_of_frame(rx: &Consumer<16>, ready: u32) -> Result<Option<u32>, RingFault> {
+    let last = (0..ready).find(|&ahead| !Piece::parse(rx.peek(ahead)).continues);
+    if last.is_none() && ready == rx.capacity() {
+        // It would never end.
+        return Err(RingFault::Index);
+    }
+    Ok(last.map(|ahead| ahead + 1))
+}
+
 #[cfg(test)]
 mod tests {
+    use rustix::net::xdp::XdpRingOffset;
+
     use super::*;
+    use crate::ring::RingMemory;
+
+    #[test]
+    fn a_frame_ends_with_the_entry_that_says_so_and_has_to_end() {
+        let region = Region::heap(128 + 4 * 16);
+        let offsets = XdpRingOffset { producer: 0, consumer: 64, desc: 128, flags: Some(68) };
+        let mut rx = Consumer::new(Ring::new(region.clone(), &offsets, 4).expect("it fits"));
+        let mut put = |pieces: &[bool]| {
+            for (place, &continues) in pieces.iter().enumerate() {
+                region.write(128 + place * 16, &Piece { address: 0, len: 60, continues }.emit());
+            }
+            region.store_release(0, pieces.len() as u32);
+            let ready = rx.look().unwrap();
+            end_of_frame(&rx, ready)
+        };
+        assert_eq!(put(&[]), Ok(None));
+        assert_eq!(put(&[true, true]), Ok(None));
+        assert_eq!(put(&[true, true, false, false]), Ok(Some(3)));
+        assert_eq!(put(&[true; 4]), Err(RingFault::Index));
+    }
 
     #[test]
     fn a_piece_outside_of_the_chunks_that_were_lent_is_a_fault() {

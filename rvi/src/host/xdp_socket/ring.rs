@@ -41,7 +41,7 @@ impl<const N: usize> Ring<N> {
     }
 
     /// The ring that lies in `region`; `None` where the kernel's offsets would lead out of it.
-    fn new(region: Region, offsets: &XdpRingOffset, capacity: u32) -> Option<Self> {
+    pub fn new(region: Region, offsets: &XdpRingOffset, capacity: u32) -> Option<Self> {
         let flags = offsets.flags?;
         let is_word = |offset: u64| offset.is_multiple_of(4) && offset.saturating_add(4) <= offsets.desc;
         let len = region.len() as u64;
@@ -137,6 +137,11 @@ impl<const N: usize> Consumer<N> {
         let ready = self.ring.distance(filled, self.next)?;
         self.filled = filled;
         Ok(ready)
+    }
+
+    /// Entries that the ring has.
+    pub fn capacity(&self) -> u32 {
+        self.ring.capacity
     }
 
     /// The entry that is `ahead` of the next one: below what [`Self::ready`] said.
