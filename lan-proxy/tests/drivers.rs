@@ -25,8 +25,9 @@ use switch_node::agent::tap::Tap;
 use vlan_core::wire::Vnet;
 use world::{HOST, HOST_ADDRESSES, MTU, SYSTEM, Stack, Uplink, drivers, here, member, talk};
 
-/// Carries frames between the member and the device while both talk.
-fn carry(nic: Nic, mode: Mode, host: &Stack) {
+/// Carries frames between the member and the device while both talk. The device is given back, so that it is closed when the caller
+/// says so: the host may still send.
+fn carry(nic: Nic, mode: Mode, host: &Stack) -> Nic {
     let (member, end) = member();
     let offloads = nic.device().offloads;
     let mut uplink = Uplink::new(nic, mode, None, offloads);
@@ -40,6 +41,7 @@ fn carry(nic: Nic, mode: Mode, host: &Stack) {
         drop(_stop);
         carrier.join().unwrap();
     });
+    uplink.nic
 }
 
 fn run(uplink: &mut Uplink, member: &Tap, stop: &mpsc::Receiver<()>) {
@@ -83,9 +85,10 @@ fn a_lan_talks_over_a_veth_pair_past_this_hosts_stack() {
                 // What came before.
                 while rustix::io::read(&listener.0, &mut [0; 64]).is_ok() {}
                 packet_socket::set_number(listener.0.as_fd(), libc::PACKET_IGNORE_OUTGOING, 1).unwrap();
-                carry(nic, mode, &host);
-                let heard = rustix::io::read(&listener.0, &mut [0; 64]);
-                assert_eq!(heard == Err(Errno::AGAIN), driver == Driver::AfXdp, "{heard:?}");
+                let _nic = carry(nic, mode, &host);
+                let mut frame = [0; 64];
+                let heard = rustix::io::read(&listener.0, &mut frame);
+                assert_eq!(heard == Err(Errno::AGAIN), driver == Driver::AfXdp, "{heard:?} {frame:02x?}");
             }
         }
     });
