@@ -4,7 +4,7 @@
 #
 #   benches/peers/uplink.sh [SECONDS [ROUNDS]]     5 seconds each and 3 rounds, unless told
 #
-# Frames of 64 and 1500 octets: ours from a node's control RVI to the far end of the device; the peers' from a packet socket to the far
+# Ours by packet sockets, and by AF_XDP beside it. Frames of 64 and 1500 octets: ours from a node's control RVI to the far end of the device; the peers' from a packet socket to the far
 # end of their second port. TCP: iperf3 from a member (a TAP) to a host outside, or between two hosts at the peer's ports. The sender is on
 # core 0, the receiver on core 1, and whatever forwards where it likes, but for Open vSwitch's AF_XDP thread, which has core 1.
 #
@@ -102,7 +102,7 @@ no_switch() {
     no_hosts
 }
 
-# A platform with one member, whose LAN is bridged to a host outside.
+# weft DRIVER: a platform with one member, whose LAN is bridged to a host outside
 weft() {
     mkdir -p "$work/run"
     cat >"$work/peers.toml" <<END
@@ -126,6 +126,7 @@ node = "a"
 address = "10.83.1.1/24"
 [lan.uplink]
 mode = "filtered"
+driver = "$1"
 ports = [ { control-node = "cn", device = "eth1" } ]
 END
     "$release/switch-server" keys "$work/peers.toml" >>"$work/log"
@@ -194,6 +195,7 @@ measure() {
 peer() {
     until_up "$inside" 10.83.0.2
     measure "tcp-gbit $1" tcp "$inside" "$outside" 10.83.0.2
+    measure "tcp-in-gbit $1" tcp "$outside" "$inside" 10.83.0.1
     # Who sends and who counts is one program: the first host's device moves to the second.
     ip -n "$inside" link set e0 netns "$outside" name g0
     ip -n "$outside" link set g0 up
@@ -223,12 +225,19 @@ for _ in $(seq "$rounds"); do
     namespace "$host"
     ip -n "$host" link add up0 type veth peer name up1
     for device in up0 up1; do ip -n "$host" link set $device up; done
-    for size in 64 1500; do measure "megaframes-$size weft" bench "$host" uplink --size $size; done
+    for size in 64 1500; do
+        measure "megaframes-$size weft" bench "$host" uplink --size $size
+        measure "megaframes-$size weft-af-xdp" bench "$host" uplink --size $size --driver af-xdp
+    done
     ip netns del "$host"
-    weft
-    until_up "$flat" 10.83.1.2
-    measure "tcp-gbit weft" tcp "$flat" "$outside" 10.83.1.2
-    no_weft
+    for driver in auto af-xdp; do
+        weft $driver
+        until_up "$flat" 10.83.1.2
+        name=weft-$driver
+        measure "tcp-gbit ${name%-auto}" tcp "$flat" "$outside" 10.83.1.2
+        measure "tcp-in-gbit ${name%-auto}" tcp "$outside" "$flat" 10.83.1.1
+        no_weft
+    done
     bridge
     peer bridge
     no_hosts

@@ -69,6 +69,9 @@ struct Arguments {
     /// the device that frames go into, and the one where they arrive.
     #[arg(long, default_value = "up0,up1")]
     devices: String,
+    /// With `uplink` and `frames`: how the first of them is driven, `auto`, `af-packet` or `af-xdp`.
+    #[arg(long, default_value = "auto", value_parser = uplink::driver)]
+    driver: lan_proxy::nic::Driver,
     /// With `frames`: the MAC address that they go to.
     #[arg(long, default_value = "52:00:00:00:00:01")]
     to: String,
@@ -176,7 +179,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
 fn devices(arguments: &Arguments) -> anyhow::Result<uplink::Devices<'_>> {
     let names = arguments.devices.split_once(',');
     let (uplink, peer) = names.context("--devices takes two names, as in up0,up1")?;
-    Ok(uplink::Devices { uplink, peer })
+    Ok(uplink::Devices { uplink, peer, driver: arguments.driver })
 }
 
 /// Measures a path, and the raw ring in the same run.

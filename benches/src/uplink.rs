@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use lan_proxy::Mode;
-use lan_proxy::nic::Sent;
-use lan_proxy::nic::af_packet::AfPacket;
+use lan_proxy::nic::{Driver, Nic, Sent};
 use switch_node::Accept;
 use switch_server::control_node::{DeviceNumber, DeviceState, UplinkConfig};
 use vlan_core::wire::frame::Vnet;
@@ -30,6 +29,22 @@ const ROUNDS_PER_LOOK: u32 = 64;
 pub struct Devices<'a> {
     pub uplink: &'a str,
     pub peer: &'a str,
+    /// How the first is driven.
+    pub driver: Driver,
+}
+
+impl Devices<'_> {
+    fn open(&self, mode: Mode) -> anyhow::Result<Nic> {
+        Nic::open(self.uplink, self.driver, &[mode])
+            .map_err(|error| anyhow::anyhow!("{error}; {}", error.hint()))
+    }
+}
+
+/// The driver of this name.
+pub fn driver(name: &str) -> Result<Driver, String> {
+    let mut all = [Driver::Auto, Driver::AfPacket, Driver::AfXdp].into_iter();
+    all.find(|driver| driver.to_string() == name)
+        .ok_or_else(|| "the drivers are auto, af-packet and af-xdp".to_owned())
 }
 
 /// Frames that the kernel has received at a device from now on.
@@ -43,8 +58,7 @@ fn counter_of(device: &str) -> anyhow::Result<impl Fn() -> u64> {
 
 /// Frames by a packet socket into one device, counted at another: what forwards them in between is somebody else's.
 pub fn measure_frames(run: &Run, devices: &Devices<'_>, to: MacAddress) -> anyhow::Result<Figure> {
-    let nic = AfPacket::open(devices.uplink, &[Mode::Unfiltered])
-        .map_err(|error| anyhow::anyhow!("{error}; {}", error.hint()))?;
+    let mut nic = devices.open(Mode::Unfiltered)?;
     let received = counter_of(devices.peer)?;
     process::pair(
         run,
@@ -61,6 +75,7 @@ pub fn measure_frames(run: &Run, devices: &Devices<'_>, to: MacAddress) -> anyho
                     // What the device has no room for is the loss of who sends too much; only arrivals count.
                     let _ = nic.send(&Vnet::default(), source.next());
                 }
+                nic.flush();
                 rounds = rounds.wrapping_add(1);
                 if rounds % ROUNDS_PER_LOOK == 0 {
                     arrived = received();
@@ -73,8 +88,7 @@ pub fn measure_frames(run: &Run, devices: &Devices<'_>, to: MacAddress) -> anyho
 
 pub fn measure(run: &Run, devices: &Devices<'_>) -> anyhow::Result<Figure> {
     let mode = Mode::Filtered { system: SYSTEM };
-    let nic = AfPacket::open(devices.uplink, &[mode])
-        .map_err(|error| anyhow::anyhow!("{error}; {}", error.hint()))?;
+    let mut nic = devices.open(mode)?;
     let uplink = UplinkConfig { mode, vid: None, device: DEVICE, default_router: None };
     let world = World::bridged(run.legs, uplink)?;
     let received = counter_of(devices.peer)?;
@@ -96,6 +110,7 @@ pub fn measure(run: &Run, devices: &Devices<'_>) -> anyhow::Result<Figure> {
                     }
                     control.outside_taken(DEVICE, sent == Sent::Taken);
                 }
+                nic.flush();
             }
         },
         |meeting| {

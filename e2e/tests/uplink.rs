@@ -33,6 +33,12 @@ fn in_mode(mode: &str, name: &str) -> Result<Lab> {
     Lab::start_text(&text.replacen("mode = \"filtered\"", &other, 1), name)
 }
 
+/// The example with a device that is driven so.
+fn by_driver(driver: &str, name: &str) -> Result<Lab> {
+    let text = fs::read_to_string(examples().join("uplink.toml"))?;
+    Lab::start_text(&text.replacen("[lan.uplink]", &format!("[lan.uplink]\ndriver = \"{driver}\""), 1), name)
+}
+
 fn mac_of(lab: &Lab, station: &str, interface: &str) -> Result<String> {
     let path = format!("/sys/class/net/{interface}/address");
     Ok(lab.exec(station, 5, &["cat", &path])?.ok()?.trim().to_owned())
@@ -214,6 +220,28 @@ fn outside_sees_the_macs_of_an_unfiltered_lan() -> Result<()> {
     check_broadcast(&lab)?;
     check_groups(&lab)?;
     lab.stop()
+}
+
+#[test]
+fn the_device_may_be_driven_by_af_xdp_or_be_a_tap() -> Result<()> {
+    for (driver, name) in [("af-xdp", "e2eupx"), ("tap", "e2eupt")] {
+        let lab = by_driver(driver, name)?;
+        let shown = lab.json(&["uplinks"])?;
+        ensure!(shown[0]["driver"] == driver && shown[0]["device"] == "eth1", "{shown}");
+        check_pings(&lab)?;
+        check_tcp(&lab)?;
+        check_groups(&lab)?;
+        let pid = lab.pid("cn-a")?;
+        lab.kill("cn-a")?;
+        lab.wait_for("the control node to be there again", || {
+            Ok(lab.pid("cn-a").is_ok_and(|now| now != pid))
+        })?;
+        for address in MEMBERS[0].1 {
+            reaches(&lab, "client", &[], address)?;
+        }
+        lab.stop()?;
+    }
+    Ok(())
 }
 
 /// The number of frames of a capture that are as `filter` says, every checksum looked at.

@@ -1,56 +1,206 @@
 //! Devices of uplinks: how frames get outside and in.
+//!
+//! | file | is |
+//! |---|---|
+//! | `nic/af_packet.rs` | a device by a packet socket |
+//! | `nic/af_xdp.rs` | a device by AF_XDP |
+//! | `nic/tap.rs` | a TAP device |
+//! | `nic/looked.rs` | what is known of a device, and what it is to hear |
 
 pub mod af_packet;
+pub mod af_xdp;
+mod error;
+mod looked;
+pub mod tap;
 
 use core::fmt;
-use std::string::String;
+use std::boxed::Box;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::io::Errno;
-use rvi::host::packet_socket::OpenError;
+use vlan_core::limits::FRAME_LEN_MAX;
+use vlan_core::wire::Vnet;
 
-/// A device could not be opened for an uplink.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum NicError {
-    /// There is no socket for it.
-    Socket(OpenError),
-    /// Its MTU is smaller than [`crate::MTU_MIN`].
-    MtuTooSmall {
-        /// The device.
-        device: String,
-        /// Its MTU.
-        mtu: usize,
-    },
+use crate::edge::Device;
+use crate::proxy::Mode;
+use crate::tag::TAG_LEN;
+use af_packet::AfPacket;
+use af_xdp::AfXdp;
+use looked::Looked;
+use tap::TapDevice;
+
+pub use error::NicError;
+
+/// How a device is driven.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Driver {
+    /// By what is best for it.
+    #[default]
+    Auto,
+    /// By a packet socket.
+    AfPacket,
+    /// By AF_XDP.
+    AfXdp,
+    /// As a TAP device.
+    Tap,
 }
 
-impl NicError {
-    /// What to do about it.
-    #[must_use]
-    pub fn hint(&self) -> &'static str {
-        match self {
-            Self::Socket(error) => error.hint(),
-            Self::MtuTooSmall { .. } => "give the device a larger MTU: `ip link set DEVICE mtu 1500`",
-        }
-    }
-}
-
-impl fmt::Display for NicError {
+impl fmt::Display for Driver {
+    /// The word of the platform file.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::AfPacket => "af-packet",
+            Self::AfXdp => "af-xdp",
+            Self::Tap => "tap",
+        })
+    }
+}
+
+/// A device that belongs to uplinks; readable, by [`AsFd`], when frames are there.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Nic {
+    /// By a packet socket.
+    AfPacket(AfPacket),
+    /// By AF_XDP.
+    AfXdp(AfXdp),
+    /// A TAP device.
+    Tap(TapDevice),
+}
+
+impl Nic {
+    /// Opens a device of this thread's network namespace for uplinks of these modes. It has no other use: give it no address.
+    ///
+    /// # Errors
+    /// When there is no such Ethernet device, when its MTU is too small, or when it cannot be driven so.
+    //= spec/uplink.md#drivers
+    //# A device MUST be driven as the platform file says, and not be used when it cannot be.
+    pub fn open(name: &str, driver: Driver, modes: &[Mode]) -> Result<Self, NicError> {
+        match driver {
+            Driver::Auto | Driver::AfPacket => AfPacket::open(name, modes).map(Self::AfPacket),
+            Driver::AfXdp => AfXdp::open(name, modes).map(Self::AfXdp),
+            Driver::Tap => TapDevice::open(name).map(Self::Tap),
+        }
+    }
+
+    /// How it is driven.
+    #[must_use]
+    pub fn driver(&self) -> Driver {
         match self {
-            Self::Socket(error) => error.fmt(f),
-            Self::MtuTooSmall { device, mtu } => {
-                let least = crate::MTU_MIN;
-                write!(f, "the network device {device:?} has an MTU of {mtu}, and an uplink needs {least}")
-            }
+            Self::AfPacket(_) => Driver::AfPacket,
+            Self::AfXdp(_) => Driver::AfXdp,
+            Self::Tap(_) => Driver::Tap,
+        }
+    }
+
+    /// Has the device hear everything for as long as somebody inside listens, beside what its uplinks need. A TAP always does.
+    ///
+    /// # Errors
+    /// What the kernel says; then nothing has changed.
+    pub fn set_promiscuous(&mut self, is_promiscuous: bool) -> Result<(), Errno> {
+        match self {
+            Self::AfPacket(nic) => nic.set_promiscuous(is_promiscuous),
+            Self::AfXdp(nic) => nic.set_promiscuous(is_promiscuous),
+            Self::Tap(_) => Ok(()),
+        }
+    }
+
+    /// Looks at the device again: whether it has a carrier, its MTU, and whether another one has its name now. True when any of that has
+    /// changed; what it is says [`Self::device`], which goes to [`crate::LanProxy::set_device`], and [`Self::has_carrier`].
+    pub fn look(&mut self) -> bool {
+        match self {
+            Self::AfPacket(nic) => nic.look(),
+            Self::AfXdp(nic) => nic.look(),
+            Self::Tap(nic) => nic.look(),
+        }
+    }
+
+    fn looked(&self) -> &Looked {
+        match self {
+            Self::AfPacket(nic) => nic.looked(),
+            Self::AfXdp(nic) => nic.looked(),
+            Self::Tap(nic) => nic.looked(),
+        }
+    }
+
+    /// The device was up and had a carrier when it was looked at last (E24).
+    #[must_use]
+    pub fn has_carrier(&self) -> bool {
+        self.looked().has_carrier
+    }
+
+    /// The device's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.looked().name
+    }
+
+    /// What the proxy has to know of it, as of the last look.
+    #[must_use]
+    pub fn device(&self) -> Device {
+        self.looked().device
+    }
+
+    /// Sends a frame, tagged as it is to be on the wire, with what is still to be done to it: nothing, where the device does nothing
+    /// ([`Device::offloads`]). What has been taken goes at the next [`Self::flush`] at the latest.
+    #[inline]
+    pub fn send(&mut self, vnet: &Vnet, frame: &[u8]) -> Sent {
+        match self {
+            Self::AfPacket(nic) => nic.send(vnet, frame),
+            Self::AfXdp(nic) => nic.send(vnet, frame),
+            Self::Tap(nic) => nic.send(vnet, frame),
+        }
+    }
+
+    /// Has all that was taken go; false when some of it has to wait for the device, and this is to be called again.
+    pub fn flush(&mut self) -> bool {
+        match self {
+            Self::AfXdp(nic) => nic.flush(),
+            Self::AfPacket(_) | Self::Tap(_) => true,
+        }
+    }
+
+    /// Takes the next frame from outside, tagged as it was on the wire, with its state; none when there is none now.
+    ///
+    /// # Errors
+    /// What the kernel says, such as `ENETDOWN` when the device went down; [`Self::look`] says what has become of it.
+    #[inline]
+    pub fn receive<'b>(
+        &mut self,
+        buffer: &'b mut FrameBuffer,
+    ) -> Result<Option<(Vnet, &'b mut [u8])>, Errno> {
+        match self {
+            Self::AfPacket(nic) => nic.receive(buffer),
+            Self::AfXdp(nic) => nic.receive(buffer),
+            Self::Tap(nic) => nic.receive(buffer),
         }
     }
 }
 
-impl core::error::Error for NicError {}
+impl AsFd for Nic {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::AfPacket(nic) => nic.as_fd(),
+            Self::AfXdp(nic) => nic.as_fd(),
+            Self::Tap(nic) => nic.as_fd(),
+        }
+    }
+}
 
-impl From<OpenError> for NicError {
-    fn from(error: OpenError) -> Self {
-        Self::Socket(error)
+/// Room for one frame, used again for every frame.
+pub struct FrameBuffer(Box<[u8]>);
+
+impl Default for FrameBuffer {
+    fn default() -> Self {
+        // In front of a frame is room for a tag that is put back.
+        Self(std::vec![0; TAG_LEN + FRAME_LEN_MAX].into_boxed_slice())
+    }
+}
+
+impl fmt::Debug for FrameBuffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FrameBuffer")
     }
 }
 

@@ -118,15 +118,15 @@ fn what_is_not_built_yet_is_named_with_its_place() {
     //# A key or value whose part is not built yet MUST be accepted by `check` and refused, by name and place, by `run` and
     //# `lab`.
     let text = std::fs::read_to_string(example("everything.toml")).unwrap();
-    let text = text.replace("driver = \"auto\"", "driver = \"af-xdp\"");
+    let text = text.replace("attach = \"tap\"", "attach = \"vhost-user:run/vm.sock\"");
     let platform = Platform::parse(&text, Path::new("p.toml")).unwrap();
     let named: Vec<_> = platform.not_built_yet().iter().map(|n| n.what.as_str()).collect();
-    for what in ["an uplink by AF_XDP", "a cluster address"] {
+    for what in ["a vhost-user attachment", "a cluster address"] {
         assert!(named.contains(&what), "{what}: {named:?}");
     }
-    let driver = platform.not_built_yet().iter().find(|n| n.what == "an uplink by AF_XDP").unwrap();
-    let line = platform.text.lines().nth(driver.position.line as usize - 1).unwrap();
-    assert!(line[driver.position.column as usize - 1..].starts_with("\"af-xdp\""), "{line}");
+    let attach = platform.not_built_yet().iter().find(|n| n.what == "a vhost-user attachment").unwrap();
+    let line = platform.text.lines().nth(attach.position.line as usize - 1).unwrap();
+    assert!(line[attach.position.column as usize - 1..].starts_with("\"vhost-user:"), "{line}");
     let mut sorted = platform.not_built_yet().to_vec();
     sorted.sort();
     assert_eq!(sorted, platform.not_built_yet());

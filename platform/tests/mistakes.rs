@@ -298,6 +298,20 @@ fn a_second_control_node_may_not_share_a_serial() {
 }
 
 #[test]
+fn uplinks_that_share_a_device_have_one_driver() {
+    //= spec/uplink.md#one-driver
+    //= type=test
+    //# The uplinks that leave by one device MUST name one driver.
+    let uplink = |driver: &str| {
+        let port = "§{ control-node = \"cn-a\", device = \"eth1\" }";
+        format!("name = \"blue\"\nuplink = {{ mode = \"unfiltered\", vid = 7, {driver} ports = [{port}] }}")
+    };
+    one("name = \"blue\"", &uplink("driver = \"af-xdp\","), "another `driver` for eth1", "one `driver`");
+    let same = GOOD.replace("name = \"blue\"", &uplink("driver = \"auto\",").replace('§', ""));
+    assert_eq!(mistakes(&same), []);
+}
+
+#[test]
 fn numbers_have_ranges() {
     one("serial = 1", "serial = §0", "`serial` is out of range: 0", "1 to 65535");
     one("serial = 1", "serial = §-1", "-1", "");

@@ -23,13 +23,16 @@ pub mod fault;
 mod handshake;
 mod keys;
 mod leg_socket;
+mod mapping;
 mod memfd;
 pub mod packet_socket;
 pub mod packets;
 mod setup;
 mod socket_path;
+pub mod tap;
 pub mod udp;
 mod wire;
+pub mod xdp_socket;
 
 pub use crate::keys::{KEY_LEN, PrivateKey, PublicKey};
 pub use established::{DOORBELLS_PER_CALL, Datagram, EstablishedLeg};

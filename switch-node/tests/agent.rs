@@ -339,9 +339,7 @@ fn a_missing_namespace_and_a_closed_descriptor_end_it_with_2() {
 #[test]
 fn what_is_not_built_yet_is_refused() {
     let folder = Folder::new("later");
-    let ports = r#"ports = [{ control-node = "cn-a", device = "eth0" }]"#;
-    let uplink = format!(r#"uplink = {{ mode = "filtered", driver = "af-xdp", {ports} }}"#);
-    let text = PLATFORM.replace("[[lan]]", &format!("[[lan]]\n{uplink}"));
+    let text = format!("{PLATFORM}attach = \"vhost-user:vm.sock\"\n");
     fs::write(folder.file(), text).unwrap();
     let (code, text) = run(&mut switch_node(&folder.file(), "web1"));
     assert_eq!(code, Some(2), "{text}");

@@ -16,7 +16,7 @@ use sandbox::in_own_namespace;
 use switch_node::agent::cut::Cutter;
 use switch_node::agent::namespace::Namespace;
 use switch_node::agent::netlink::{AddressMonitor, InterfaceIndex, Netlink, StackAddress};
-use switch_node::agent::tap::{Tap, TapBuffer, Written};
+use switch_node::agent::tap::{self, Tap, TapBuffer, Written};
 use vlan_core::super_frame::UdpCoalescer;
 use vlan_core::wire::control::InterfaceAddress;
 use vlan_core::wire::frame::Vnet;
@@ -40,7 +40,7 @@ struct Interface {
 /// An interface that is up, with an IPv4 address, in a tenant's namespace.
 fn interface() -> Interface {
     let namespace = tenant();
-    let tap = match Tap::create(&namespace, "red0") {
+    let tap = match tap::create(&namespace, "red0") {
         Ok(tap) => tap,
         Err(error) => panic!("this test needs TAP devices: {error} (hint: {})", error.hint()),
     };
@@ -364,12 +364,12 @@ fn a_tap_of_a_name_that_is_taken_is_refused_and_a_dropped_one_gives_its_name_bac
         "a_tap_of_a_name_that_is_taken_is_refused_and_a_dropped_one_gives_its_name_back",
         || {
             let namespace = tenant();
-            let first = Tap::create(&namespace, "red0").unwrap();
-            let second = Tap::create(&namespace, "red0").unwrap_err();
+            let first = tap::create(&namespace, "red0").unwrap();
+            let second = tap::create(&namespace, "red0").unwrap_err();
             assert!(second.to_string().contains("red0"), "{second}");
             assert!(rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None).is_ok());
             drop(first);
-            Tap::create(&namespace, "red0").unwrap();
+            tap::create(&namespace, "red0").unwrap();
         },
     );
 }

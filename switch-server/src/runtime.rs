@@ -19,7 +19,7 @@ mod traces;
 use std::os::fd::{AsFd, RawFd};
 use std::sync::Arc;
 
-use lan_proxy::nic::af_packet::AfPacket;
+use lan_proxy::nic::Nic;
 use platform::{ControlNode as Entry, Management, Platform};
 use rvi::host::packets::PacketSockets;
 use rvi::host::{LegListener, random_u64};
@@ -38,7 +38,7 @@ use self::pump::{Pump, PumpParts};
 use self::readiness::Readiness;
 use crate::control_node::{ControlNodeConfig, DeviceNumber};
 use crate::failure::{Doing, Failure};
-use crate::management;
+use crate::management::{self, DeviceInUse};
 use crate::signals::Signals;
 use crate::socket_path::{bind_stream, remove_socket};
 use crate::store::{Store, StoreError};
@@ -71,6 +71,7 @@ pub fn run(platform: &Platform, name: &str, options: &RunOptions) -> Result<(), 
     let config = config::control_node_config(platform, entry, &store, process, &keys)?;
     let (epoch, nodes) = (config.epoch, config.nodes.clone());
     let devices = open_devices(platform, entry, &config)?;
+    let outside = devices.iter().map(DeviceInUse::of).collect();
     let (link, pump_end) = link::pump_link().doing("cannot make an eventfd")?;
     let pump = Pump::new(PumpParts {
         config,
@@ -85,7 +86,6 @@ pub fn run(platform: &Platform, name: &str, options: &RunOptions) -> Result<(), 
     let pump = std::thread::Builder::new().name("pump".to_owned()).spawn(move || pump.run());
     let pump = pump.doing("cannot start the pump's thread")?;
     info!(name, epoch, process = %format_args!("{:016x}", process.0), "control node starts");
-    let outside = config::Devices::of(platform, entry).names;
     let (name_here, store_here) = (entry.name.clone(), Arc::clone(&store));
     let view = management::View::new(platform.clone(), name_here, nodes, outside, link, store_here);
     let served = serve(entry, view, &signals, options.ready_fd);
@@ -149,21 +149,20 @@ fn listen(platform: &Platform, entry: &Entry) -> Result<Vec<(LegNumber, LegListe
 }
 
 /// Opens the devices by which the LANs' uplinks leave this control node.
-fn open_devices(
-    platform: &Platform,
-    entry: &Entry,
-    config: &ControlNodeConfig,
-) -> Result<Vec<AfPacket>, Failure> {
-    let open = |(number, name): (DeviceNumber, &String)| {
+fn open_devices(platform: &Platform, entry: &Entry, config: &ControlNodeConfig) -> Result<Vec<Nic>, Failure> {
+    let open = |(number, port): (DeviceNumber, &config::DevicePort)| {
         let uplinks = config.lans.iter().filter_map(|lan| lan.uplink.as_ref());
         let modes: Vec<_> = uplinks.filter(|uplink| uplink.device == number).map(|u| u.mode).collect();
-        AfPacket::open(name, &modes).map_err(|error| {
+        let nic = Nic::open(&port.name, port.driver, &modes).map_err(|error| {
             let hint = error.hint();
             Failure::runtime(error).hint(hint)
-        })
+        })?;
+        let way = if let Nic::AfXdp(nic) = &nic { nic.way() } else { "by the kernel" };
+        info!(device = port.name, driver = %nic.driver(), asked = %port.driver, way, "a device for uplinks");
+        Ok(nic)
     };
-    let names = config::Devices::of(platform, entry).names;
-    (0..).map(DeviceNumber).zip(&names).map(open).collect()
+    let ports = config::Devices::of(platform, entry).ports;
+    (0..).map(DeviceNumber).zip(&ports).map(open).collect()
 }
 
 /// Opens the sockets of the control node's packet legs.

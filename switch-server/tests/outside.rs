@@ -156,7 +156,7 @@ fn the_devices_of_uplinks_are_in_the_underlay_and_the_kernel_says_nothing_there(
     //= spec/lab.md#the-shared-underlay
     //= type=test
     //# Without lab networks, the processes of a lab whose LANs have uplinks MUST share one network namespace of the lab's
-    //# own, which holds loopback and the devices of the uplinks and nothing else.
+    //# own, which holds loopback and the devices of the uplinks, what joins these, and nothing else.
     //= spec/lab.md#devices-of-uplinks
     //= type=test
     //# For each device that an uplink names, a lab MUST make an interface of that name in the underlay of its control node,

@@ -5,22 +5,17 @@
 
 mod call;
 
-use core::fmt;
-use std::boxed::Box;
 use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::string::String;
-use std::vec::Vec;
 
 use rustix::io::Errno;
-use rvi::host::packet_socket::{self, Membership, OpenError, refused};
+use rvi::host::packet_socket::{self, OpenError, refused};
 use vlan_core::ethernet::ETHERTYPE_VLAN;
-use vlan_core::limits::FRAME_LEN_MAX;
 use vlan_core::wire::Vnet;
 use vlan_core::wire::frame::VNET_LEN;
 
-use crate::edge::{Device, MTU_MIN};
-use crate::nic::{NicError, Sent};
+use crate::nic::looked::{Hearing, Looked};
+use crate::nic::{FrameBuffer, NicError, Sent};
 use crate::proxy::Mode;
 use crate::tag::TAG_LEN;
 
@@ -31,45 +26,22 @@ const RECEIVE_BUFFER_LEN: usize = 8 << 20;
 /// Where a tag stands in a frame.
 const TAG_AT: usize = 12;
 
-/// A device that belongs to uplinks.
+/// A device that belongs to uplinks, by a packet socket.
 #[derive(Debug)]
 pub struct AfPacket {
     descriptor: OwnedFd,
-    name: String,
-    /// Of its uplinks.
-    modes: Vec<Mode>,
-    index: i32,
-    device: Device,
-    has_carrier: bool,
-    /// It is to hear everything for now.
-    is_promiscuous: bool,
-}
-
-/// Room for one frame, used again for every frame.
-pub struct FrameBuffer(Box<[u8]>);
-
-impl Default for FrameBuffer {
-    fn default() -> Self {
-        // In front of a frame is room for its tag.
-        Self(std::vec![0; TAG_LEN + FRAME_LEN_MAX].into_boxed_slice())
-    }
-}
-
-impl fmt::Debug for FrameBuffer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("FrameBuffer")
-    }
+    looked: Looked,
+    hearing: Hearing,
 }
 
 impl AfPacket {
-    /// Opens a device of this thread's network namespace for an uplink. It has no other use: give it no address.
+    /// Opens a device of this thread's network namespace for uplinks of these modes. It has no other use: give it no address.
     ///
     /// # Errors
     /// When there is no such Ethernet device, when its MTU is too small, or when the process may not have such a socket.
     pub fn open(name: &str, modes: &[Mode]) -> Result<Self, NicError> {
         let (descriptor, found) = packet_socket::open_for(name)?;
-        let device =
-            device_of(&found).ok_or(NicError::MtuTooSmall { device: name.into(), mtu: found.mtu })?;
+        let looked = Looked::new(name, &found, true)?;
         let socket = descriptor.as_fd();
         // Before it hears anything.
         //= spec/uplink.md#frames-of-this-host
@@ -85,98 +57,35 @@ impl AfPacket {
         if rustix::net::sockopt::set_socket_recv_buffer_size_force(socket, RECEIVE_BUFFER_LEN).is_err() {
             let _ = rustix::net::sockopt::set_socket_recv_buffer_size(socket, RECEIVE_BUFFER_LEN);
         }
-        let (name, index, has_carrier) = (name.into(), found.index, found.is_running);
-        let opened = Self {
-            descriptor,
-            name,
-            modes: modes.to_vec(),
-            index,
-            device,
-            has_carrier,
-            is_promiscuous: false,
-        };
-        opened.attach(index)?;
+        let opened = Self { descriptor, looked, hearing: Hearing::new(modes) };
+        attach(&opened.descriptor, &opened.hearing, found.index)?;
         Ok(opened)
     }
 
-    /// Has the socket hear a device, and the device hear what an uplink is to hear.
-    //= spec/uplink.md#what-a-device-hears
-    //# The device of an uplink MUST be made to hear the uplink's system MAC and every group in filtered mode, and everything in
-    //# unfiltered mode.
-    fn attach(&self, index: i32) -> Result<(), OpenError> {
-        let socket = self.descriptor.as_fd();
-        packet_socket::bind(socket, ETH_P_ALL, index).map_err(refused("binding to the device"))?;
-        let join = |membership, name| packet_socket::join(socket, index, membership).map_err(refused(name));
-        join(Membership::AllGroups, "PACKET_MR_ALLMULTI")?;
-        for mode in &self.modes {
-            match *mode {
-                Mode::Filtered { system } => join(Membership::Station(system), "PACKET_MR_UNICAST")?,
-                Mode::Unfiltered => join(Membership::Promiscuous, "PACKET_MR_PROMISC")?,
-            }
-        }
-        if self.is_promiscuous { join(Membership::Promiscuous, "PACKET_MR_PROMISC") } else { Ok(()) }
+    /// As [`super::Nic::set_promiscuous`].
+    pub(super) fn set_promiscuous(&mut self, is_promiscuous: bool) -> Result<(), Errno> {
+        self.hearing.set_promiscuous(&self.descriptor, self.looked.index, is_promiscuous)
     }
 
-    /// Has the device hear everything for as long as somebody inside listens, beside what its uplinks need.
-    ///
-    /// # Errors
-    /// What the kernel says; then nothing has changed.
-    pub fn set_promiscuous(&mut self, is_promiscuous: bool) -> Result<(), Errno> {
-        if is_promiscuous == self.is_promiscuous {
-            return Ok(());
-        }
-        let change = if is_promiscuous { packet_socket::join } else { packet_socket::leave };
-        change(self.descriptor.as_fd(), self.index, Membership::Promiscuous)?;
-        self.is_promiscuous = is_promiscuous;
-        Ok(())
-    }
-
-    /// Looks at the device again: whether it has a carrier, its MTU, and whether another one has its name now. True when any of that has
-    /// changed; what it is says [`Self::device`], which goes to [`crate::LanProxy::set_device`], and [`Self::has_carrier`].
-    //= spec/uplink.md#devices-that-change
-    //# A look at a device MUST find its MTU, whether it has a carrier, and another device that has taken its place under its name,
-    //# which the uplink then uses; frames MUST be judged by that MTU from then on.
-    pub fn look(&mut self) -> bool {
-        let before = (self.index, self.device, self.has_carrier);
-        // One that has gone may come back.
-        let found = packet_socket::device(&self.descriptor, &self.name).ok().flatten();
-        let usable = found.and_then(|found| Some((found, device_of(&found)?)));
-        self.has_carrier = usable.is_some_and(|(found, _)| found.is_running);
-        if let Some((found, device)) = usable {
-            if found.index != self.index {
-                if self.attach(found.index).is_err() {
-                    // Tried again at the next look.
-                    self.has_carrier = false;
-                    return before.2;
-                }
+    /// As [`super::Nic::look`].
+    pub(super) fn look(&mut self) -> bool {
+        let Self { descriptor, looked, hearing } = self;
+        looked.look(descriptor, true, |index| {
+            let is_attached = attach(descriptor, hearing, index).is_ok();
+            if is_attached {
                 // That the earlier device went would be told at the next call.
-                let _ = rustix::net::sockopt::socket_error(&self.descriptor);
+                let _ = rustix::net::sockopt::socket_error(&*descriptor);
             }
-            (self.index, self.device) = (found.index, device);
-        }
-        before != (self.index, self.device, self.has_carrier)
+            is_attached
+        })
     }
 
-    /// The device was up and had a carrier when it was looked at last (E24).
-    #[must_use]
-    pub fn has_carrier(&self) -> bool {
-        self.has_carrier
+    pub(super) fn looked(&self) -> &Looked {
+        &self.looked
     }
 
-    /// The device's name.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// What the proxy has to know of it, as of the last look.
-    #[must_use]
-    pub fn device(&self) -> Device {
-        self.device
-    }
-
-    /// Sends a frame, tagged as it is to be on the wire, with what is still to be done to it.
-    pub fn send(&self, vnet: &Vnet, frame: &[u8]) -> Sent {
+    /// As [`super::Nic::send`].
+    pub(super) fn send(&self, vnet: &Vnet, frame: &[u8]) -> Sent {
         let header = native(*vnet).emit();
         match rustix::io::writev(&self.descriptor, &[IoSlice::new(&header), IoSlice::new(frame)]) {
             Ok(_) => Sent::Taken,
@@ -185,13 +94,13 @@ impl AfPacket {
         }
     }
 
-    /// Takes the next frame from outside, tagged as it was on the wire, with its state; none when there is none now.
-    ///
-    /// # Errors
-    /// What the kernel says; `ENETDOWN` once when the device went down.
+    /// As [`super::Nic::receive`].
     //= spec/uplink.md#tags-that-the-kernel-takes-off
     //# A tag that the kernel has taken off a frame MUST be put back before the frame is given to its LAN.
-    pub fn receive<'b>(&self, buffer: &'b mut FrameBuffer) -> Result<Option<(Vnet, &'b mut [u8])>, Errno> {
+    pub(super) fn receive<'b>(
+        &self,
+        buffer: &'b mut FrameBuffer,
+    ) -> Result<Option<(Vnet, &'b mut [u8])>, Errno> {
         let mut header = [0; VNET_LEN];
         let arrived = match call::receive(self.descriptor.as_fd(), &mut header, &mut buffer.0[TAG_LEN..]) {
             Ok(Some(arrived)) => arrived,
@@ -231,10 +140,10 @@ fn native(vnet: Vnet) -> Vnet {
     }
 }
 
-/// `None` when it takes less than an uplink needs.
-fn device_of(found: &packet_socket::Device) -> Option<Device> {
-    let mtu = u16::try_from(found.mtu).unwrap_or(u16::MAX);
-    (mtu >= MTU_MIN).then_some(Device { mtu, offloads: true })
+/// Has the socket hear a device, and the device hear what its uplinks are to hear.
+fn attach(socket: &OwnedFd, hearing: &Hearing, index: i32) -> Result<(), OpenError> {
+    packet_socket::bind(socket.as_fd(), ETH_P_ALL, index).map_err(refused("binding to the device"))?;
+    hearing.join(socket, index)
 }
 
 #[cfg(test)]

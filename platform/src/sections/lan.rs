@@ -136,7 +136,7 @@ fn read_uplink(
             );
         }
         for table in tables {
-            ports.extend(read_port(reader, table, platform, vid));
+            ports.extend(read_port(reader, table, platform, vid, driver));
         }
     }
     table.finish(reader);
@@ -150,14 +150,7 @@ fn read_driver(reader: &mut Reader<'_>, value: Option<Value<'_>>) -> Driver {
         ("af-packet", Driver::AfPacket),
         ("tap", Driver::Tap),
     ];
-    let Some(value) = value else { return Driver::default() };
-    let driver = value.choice(reader, &words).unwrap_or_default();
-    match driver {
-        Driver::AfXdp => reader.not_built(value.offset, "an uplink by AF_XDP"),
-        Driver::Tap => reader.not_built(value.offset, "an uplink by a TAP device"),
-        Driver::Auto | Driver::AfPacket => {}
-    }
-    driver
+    value.and_then(|value| value.choice(reader, &words)).unwrap_or_default()
 }
 
 fn read_port(
@@ -165,6 +158,7 @@ fn read_port(
     mut table: Table<'_>,
     platform: &Platform,
     vid: Option<u16>,
+    driver: Driver,
 ) -> Option<UplinkPort> {
     let offset = table.offset;
     let control_node = table.required(reader, "control-node", "\"cn-a\"").and_then(|value| {
@@ -182,7 +176,29 @@ fn read_port(
     });
     table.finish(reader);
     let port = UplinkPort { control_node: control_node?, device: device? };
+    check_driver(reader, platform, &port, driver, offset);
     let tag = vid.map_or("untagged".to_owned(), |vid| format!("tag {vid}"));
     reader.claim(Kind::Outside, port.control_node, format!("{tag} on {}", port.device), offset);
     Some(port)
+}
+
+//= spec/uplink.md#one-driver
+//# The uplinks that leave by one device MUST name one driver.
+fn check_driver(
+    reader: &mut Reader<'_>,
+    platform: &Platform,
+    port: &UplinkPort,
+    driver: Driver,
+    offset: usize,
+) {
+    let other = platform.lans.iter().find(|lan| {
+        lan.uplink.as_ref().is_some_and(|other| other.driver != driver && other.ports.contains(port))
+    });
+    if let Some(other) = other {
+        reader.mistake(
+            offset,
+            format!("the uplink of LAN {:?} has another `driver` for {}", other.name, port.device),
+            "give the uplinks that share a device one `driver`",
+        );
+    }
 }

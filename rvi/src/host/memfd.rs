@@ -1,17 +1,15 @@
 //! The memory of a leg: one sealed memfd per direction, written by the process that made it and only read by
 //! its peer.
 
-#![allow(unsafe_code, reason = "mmap and munmap")]
-
 use core::fmt;
-use core::ptr::NonNull;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 use rustix::io::Errno;
-use rustix::mm::{MapFlags, ProtFlags};
+use rustix::mm::ProtFlags;
 
 use super::descriptor;
+use super::mapping::map;
 use crate::{Region, ShmConfig, ShmLeg};
 
 /// What `fstatfs` says of a file on tmpfs, memfds included (Linux, `include/uapi/linux/magic.h`).
@@ -105,23 +103,6 @@ impl fmt::Display for AcceptError {
 
 impl core::error::Error for AcceptError {}
 
-/// Maps all of a file, and unmaps it when the last clone of the region goes.
-fn map(descriptor: BorrowedFd<'_>, len: usize, protection: ProtFlags) -> Result<Region, Errno> {
-    let flags = MapFlags::SHARED | MapFlags::POPULATE;
-    // SAFETY: a null hint lets the kernel choose free addresses, so no memory of ours is replaced.
-    let start = unsafe { rustix::mm::mmap(core::ptr::null_mut(), len, protection, flags, descriptor, 0) }?;
-    let start = NonNull::new(start).ok_or(Errno::NOMEM)?.cast::<u8>();
-    // SAFETY: a mapping starts on a page and stays until `unmap`. The own one is writable; that of a peer only
-    // becomes the reading half of a leg. Nobody else in this process knows the address.
-    Ok(unsafe { Region::from_raw(start, len, unmap) })
-}
-
-fn unmap(start: NonNull<u8>, len: usize) {
-    // SAFETY: the range was mapped by `map`, and the last region that used it is gone.
-    let unmapped = unsafe { rustix::mm::munmap(start.cast().as_ptr(), len) };
-    debug_assert!(unmapped.is_ok(), "a mapping of ours can be unmapped");
-}
-
 /// Memory that this process writes and its peer reads.
 pub struct OwnMemory {
     descriptor: OwnedFd,
@@ -157,7 +138,7 @@ impl OwnMemory {
         rustix::fs::fallocate(&descriptor, FallocateFlags::empty(), 0, octets)
             .map_err(|errno| CreateError::Allocate { len, errno })?;
         let region =
-            map(descriptor.as_fd(), len, ProtFlags::READ | ProtFlags::WRITE).map_err(CreateError::Map)?;
+            map(descriptor.as_fd(), 0, len, ProtFlags::READ | ProtFlags::WRITE).map_err(CreateError::Map)?;
         format(&region);
         // FUTURE_WRITE leaves the mapping made above as the only writable one for ever.
         rustix::fs::fcntl_add_seals(&descriptor, seals_required()).map_err(CreateError::Seal)?;
@@ -219,7 +200,7 @@ pub fn accept_peer_memory(descriptor: OwnedFd, len: usize) -> Result<Region, Acc
         return Err(AcceptError::FileSystem(magic));
     }
     check_extent(descriptor.as_fd(), len as u64)?;
-    map(descriptor.as_fd(), len, ProtFlags::READ).map_err(AcceptError::Map)
+    map(descriptor.as_fd(), 0, len, ProtFlags::READ).map_err(AcceptError::Map)
 }
 
 fn check_extent(descriptor: BorrowedFd<'_>, expected: u64) -> Result<(), AcceptError> {
@@ -285,7 +266,7 @@ mod tests {
         let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         assert_eq!(rustix::fs::fallocate(fd, punch, 0, 4096), Err(Errno::PERM));
         assert_eq!(rustix::io::write(fd, b"x"), Err(Errno::PERM));
-        let writable = map(fd, config().region_len(), ProtFlags::READ | ProtFlags::WRITE);
+        let writable = map(fd, 0, config().region_len(), ProtFlags::READ | ProtFlags::WRITE);
         assert_eq!(writable.err(), Some(Errno::PERM));
     }
 

@@ -5,6 +5,7 @@
 #![allow(unsafe_code, reason = "bind, setsockopt and ioctl with structures that rustix does not know")]
 
 mod open;
+mod tags;
 
 use core::mem::size_of;
 use core::ptr;
@@ -18,6 +19,7 @@ use vlan_core::MacAddress;
 use crate::host::udp::call::count;
 
 pub use open::{OpenError, open_for, refused};
+pub use tags::leave_tags;
 
 /// Makes a socket that hears nothing yet.
 ///
@@ -153,7 +155,35 @@ pub fn device(socket: &impl AsFd, name: &str) -> Result<Option<Device>, Errno> {
     Ok(is_ethernet.then_some(Device { index, mac, mtu: usize::try_from(mtu).unwrap_or(0), is_running }))
 }
 
+/// Sets the device of this name up, if it is not.
+///
+/// # Errors
+/// What the kernel says; `ENODEV` when there is none, `EPERM` without CAP_NET_ADMIN.
+pub fn set_up(socket: &impl AsFd, name: &str) -> Result<(), Errno> {
+    let mut request = ask(socket.as_fd(), name, libc::SIOCGIFFLAGS)?;
+    // SAFETY: the kernel wrote this member of the request.
+    let flags = unsafe { request.ifr_ifru.ifru_flags };
+    if flags & libc::IFF_UP as libc::c_short != 0 {
+        // Who may not change it may still use it.
+        return Ok(());
+    }
+    request.ifr_ifru.ifru_flags = flags | libc::IFF_UP as libc::c_short;
+    // SAFETY: the request reads the name and the flags in an ifreq, which `request` is.
+    let done = unsafe {
+        libc::ioctl(socket.as_fd().as_raw_fd(), libc::SIOCSIFFLAGS as libc::Ioctl, &raw const request)
+    };
+    count(done.into()).map(|_| ())
+}
+
 fn ask(socket: BorrowedFd<'_>, name: &str, request: libc::Ioctl) -> Result<libc::ifreq, Errno> {
+    let mut question = request_about(name)?;
+    // SAFETY: each of the requests reads the name in an ifreq, which `question` is, and writes no more than that.
+    let done = unsafe { libc::ioctl(socket.as_raw_fd(), request, &raw mut question) };
+    count(done.into()).map(|_| question)
+}
+
+/// A request that names a device.
+fn request_about(name: &str) -> Result<libc::ifreq, Errno> {
     // SAFETY: integers and octets, for which zeroes are a valid value.
     let mut question: libc::ifreq = unsafe { core::mem::zeroed() };
     let name = CString::new(name).map_err(|_| Errno::NODEV)?;
@@ -164,7 +194,5 @@ fn ask(socket: BorrowedFd<'_>, name: &str, request: libc::Ioctl) -> Result<libc:
     for (to, from) in question.ifr_name.iter_mut().zip(octets) {
         *to = *from as libc::c_char;
     }
-    // SAFETY: each of the requests reads the name in an ifreq, which `question` is, and writes no more than that.
-    let done = unsafe { libc::ioctl(socket.as_raw_fd(), request, &raw mut question) };
-    count(done.into()).map(|_| question)
+    Ok(question)
 }

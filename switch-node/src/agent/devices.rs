@@ -17,7 +17,7 @@ use vlan_core::wire::control::{InterfaceAddress, InterfaceConfig};
 
 use crate::agent::namespace::Namespace;
 use crate::agent::netlink::{InterfaceIndex, Memberships, Netlink, NetlinkError, StackAddress};
-use crate::agent::tap::{Tap, TapError};
+use crate::agent::tap::{self, Tap, TapError};
 
 /// What the thread is to do.
 #[derive(Debug)]
@@ -191,7 +191,7 @@ impl Worker {
     }
 
     fn make(&mut self, config: InterfaceConfig) -> Result<Made, DeviceError> {
-        let tap = Tap::create(&self.namespace, &config.name).map_err(DeviceError::Tap)?;
+        let tap = tap::create(&self.namespace, &config.name).map_err(DeviceError::Tap)?;
         let index = self.netlink.index_of(&config.name)?;
         self.netlink.set_mac(index, config.mac)?;
         self.netlink.set_mtu(index, config.mtu)?;

@@ -8,11 +8,12 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use switch_node::agent::namespace::Namespace as Inside;
 use switch_node::agent::netlink::{AddressMonitor, InterfaceIndex, Netlink, NetlinkError, VethPair};
+use switch_node::agent::tap;
 
 use super::namespace::Namespace;
 use super::plan::{DevicePlan, HostPlan, LabPlan, NetworkPlan};
 use super::underlay::Underlays;
-use crate::failure::Failure;
+use crate::failure::{Doing, Failure};
 
 /// What Ethernet carries (IEEE 802.3-2018, 3.2.7), in octets.
 const MTU: u16 = 1500;
@@ -174,14 +175,40 @@ impl Maker {
         underlay: &Namespace,
         of: &str,
     ) -> Result<(), Failure> {
+        if device.is_tap {
+            return self.add_tap(device, bridge, underlay, of);
+        }
         self.add_pair(bridge, &device.name, underlay).map_err(|error| refuse(of, &error))?;
-        let inside = underlay.as_agents()?;
-        set(&inside, &format!("ipv6/conf/{}/disable_ipv6", device.name), "1")?;
-        // 8: no reply for any local address (Documentation/networking/ip-sysctl.rst).
-        set(&inside, &format!("ipv4/conf/{}/arp_ignore", device.name), "8")?;
         let mut netlink = underlay.netlink()?;
-        let index = netlink.index_of(&device.name);
-        index.and_then(|index| netlink.set_up(index)).map_err(|error| refuse(of, &error))
+        let index = netlink.index_of(&device.name).map_err(|error| refuse(of, &error))?;
+        raise_silent(underlay, &mut netlink, (&device.name, index), of)
+    }
+
+    /// Makes a TAP device that stays, and a bridge beside it that leads to the other end.
+    fn add_tap(
+        &mut self,
+        device: &DevicePlan,
+        bridge: InterfaceIndex,
+        underlay: &Namespace,
+        of: &str,
+    ) -> Result<(), Failure> {
+        let refuse = |error: NetlinkError| refuse(of, &error);
+        let tap = tap::create(&underlay.as_agents()?, &device.name);
+        let kept = tap.map_err(|error| {
+            let hint = error.hint();
+            Failure::runtime(format_args!("{of}: {error}")).hint(hint)
+        })?;
+        kept.keep().doing(format_args!("{of}: cannot keep the TAP device"))?;
+        let mut netlink = underlay.netlink()?;
+        let (joint, way) = (format!("joint{}", self.ports), format!("way{}", self.ports));
+        let inner = netlink.add_bridge(&joint).map_err(refuse)?;
+        self.add_pair(bridge, &way, underlay).map_err(refuse)?;
+        for name in [&device.name, &way] {
+            let index = netlink.index_of(name).map_err(refuse)?;
+            netlink.set_bridge(index, inner).map_err(refuse)?;
+            raise_silent(underlay, &mut netlink, (name, index), of)?;
+        }
+        raise_silent(underlay, &mut netlink, (&joint, inner), of)
     }
 
     fn add_host(
@@ -223,6 +250,20 @@ impl Maker {
         let index = self.switches.add_veth_pair(&pair)?;
         self.switches.set_up(index)
     }
+}
+
+/// Sets an interface up on which the kernel itself says nothing.
+fn raise_silent(
+    underlay: &Namespace,
+    netlink: &mut Netlink,
+    (name, index): (&str, InterfaceIndex),
+    of: &str,
+) -> Result<(), Failure> {
+    let inside = underlay.as_agents()?;
+    set(&inside, &format!("ipv6/conf/{name}/disable_ipv6"), "1")?;
+    // 8: no reply for any local address (Documentation/networking/ip-sysctl.rst).
+    set(&inside, &format!("ipv4/conf/{name}/arp_ignore"), "8")?;
+    netlink.set_up(index).map_err(|error| refuse(of, &error))
 }
 
 /// True when the kernel gives a host's interface a link-local IPv6 address.

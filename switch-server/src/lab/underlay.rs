@@ -56,7 +56,7 @@ impl Underlays {
     /// The underlay of a process; processes count from 0, control nodes first.
     //= spec/lab.md#the-shared-underlay
     //# Without lab networks, the processes of a lab whose LANs have uplinks MUST share one network namespace of the lab's
-    //# own, which holds loopback and the devices of the uplinks and nothing else.
+    //# own, which holds loopback and the devices of the uplinks, what joins these, and nothing else.
     #[must_use]
     pub fn namespace(&self, process: usize) -> Option<&Namespace> {
         self.namespaces.get(if self.is_shared { 0 } else { process })

@@ -14,7 +14,7 @@ use vlan_core::wire::control::{ReportItem, ReportedDrop};
 use vlan_core::{LegNumber, NodeNumber};
 
 use super::capture_points::CaptureRegister;
-use super::{Refused, refusal, tables};
+use super::{DeviceInUse, Refused, refusal, tables};
 use crate::control_node::{self, Command, NodeEntry};
 use crate::runtime::{FaultOrder, NodeReport, Order, PumpGone, PumpLink, now};
 use crate::store::Store;
@@ -46,8 +46,8 @@ pub struct View {
     pub(super) nodes: tokio::sync::Mutex<Vec<NodeEntry>>,
     pub(super) store: Arc<Store>,
     name: String,
-    /// Names of the devices that lead outside, by their numbers.
-    devices: Vec<String>,
+    /// The devices that lead outside, by their numbers.
+    devices: Vec<DeviceInUse>,
     link: Mutex<PumpLink>,
     /// One request for reports at a time: a second waits for the answers of the first.
     reports: tokio::sync::Mutex<ReportStream>,
@@ -70,7 +70,7 @@ impl View {
         platform: Platform,
         name: String,
         nodes: Vec<NodeEntry>,
-        devices: Vec<String>,
+        devices: Vec<DeviceInUse>,
         mut link: PumpLink,
         store: Arc<Store>,
     ) -> Self {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use lan_proxy::nic::Driver;
 use lan_proxy::{Mode, Vid};
 use platform::model::{Fabric, Lan};
 use platform::{ControlNode as Entry, Member, Node, Platform, Uplink, UplinkMode, UplinkPort};
@@ -43,7 +44,7 @@ pub fn control_node_config(
         fabrics: platform.fabrics.iter().map(|fabric| fabric_entry(platform, fabric)).collect(),
         nodes: node_entries(platform, keys),
         lans: platform.lans.iter().map(|lan| lan_config(lan, &identities, &devices)).collect(),
-        devices: devices.names.len(),
+        devices: devices.ports.len(),
     })
 }
 
@@ -160,29 +161,40 @@ fn take_into_use(platform: &Platform, entry: &Entry, store: &Store) -> Result<(u
 #[derive(Debug)]
 pub struct Devices {
     control_node: usize,
-    /// Their names, by their numbers.
-    pub names: Vec<String>,
+    /// Each of them, by its number.
+    pub ports: Vec<DevicePort>,
+}
+
+/// A device as the platform file has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DevicePort {
+    /// Its name.
+    pub name: String,
+    /// How it is to be driven.
+    pub driver: Driver,
 }
 
 impl Devices {
     /// Those of the control node `entry`, each once.
     #[must_use]
     pub fn of(platform: &Platform, entry: &Entry) -> Self {
-        let mut names: Vec<String> = Vec::new();
+        let mut ports: Vec<DevicePort> = Vec::new();
         for uplink in platform.lans.iter().filter_map(|lan| lan.uplink.as_ref()) {
             match port_here(platform, entry, uplink) {
-                Some(port) if !names.contains(&port.device) => names.push(port.device.clone()),
+                Some(port) if ports.iter().all(|other| other.name != port.device) => {
+                    ports.push(DevicePort { name: port.device.clone(), driver: driver_of(uplink) });
+                }
                 _ => {}
             }
         }
-        Self { control_node: place_of(platform, entry), names }
+        Self { control_node: place_of(platform, entry), ports }
     }
 
     /// The uplink of a LAN, if it leaves by one of these.
     fn uplink(&self, lan: &Lan, identities: &Identities) -> Option<UplinkConfig> {
         let uplink = lan.uplink.as_ref()?;
         let port = uplink.ports.iter().find(|port| port.control_node == self.control_node)?;
-        let device = self.names.iter().position(|name| *name == port.device)?;
+        let device = self.ports.iter().position(|own| own.name == port.device)?;
         Some(UplinkConfig {
             mode: match uplink.mode {
                 UplinkMode::Filtered => Mode::Filtered { system: identities[&(NodeNumber(0), lan.id)].mac },
@@ -192,6 +204,15 @@ impl Devices {
             device: DeviceNumber(device as u16),
             default_router: uplink.default_router,
         })
+    }
+}
+
+fn driver_of(uplink: &Uplink) -> Driver {
+    match uplink.driver {
+        platform::Driver::Auto => Driver::Auto,
+        platform::Driver::AfXdp => Driver::AfXdp,
+        platform::Driver::AfPacket => Driver::AfPacket,
+        platform::Driver::Tap => Driver::Tap,
     }
 }
 

@@ -4,8 +4,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use lan_proxy::nic::Sent;
-use lan_proxy::nic::af_packet::{AfPacket, FrameBuffer};
+use lan_proxy::nic::{self, FrameBuffer, Sent};
 use rustix::io::Errno;
 use tracing::{info, warn};
 use vlan_core::Instant;
@@ -24,7 +23,7 @@ const FULL_PAUSE: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 struct Nic {
     number: DeviceNumber,
-    device: AfPacket,
+    device: nic::Nic,
     is_readable: bool,
 }
 
@@ -44,7 +43,7 @@ impl Outside {
     /// # Errors
     ///
     /// What the system says.
-    pub fn new(devices: Vec<AfPacket>, legs: &Legs) -> io::Result<Self> {
+    pub fn new(devices: Vec<nic::Nic>, legs: &Legs) -> io::Result<Self> {
         let mut nics = Vec::with_capacity(devices.len());
         for (place, device) in devices.into_iter().enumerate() {
             legs.watch(device.as_fd(), Source::Device(place))?;
@@ -111,6 +110,7 @@ impl Outside {
                     sent => machine.outside_taken(nic.number, sent == Sent::Taken),
                 }
             }
+            self.is_full |= !nic.device.flush();
         }
         !self.is_full
     }

@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use crossbeam_channel::TryRecvError;
-use lan_proxy::nic::af_packet::AfPacket;
+use lan_proxy::nic::Nic;
 use rustix::event::{Timespec, epoll};
 use rustix::time::ClockId;
 use rvi::host::packets::{NarrowRoute, PacketSockets};
@@ -70,7 +70,7 @@ pub struct PumpParts {
     /// The sockets of its packet legs, if it has any.
     pub packets: Option<PacketSockets>,
     /// The devices that lead outside, by their numbers.
-    pub devices: Vec<AfPacket>,
+    pub devices: Vec<Nic>,
     /// The way to the control thread.
     pub link: PumpEnd,
     /// What to do when there is nothing to do.

@@ -54,6 +54,14 @@ impl Netlink {
         self.add_link("make the veth pair", pair.port, attributes)
     }
 
+    /// Makes an interface a port of a bridge.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn set_bridge(&mut self, index: InterfaceIndex, bridge: InterfaceIndex) -> Result<(), NetlinkError> {
+        self.set_link("make it a port of the bridge", index, LinkAttribute::Controller(bridge.0))
+    }
+
     /// Takes an interface down. Its IPv4 addresses stay, its IPv6 addresses do not; the other end of a veth pair
     /// loses its carrier, no more.
     ///

@@ -1,6 +1,6 @@
 //! The networks outside of the uplinks: who is joined with whom.
 
-use platform::{InterfaceAddress, OutsideHost, Platform, Uplink, UplinkPort};
+use platform::{Driver, InterfaceAddress, OutsideHost, Platform, Uplink, UplinkPort};
 
 use super::{LabPlan, Sharing};
 use crate::failure::Failure;
@@ -21,6 +21,8 @@ pub struct DevicePlan {
     pub control_node: usize,
     /// The device's name there.
     pub name: String,
+    /// It is to be a TAP device.
+    pub is_tap: bool,
 }
 
 /// A host outside.
@@ -78,8 +80,9 @@ fn shares_device(network: &NetworkPlan, devices: &[DevicePlan]) -> bool {
 }
 
 fn devices_of(uplink: &Uplink) -> Vec<DevicePlan> {
+    let is_tap = uplink.driver == Driver::Tap;
     let device =
-        |port: &UplinkPort| DevicePlan { control_node: port.control_node, name: port.device.clone() };
+        |port: &UplinkPort| DevicePlan { control_node: port.control_node, name: port.device.clone(), is_tap };
     uplink.ports.iter().map(device).collect()
 }
 
@@ -170,7 +173,7 @@ mod tests {
     }
 
     fn device(control_node: usize, name: &str) -> DevicePlan {
-        DevicePlan { control_node, name: name.to_owned() }
+        DevicePlan { control_node, name: name.to_owned(), is_tap: false }
     }
 
     #[test]

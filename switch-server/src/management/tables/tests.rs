@@ -5,6 +5,7 @@ use crate::control_node::{
     DeviceNumber, DeviceState, DeviceStatus, MemberStatus, RelayCounters, RviLegStatus, RviStatus,
     UplinkConfig, UplinkStatus,
 };
+use lan_proxy::nic::Driver;
 use lan_proxy::{Mode, UplinkCounters, Vid};
 use platform::management::{LegEnd, RviLeg, Uplink};
 use rvi::packet::sender::PacketLegState;
@@ -333,14 +334,16 @@ fn counters_of_nodes_begin_with_their_name() {
 
 #[test]
 fn an_uplink_says_what_outside_sees_and_what_it_dropped() {
-    let shown = uplinks(&machine(), &["eth0".into(), "eth1".into()], Instant::ZERO);
+    let devices = [("eth0", Driver::AfPacket), ("eth1", Driver::AfXdp)]
+        .map(|(name, driver)| DeviceInUse { name: name.into(), driver });
+    let shown = uplinks(&machine(), &devices, Instant::ZERO);
     let expected = Uplink {
         lan: "red".into(),
         mode: "filtered".into(),
         system_mac: "02:00:01:00:00:09".into(),
         vid: 100,
         device: "eth1".into(),
-        driver: "af-packet".into(),
+        driver: "af-xdp".into(),
         carrier: true,
         mtu: 1500,
         default_router: "web2".into(),

@@ -1,6 +1,7 @@
 //! The LANs' ways outside.
 
 use lan_proxy::Mode;
+use lan_proxy::nic::{Driver, Nic};
 use platform::management::{Counter, Uplink};
 use vlan_core::Instant;
 use vlan_core::counters::FrameCount;
@@ -8,13 +9,36 @@ use vlan_core::counters::FrameCount;
 use super::{counter, lan_name, node_name};
 use crate::control_node::{self, UplinkStatus};
 
-/// Every uplink; `devices` are the names of their devices, by their numbers.
-pub fn uplinks(status: &control_node::Status, devices: &[String], now: Instant) -> Vec<Uplink> {
+/// A device that is in use, and how.
+#[derive(Clone, Debug)]
+pub struct DeviceInUse {
+    /// Its name.
+    pub name: String,
+    /// How it is driven.
+    pub driver: Driver,
+}
+
+impl DeviceInUse {
+    /// The device that has been opened.
+    #[must_use]
+    pub fn of(nic: &Nic) -> Self {
+        Self { name: nic.name().to_owned(), driver: nic.driver() }
+    }
+}
+
+/// Every uplink; `devices` are their devices, by their numbers.
+pub fn uplinks(status: &control_node::Status, devices: &[DeviceInUse], now: Instant) -> Vec<Uplink> {
     status.uplinks.iter().map(|uplink| one(status, devices, now, uplink)).collect()
 }
 
-fn one(status: &control_node::Status, devices: &[String], now: Instant, uplink: &UplinkStatus) -> Uplink {
+fn one(
+    status: &control_node::Status,
+    devices: &[DeviceInUse],
+    now: Instant,
+    uplink: &UplinkStatus,
+) -> Uplink {
     let (config, counters) = (&uplink.config, &uplink.counters);
+    let used = devices.get(usize::from(config.device.0));
     let device = status.devices.iter().find(|device| device.number == config.device);
     let state = device.and_then(|device| device.state);
     let age_ms = |at| u64::try_from(now.since(at).as_millis()).unwrap_or(u64::MAX);
@@ -26,8 +50,8 @@ fn one(status: &control_node::Status, devices: &[String], now: Instant, uplink: 
         },
         system_mac: config.mode.system().map_or_else(String::new, |mac| mac.to_string()),
         vid: config.vid.map_or(0, |vid| vid.number()),
-        device: devices.get(usize::from(config.device.0)).cloned().unwrap_or_default(),
-        driver: "af-packet".to_owned(),
+        device: used.map_or_else(String::new, |used| used.name.clone()),
+        driver: used.map_or_else(String::new, |used| used.driver.to_string()),
         carrier: state.is_some_and(|state| state.has_carrier),
         mtu: state.map_or(0, |state| state.device.mtu),
         default_router: config.default_router.map_or_else(String::new, |node| node_name(status, node)),

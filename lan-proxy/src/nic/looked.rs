@@ -1,0 +1,116 @@
+//! What is known of a device, as of the last look at it.
+
+use std::os::fd::AsFd;
+use std::string::String;
+use std::vec::Vec;
+
+use rustix::io::Errno;
+use rvi::host::packet_socket::{self, Membership, OpenError, refused};
+
+use crate::edge::{Device, MTU_MIN};
+use crate::nic::NicError;
+use crate::proxy::Mode;
+
+/// A device under its name.
+#[derive(Debug)]
+pub(super) struct Looked {
+    pub name: String,
+    pub index: i32,
+    pub device: Device,
+    pub has_carrier: bool,
+    /// Octets of the longest packet that its driver carries, whatever the device's MTU.
+    mtu_max: u16,
+}
+
+impl Looked {
+    /// A device that was found, by a driver that can leave sums and segments to it or not.
+    pub fn new(name: &str, found: &packet_socket::Device, offloads: bool) -> Result<Self, NicError> {
+        let mtu_max = u16::MAX;
+        let device = device_of(found, offloads, mtu_max)
+            .ok_or(NicError::MtuTooSmall { device: name.into(), mtu: found.mtu })?;
+        Ok(Self { name: name.into(), index: found.index, device, has_carrier: found.is_running, mtu_max })
+    }
+
+    /// Its driver carries packets of `mtu_max` octets at most.
+    pub fn limit(&mut self, mtu_max: u16) {
+        self.mtu_max = mtu_max;
+        self.device.mtu = self.device.mtu.min(mtu_max);
+    }
+
+    /// Looks again; true when anything has changed. `attach` is called with the index of another device that has the name now, or of
+    /// this one where the driver is not attached, and says whether it could be used.
+    //= spec/uplink.md#devices-that-change
+    //# A look at a device MUST find its MTU, whether it has a carrier, and another device that has taken its place under its name,
+    //# which the uplink then uses; frames MUST be judged by that MTU from then on.
+    pub fn look(&mut self, socket: &impl AsFd, is_attached: bool, attach: impl FnOnce(i32) -> bool) -> bool {
+        let before = (self.index, self.device, self.has_carrier);
+        // One that has gone may come back.
+        let found = packet_socket::device(socket, &self.name).ok().flatten();
+        let usable =
+            found.and_then(|found| Some((found, device_of(&found, self.device.offloads, self.mtu_max)?)));
+        self.has_carrier = usable.is_some_and(|(found, _)| found.is_running);
+        if let Some((found, device)) = usable {
+            if (found.index != self.index || !is_attached) && !attach(found.index) {
+                // Tried again at the next look.
+                self.has_carrier = false;
+                return before.2;
+            }
+            (self.index, self.device) = (found.index, device);
+        }
+        before != (self.index, self.device, self.has_carrier)
+    }
+}
+
+/// `None` when it takes less than an uplink needs.
+fn device_of(found: &packet_socket::Device, offloads: bool, mtu_max: u16) -> Option<Device> {
+    let mtu = u16::try_from(found.mtu).unwrap_or(u16::MAX).min(mtu_max);
+    (mtu >= MTU_MIN).then_some(Device { mtu, offloads })
+}
+
+/// What a device is to hear, by a packet socket, for as long as that is open.
+#[derive(Debug)]
+pub(super) struct Hearing {
+    /// Of the device's uplinks.
+    modes: Vec<Mode>,
+    /// It is to hear everything for now.
+    is_promiscuous: bool,
+}
+
+impl Hearing {
+    pub fn new(modes: &[Mode]) -> Self {
+        Self { modes: modes.to_vec(), is_promiscuous: false }
+    }
+
+    /// Has a device hear what its uplinks are to hear.
+    //= spec/uplink.md#what-a-device-hears
+    //# The device of an uplink MUST be made to hear the uplink's system MAC and every group in filtered mode, and everything in
+    //# unfiltered mode.
+    pub fn join(&self, socket: &impl AsFd, index: i32) -> Result<(), OpenError> {
+        let join =
+            |membership, name| packet_socket::join(socket.as_fd(), index, membership).map_err(refused(name));
+        join(Membership::AllGroups, "PACKET_MR_ALLMULTI")?;
+        for mode in &self.modes {
+            match *mode {
+                Mode::Filtered { system } => join(Membership::Station(system), "PACKET_MR_UNICAST")?,
+                Mode::Unfiltered => join(Membership::Promiscuous, "PACKET_MR_PROMISC")?,
+            }
+        }
+        if self.is_promiscuous { join(Membership::Promiscuous, "PACKET_MR_PROMISC") } else { Ok(()) }
+    }
+
+    /// Has a device hear everything for as long as somebody inside listens, beside what its uplinks need.
+    pub fn set_promiscuous(
+        &mut self,
+        socket: &impl AsFd,
+        index: i32,
+        is_promiscuous: bool,
+    ) -> Result<(), Errno> {
+        if is_promiscuous == self.is_promiscuous {
+            return Ok(());
+        }
+        let change = if is_promiscuous { packet_socket::join } else { packet_socket::leave };
+        change(socket.as_fd(), index, Membership::Promiscuous)?;
+        self.is_promiscuous = is_promiscuous;
+        Ok(())
+    }
+}

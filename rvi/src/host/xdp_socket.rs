@@ -1,0 +1,259 @@
+//! A device's frames by AF_XDP: all that arrive come here past this host's stack, and what is sent goes to the device past its
+//! queueing.
+//!
+//! ```text
+//! device -> program (`redirect.rs`) -> the socket of the frame's queue (`queue.rs`) -> rings (`ring.rs`) -> `receive`
+//! ```
+//!
+//! The rules stand in `spec/xdp.md`. A frame has the tag that it had on the wire where the device leaves it there, and nothing is said
+//! of its checksums; there are no super-frames. The kernel's interface is described in its `Documentation/networking/af_xdp.rst`.
+
+mod queue;
+mod redirect;
+mod ring;
+
+use core::fmt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::vec::Vec;
+
+use rustix::event::epoll;
+use rustix::io::Errno;
+
+use queue::{CHUNK_LEN, HEADROOM_LEN, Queue};
+use redirect::{Program, Redirect};
+
+/// Queues of a device that can be had: each takes 10 MiB.
+pub const QUEUES_MAX: u32 = 32;
+
+/// Where the program sits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attached {
+    /// In the device's driver: frames come here before the kernel makes anything of them.
+    Native,
+    /// Behind a driver that knows no programs: the kernel has made a packet of each frame first, and may have joined several.
+    Generic,
+}
+
+/// The kernel's side of a ring is not sound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RingFault {
+    /// An index that cannot be.
+    Index,
+    /// An address outside of what was lent.
+    Address,
+}
+
+/// Frames can no longer be had or sent by the sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum XdpError {
+    /// What the kernel says: `ENETDOWN` while the device is down, `ENXIO` once it has gone.
+    System(Errno),
+    /// The sockets are not to be used any more.
+    Fault(RingFault),
+}
+
+impl fmt::Display for XdpError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::System(errno) => errno.fmt(f),
+            Self::Fault(RingFault::Index) => f.write_str("a ring of AF_XDP has an impossible index"),
+            Self::Fault(RingFault::Address) => f.write_str("a ring of AF_XDP has an impossible address"),
+        }
+    }
+}
+
+impl core::error::Error for XdpError {}
+
+impl From<Errno> for XdpError {
+    fn from(errno: Errno) -> Self {
+        Self::System(errno)
+    }
+}
+
+impl From<RingFault> for XdpError {
+    fn from(fault: RingFault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+/// A device's frames could not be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum XdpOpenError {
+    /// This process may not load such programs.
+    Refused,
+    /// Another program has the device, or one of its queues.
+    InUse,
+    /// The device has more queues than [`QUEUES_MAX`].
+    TooManyQueues,
+    /// The kernel lacks something that is needed.
+    Step {
+        /// What was to be done.
+        name: &'static str,
+        /// What the kernel said.
+        errno: Errno,
+    },
+}
+
+impl XdpOpenError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Refused => {
+                "run this as root, or give it CAP_BPF, CAP_NET_ADMIN and CAP_NET_RAW on this host: a user namespace of its own is not enough"
+            }
+            Self::InUse => {
+                "end the program that has the device, or take its XDP program off: `ip link set DEVICE xdp off`"
+            }
+            Self::TooManyQueues => "give the device fewer queues: `ethtool -L DEVICE combined 8`",
+            Self::Step { .. } => "AF_XDP needs Linux 5.9 or later with CONFIG_XDP_SOCKETS",
+        }
+    }
+
+    fn of(name: &'static str) -> impl FnOnce(Errno) -> Self {
+        move |errno| match errno {
+            Errno::PERM | Errno::ACCESS => Self::Refused,
+            Errno::BUSY | Errno::EXIST => Self::InUse,
+            errno => Self::Step { name, errno },
+        }
+    }
+}
+
+impl fmt::Display for XdpOpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused => f.write_str("this process may not load the program that AF_XDP needs"),
+            Self::InUse => f.write_str("another program has the device by XDP"),
+            Self::TooManyQueues => write!(f, "the device has more than {QUEUES_MAX} queues"),
+            Self::Step { name, errno } => write!(f, "AF_XDP, {name}: {errno}"),
+        }
+    }
+}
+
+impl core::error::Error for XdpOpenError {}
+
+/// What became of a frame that is to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Queued {
+    /// It goes at the next [`XdpSockets::flush`] at the latest.
+    Taken,
+    /// There is no room now.
+    Full,
+    /// It is empty, or longer than can be sent.
+    TooLong,
+}
+
+/// The sockets of all queues of a device; readable, by [`AsFd`], when a frame is there.
+#[derive(Debug)]
+pub struct XdpSockets {
+    /// Dropped first, so that no frame comes to a socket that is being closed.
+    redirect: Redirect,
+    queues: Vec<Queue>,
+    /// The queue that is asked next.
+    turn: usize,
+    readable: OwnedFd,
+    has_frags: bool,
+}
+
+impl XdpSockets {
+    /// Takes the frames of the device with this number in the thread's network namespace.
+    ///
+    /// # Errors
+    /// When the process may not, when somebody else has them, or what the kernel lacks.
+    pub fn open(device: u32) -> Result<Self, XdpOpenError> {
+        let program = Program::load(QUEUES_MAX).map_err(XdpOpenError::of("loading the program"))?;
+        let (queues, has_frags) = open_queues(device, program.has_frags)?;
+        let readable = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(XdpOpenError::of("epoll"))?;
+        let redirect = program.attach(device).map_err(XdpOpenError::of("attaching the program"))?;
+        for (number, queue) in (0..).zip(&queues) {
+            redirect.set(number, queue.as_fd()).map_err(XdpOpenError::of("giving the program a socket"))?;
+            let data = epoll::EventData::new_u64(u64::from(number));
+            epoll::add(&readable, queue, data, epoll::EventFlags::IN).map_err(XdpOpenError::of("epoll"))?;
+        }
+        Ok(Self { redirect, queues, turn: 0, readable, has_frags })
+    }
+
+    /// Where the program sits.
+    #[must_use]
+    pub fn attached(&self) -> Attached {
+        self.redirect.attached
+    }
+
+    /// The device reads and writes the sockets' memory itself.
+    #[must_use]
+    pub fn is_zero_copy(&self) -> bool {
+        self.queues.iter().all(Queue::is_zero_copy)
+    }
+
+    /// Octets of the longest frame that can arrive, if that is less than any.
+    #[must_use]
+    pub fn frame_len_max(&self) -> Option<usize> {
+        (!self.has_frags).then_some(CHUNK_LEN - HEADROOM_LEN)
+    }
+
+    /// Copies the next frame to `out` and says how long it is; `None` when there is none now. Each queue has its turn.
+    ///
+    /// # Errors
+    /// When the sockets are not to be used any more.
+    pub fn receive(&mut self, out: &mut [u8]) -> Result<Option<usize>, XdpError> {
+        for _ in 0..self.queues.len() {
+            let received = self.queues[self.turn].receive(out)?;
+            if received.is_some() {
+                return Ok(received);
+            }
+            self.turn = (self.turn + 1) % self.queues.len();
+        }
+        Ok(None)
+    }
+
+    /// Takes a frame that is to go.
+    ///
+    /// # Errors
+    /// As [`Self::flush`].
+    pub fn send(&mut self, frame: &[u8]) -> Result<Queued, XdpError> {
+        // By one queue, so that all go in order.
+        self.queues[0].send(frame)
+    }
+
+    /// Has what was taken go; false when the device has no room for all of it now.
+    ///
+    /// # Errors
+    /// When the device is down or has gone, or the sockets are not to be used any more.
+    pub fn flush(&mut self) -> Result<bool, XdpError> {
+        self.queues[0].flush()
+    }
+
+    /// Frames that were longer than the room that [`Self::receive`] had for them.
+    #[must_use]
+    pub fn too_long(&self) -> u64 {
+        self.queues.iter().map(|queue| queue.too_long).sum()
+    }
+}
+
+impl AsFd for XdpSockets {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.readable.as_fd()
+    }
+}
+
+/// Makes a socket for each queue, and says whether they take frames in several chunks.
+fn open_queues(device: u32, may_have_frags: bool) -> Result<(Vec<Queue>, bool), XdpOpenError> {
+    let binding = "binding a socket to the device";
+    let (first, has_frags) = match Queue::open(device, 0, may_have_frags) {
+        // Before Linux 6.6 sockets take none.
+        Err(Errno::INVAL) if may_have_frags => (Queue::open(device, 0, false), false),
+        opened => (opened, may_have_frags),
+    };
+    let mut queues = std::vec![first.map_err(XdpOpenError::of(binding))?];
+    for number in 1..=QUEUES_MAX {
+        match Queue::open(device, number, has_frags) {
+            // The kernel's word for a queue that is not there: the same was right for the one before it.
+            Err(Errno::INVAL) => return Ok((queues, has_frags)),
+            _ if number == QUEUES_MAX => break,
+            opened => queues.push(opened.map_err(XdpOpenError::of(binding))?),
+        }
+    }
+    Err(XdpOpenError::TooManyQueues)
+}
