@@ -91,6 +91,16 @@ impl World {
         self.apply(now, Changes { removed_members, nodes, ..Changes::default() });
     }
 
+    /// What a node had under way that is none of the platform any more has ended, as if its process had: nobody may tell it anything.
+    pub(super) fn end_removed_nodes(&mut self) {
+        let now = self.now();
+        for (place, station) in self.stations.iter().enumerate() {
+            if self.removed_nodes.contains(&station.node) {
+                self.checker.station_down(now, StationIndex(place));
+            }
+        }
+    }
+
     fn remove_lan(&mut self, now: Instant, lan: usize) {
         if lan == 0 && self.plan.outside.is_some() {
             // One with an uplink stays: its device cannot come and go yet.

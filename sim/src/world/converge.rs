@@ -208,6 +208,7 @@ impl World {
 
     /// Every accepted frame ended once: delivered, or counted as a permitted loss (I-4).
     fn account(&mut self) -> Result<Outcome, Violation> {
+        self.end_removed_nodes();
         let audit = self.checker.audit();
         let losses = self.losses();
         self.account_copies(&audit, &losses)?;
