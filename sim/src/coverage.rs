@@ -443,7 +443,7 @@ mod tests {
         let mut sum = coverage.clone();
         sum.add(&coverage);
         assert_eq!(sum.of(Fault::Hostile, met), 2);
-        assert_eq!(sum.to_string().lines().count(), 2 + 21 + 1 + 2 + 30 + 1 + 1 + 30);
+        assert_eq!(sum.to_string().lines().count(), 2 + 22 + 1 + 2 + 31 + 1 + 1 + 31);
         coverage.count_listened(Fault::Cut, PairState::Barrier);
         sum.add(&coverage);
         let of = |pair| sum.listened(Fault::Cut, pair);
