@@ -76,6 +76,7 @@ fn driver() -> Driver {
         arp_channel: Channel(2),
         port_security: PortSecurity::Mac,
         may_listen: false,
+        has_carrier: true,
         name: "red0".into(),
         lan_name: "red".into(),
         addresses: Vec::new(),

@@ -89,7 +89,8 @@ pub fn measure_frames(run: &Run, devices: &Devices<'_>, to: MacAddress) -> anyho
 pub fn measure(run: &Run, devices: &Devices<'_>) -> anyhow::Result<Figure> {
     let mode = Mode::Filtered { system: SYSTEM };
     let mut nic = devices.open(mode)?;
-    let uplink = UplinkConfig { mode, vid: None, device: DEVICE, default_router: None };
+    let uplink =
+        UplinkConfig { mode, vid: None, device: DEVICE, default_router: None, link_dependency: false };
     let world = World::bridged(run.legs, uplink)?;
     let received = counter_of(devices.peer)?;
     let now = Instant::from_nanos(world.clock);

@@ -120,6 +120,7 @@ local messages = {
     [0xc060] = { "INTERFACE", {
         { "lan_id", "u16" }, { "vif", "u16" }, { "mac", "mac" }, { "mtu", "u16" }, { "relay_channel", "u8" },
         { "arp_channel", "u8" }, { "port_security", "u8" }, { "may_listen", "bool" },
+        { "has_carrier", "bool" },
         { "interface_name", "text" }, { "lan_name", "text" },
         { "addresses", "list", { { "address", "prefix" } } }, { "gateways", "list", { { "gateway", "ip" } } },
     } },

@@ -5,6 +5,7 @@ mod dissector;
 mod drops;
 mod lab_network;
 mod lan;
+mod link_dependency;
 mod port_security;
 mod privacy;
 mod snooping;

@@ -69,6 +69,7 @@ fn driver() -> Driver {
         arp_channel: Channel(2),
         port_security: vlan_core::security::PortSecurity::Mac,
         may_listen: false,
+        has_carrier: true,
         name: "red0".into(),
         lan_name: "red".into(),
         addresses: Vec::new(),

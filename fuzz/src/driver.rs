@@ -66,6 +66,7 @@ fn config() -> InterfaceConfig {
         arp_channel: Channel(2),
         port_security: vlan_core::security::PortSecurity::Mac,
         may_listen: true,
+        has_carrier: true,
         name: "red0".into(),
         lan_name: "red".into(),
         addresses: Vec::new(),

@@ -455,6 +455,8 @@ pub struct Uplink {
     pub default_router: Option<NodeNumber>,
     /// How the devices are driven.
     pub driver: Driver,
+    /// The members' interfaces have a carrier only while the uplink has one (E24).
+    pub link_dependency: bool,
     /// Where it leaves the platform.
     pub ports: Vec<UplinkPort>,
 }

@@ -459,6 +459,7 @@ mod tests {
             mtu: 1500,
             port_security: vlan_core::security::PortSecurity::Mac,
             may_listen: false,
+            has_carrier: true,
             relay_channel: Channel(1),
             arp_channel: Channel(2),
             name: "red0".into(),

@@ -194,6 +194,7 @@ fn interface() -> InterfaceConfig {
         arp_channel: ARP,
         port_security: vlan_core::security::PortSecurity::Mac,
         may_listen: false,
+        has_carrier: true,
         name: "red0".into(),
         lan_name: "red".into(),
         addresses: vec![at("10.9.0.1", 24), at("fd00:9::1", 64)],

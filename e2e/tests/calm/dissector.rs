@@ -113,6 +113,7 @@ fn messages() -> Vec<(&'static str, ControlMessage)> {
                 arp_channel: Channel(2),
                 port_security: vlan_core::security::PortSecurity::Mac,
                 may_listen: false,
+                has_carrier: true,
                 name: "red0".into(),
                 lan_name: "red".into(),
                 addresses: vec![address],

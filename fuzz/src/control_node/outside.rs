@@ -19,7 +19,8 @@ const TAG: u16 = 7;
 pub(super) fn uplink(is_first: bool) -> UplinkConfig {
     let (mode, vid) =
         if is_first { (Mode::Filtered { system: SYSTEM }, None) } else { (Mode::Unfiltered, Vid::new(TAG)) };
-    UplinkConfig { mode, vid, device: DEVICE, default_router: is_first.then_some(NodeNumber(1)) }
+    let (default_router, link_dependency) = (is_first.then_some(NodeNumber(1)), is_first);
+    UplinkConfig { mode, vid, device: DEVICE, default_router, link_dependency }
 }
 
 impl Run {

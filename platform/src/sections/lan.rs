@@ -125,6 +125,7 @@ fn read_uplink(
         Some(router)
     });
     let driver = read_driver(reader, table.optional("driver"));
+    let link_dependency = table.optional("link-dependency").and_then(|v| v.boolean(reader)).unwrap_or(false);
     let mut ports = Vec::new();
     if let Some(value) = table.required(reader, "ports", "[{ control-node = \"cn-a\", device = \"eth1\" }]") {
         let tables = value.tables(reader, "ports");
@@ -140,7 +141,7 @@ fn read_uplink(
         }
     }
     table.finish(reader);
-    Uplink { mode: mode.unwrap_or(UplinkMode::Filtered), vid, default_router, driver, ports }
+    Uplink { mode: mode.unwrap_or(UplinkMode::Filtered), vid, default_router, driver, link_dependency, ports }
 }
 
 fn read_driver(reader: &mut Reader<'_>, value: Option<Value<'_>>) -> Driver {

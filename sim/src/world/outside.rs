@@ -62,7 +62,8 @@ pub(super) fn uplink(plan: OutsidePlan) -> UplinkConfig {
         OutsidePlan::Filtered => Mode::Filtered { system: SYSTEM_MAC },
         OutsidePlan::Unfiltered => Mode::Unfiltered,
     };
-    UplinkConfig { mode, vid: None, device: DEVICE, default_router: None }
+    let link_dependency = plan == OutsidePlan::Unfiltered;
+    UplinkConfig { mode, vid: None, device: DEVICE, default_router: None, link_dependency }
 }
 
 impl Outside {
@@ -82,6 +83,7 @@ impl Outside {
             arp_channel: Channel(0),
             port_security: PortSecurity::Off,
             may_listen: false,
+            has_carrier: true,
             name: "eth0".into(),
             lan_name: String::new(),
             addresses: vec![plan.ipv4, plan.ipv6],

@@ -197,6 +197,9 @@ impl Worker {
         self.netlink.set_mtu(index, config.mtu)?;
         let expects_link_local = expects_link_local(&self.namespace, &config.name);
         self.netlink.set_up(index)?;
+        if !config.has_carrier {
+            self.netlink.set_carrier(index, false)?;
+        }
         self.add_addresses(index, &config, &config.addresses);
         self.set_gateways(index, &config);
         Ok(Made { tap, index, config, expects_link_local })
@@ -214,6 +217,9 @@ impl Worker {
         }
         if from.mtu != to.mtu {
             self.netlink.set_mtu(index, to.mtu)?;
+        }
+        if from.has_carrier != to.has_carrier {
+            self.netlink.set_carrier(index, to.has_carrier)?;
         }
         for gateway in from.gateways.iter().filter(|old| !to.gateways.contains(old)) {
             self.netlink.remove_gateway(index, *gateway)?;

@@ -154,6 +154,14 @@ impl Netlink {
         self.set_link("set the MTU", index, LinkAttribute::Mtu(u32::from(mtu)))
     }
 
+    /// Gives an interface a carrier, or takes it away.
+    ///
+    /// # Errors
+    /// What the kernel says; `EOPNOTSUPP` of a device whose carrier is its own affair.
+    pub fn set_carrier(&mut self, index: InterfaceIndex, has_carrier: bool) -> Result<(), NetlinkError> {
+        self.set_link("set the carrier", index, LinkAttribute::Carrier(u8::from(has_carrier)))
+    }
+
     /// Raises an interface.
     ///
     /// # Errors

@@ -420,6 +420,10 @@ impl Port {
     }
 
     fn is_ready(&self) -> bool {
+        if !self.config.has_carrier {
+            // Its stack does not look for duplicates of its addresses before it has one.
+            return true;
+        }
         let has = |wanted: &InterfaceAddress| {
             self.addresses.iter().any(|address| address.is_usable && address.address == *wanted)
         };

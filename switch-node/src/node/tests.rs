@@ -97,6 +97,7 @@ impl Far {
             arp_channel: ARP,
             port_security: vlan_core::security::PortSecurity::Mac,
             may_listen: false,
+            has_carrier: true,
             name: "red0".into(),
             lan_name: "red".into(),
             addresses: vec![],

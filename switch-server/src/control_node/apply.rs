@@ -117,7 +117,7 @@ impl ControlNode {
         self.tell_group_policies(now, lan);
     }
 
-    fn tell_interface(&mut self, now: Instant, lan: usize, slot: MemberSlot) {
+    pub(super) fn tell_interface(&mut self, now: Instant, lan: usize, slot: MemberSlot) {
         let node = self.lans[lan].member_config(slot).node;
         let interface = ControlMessage::Interface(self.interface_config(lan, slot));
         self.send_to_node(now, node, &interface);

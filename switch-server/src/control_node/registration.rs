@@ -219,6 +219,7 @@ impl ControlNode {
             arp_channel,
             port_security: config.port_security,
             may_listen: member.may_listen,
+            has_carrier: self.has_carrier(lan),
             name: member.interface.clone(),
             lan_name: config.name.clone(),
             addresses: member.addresses.clone(),

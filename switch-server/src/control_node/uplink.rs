@@ -49,6 +49,8 @@ pub struct UplinkConfig {
     pub device: DeviceNumber,
     /// The member that gets what no member is found for, in filtered mode.
     pub default_router: Option<NodeNumber>,
+    /// The members' interfaces have a carrier only while the device has one.
+    pub link_dependency: bool,
 }
 
 /// The uplink of one LAN.

@@ -203,6 +203,7 @@ impl Devices {
             vid: uplink.vid.and_then(Vid::new),
             device: DeviceNumber(device as u16),
             default_router: uplink.default_router,
+            link_dependency: uplink.link_dependency,
         })
     }
 }

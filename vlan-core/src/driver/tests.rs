@@ -24,6 +24,7 @@ fn config() -> InterfaceConfig {
         arp_channel: Channel(2),
         port_security: PortSecurity::Mac,
         may_listen: false,
+        has_carrier: true,
         name: "red0".into(),
         lan_name: "red".into(),
         addresses: vec![],

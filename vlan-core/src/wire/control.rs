@@ -38,7 +38,7 @@ pub use sender::SenderNotice;
 pub use trace::{TraceEnd, TraceOrder, TraceStep, TraceWay, Traced};
 
 /// Version of the TLV layer that this code speaks; both ends state it at registration (D10).
-pub const TLV_VERSION: u16 = 1;
+pub const TLV_VERSION: u16 = 2;
 
 /// A control message.
 #[derive(Clone, Debug, PartialEq, Eq)]

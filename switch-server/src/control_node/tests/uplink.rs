@@ -13,7 +13,8 @@ fn bridged(mode: Mode) -> ControlNode {
     let mut config = config();
     config.devices = 1;
     config.lans[0].members[2].may_listen = true;
-    config.lans[0].uplink = Some(UplinkConfig { mode, vid: None, device: DEVICE, default_router: None });
+    config.lans[0].uplink =
+        Some(UplinkConfig { mode, vid: None, device: DEVICE, default_router: None, link_dependency: false });
     let mut control = ControlNode::new(config);
     set_carrier(&mut control, true);
     control
@@ -312,6 +313,46 @@ fn without_a_carrier_nothing_goes_out_and_what_waited_is_dropped() {
 }
 
 #[test]
+fn members_that_depend_on_the_uplink_lose_their_carrier_with_it_and_nobody_else() {
+    //= spec/uplink.md#link-dependency
+    //= type=test
+    //# While an uplink with a link dependency has no carrier, a control node MUST tell the nodes of its LAN to take the carrier from
+    //# their interfaces, and give it back afterwards.
+    let carriers = |end: &mut End| {
+        let of = |message: &ControlMessage| match message {
+            ControlMessage::Interface(interface) => Some(interface.has_carrier),
+            _ => None,
+        };
+        end.told().iter().filter_map(of).collect::<Vec<_>>()
+    };
+    for link_dependency in [true, false] {
+        let mut config = config();
+        config.devices = 1;
+        let mode = Mode::Unfiltered;
+        config.lans[0].uplink =
+            Some(UplinkConfig { mode, vid: None, device: DEVICE, default_router: None, link_dependency });
+        let mut control = ControlNode::new(config);
+        set_carrier(&mut control, true);
+        let mut one = member(&mut control, 1);
+        one.arrived();
+        for has_carrier in [false, false, true, true] {
+            set_carrier(&mut control, has_carrier);
+        }
+        control.pump(NOW, 10);
+        let told: &[bool] = if link_dependency { &[false, true] } else { &[] };
+        assert_eq!(carriers(&mut one), told);
+        // One that comes while it is down has none from the start.
+        set_carrier(&mut control, false);
+        let mut two = End::connect(&mut control, 2, process(2), &ShmConfig::default());
+        let first = two.register(&mut control).into_iter().find_map(|message| match message {
+            ControlMessage::Interface(interface) => Some(interface.has_carrier),
+            _ => None,
+        });
+        assert_eq!(first, Some(!link_dependency));
+    }
+}
+
+#[test]
 fn a_flood_from_outside_leaves_members_their_room() {
     //= spec/uplink.md#room-for-what-comes-in
     //= type=test
@@ -344,7 +385,8 @@ fn a_packet_too_long_for_outside_comes_back_as_an_error() {
     config.lans[0].mtu = 9000;
     config.devices = 1;
     let mode = Mode::Unfiltered;
-    config.lans[0].uplink = Some(UplinkConfig { mode, vid: None, device: DEVICE, default_router: None });
+    config.lans[0].uplink =
+        Some(UplinkConfig { mode, vid: None, device: DEVICE, default_router: None, link_dependency: false });
     let mut control = ControlNode::new(config);
     set_carrier(&mut control, true);
     let mut ends = announced(&mut control, &[1, 2]);

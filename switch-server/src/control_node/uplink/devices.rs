@@ -7,7 +7,7 @@ use vlan_core::counters::DropCounters;
 use vlan_core::wire::frame::Vnet;
 use vlan_core::{DropReason, Instant};
 
-use super::Uplinks;
+use super::{Uplink, Uplinks};
 use crate::control_node::ControlNode;
 
 /// Frames that wait for a device at most.
@@ -109,6 +109,29 @@ impl ControlNode {
         } else if !had_carrier {
             self.announce_all(now, place);
         }
+        if had_carrier != self.uplinks.ports[place].has_carrier() {
+            self.tell_carrier(now, place);
+        }
+    }
+
+    /// Tells the members whose carrier depends on a device that it has one, or none.
+    //= spec/uplink.md#link-dependency
+    //# While an uplink with a link dependency has no carrier, a control node MUST tell the nodes of its LAN to take the carrier from
+    //# their interfaces, and give it back afterwards.
+    fn tell_carrier(&mut self, now: Instant, place: usize) {
+        let of_device = |link: &&Uplink| link.device == place && link.config.link_dependency;
+        let lans: Vec<usize> = self.uplinks.links.iter().filter(of_device).map(|link| link.lan).collect();
+        for lan in lans {
+            for slot in self.lans[lan].slots() {
+                self.tell_interface(now, lan, slot);
+            }
+        }
+    }
+
+    /// False while the interfaces of a LAN are to have no carrier.
+    pub(in crate::control_node) fn has_carrier(&self, lan: usize) -> bool {
+        let link = self.lans[lan].uplink.map(|link| &self.uplinks.links[link]);
+        link.is_none_or(|link| !link.config.link_dependency || self.uplinks.ports[link.device].has_carrier())
     }
 
     /// True while the device is to hear every frame: a LAN that goes by it has a promiscuous listener.

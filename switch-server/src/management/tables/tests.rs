@@ -54,6 +54,7 @@ fn uplink() -> UplinkStatus {
             vid: Vid::new(100),
             device: DeviceNumber(1),
             default_router: Some(NodeNumber(2)),
+            link_dependency: false,
         },
         counters,
         stations: vec![MacAddress([0x52, 0, 0, 0, 0, 1])],

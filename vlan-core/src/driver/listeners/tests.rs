@@ -24,6 +24,7 @@ fn driver(may_listen: bool) -> Driver {
         arp_channel: Channel(2),
         port_security: crate::security::PortSecurity::Mac,
         may_listen,
+        has_carrier: true,
         name: "red0".into(),
         lan_name: "red".into(),
         addresses: vec![],

@@ -39,6 +39,8 @@ pub struct InterfaceConfig {
     pub port_security: PortSecurity,
     /// The interface may listen promiscuously.
     pub may_listen: bool,
+    /// Its link is up; down it is while the LAN's uplink is and the interface's carrier depends on that.
+    pub has_carrier: bool,
     /// Interface name in the node, at most 15 octets.
     pub name: String,
     /// Name of the LAN.
@@ -58,6 +60,7 @@ record!(InterfaceConfig {
     arp_channel: Channel,
     port_security: PortSecurity,
     may_listen: bool,
+    has_carrier: bool,
     name: String,
     lan_name: String,
     addresses: Vec<InterfaceAddress>,

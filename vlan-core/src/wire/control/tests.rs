@@ -48,6 +48,7 @@ fn examples() -> Vec<ControlMessage> {
             arp_channel: Channel(2),
             port_security: crate::security::PortSecurity::Mac,
             may_listen: false,
+            has_carrier: true,
             name: "red0".into(),
             lan_name: "red".into(),
             addresses: vec![address],
