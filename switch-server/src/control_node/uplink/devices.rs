@@ -1,6 +1,7 @@
 //! The devices of uplinks as the machine knows them: what the host has found of each, and what waits for it.
 
 use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 
 use lan_proxy::Trunk;
 use vlan_core::counters::DropCounters;
