@@ -22,8 +22,11 @@ pub const UDP: [[&str; 2]; 2] = [["a", "udp"], ["b", "udp"]];
 /// # Errors
 /// When a socket cannot be had in a namespace, or nobody answers there.
 pub fn streams(lab: &Lab, rate: u64) -> Result<Vec<Stream>> {
-    let stream = |(from, source, to, target): &(&str, &str, &str, &str)| -> Result<Stream> {
+    // Before any of them: a stream may leave no room for a ping.
+    for (from, source, _, target) in PAIRS {
         lab.exec(from, 10, &["ping", "-q", "-c", "2", "-i", "0.2", "-I", source, target])?.ok()?;
+    }
+    let stream = |(from, source, to, target): &(&str, &str, &str, &str)| -> Result<Stream> {
         let (source, target): (IpAddr, IpAddr) = (source.parse()?, target.parse()?);
         Stream::start((&lab.namespace(from), source), (&lab.namespace(to), target), rate, 200)
     };
