@@ -337,7 +337,7 @@ impl Association {
         message.with_parts(|parts| self.push_packet(index, channel, lane, parts))
     }
 
-    /// Sends a control message, in order behind those before it; it never expires.
+    /// Sends a control message, in order behind those before it; it never expires, and waits while no leg is up.
     ///
     /// # Errors
     /// When it was not accepted; nothing of it is kept then.
@@ -346,14 +346,15 @@ impl Association {
         if message.len() > CONTROL_MESSAGE_LEN_MAX {
             return Err(SendError::TooLong { len: message.len(), limit: CONTROL_MESSAGE_LEN_MAX });
         }
-        if !self.route.has_leg() {
-            return Err(SendError::NoLeg);
-        }
-        if !self.direct {
-            self.flush();
-        }
-        if self.control_may_pass() && self.push_control(message) {
-            return Ok(Sent::Ring);
+        //= spec/rvi.md#control-messages
+        //# A control message that finds no room or no leg MUST wait, in order, as long as its association lives.
+        if self.route.has_leg() {
+            if !self.direct {
+                self.flush();
+            }
+            if self.control_may_pass() && self.push_control(message) {
+                return Ok(Sent::Ring);
+            }
         }
         if self.control_queue.len() >= CONTROL_QUEUE_MAX
             || self.control_octets + message.len() > CONTROL_QUEUE_OCTETS_MAX

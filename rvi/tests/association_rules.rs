@@ -259,6 +259,27 @@ fn a_leg_left_in_order_loses_and_doubles_nothing() {
 }
 
 #[test]
+fn what_is_said_between_two_legs_is_heard_by_the_second() {
+    //= spec/rvi.md#control-messages
+    //= type=test
+    //# A control message that finds no room or no leg MUST wait, in order, as long as its association lives.
+    let mut pair = Pair::new(1, &failover());
+    assert_eq!(pair.ends[0].send_control(at(0), &[1]), Ok(Sent::Ring));
+    pair.ends[0].publish();
+    for end in &mut pair.ends {
+        let _: LegEnd = end.handle_leg_gone(at(1), LEG[0]);
+    }
+    for message in [2, 3] {
+        assert_eq!(pair.ends[0].send_control(at(2), &[message]), Ok(Sent::Parked));
+    }
+    assert!(pair.ends[0].prepare_sleep(), "there is nothing to be done");
+    pair.bring_up(LEG[1]);
+    pair.ends[0].handle_timeout(at(3));
+    pair.ends[0].publish();
+    assert_eq!(pair.receive(), [1, 2, 3]);
+}
+
+#[test]
 fn what_is_held_when_a_leg_is_left_stays_with_its_sender() {
     //= spec/rvi.md#what-is-held-when-a-leg-is-left
     //= type=test

@@ -23,6 +23,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario { name: "listeners_come_and_go_and_die", plan: two_listeners, script: listeners_change },
     Scenario { name: "a_listener_whose_device_is_full_harms_nobody", plan: four, script: device_full },
     Scenario { name: "who_may_not_listen_gets_nothing", plan: nobody, script: not_permitted },
+    Scenario { name: "who_ends_listening_between_two_legs_is_heard", plan: four, script: ends_between_legs },
 ];
 
 /// The last one may listen, and does.
@@ -46,6 +47,20 @@ fn nobody(seed: u64) -> Plan {
 /// No copy was lost with its listener.
 fn expect_no_copy_lost(world: &World) -> Result<(), Violation> {
     world.expect_none_of(&[DropReason::ListenerGone])
+}
+
+/// The listener has lost its legs and is about to get another one when it says, once, that it listens no more.
+fn ends_between_legs(world: &mut World) -> Result<(), Violation> {
+    boot(world)?;
+    world.start_traffic();
+    world.run_for(ms(100))?;
+    world.pause_control(ms(60));
+    for leg in [0, 1] {
+        world.hang_up_control_leg(3, leg);
+        world.run_for(ms(5))?;
+    }
+    world.set_promiscuous(3, false);
+    world.run_for(ms(200))
 }
 
 /// The way to the listener goes from relay to direct and back, and its legs come and go.
