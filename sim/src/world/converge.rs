@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use vlan_core::{DropReason, Instant};
+use rvi::packet::sender::PacketLegState;
+use rvi::packet::wire::PacketLeg;
+use vlan_core::{DropReason, Instant, NodeNumber};
 
 use super::World;
 use super::connections::Party;
@@ -10,6 +12,7 @@ use super::inspect::PERMITTED;
 use crate::checker::{Audit, Receivers, StationIndex, Violation};
 use crate::coverage::Coverage;
 use crate::packet::link::LinkCounts;
+use crate::plan::Plan;
 use crate::simulation::Simulation;
 
 /// All member nodes are attached, with their addresses, this long after the last fault: the longest pause
@@ -17,6 +20,9 @@ use crate::simulation::Simulation;
 const ATTACH_MAX: Duration = Duration::from_secs(4);
 /// All pairs have talked this long after that: neighbours are asked for again within 150 ms.
 const TALK_MAX: Duration = Duration::from_secs(3);
+/// A packet leg that came and went is good again at the latest this long after it answers: the longest hold-down, and a
+/// probe.
+const BACK_MAX: Duration = Duration::from_millis(10_500);
 /// What was held or parked is gone after this.
 const DRAIN: Duration = Duration::from_millis(300);
 /// How long the idle platform is watched.
@@ -62,6 +68,7 @@ impl World {
             self.run_for(Duration::from_millis(10))?;
         }
         self.everybody_talks()?;
+        self.all_legs_come_back()?;
         self.run_for(DRAIN)?;
         self.watch_idle()?;
         for node in 0..self.nodes.len() {
@@ -112,17 +119,55 @@ impl World {
         self.who_is_not_attached().is_empty()
     }
 
-    /// Stations that do not have all their addresses on an attached node yet.
+    /// Stations that do not have all their addresses yet, or whose process no control node knows: one that has lost its
+    /// control node may not have noticed.
     fn who_is_not_attached(&self) -> Vec<usize> {
         let well = |station: &crate::plan::StationPlan| {
             let host = &self.nodes[station.node];
             let stack = host.stacks.get(&station.vif.0);
             host.machine.as_ref().is_some_and(|m| m.is_attached())
+                && self.is_known(station.node)
                 && stack.is_some_and(|s| s.has(station.ipv4.address) && s.has(station.ipv6.address))
         };
         let judged = |station: &crate::plan::StationPlan| Some(station.node) != self.plan.hostile;
         let unwell = |place: &usize| judged(&self.stations[*place]) && !well(&self.stations[*place]);
         self.live_stations().into_iter().filter(unwell).collect()
+    }
+
+    /// True when a control node has the process of a node attached.
+    fn is_known(&self, node: usize) -> bool {
+        let process = Some(self.nodes[node].schedule.process);
+        let controls = self.controls.iter().filter_map(|control| control.machine.as_ref());
+        controls.flat_map(|control| control.status().nodes).any(|entry| entry.process == process)
+    }
+
+    /// Packet legs between nodes are all good again: one that is on its way back is probed often, which is no idling.
+    fn all_legs_come_back(&mut self) -> Result<(), Violation> {
+        let until = self.now() + BACK_MAX;
+        loop {
+            let away = self.legs_away();
+            if away.is_empty() {
+                return Ok(());
+            }
+            if self.now() >= until {
+                return Err(self.stuck(format!("packet legs that do not come back: {away:?}")));
+            }
+            self.run_for(Duration::from_millis(10))?;
+        }
+    }
+
+    /// Packet legs that are not good, of which node to which other.
+    fn legs_away(&self) -> Vec<(usize, NodeNumber, PacketLeg, PacketLegState)> {
+        let honest = |node: &usize| self.plan.hostile != Some(*node);
+        let mut away = Vec::new();
+        for node in (0..self.nodes.len()).filter(honest) {
+            let Some(machine) = &self.nodes[node].machine else { continue };
+            for peer in (0..self.nodes.len()).filter(honest).map(Plan::number) {
+                let legs = machine.packet_legs_to(peer).filter(|leg| leg.state != PacketLegState::Good);
+                away.extend(legs.map(|leg| (node, peer, leg.leg, leg.state)));
+            }
+        }
+        away
     }
 
     /// Every pair of every LAN gets a datagram through both ways, over IPv4 and IPv6.
@@ -219,10 +264,16 @@ impl World {
         let permitted = permitted - drops.of(DropReason::DeviceFull) + too_long.min(audit.long_lost);
         let too_long_apart = too_long.saturating_sub(audit.long_lost).min(audit.long_detached);
         let lost = audit.lost + audit.group_drops;
-        // Unicast for a member that is not attached is a refusal with its own counter.
-        let refused = drops.of(DropReason::NotAttached) + too_long_apart;
+        // Unicast for a member that is not attached is a refusal with its own counter; so is what its node takes for a member
+        // that it is no more.
+        let refused = drops.of(DropReason::NotAttached) + drops.of(DropReason::NotMember) + too_long_apart;
         let unaccounted = lost > permitted || lost + audit.detached > permitted + refused;
         if unaccounted {
+            if std::env::var_os("DBG").is_some() {
+                for (f, n, at) in self.checker.lost() {
+                    println!("LOST {} {} {}", f.0, n, at);
+                }
+            }
             let first: Vec<_> = self
                 .checker
                 .lost()

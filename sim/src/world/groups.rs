@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use vlan_core::VifNumber;
 use vlan_core::group::Group;
+use vlan_core::{Instant, VifNumber};
 
 use super::World;
 use super::connections::Party;
@@ -82,13 +82,20 @@ impl World {
         let is_joined = self.joined[station];
         let own: Vec<IpAddr> = groups().iter().filter(|_| is_joined).map(|group| group.address()).collect();
         machine.handle_memberships(now, vif, &own);
+        let told_at = self.told_at(now, node);
         for group in groups() {
             let memberships = &mut self.checker.memberships;
             match is_joined {
-                true => memberships.join(now, StationIndex(station), group.address()),
+                true => memberships.join(told_at, StationIndex(station), group.address()),
                 false => memberships.leave(now, StationIndex(station), group.address()),
             }
         }
+    }
+
+    /// When the word of a node starts to be under way: not before the node, and whom it speaks to, run again.
+    fn told_at(&self, now: Instant, node: usize) -> Instant {
+        let controls = self.controls.iter().map(|control| control.schedule.paused_until);
+        controls.chain([self.nodes[node].schedule.paused_until, now]).max().unwrap_or(now)
     }
 
     /// Frames of streams that members have got so far.
