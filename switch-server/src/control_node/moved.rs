@@ -55,7 +55,7 @@ impl ControlNode {
             self.as_inbound(
                 lan,
                 MemberSlot(holder.0),
-                FrameKind::Arp,
+                FrameKind::Group,
                 &Vnet::default(),
                 &frame,
                 |control, inbound| {

@@ -171,3 +171,22 @@ fn neighbours_are_told_of_an_address_that_has_another_mac_and_of_no_other() {
     let status = control.status();
     assert!(status.lans[0].ledger.closes(status.lans[0].drops.total()));
 }
+
+#[test]
+fn an_announcement_that_does_not_reach_a_member_is_counted() {
+    let mut control = control_node();
+    let mut ends = [1, 2, 3].map(|node| member(&mut control, node));
+    let address = InterfaceAddress { address: IpAddr::from([10, 1, 0, 9]), prefix: 24 };
+    ends[1].tell(&mut control, &ControlMessage::Bind { vif: VifNumber(1), address });
+    ends[1].tell(&mut control, &ControlMessage::Unbind { vif: VifNumber(1), address: address.address });
+    // Its last leg turns out to be broken in this very batch.
+    let place = control.session_of(NodeNumber(1), process(1)).expect("a session");
+    let session = control.sessions[place].as_mut().expect("not taken out");
+    let _ = session.association.handle_leg_gone(NOW, LEG);
+    let before = control.status().lans[0].drops.of(DropReason::NotAttached);
+    ends[2].tell(&mut control, &ControlMessage::Bind { vif: VifNumber(1), address });
+    assert_eq!(announced(&mut ends[1]).len(), 1);
+    let status = control.status();
+    assert_eq!(status.lans[0].drops.of(DropReason::NotAttached), before + 1);
+    assert!(status.lans[0].ledger.closes(status.lans[0].drops.total()));
+}

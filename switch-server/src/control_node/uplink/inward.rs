@@ -121,15 +121,16 @@ impl ControlNode {
         act: impl FnOnce(&mut Self, &Inbound<'_>),
     ) {
         let header = self.header_of_nobody(lan, kind, vnet);
+        let header_len = kind.header_len();
         let mut head = [0; PRIVATE_HEAD_LEN];
-        let (front, rest) = frame.split_at(frame.len().min(PRIVATE_HEAD_LEN - FRAME_HEADER_LEN));
+        let (front, rest) = frame.split_at(frame.len().min(PRIVATE_HEAD_LEN - header_len));
         head[..FRAME_HEADER_LEN].copy_from_slice(&header.emit(frame.len()));
-        head[FRAME_HEADER_LEN..][..front.len()].copy_from_slice(front);
+        head[header_len..][..front.len()].copy_from_slice(front);
         let message = Message {
             channel: Channel(0),
             leg: LegNumber(0),
-            len: FRAME_HEADER_LEN + frame.len(),
-            head: &head[..FRAME_HEADER_LEN + front.len()],
+            len: header_len + frame.len(),
+            head: &head[..header_len + front.len()],
             rest: SharedOctets::private(rest),
         };
         act(self, &Inbound { lan, from, header, message: &message });
