@@ -114,6 +114,10 @@ local messages = {
         { "left_groups", "list", { { "left_group", "ip" } } },
     } },
     [0xc039] = { "GROUP_POLICY", { { "vif", "u16" }, { "snoops", "bool" }, { "querier", "ip" } } },
+    [0xc06e] = { "GROUP_LIMITS", {
+        { "vif", "u16" }, { "broadcast_frames_a_second", "u64" }, { "broadcast_bits_a_second", "u64" },
+        { "multicast_frames_a_second", "u64" }, { "multicast_bits_a_second", "u64" },
+    } },
     [0xc040] = { "PROMISCUOUS", { { "location", "record", location }, { "listens", "bool" } } },
     [0xc03c] = { "LEG_ADDRESSES", { { "offered_leg", "list", offered_leg } } },
     [0xc03d] = { "ARENA_READY", { { "lan_id", "u16" }, { "arena", "u32" } } },

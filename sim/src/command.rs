@@ -35,6 +35,8 @@ pub struct Request {
     pub out: Option<PathBuf>,
     /// One figure.
     pub only: Option<String>,
+    /// Nothing but how the command is used.
+    pub help: bool,
 }
 
 impl Request {
@@ -60,6 +62,7 @@ impl Request {
                 "--only" => request.only = Some(value()?),
                 "--trace" => request.trace = true,
                 "--complete" => request.complete = true,
+                "--help" | "-h" => request.help = true,
                 seed => request.seed = Some(number(seed)?),
             }
         }
@@ -74,7 +77,7 @@ impl Request {
 }
 
 fn number(text: &str) -> Result<u64, String> {
-    text.parse().map_err(|_| format!("{text} is not a number"))
+    text.parse().map_err(|_| format!("{text} is no option, and not a number"))
 }
 
 /// Says what is wrong with a command line.

@@ -28,6 +28,10 @@ fn main() -> ExitCode {
         return sim::packet::command::run(words);
     }
     let request = match Request::parse(words) {
+        Ok(request) if request.help => {
+            println!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
         Ok(request) => request,
         Err(what) => return usage(&what, USAGE),
     };

@@ -9,7 +9,7 @@
 //! | `netlink.rs`, `namespace.rs` | the kernel's side of an interface; `netlink/links.rs` makes links for labs |
 //! | `legs.rs` | sockets: set-up, doorbells, hang-up |
 //! | `packets.rs` | the sockets of packet legs |
-//! | `poller.rs`, `spin.rs`, `give_way.rs` | waiting, and letting others run |
+//! | `poller.rs`, `spin.rs`, `give_way.rs`, `pause.rs` | waiting, and letting others run |
 //! | `ready.rs`, `signals.rs` | telling a supervisor, and being told to end |
 
 mod closing;
@@ -21,6 +21,7 @@ mod legs;
 pub mod namespace;
 pub mod netlink;
 mod packets;
+mod pause;
 mod poller;
 mod ports;
 mod pump;

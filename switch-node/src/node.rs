@@ -13,6 +13,7 @@ mod direct;
 mod egress;
 mod epochs;
 mod event;
+mod group_meters;
 mod groups;
 mod held;
 mod ingress;
@@ -99,6 +100,9 @@ pub trait FrameSink {
 pub enum Accept {
     /// Taken: on its way, held for a moment, or dropped and counted.
     Taken,
+    /// Dropped and counted: it was beyond a limit of its interface. There is no hurry to read more from a stack that sends
+    /// nothing else.
+    Limited,
     /// Not taken, because its way is full but moving: offer it again after the next batch, and take no more
     /// frames from that interface meanwhile.
     Busy,

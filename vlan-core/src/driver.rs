@@ -24,7 +24,7 @@ use crate::location::Location;
 use crate::mac_table::MacTable;
 use crate::security::own_addresses::LINK_LOCALS_MAX;
 use crate::security::rate::Meters;
-use crate::security::{Limits, OwnAddresses, Rate, Roles, Sender};
+use crate::security::{Limits, OwnAddresses, Roles, Sender};
 use crate::wire::control::{ControlMessage, Grant, InterfaceConfig, MemberNotice, SenderNotice};
 use crate::wire::frame::{FRAME_HEADER_LEN, FrameHeader, FrameKind, Vnet};
 
@@ -449,9 +449,7 @@ impl Driver {
         let roles = Roles { dhcp_server: notice.dhcp_server, router: notice.router };
         let addresses = notice.addresses.iter().take(SENDER_ADDRESSES_MAX).copied().collect();
         let own = OwnAddresses::new(addresses);
-        let some = |rate: u64| (rate > 0).then_some(rate);
-        let total = Rate { frames: some(notice.frames), bits: some(notice.bits) };
-        let meters = Meters::new(&Limits { total, ..Limits::default() });
+        let meters = Meters::new(&Limits { total: notice.total, ..Limits::default() });
         let peer = &mut self.peers[usize::from(slot.0)];
         peer.set_sender(Sender { roles, own }, meters);
         peer.settle(self.config.port_security);

@@ -29,6 +29,10 @@ tables  measures the tables and plots of docs/packet-legs and writes them (docs/
 pub fn run(mut words: impl Iterator<Item = String>) -> ExitCode {
     let command = words.next().unwrap_or_default();
     let request = match Request::parse(words) {
+        Ok(request) if request.help => {
+            println!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
         Ok(request) => request,
         Err(what) => return usage(&what, USAGE),
     };

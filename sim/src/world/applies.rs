@@ -235,7 +235,6 @@ impl World {
 
     pub(super) fn member_config(&self, station: usize) -> MemberConfig {
         let plan = &self.stations[station];
-        let total = Rate { frames: self.limited[station].then_some(FRAMES_MAX), bits: None };
         MemberConfig {
             node: Plan::number(plan.node),
             vif: plan.vif,
@@ -244,8 +243,14 @@ impl World {
             addresses: vec![plan.ipv4, plan.ipv6],
             gateways: Vec::new(),
             may_listen: self.plan.listeners.contains(&station),
-            sender: SenderConfig { limits: Limits { total, ..Limits::default() }, ..SenderConfig::default() },
+            sender: SenderConfig { limits: self.limits_of(station), ..SenderConfig::default() },
         }
+    }
+
+    /// How much a member may send.
+    pub(super) fn limits_of(&self, station: usize) -> Limits {
+        let rate = Rate { frames: self.limited[station].then_some(FRAMES_MAX), bits: None };
+        Limits { broadcast: rate, multicast: rate, total: rate, ..Limits::default() }
     }
 
     // --- I-45 -----------------------------------------------------------------------------------------------

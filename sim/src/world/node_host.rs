@@ -282,7 +282,7 @@ impl World {
                 let (vnet, frame) = self.checker.next_frame(flow, datagram.frame_len, mtu);
                 let before = dropped_at_once(machine, vif);
                 let accept = machine.send_frame(now, vif, &vnet, &frame);
-                if accept == Accept::Taken {
+                if accept != Accept::Busy {
                     self.journal.record(now, &[5, u64::from(datagram.flow), frame.len() as u64]);
                     self.journal.trace(
                         now,

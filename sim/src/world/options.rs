@@ -2,6 +2,7 @@
 
 use switch_server::control_node::{Changes, LanConfig, LanOptions, MemberOptions};
 use vlan_core::Instant;
+use vlan_core::security::Limits;
 
 use super::World;
 use super::connections::Party;
@@ -112,6 +113,11 @@ impl World {
             let own = (stack.config.mtu, stack.config.port_security, stack.config.may_listen);
             if own != wanted {
                 return broken(format!("{own:?} instead of {wanted:?}"));
+            }
+            let Limits { broadcast, multicast, .. } = self.limits_of(station);
+            let of_groups = machine.interfaces().find(|i| i.config.vif == vif).map(|i| *i.group_limits);
+            if of_groups != Some(Limits { broadcast, multicast, ..Limits::default() }) {
+                return broken(format!("its node holds groups against {of_groups:?}"));
             }
             if self.plan.hostile.is_none() {
                 let mut known: Vec<usize> = self.listeners_of(machine, vif).iter().map(|s| s.0).collect();

@@ -20,6 +20,7 @@ use crate::agent::devices::{DeviceError, Devices, Done, Made, Order, Stacks};
 use crate::agent::give_way::GiveWay;
 use crate::agent::intake::Intake;
 use crate::agent::netlink::{InterfaceIndex, StackAddress};
+use crate::agent::pause::Pause;
 use crate::agent::poller::{Poller, Source};
 use crate::agent::pump::clock;
 use crate::agent::tap::{Tap, Written};
@@ -57,6 +58,7 @@ struct Port {
     intake: Intake,
     cutter: Cutter,
     give_way: GiveWay,
+    pause: Pause,
     /// The stack gives this interface a link-local address by itself.
     expects_link_local: bool,
     addresses: Vec<StackAddress>,
@@ -85,8 +87,8 @@ impl Ports {
 
     /// Gives the next batch of every stack's frames to `node`; returns how many it took.
     #[inline]
-    pub fn send_frames(&mut self, now: Instant, node: &mut Node) -> usize {
-        self.ports_mut().map(|port| port.send_frames(now, node)).sum()
+    pub fn send_frames(&mut self, now: Instant, node: &mut Node, poller: &Poller) -> usize {
+        self.ports_mut().map(|port| port.send_frames(now, node, poller)).sum()
     }
 
     /// The TAP of `vif` has a frame, or (`has_ended`) is broken.
@@ -118,20 +120,12 @@ impl Ports {
 
     /// Watches those TAPs whose next frame could be taken, before the pump sleeps.
     pub fn listen(&mut self, poller: &Poller, listen: bool) {
-        for port in self.ports_mut().filter(|port| port.intake.is_waiting()) {
-            if let Err(error) = poller.listen(port.tap.as_fd(), Source::Tap(port.vif), listen) {
-                warn!(interface = port.config.name, %error, "the device cannot be watched");
-            }
-        }
+        self.ports_mut().filter(|port| port.intake.is_waiting()).for_each(|port| port.listen(poller, listen));
     }
 
     /// Takes nothing more from any device.
     pub fn rest(&mut self, poller: &Poller) {
-        for port in self.ports_mut() {
-            if let Err(error) = poller.listen(port.tap.as_fd(), Source::Tap(port.vif), false) {
-                warn!(interface = port.config.name, %error, "the device cannot be watched");
-            }
-        }
+        self.ports_mut().for_each(|port| port.listen(poller, false));
     }
 
     fn ports_mut(&mut self) -> impl Iterator<Item = &mut Port> {
@@ -182,12 +176,12 @@ impl Ports {
         }
     }
 
-    /// When [`Self::proceed`] is wanted next.
+    /// When [`Self::proceed`] or [`Self::send_frames`] is wanted next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        if self.devices.is_busy() {
-            return None;
-        }
-        self.wanted.values().filter_map(|wanted| wanted.due).min()
+        let is_busy = self.devices.is_busy();
+        let due = self.wanted.values().filter_map(|wanted| wanted.due).filter(|_| !is_busy);
+        let ports = self.wanted.values().filter_map(|wanted| wanted.port.as_ref());
+        due.chain(ports.filter_map(|port| port.pause.until())).min()
     }
 
     /// Takes what has been done for the interfaces; tells `node` what their stacks have.
@@ -352,6 +346,7 @@ impl Port {
             intake: Intake::default(),
             cutter: Cutter::default(),
             give_way: GiveWay::default(),
+            pause: Pause::default(),
             expects_link_local,
             addresses: Vec::new(),
             refused: 0,
@@ -359,7 +354,13 @@ impl Port {
     }
 
     #[inline]
-    fn send_frames(&mut self, now: Instant, node: &mut Node) -> usize {
+    fn send_frames(&mut self, now: Instant, node: &mut Node, poller: &Poller) -> usize {
+        if self.pause.until().is_some_and(|until| until > now) {
+            return 0;
+        }
+        if self.pause.end() {
+            self.listen(poller, true);
+        }
         let (mut frames, mut octets) = (0, 0);
         let mut batch = node.batch(now, self.vif);
         while frames < BATCH_FRAMES_MAX && octets < BATCH_OCTETS_MAX {
@@ -369,12 +370,28 @@ impl Port {
             }
             let Some((vnet, frame)) = self.intake.frame() else { break };
             octets += frame.len();
-            match batch.send(&vnet, frame) {
-                Accept::Taken => frames += self.intake.take(),
-                Accept::Busy => break,
+            let accept = batch.send(&vnet, frame);
+            if accept == Accept::Busy {
+                break;
+            }
+            let taken = self.intake.take();
+            frames += taken;
+            self.pause.note(taken, accept == Accept::Limited);
+            if self.pause.is_due() && !self.intake.is_waiting() {
+                drop(batch);
+                self.pause.begin(now);
+                self.listen(poller, false);
+                break;
             }
         }
         frames
+    }
+
+    /// Watches the TAP for frames, or no more.
+    fn listen(&self, poller: &Poller, listen: bool) {
+        if let Err(error) = poller.listen(self.tap.as_fd(), Source::Tap(self.vif), listen) {
+            warn!(interface = self.config.name, %error, "the device cannot be watched");
+        }
     }
 
     #[inline]

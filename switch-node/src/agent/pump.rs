@@ -63,7 +63,7 @@ impl Pump {
         loop {
             let now = clock();
             let is_leaving = self.node.is_leaving();
-            let sent = if is_leaving { 0 } else { self.ports.send_frames(now, &mut self.node) };
+            let sent = if is_leaving { 0 } else { self.ports.send_frames(now, &mut self.node, &self.poller) };
             let packets = self.packets.as_mut().map_or(0, |packets| packets.receive(now, &mut self.node));
             let received = packets + self.node.receive(now, RECEIVE_BUDGET, &mut self.ports);
             self.handle_timeouts(now);

@@ -159,7 +159,7 @@ impl Node {
     #[cold]
     pub(super) fn tap_sent_frame(&mut self, now: Instant, vif: VifNumber, frame: &[u8], accept: Accept) {
         // One that was not taken is offered again.
-        if accept == Accept::Taken
+        if accept != Accept::Busy
             && let Some(captures) = &mut self.captures
         {
             captures.now = now;

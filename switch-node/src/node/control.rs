@@ -545,6 +545,11 @@ impl Node {
                 self.handle_listener(index, &listener, listens);
             }
             ControlMessage::GroupPolicy(policy) => self.handle_group_policy(now, policy),
+            ControlMessage::GroupLimits(limits) => {
+                if let Some(interface) = self.interface_mut(limits.vif) {
+                    interface.group_meters.set(&limits);
+                }
+            }
             ControlMessage::Sender(notice) => {
                 for interface in self.interfaces.iter_mut().flatten() {
                     if interface.driver.lan() == notice.lan {

@@ -55,6 +55,26 @@ impl Node {
             self.former.drops.add(DropReason::NotMember);
             return Accept::Taken;
         };
+        //= spec/port-security.md#limits-where-a-storm-begins
+        //# A control node MUST tell a node how much each interface of it may send to groups, and the node MUST discard what is beyond that
+        //# before it goes anywhere.
+        if let Err(reason) = interface.group_meters.admits(now, frame) {
+            self.count_drop(vif, reason);
+            self.drop_examples.note(now, vif.0, reason, frame, frame.len());
+            return Accept::Limited;
+        }
+        let accept = self.take_admitted(now, vif, vnet, frame);
+        if accept == Accept::Taken
+            && let Some(interface) = self.interface_mut(vif)
+        {
+            interface.group_meters.note(now, vnet, frame);
+        }
+        accept
+    }
+
+    #[inline]
+    fn take_admitted(&mut self, now: Instant, vif: VifNumber, vnet: &Vnet, frame: &[u8]) -> Accept {
+        let Some(interface) = self.interface(vif) else { return Accept::Taken };
         let is_copied = interface.driver.has_listeners();
         if !interface.held.is_empty() && interface.holds_before(vnet, frame) {
             return self.hold(now, vif, vnet, frame);

@@ -4,9 +4,11 @@ use alloc::vec::Vec;
 
 use vlan_core::driver::{Driver, DriverCounters};
 use vlan_core::group::listener::Listener;
+use vlan_core::security::Limits;
 use vlan_core::wire::control::{ControlMessage, InterfaceAddress, InterfaceConfig};
 use vlan_core::{Instant, ProcessId};
 
+use crate::node::group_meters::GroupMeters;
 use crate::node::held::HeldQueue;
 use vlan_core::NodeNumber;
 
@@ -31,12 +33,16 @@ pub struct InterfaceState<'a> {
     pub copies: usize,
     /// Its peers.
     pub peers: &'a [vlan_core::driver::Peer],
+    /// How much its stack may send to groups.
+    pub group_limits: &'a Limits,
 }
 
 pub(super) struct Interface {
     pub driver: Driver,
     /// Who behind it has joined which groups.
     pub listener: Listener,
+    /// How much its stack may send to groups.
+    pub group_meters: GroupMeters,
     pub addresses: Vec<InterfaceAddress>,
     pub held: HeldQueue,
     /// Copies for promiscuous listeners that wait.
@@ -51,6 +57,7 @@ impl Interface {
     pub fn new(node: NodeNumber, process: ProcessId, config: InterfaceConfig, seed: u64) -> Self {
         Self {
             listener: Listener::new(config.vif),
+            group_meters: GroupMeters::default(),
             driver: Driver::new(node, process, config, PEERS_MAX, seed),
             addresses: Vec::new(),
             held: HeldQueue::default(),
@@ -69,6 +76,7 @@ impl Interface {
             held_octets: self.held.octets(),
             copies: self.copies.len(),
             peers: self.driver.peers(),
+            group_limits: self.group_meters.limits(),
         }
     }
 

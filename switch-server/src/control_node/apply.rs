@@ -130,7 +130,8 @@ impl ControlNode {
         let entry = &mut self.lans[lan];
         entry.set_gets_every_group(slot, options.gets_every_group);
         let member = &mut entry.config.members[usize::from(slot.0)];
-        if member.sender.limits != options.sender.limits {
+        let has_other_limits = member.sender.limits != options.sender.limits;
+        if has_other_limits {
             entry.server.set_limits(slot, &options.sender.limits);
         }
         (member.addresses, member.gateways) = (options.addresses, options.gateways);
@@ -142,6 +143,10 @@ impl ControlNode {
         self.pairs.senders_changed(lan, &[slot]);
         self.tell_interface(now, lan, slot);
         self.tell_group_policies(now, lan);
+        if has_other_limits {
+            let node = self.lans[lan].member_config(slot).node;
+            self.send_to_node(now, node, &self.group_limits(lan, slot));
+        }
     }
 
     /// Where addresses are checked, nothing stays bound to a member that is not its own.

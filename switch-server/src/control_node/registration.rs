@@ -195,6 +195,7 @@ impl ControlNode {
         (route.session, route.relay, route.arp) = (Some(session.place), channels.0, channels.1);
         session.send_control(now, &ControlMessage::Interface(self.interface_config(lan, slot)));
         session.send_control(now, &self.group_policy(lan, slot));
+        session.send_control(now, &self.group_limits(lan, slot));
         //= spec/server.md#members-that-are-named
         //# A control node MUST name every other member of its LANs to a node that it accepts, also those that are not attached.
         for (other, member) in self.lans[lan].server.members() {

@@ -5,7 +5,7 @@ use core::net::IpAddr;
 use vlan_core::Instant;
 use vlan_core::security::{Limits, OwnAddresses, Roles, Sender};
 use vlan_core::server::MemberSlot;
-use vlan_core::wire::control::{ControlMessage, InterfaceAddress, SenderNotice};
+use vlan_core::wire::control::{ControlMessage, GroupLimits, InterfaceAddress, SenderNotice};
 
 use super::pairs::PairRvi;
 use super::{ControlNode, Lan, MemberConfig};
@@ -43,14 +43,23 @@ impl Lan {
             dhcp_server: sender.roles.dhcp_server,
             router: sender.roles.router,
             learn: member.sender.learn,
-            frames: member.sender.limits.total.frames.unwrap_or(0),
-            bits: member.sender.limits.total.bits.unwrap_or(0),
+            total: member.sender.limits.total,
             addresses: sender.own.iter().collect(),
         }
     }
 }
 
 impl ControlNode {
+    /// How much a member may send to groups, for its own node.
+    //= spec/port-security.md#limits-where-a-storm-begins
+    //# A control node MUST tell a node how much each interface of it may send to groups, and the node MUST discard what is beyond that
+    //# before it goes anywhere.
+    pub(super) fn group_limits(&self, lan: usize, slot: MemberSlot) -> ControlMessage {
+        let member = self.lans[lan].member_config(slot);
+        let Limits { broadcast, multicast, .. } = member.sender.limits;
+        ControlMessage::GroupLimits(GroupLimits { vif: member.vif, broadcast, multicast })
+    }
+
     /// Tells each end of a direct RVI what the other one may send.
     //= spec/port-security.md#senders
     //# A control node MUST tell each end of a direct RVI what the other one may send before it grants the RVI, and again

@@ -1,7 +1,7 @@
 use super::*;
 use crate::address::RviNumber;
 use crate::ethernet::ETHERTYPE_ARP;
-use crate::security::PortSecurity;
+use crate::security::{PortSecurity, Rate};
 use crate::time::Instant;
 use alloc::vec;
 use core::time::Duration;
@@ -529,8 +529,13 @@ fn a_receiver_holds_direct_frames_against_their_senders_limits() {
     let (header, mut good) = (direct_header(), frame(OWN, PEER, 0x0800));
     good[14] = 0x45;
     let message = [&header.emit(good.len())[..], &good].concat();
-    let limited =
-        SenderNotice { lan: LAN, node: NodeNumber(2), vif: VifNumber(3), frames: 100, ..Default::default() };
+    let limited = SenderNotice {
+        lan: LAN,
+        node: NodeNumber(2),
+        vif: VifNumber(3),
+        total: Rate { frames: Some(100), bits: None },
+        ..Default::default()
+    };
     driver.handle_sender(&limited);
     assert_eq!(
         driver.incoming_run(SLOT).and_then(|run| run.admit(&message, message.len())),
@@ -549,7 +554,7 @@ fn a_receiver_holds_direct_frames_against_their_senders_limits() {
     assert_eq!(admit(0), Ingress::Drop(DropReason::LimitTotal));
     assert_eq!(admit(10), Ingress::Deliver(Vnet::default()));
     assert_eq!(admit(10), Ingress::Drop(DropReason::LimitTotal));
-    driver.handle_sender(&SenderNotice { frames: 0, ..limited });
+    driver.handle_sender(&SenderNotice { total: Rate::default(), ..limited });
     assert_eq!(
         driver.incoming_run(SLOT).and_then(|run| run.admit(&message, message.len())),
         Some(Vnet::default())

@@ -5,6 +5,7 @@
 
 use core::time::Duration;
 
+use crate::address::MacAddress;
 use crate::drop_reason::DropReason;
 use crate::limits::ETHERNET_HEADER_LEN;
 use crate::time::Instant;
@@ -124,6 +125,14 @@ pub enum Kind {
     Unicast,
 }
 
+impl Kind {
+    /// The kind of a frame to a group.
+    #[must_use]
+    pub fn of_group(destination: MacAddress) -> Self {
+        if destination == MacAddress::BROADCAST { Self::Broadcast } else { Self::Multicast }
+    }
+}
+
 /// What an interface has sent, held against its limits.
 #[derive(Clone, Debug)]
 pub struct Meters {
@@ -154,23 +163,40 @@ impl Meters {
     //# A frame beyond a limit of its sender MUST be discarded: the limits of broadcast, multicast and unknown unicast frames
     //# and of all frames hold each by itself, in frames and in bits a second.
     pub fn take(&mut self, now: Instant, kind: Kind, cost: Cost) -> Result<(), DropReason> {
+        self.admits(now, kind)?;
+        self.note(now, kind, cost);
+        Ok(())
+    }
+
+    /// Whether a frame of this kind may pass, and takes it off nothing yet.
+    ///
+    /// # Errors
+    /// When the bucket of its kind, or of all frames, is empty.
+    pub fn admits(&self, now: Instant, kind: Kind) -> Result<(), DropReason> {
         let (meter, reason) = match kind {
-            Kind::Broadcast => (Some(&mut self.broadcast), DropReason::LimitBroadcast),
-            Kind::Multicast => (Some(&mut self.multicast), DropReason::LimitMulticast),
-            Kind::Unknown => (Some(&mut self.unknown), DropReason::LimitUnknown),
+            Kind::Broadcast => (Some(&self.broadcast), DropReason::LimitBroadcast),
+            Kind::Multicast => (Some(&self.multicast), DropReason::LimitMulticast),
+            Kind::Unknown => (Some(&self.unknown), DropReason::LimitUnknown),
             Kind::Unicast => (None, DropReason::LimitTotal),
         };
-        if meter.as_ref().is_some_and(|meter| !meter.has_room(now)) {
+        if meter.is_some_and(|meter| !meter.has_room(now)) {
             return Err(reason);
         }
         if !self.total.has_room(now) {
             return Err(DropReason::LimitTotal);
         }
-        if let Some(meter) = meter {
-            meter.take(now, cost);
+        Ok(())
+    }
+
+    /// Takes a frame that has passed off the buckets.
+    pub fn note(&mut self, now: Instant, kind: Kind, cost: Cost) {
+        match kind {
+            Kind::Broadcast => self.broadcast.take(now, cost),
+            Kind::Multicast => self.multicast.take(now, cost),
+            Kind::Unknown => self.unknown.take(now, cost),
+            Kind::Unicast => {}
         }
         self.total.take(now, cost);
-        Ok(())
     }
 }
 

@@ -34,11 +34,11 @@ pub use interface::{InterfaceAddress, InterfaceConfig, MemberNotice};
 pub use leg::{GrantedLeg, HeldLeg, LegAddress, LegKind, OfferedLeg};
 pub use registration::{HeldAssociation, HeldDirect, HeldInterface};
 pub use report::{ReportItem, ReportedDrop};
-pub use sender::SenderNotice;
+pub use sender::{GroupLimits, SenderNotice};
 pub use trace::{TraceEnd, TraceOrder, TraceStep, TraceWay, Traced};
 
 /// Version of the TLV layer that this code speaks; both ends state it at registration (D10).
-pub const TLV_VERSION: u16 = 2;
+pub const TLV_VERSION: u16 = 3;
 
 /// A control message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,6 +126,8 @@ pub enum ControlMessage {
     Groups(GroupNotice),
     /// Control node to node: what the LAN does with multicast at an interface.
     GroupPolicy(GroupPolicy),
+    /// Control node to node: how much one of its interfaces may send to groups.
+    GroupLimits(GroupLimits),
     /// Node to control node: an interface has begun to listen promiscuously, or has ended (S131). Control node to
     /// node: another member has (S50).
     Promiscuous {
@@ -266,6 +268,7 @@ kinds! {
     INTERFACE = 0xc060, INTERFACE_REMOVED = 0xc061, CONFIGURATION_END = 0xc062, SENDER = 0xc063, GRANT = 0xc064,
     REVOKE = 0xc065, REVOKED = 0xc066, LEG_CUT = 0xc067, DIRECT_IDLE = 0xc068, DIRECT_LOST = 0xc069,
     BARRIER = 0x806a, BARRIER_ECHO = 0x806b, RELAY_DRAINED = 0x806c, FAULT = 0xc06d,
+    GROUP_LIMITS = 0xc06e,
     DIRECT_DONE = 0xc0a0,
     CAPTURE = 0xc070, CAPTURE_CREDIT = 0xc071, CAPTURE_END = 0xc072, TRACE = 0xc073, TRACED = 0xc074,
     REPORT_REQUEST = 0x006e, REPORT = 0x006f, REPORT_DROPS = 0x0070,
@@ -312,6 +315,7 @@ messages! {
     UNBIND => Unbind { vif, address },
     GROUPS => Groups(notice: GroupNotice),
     GROUP_POLICY => GroupPolicy(policy: GroupPolicy),
+    GROUP_LIMITS => GroupLimits(limits: GroupLimits),
     PROMISCUOUS => Promiscuous { listener, listens },
     MEMBER => Member(notice: MemberNotice),
     BINDING => Binding { mac, location },

@@ -3,8 +3,9 @@
 use super::*;
 use core::net::IpAddr;
 use vlan_core::group::listener::FIRST_QUERY;
+use vlan_core::security::Rate;
 use vlan_core::wire::control::{
-    GroupCause, GroupNotice, GroupPolicy, JoinedGroup, TraceEnd, TraceOrder, TraceWay,
+    GroupCause, GroupLimits, GroupNotice, GroupPolicy, JoinedGroup, TraceEnd, TraceOrder, TraceWay,
 };
 
 const GROUP: [u8; 4] = [239, 1, 1, 1];
@@ -166,4 +167,33 @@ fn queries_go_to_the_interface_and_nowhere_else() {
     assert_eq!((sink.0, far.take(1000).len()), (2, 0), "one of IGMP and one of MLD");
     let received = node.interfaces().next().unwrap().counters.received_relay.frames;
     assert_eq!(received, 2);
+}
+
+#[test]
+fn what_a_stack_sends_to_groups_beyond_a_limit_goes_nowhere() {
+    //= spec/port-security.md#limits-where-a-storm-begins
+    //= type=test
+    //# A control node MUST tell a node how much each interface of it may send to groups, and the node MUST discard what is beyond that
+    //# before it goes anywhere.
+    let mut node = node();
+    let mut far = Far::control(&mut node, 7);
+    let hundred = Rate { frames: Some(100), bits: None };
+    let limits = GroupLimits { vif: VIF, broadcast: hundred, ..GroupLimits::default() };
+    far.tell(&mut node, &ControlMessage::GroupLimits(limits));
+    far.take(1000);
+    let storm = |node: &mut Node| (0..20).map(|n| send(node, MacAddress::BROADCAST, n)).collect::<Vec<_>>();
+    // A tenth of a second's at once, and the one that finds the last room.
+    let accepts = storm(&mut node);
+    assert_eq!((&accepts[..11], &accepts[11..]), (&[Accept::Taken; 11][..], &[Accept::Limited; 9][..]));
+    assert_eq!((far.take(1000).len(), drops(&node, DropReason::LimitBroadcast)), (11, 9));
+    // What was said before is not begun anew, and other kinds are not met.
+    far.tell(&mut node, &ControlMessage::GroupLimits(limits));
+    assert_eq!(send(&mut node, MacAddress::BROADCAST, 0), Accept::Limited);
+    for to in [PEER, MacAddress([0x33, 0x33, 0, 0, 0, 1])] {
+        assert_eq!(send(&mut node, to, 0), Accept::Taken);
+    }
+    assert_eq!(far.take(1000).len(), 2);
+    // Nothing is limited any more.
+    far.tell(&mut node, &ControlMessage::GroupLimits(GroupLimits { vif: VIF, ..GroupLimits::default() }));
+    assert_eq!(storm(&mut node), [Accept::Taken; 20]);
 }

@@ -3,7 +3,10 @@
 use super::*;
 use crate::control_node::{Changes, LanOptions, MemberOptions, SenderConfig};
 use core::net::IpAddr;
-use vlan_core::wire::control::{GroupCause, GroupNotice, InterfaceConfig, JoinedGroup, SenderNotice};
+use vlan_core::security::{Limits, Rate};
+use vlan_core::wire::control::{
+    GroupCause, GroupLimits, GroupNotice, InterfaceConfig, JoinedGroup, SenderNotice,
+};
 
 fn ip(text: &str) -> IpAddr {
     text.parse().expect("an address")
@@ -309,4 +312,32 @@ fn what_is_joined_stays_known_when_groups_are_not_sorted() {
         ends[0].send_frame(&mut control, &stream(9));
         assert_eq!(frames(&mut ends), [0, usize::from(floods), 1]);
     }
+}
+
+/// What was said of how much interfaces may send to groups.
+fn group_limits(told: &[ControlMessage]) -> Vec<GroupLimits> {
+    let of = |message: &ControlMessage| match message {
+        ControlMessage::GroupLimits(limits) => Some(*limits),
+        _ => None,
+    };
+    told.iter().filter_map(of).collect()
+}
+
+#[test]
+fn a_member_is_told_how_much_it_may_send_to_groups() {
+    //= spec/port-security.md#limits-where-a-storm-begins
+    //= type=test
+    //# A control node MUST tell a node how much each interface of it may send to groups, and the node MUST discard what is beyond that
+    //# before it goes anywhere.
+    let mut control = control_node();
+    let mut one = End::connect(&mut control, 1, process(1), &ShmConfig::default());
+    let none = GroupLimits { vif: VifNumber(1), ..GroupLimits::default() };
+    assert_eq!(group_limits(&one.register(&mut control)), [none]);
+    let broadcast = Rate { frames: Some(1000), bits: None };
+    let limits = Limits { broadcast, total: broadcast, ..Limits::default() };
+    let limited = || MemberOptions { sender: SenderConfig { limits, ..Default::default() }, ..plain(1) };
+    apply_options(&mut control, limited());
+    assert_eq!(group_limits(&one.told()), [GroupLimits { broadcast, ..none }]);
+    apply_options(&mut control, limited());
+    assert_eq!(group_limits(&one.told()), []);
 }

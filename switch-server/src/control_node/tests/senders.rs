@@ -68,7 +68,7 @@ fn the_ends_of_a_direct_rvi_are_told_of_each_other_before_it_is_granted() {
     assert!(is_first);
     let [of_two] = &of_two[..] else { panic!("{of_two:?}") };
     assert_eq!((of_two.node, of_two.router, of_two.dhcp_server), (NodeNumber(2), true, false));
-    assert_eq!((of_two.frames, of_two.bits, of_two.learn), (1000, 0, 4));
+    assert_eq!((of_two.total, of_two.learn), (Rate { frames: Some(1000), bits: None }, 4));
     assert_eq!(of_two.addresses, [ip("10.1.0.2"), ip("10.1.0.102")]);
     let (of_one, is_first) = senders(&two.told());
     assert!(is_first && of_one.len() == 1 && of_one[0].addresses == [ip("10.1.0.1")], "{of_one:?}");

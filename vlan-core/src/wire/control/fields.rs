@@ -11,6 +11,7 @@ use crate::address::{
 };
 use crate::key::{KEY_LEN, PublicKey, SecretKey};
 use crate::location::{LOCATION_LEN, Location};
+use crate::security::Rate;
 use crate::wire::tlv::TlvError;
 
 /// Octets of a text at most: its length is one octet.
@@ -145,6 +146,20 @@ impl Field for bool {
             1 => Ok(true),
             _ => Err(TlvError::BadField { field: "boolean" }),
         }
+    }
+}
+
+/// Frames, then bits a second, 0 for any number.
+impl Field for Rate {
+    const LEN_MIN: usize = 16;
+
+    fn emit(&self, w: &mut Writer) {
+        w.put(&self.frames.unwrap_or(0)).put(&self.bits.unwrap_or(0));
+    }
+
+    fn parse(r: &mut Reader<'_>) -> Result<Self, TlvError> {
+        let mut some = || r.take::<u64>().map(|rate| (rate > 0).then_some(rate));
+        Ok(Self { frames: some()?, bits: some()? })
     }
 }
 

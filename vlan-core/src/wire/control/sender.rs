@@ -5,7 +5,7 @@ use core::net::IpAddr;
 
 use super::fields::{Field, Reader, Writer, record};
 use crate::address::{LanId, NodeNumber, VifNumber};
-use crate::security::PortSecurity;
+use crate::security::{PortSecurity, Rate};
 use crate::wire::tlv::TlvError;
 
 impl Field for PortSecurity {
@@ -43,10 +43,8 @@ pub struct SenderNotice {
     pub router: bool,
     /// How many further stations may be behind it.
     pub learn: u16,
-    /// Frames a second that it may send; 0 is any number.
-    pub frames: u64,
-    /// Bits a second that it may send; 0 is any number.
-    pub bits: u64,
+    /// How much it may send.
+    pub total: Rate,
     /// Its addresses, where they are checked.
     pub addresses: Vec<IpAddr>,
 }
@@ -58,7 +56,19 @@ record!(SenderNotice {
     dhcp_server: bool,
     router: bool,
     learn: u16,
-    frames: u64,
-    bits: u64,
+    total: Rate,
     addresses: Vec<IpAddr>,
 });
+
+/// How much an interface may send to groups, in place of what was said before (E13).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GroupLimits {
+    /// The interface.
+    pub vif: VifNumber,
+    /// To everybody.
+    pub broadcast: Rate,
+    /// To other groups.
+    pub multicast: Rate,
+}
+
+record!(GroupLimits { vif: VifNumber, broadcast: Rate, multicast: Rate });

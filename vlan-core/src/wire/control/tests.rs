@@ -3,6 +3,7 @@
 use super::*;
 use crate::address::{Channel, EtherAddress, EtherPort, LegNumber, PairEpoch};
 use crate::key::{KEY_LEN, PublicKey, SecretKey};
+use crate::security::Rate;
 use alloc::format;
 use alloc::vec;
 
@@ -90,9 +91,13 @@ fn examples() -> Vec<ControlMessage> {
             dhcp_server: true,
             router: false,
             learn: 4,
-            frames: 1000,
-            bits: u64::MAX,
+            total: Rate { frames: Some(1000), bits: Some(u64::MAX) },
             addresses: vec!["10.1.0.2".parse().unwrap(), "fe80::2".parse().unwrap()],
+        }),
+        ControlMessage::GroupLimits(GroupLimits {
+            vif: VifNumber(1),
+            broadcast: Rate { frames: Some(1000), bits: None },
+            multicast: Rate { frames: None, bits: Some(1 << 40) },
         }),
         ControlMessage::Grant(Grant {
             rvi: RviNumber(7),
