@@ -346,7 +346,7 @@ impl Association {
         if message.len() > CONTROL_MESSAGE_LEN_MAX {
             return Err(SendError::TooLong { len: message.len(), limit: CONTROL_MESSAGE_LEN_MAX });
         }
-        //= spec/rvi.md#control-messages-that-wait
+        //= spec/rvi.md#control-messages
         //# A control message that finds no room or no leg MUST wait, in order, as long as its association lives.
         if self.route.has_leg() {
             if !self.direct {

@@ -260,7 +260,7 @@ fn a_leg_left_in_order_loses_and_doubles_nothing() {
 
 #[test]
 fn what_is_said_between_two_legs_is_heard_by_the_second() {
-    //= spec/rvi.md#control-messages-that-wait
+    //= spec/rvi.md#control-messages
     //= type=test
     //# A control message that finds no room or no leg MUST wait, in order, as long as its association lives.
     let mut pair = Pair::new(1, &failover());
