@@ -493,7 +493,7 @@ impl Association {
         core::mem::take(&mut self.refused_messages)
     }
 
-    /// What waits for room now. Its bounds are those of the configuration, and 1,024 control messages of 4 MiB.
+    /// What waits for room now. Its bounds are those of the configuration, and 16,384 control messages of 4 MiB.
     #[must_use]
     pub fn waiting(&self) -> Waiting {
         let (messages, octets) = self.parked.load();

@@ -206,6 +206,14 @@ impl Node {
     }
 }
 
+/// True when a capture may want frames that pass between the interface `vif` and `peer`: then each is looked at by itself.
+//= spec/capture.md#what-is-not-captured
+//# A capture of one interface or RVI MUST NOT have a node treat the frames of others one by one.
+#[inline]
+pub(super) fn is_tapped(captures: Option<&Captures>, vif: VifNumber, peer: PeerId) -> bool {
+    captures.is_some_and(|captures| captures.concerns(vif, peer))
+}
+
 /// Taps a message on its way to, or (`is_out` false) from, `peer`. Free of the node, so that an association of it can be
 /// borrowed beside.
 #[inline]
@@ -264,16 +272,16 @@ impl Captures {
     }
 
     #[cold]
+    fn concerns(&self, vif: VifNumber, peer: PeerId) -> bool {
+        self.taps.iter().any(|tap| tap.order.point == CapturePoint::Interface(vif) || tap.is_of(peer))
+    }
+
+    #[cold]
     fn take_message(&mut self, peer: PeerId, is_out: bool, channel: Channel, passing: &Passing<'_>) {
         if is_about_captures(channel, passing) {
             return;
         }
-        let is_it = |tap: &Tap| match (tap.order.point, peer) {
-            (CapturePoint::Node(wanted), PeerId::Node(node)) => wanted == node,
-            (CapturePoint::ControlNode, PeerId::ControlNode(index)) => tap.control == usize::from(index),
-            _ => false,
-        };
-        self.take(is_it, is_out, channel.0, passing);
+        self.take(|tap| tap.is_of(peer), is_out, channel.0, passing);
     }
 
     fn take(&mut self, is_it: impl Fn(&Tap) -> bool, is_out: bool, channel: u8, passing: &Passing<'_>) {
@@ -302,6 +310,15 @@ fn is_about_captures(channel: Channel, passing: &Passing<'_>) -> bool {
 }
 
 impl Tap {
+    /// True when it is of the association with `peer`.
+    fn is_of(&self, peer: PeerId) -> bool {
+        match (self.order.point, peer) {
+            (CapturePoint::Node(wanted), PeerId::Node(node)) => wanted == node,
+            (CapturePoint::ControlNode, PeerId::ControlNode(index)) => self.control == usize::from(index),
+            _ => false,
+        }
+    }
+
     /// Looks at what passes, and copies it if it is wanted.
     //= spec/capture.md#bounds
     //# A copy for which there is no room MUST be counted as lost; it MUST NOT delay or displace a frame.

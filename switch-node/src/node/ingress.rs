@@ -14,7 +14,7 @@ use vlan_core::wire::tlv::TlvError;
 use vlan_core::{Channel, DropReason, Instant, VifNumber};
 
 use crate::node::arenas::is_reference;
-use crate::node::capture::tap_received;
+use crate::node::capture::{is_tapped, tap_received};
 use crate::node::ingress::direct_run::DirectRun;
 use crate::node::ingress::relayed_run::Origin;
 use crate::node::{Delivery, FrameSink, GoneLeg, Node, Output, PeerId};
@@ -94,7 +94,7 @@ impl Node {
             let Some(message) = other else { break };
             let origin = self.take_from_control(now, index, &message, sink);
             if let Some((vif, _)) = origin.filter(|_| origin == last) {
-                run = self.begin_run(vif, &message);
+                run = self.begin_run(index, vif, &message);
             }
             last = origin;
         }
@@ -216,7 +216,8 @@ impl Node {
             let Some(link) = self.direct[place].as_deref_mut() else { return taken };
             let mut run = DirectRun::new(now, &mut self.interfaces, &mut self.drop_examples);
             // Every message of a capture is looked at.
-            let is_captured = self.captures.is_some();
+            let (captures, peer) = (self.captures.as_deref(), PeerId::Node(link.node));
+            let is_captured = link.rvis().any(|rvi| is_tapped(captures, rvi.vif, peer));
             let other = loop {
                 if taken == batch {
                     break None;

@@ -7,7 +7,8 @@ use vlan_core::ethernet::flow_hash;
 use vlan_core::wire::frame::{FRAME_HEADER_LEN, Vnet};
 use vlan_core::{Instant, VifNumber};
 
-use crate::node::{Accept, Node, direct_place};
+use crate::node::capture::is_tapped;
+use crate::node::{Accept, Node, PeerId, direct_place};
 
 /// Frames that one stack sends. Nothing else happens to the node meanwhile, so what was found out for one frame holds for
 /// the next. They are in the node's counters when it is dropped.
@@ -62,15 +63,19 @@ impl Batch<'_> {
         self.end_run();
         let node = &*self.node;
         let interface = node.interface(self.vif)?;
-        let is_alone = node.leaving.is_some()
-            || node.captures.is_some()
-            || !interface.held.is_empty()
-            || interface.driver.has_listeners();
+        let is_alone =
+            node.leaving.is_some() || !interface.held.is_empty() || interface.driver.has_listeners();
         let run = interface.driver.outgoing_run(vnet, frame).filter(|_| !is_alone)?;
-        let place = match run.way {
-            Way::Direct(node) => direct_place(&self.node.direct_places, node)?,
-            Way::Relay => node.attached().filter(|&index| node.control[index].resend.is_empty())?,
+        let (place, peer) = match run.way {
+            Way::Direct(peer) => (direct_place(&node.direct_places, peer)?, PeerId::Node(peer)),
+            Way::Relay => {
+                let place = node.attached().filter(|&index| node.control[index].resend.is_empty())?;
+                (place, PeerId::ControlNode(place as u8))
+            }
         };
+        if is_tapped(node.captures.as_deref(), self.vif, peer) {
+            return None;
+        }
         let header = run.header(vnet, frame);
         self.run = Some((run, place));
         header

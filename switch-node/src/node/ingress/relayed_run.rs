@@ -6,7 +6,8 @@ use vlan_core::driver::RelayedRun;
 use vlan_core::wire::frame::{FRAME_HEADER_LEN, FrameHeader, FrameKind};
 use vlan_core::{Channel, DropReason, Instant, NodeNumber, VifNumber};
 
-use crate::node::{Delivery, FrameSink, Node};
+use crate::node::capture::is_tapped;
+use crate::node::{Delivery, FrameSink, Node, PeerId};
 
 /// Where a relayed unicast frame came by, and from whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,9 +30,10 @@ pub(super) struct Run {
 
 impl Node {
     /// The run of the frames that follow the one in `message`, which has just been delivered to `vif`.
-    pub(super) fn begin_run(&self, vif: VifNumber, message: &Message<'_>) -> Option<Run> {
+    pub(super) fn begin_run(&self, index: usize, vif: VifNumber, message: &Message<'_>) -> Option<Run> {
         // Every message of a capture is looked at.
-        let interface = self.interface(vif).filter(|_| self.captures.is_none())?;
+        let is_captured = is_tapped(self.captures.as_deref(), vif, PeerId::ControlNode(index as u8));
+        let interface = self.interface(vif).filter(|_| !is_captured)?;
         let header = FrameHeader::parse(message.head, message.len).ok()?;
         Some(Run { channel: message.channel, vif, frames: interface.driver.relayed_run(&header)? })
     }

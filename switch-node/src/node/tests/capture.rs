@@ -1,6 +1,7 @@
 //! Captures of a node: what is copied, what is not, and what happens to copies that nobody takes.
 
 use super::*;
+use crate::node::capture::is_tapped;
 use vlan_core::group::listener::FIRST_QUERY;
 use vlan_core::limits::MESSAGE_LEN_MAX;
 use vlan_core::wire::control::{CaptureDirections, CaptureOrder, CapturePoint, GroupPolicy};
@@ -229,4 +230,26 @@ fn the_key_of_a_pair_is_in_no_copy() {
     let is_grant = |copy: &&Copy| matches!(ControlMessage::parse(&copy.3), Ok(ControlMessage::Grant(_)));
     assert_eq!(copies.iter().filter(is_grant).count(), 1);
     assert!(copies.iter().all(|copy| !copy.3.windows(4).any(|octets| octets == [0x5a; 4])));
+}
+
+#[test]
+fn a_capture_does_not_concern_other_interfaces_and_rvis() {
+    //= spec/capture.md#what-is-not-captured
+    //= type=test
+    //# A capture of one interface or RVI MUST NOT have a node treat the frames of others one by one.
+    let (here, there) = (PeerId::ControlNode(0), PeerId::Node(NodeNumber(2)));
+    let other = VifNumber(VIF.0 + 1);
+    for (point, concerned) in [
+        (CapturePoint::Interface(VIF), [true, true, false, false]),
+        (CapturePoint::Node(NodeNumber(2)), [false, true, false, true]),
+        (CapturePoint::Node(NodeNumber(3)), [false, false, false, false]),
+        (CapturePoint::ControlNode, [true, false, true, false]),
+    ] {
+        let mut node = node();
+        let mut control = Far::control(&mut node, 1);
+        control.begin(&mut node, order(point));
+        let passes = [(VIF, here), (VIF, there), (other, here), (other, there)];
+        let tapped = passes.map(|(vif, peer)| is_tapped(node.captures.as_deref(), vif, peer));
+        assert_eq!(tapped, concerned, "{point:?}");
+    }
 }
