@@ -7,8 +7,7 @@ use anyhow::{Context, Result, ensure};
 use e2e::Lab;
 use e2e::lab::examples;
 use e2e::pair::{
-    RATE, are_attached, expect_nothing_lost, flap_fabrics, flow, is_readable, kill_control_node, streams,
-    wait_for_legs,
+    RATE, are_attached, expect_nothing_lost, flap_fabrics, flow, kill_control_node, streams, wait_for_legs,
 };
 use rvi::host::ether::{EtherPlace, EtherSocket};
 use rvi::host::packets::{PacketSocket, SendResult};

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use e2e::groups::{Listener, PORT};
 use e2e::traffic::socket_in;
-use e2e::{Lab, Tcpdump, run};
+use e2e::{Lab, Tcpdump};
 
 /// The groups of the streams: each with the sender's address.
 pub(crate) const STREAMS: [(&str, &str); 2] = [("239.1.1.1", "10.1.0.1"), ("ff05::7", "fd00:1::1")];

@@ -7,8 +7,8 @@ use anyhow::{Context, Result, ensure};
 use e2e::Lab;
 use e2e::lab::examples;
 use e2e::pair::{
-    RATE, UDP, are_attached, expect_nothing_lost, flap_fabrics, flow, is_readable, kill_control_node,
-    streams, wait_for_udp_legs,
+    RATE, UDP, are_attached, expect_nothing_lost, flap_fabrics, flow, kill_control_node, streams,
+    wait_for_udp_legs,
 };
 
 fn lab(name: &str, edit: impl Fn(String) -> String) -> Result<Lab> {

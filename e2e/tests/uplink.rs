@@ -128,7 +128,7 @@ fn check_broadcast(lab: &Lab) -> Result<()> {
             let out = lab.exec(asker, 10, &ping)?.out;
             // Of the second: ping ends with the first answer to its last request.
             let lines = out.lines().filter(|line| line.contains("icmp_seq=2 "));
-            let senders: Vec<_> = lines.filter_map(|line| sender(line)).collect();
+            let senders: Vec<_> = lines.filter_map(sender).collect();
             let all: BTreeSet<_> = senders.iter().cloned().collect();
             ensure!(expected.is_subset(&all), "{asker} {words:?}: {expected:?} of {out}");
             ensure!(senders.len() == all.len(), "somebody answered {asker} twice: {out}");

@@ -51,6 +51,10 @@ pub fn run(own_only: bool) -> Result<()> {
             &Invocation::cargo("clippy --quiet --workspace --all-targets -- -D warnings"),
         )?;
         steps.command(
+            "clippy of the end-to-end tests",
+            &Invocation::cargo("clippy --quiet -p e2e --test e2e -- -D warnings"),
+        )?;
+        steps.command(
             "clippy without std",
             &Invocation::cargo("clippy --quiet -p rvi -p lan-proxy -p switch-node -p switch-server --no-default-features --lib -- -D warnings"),
         )?;

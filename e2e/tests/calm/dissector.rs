@@ -10,11 +10,13 @@ use e2e::capture::{dissector, fields, tshark};
 use e2e::lab::examples;
 use e2e::pair::wait_for_legs;
 use std::process::Stdio;
+use vlan_core::security::Rate;
 use vlan_core::wire::control::{
     CaptureDirections, CaptureOrder, CapturePoint, Fault, FaultDirection, Grant, GrantedAssociation,
-    GrantedLeg, GroupCause, GroupNotice, GroupPolicy, HeldAssociation, HeldDirect, HeldInterface, HeldLeg,
-    InterfaceAddress, InterfaceConfig, JoinedGroup, LegAddress, LegKind, MemberNotice, OfferedLeg,
-    ReportItem, ReportedDrop, RevokeReason, SenderNotice, TraceEnd, TraceOrder, TraceStep, TraceWay, Traced,
+    GrantedLeg, GroupCause, GroupLimits, GroupNotice, GroupPolicy, HeldAssociation, HeldDirect,
+    HeldInterface, HeldLeg, InterfaceAddress, InterfaceConfig, JoinedGroup, LegAddress, LegKind,
+    MemberNotice, OfferedLeg, ReportItem, ReportedDrop, RevokeReason, SenderNotice, TraceEnd, TraceOrder,
+    TraceStep, TraceWay, Traced,
 };
 use vlan_core::wire::reference::Place;
 use vlan_core::wire::{ControlMessage, FrameHeader, FrameKind, Reference, Vnet};
@@ -131,9 +133,16 @@ fn messages() -> Vec<(&'static str, ControlMessage)> {
                 dhcp_server: true,
                 router: false,
                 learn: 4,
-                frames: 1000,
-                bits: 0,
+                total: Rate { frames: Some(1000), bits: None },
                 addresses: vec!["fd00::2".parse().expect("an address")],
+            }),
+        ),
+        (
+            "GROUP_LIMITS",
+            M::GroupLimits(GroupLimits {
+                vif,
+                broadcast: Rate { frames: Some(1000), bits: None },
+                multicast: Rate { frames: None, bits: Some(1_000_000) },
             }),
         ),
         (

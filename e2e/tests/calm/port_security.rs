@@ -215,7 +215,8 @@ fn a_server_of_addresses_and_a_router_are_heard_by_their_role() -> Result<()> {
 }
 
 #[test]
-fn a_flood_is_cut_to_the_limits_of_its_sender_at_the_control_node_and_at_each_receiver() -> Result<()> {
+fn a_flood_is_cut_to_the_limits_of_its_sender_where_it_begins_at_the_control_node_and_at_each_receiver()
+-> Result<()> {
     let limits = "limits = { broadcast = 50, multicast = { frames = 50 }, frames = 400 }";
     let lab = Lab::start_text(&platform("mac", limits, ""), "e2eseclm")?;
     directly_and_by_relay(&lab)?;
@@ -223,8 +224,8 @@ fn a_flood_is_cut_to_the_limits_of_its_sender_at_the_control_node_and_at_each_re
     let addresses = (IpAddr::V4(ipv4(1)), IpAddr::V4(ipv4(2)));
     let multicast = [1, 0, 0x5e, 0, 0, 99];
     for (to, place, reason) in [
-        (BROADCAST, "cn-a", "limit-broadcast"),
-        (multicast, "cn-a", "limit-multicast"),
+        (BROADCAST, "web1/red", "limit-broadcast"),
+        (multicast, "web1/red", "limit-multicast"),
         (macs[1], "web2/red", "limit-total"),
         (macs[2], "cn-a", "limit-total"),
     ] {
