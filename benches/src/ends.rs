@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use rustix::thread::LinkNameSpaceType;
-use rvi::host::ether::{EtherPlace, EtherSocket};
+use rvi::host::ether::{EtherDriver, EtherPlace, EtherSocket};
 use rvi::host::packets::PacketSocket;
 use rvi::host::udp::UdpSocket;
 use vlan_core::EtherPort;
@@ -35,8 +35,17 @@ impl Open for UdpSocket {
 }
 
 impl Open for EtherSocket {
+    /// On `DEVICE` by a packet socket, or on `DEVICE:af-xdp`.
     fn open(place: &str, port: u16) -> anyhow::Result<Self> {
-        Ok(Self::open(EtherPlace { device: place.to_owned(), port: EtherPort(port.into()) })?)
+        let (device, driver) = match place.strip_suffix(":af-xdp") {
+            Some(device) => (device, EtherDriver::AfXdp),
+            None => (place, EtherDriver::AfPacket),
+        };
+        let socket =
+            Self::open(EtherPlace { device: device.to_owned(), port: EtherPort(port.into()), driver })?;
+        let way = socket.way();
+        anyhow::ensure!(way.driver() == driver, "{device} cannot be had by AF_XDP: {way}");
+        Ok(socket)
     }
 }
 

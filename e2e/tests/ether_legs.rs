@@ -10,7 +10,7 @@ use e2e::pair::{
     RATE, are_attached, expect_nothing_lost, flap_fabrics, flow, is_readable, kill_control_node, streams,
     wait_for_legs,
 };
-use rvi::host::ether::{EtherPlace, EtherSocket};
+use rvi::host::ether::{EtherDriver, EtherPlace, EtherSocket};
 use rvi::host::packets::{PacketSocket, SendResult};
 use serde_json::Value;
 use vlan_core::{EtherAddress, EtherPort, MacAddress};
@@ -116,7 +116,11 @@ fn stranger(lab: &Lab, beside: &str) -> Result<EtherSocket> {
         let underlay = File::open(&path).with_context(|| path.clone())?;
         let kind = Some(rustix::thread::LinkNameSpaceType::Network);
         rustix::thread::move_into_link_name_space(underlay.as_fd(), kind)?;
-        Ok(EtherSocket::open(EtherPlace { device: "b".to_owned(), port: EtherPort(999) })?)
+        Ok(EtherSocket::open(EtherPlace {
+            device: "b".to_owned(),
+            port: EtherPort(999),
+            driver: EtherDriver::AfPacket,
+        })?)
     };
     std::thread::spawn(open).join().map_err(|_| anyhow::anyhow!("the opening thread panicked"))?
 }

@@ -16,6 +16,7 @@ use crate::agent::ready::Readiness;
 use crate::agent::signals::Signals;
 use crate::agent::spin::{Did, Spin};
 use crate::agent::{End, WaitPolicy, packets};
+use crate::legs::log_ways;
 use crate::node::{Node, NodeEvent, Output};
 
 /// Messages out of the fabric that go into one batch.
@@ -114,9 +115,11 @@ impl Pump {
         }
         if let Some(packets) = &mut self.packets
             && packets.poll_timeout().is_some_and(|at| at <= now)
-            && packets.handle_timeout(now, &mut self.node)
         {
-            packets::offer(packets, now, &mut self.node);
+            if packets.handle_timeout(now, &mut self.node) {
+                packets::offer(packets, now, &mut self.node);
+            }
+            log_ways(packets);
         }
     }
 

@@ -17,6 +17,7 @@ use rvi::host::{
     SetupProgress, random_octets,
 };
 use rvi::{ShmConfig, ShmLeg};
+use switch_node::legs::log_ways;
 use tracing::{debug, error, info, warn};
 use vlan_core::wire::control::{Fault, FaultDirection};
 use vlan_core::{Instant, LegNumber, PairEpoch};
@@ -117,8 +118,10 @@ impl Pump {
             legs.watch(listener.as_fd(), Source::Listener(place))?;
         }
         let mut machine = ControlNode::new(parts.config);
-        if let Some(packets) = &parts.packets {
+        let mut packets = parts.packets;
+        if let Some(packets) = &mut packets {
             let numbers = watch_packets(packets, &legs)?;
+            log_ways(packets);
             machine.enable_packets(parts.key.clone(), random_octets(), &numbers);
             packets.start(&mut machine);
         }
@@ -130,7 +133,7 @@ impl Pump {
             machine,
             key: parts.key,
             listeners: parts.listeners.into_iter().map(listener).collect(),
-            packets: parts.packets,
+            packets,
             outside,
             legs,
             link: parts.link,
@@ -237,6 +240,7 @@ impl Pump {
         {
             // Where its legs end is of no account: nodes find a control node by its group.
             packets.handle_timeout(at, &mut self.machine);
+            log_ways(packets);
         }
         self.outside.handle_timeout(at, &mut self.machine);
         if self.legs.poll_timeout().is_some_and(|due| due <= at) {
