@@ -43,6 +43,7 @@ fn devices_that_the_test_holds_the_other_end_of() {
         the_devices_mtu_bounds_packets();
         full_devices_do_not_wait();
         what_is_no_ethernet_device_is_refused();
+        auto_is_a_packet_socket();
         if drivers().contains(&EtherDriver::AfXdp) {
             a_leg_leaves_what_is_not_its_own_to_the_host();
             of_two_legs_on_a_device_one_has_it_by_af_xdp_and_none_is_lost();
@@ -385,6 +386,7 @@ fn of_two_legs_on_a_device_one_has_it_by_af_xdp_and_none_is_lost() {
     //# An ether leg for which AF_XDP was asked MUST go by a packet socket while its device cannot be had by AF_XDP, say why, and
     //# try again when the device is another, has another MAC address or comes up, and every 10 s while another program has it.
     let wire = Wire::new("two-legs");
+    assert_eq!(asked("two-legs", NODE, EtherDriver::AfPacket).way(), Way::PacketSocket(Why::Asked));
     let first = driven("two-legs", NODE, EtherDriver::AfXdp);
     let second = asked("two-legs", CONTROL_NODE, EtherDriver::AfXdp);
     let in_use = Way::PacketSocket(Why::Refused(XdpOpenError::InUse));
@@ -443,6 +445,16 @@ fn long_packets_are_whole_by_af_xdp_and_too_long_ones_are_refused() {
     assert_eq!(leg.send(FAR, &[7; 8989], 8989), SendResult::TooBig { payload_len_max: Some(8988) });
     let counters = leg.counters();
     assert_eq!((counters.dropped_too_big, counters.received_cut), (1, 0), "{counters:?}");
+}
+
+fn auto_is_a_packet_socket() {
+    //= spec/leg-ether.md#auto
+    //= type=test
+    //# `auto` MUST be a packet socket.
+    let _wire = Wire::new("auto");
+    let leg = asked("auto", NODE, EtherDriver::Auto);
+    assert_eq!(leg.way(), Way::PacketSocket(Why::Auto));
+    assert!(leg.way().to_string().contains("measured"));
 }
 
 fn who_may_not_have_af_xdp_has_a_packet_socket() {
