@@ -28,6 +28,8 @@ pub struct AfXdp {
     questions: OwnedFd,
     looked: Looked,
     hearing: Hearing,
+    /// What sockets that were closed had counted, as [`XdpSockets::too_long`].
+    too_long: u64,
 }
 
 impl AfXdp {
@@ -39,7 +41,8 @@ impl AfXdp {
         let (questions, found) = packet_socket::open_for(name)?;
         let looked = Looked::new(name, &found, false)?;
         let readable = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(OpenError::Socket)?;
-        let mut opened = Self { sockets: None, readable, questions, looked, hearing: Hearing::new(modes) };
+        let mut opened =
+            Self { sockets: None, readable, questions, looked, hearing: Hearing::new(modes), too_long: 0 };
         let Self { readable, questions, hearing, .. } = &opened;
         let sockets = attach(readable, questions, hearing, name, found.index, XdpSockets::open_after_others)?;
         if let Some(len) = sockets.frame_len_max() {
@@ -55,6 +58,11 @@ impl AfXdp {
         self.sockets.as_ref().map_or("not at all", XdpSockets::way)
     }
 
+    /// As [`super::Nic::too_long`].
+    pub(super) fn too_long(&self) -> u64 {
+        self.too_long + self.sockets.as_ref().map_or(0, XdpSockets::too_long)
+    }
+
     /// As [`super::Nic::set_promiscuous`].
     pub(super) fn set_promiscuous(&mut self, is_promiscuous: bool) -> Result<(), Errno> {
         self.hearing.set_promiscuous(&self.questions, self.looked.index, is_promiscuous)
@@ -62,11 +70,11 @@ impl AfXdp {
 
     /// As [`super::Nic::look`].
     pub(super) fn look(&mut self) -> bool {
-        let Self { sockets, readable, questions, looked, hearing } = self;
+        let Self { sockets, readable, questions, looked, hearing, too_long } = self;
         let name = looked.name.clone();
         looked.look(questions, sockets.is_some(), |index| {
             // The kernel gives a queue to one socket at a time.
-            drop(sockets.take());
+            *too_long += sockets.take().map_or(0, |sockets| sockets.too_long());
             *sockets = attach(readable, questions, hearing, &name, index, XdpSockets::open).ok();
             sockets.is_some()
         })
@@ -124,7 +132,7 @@ impl AfXdp {
 
     /// Ends what can no longer be used, and what waits there with it: the next look begins anew.
     fn close(&mut self, error: XdpError) -> Errno {
-        self.sockets = None;
+        self.too_long += self.sockets.take().map_or(0, |sockets| sockets.too_long());
         match error {
             XdpError::System(errno) => errno,
             _ => Errno::IO,
