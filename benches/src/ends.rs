@@ -35,17 +35,10 @@ impl Open for UdpSocket {
 }
 
 impl Open for EtherSocket {
-    /// On `DEVICE` by a packet socket, or on `DEVICE:af-xdp`.
+    /// By a packet socket: the chunks of XDP sockets would not be there for a process that is forked.
     fn open(place: &str, port: u16) -> anyhow::Result<Self> {
-        let (device, driver) = match place.strip_suffix(":af-xdp") {
-            Some(device) => (device, EtherDriver::AfXdp),
-            None => (place, EtherDriver::AfPacket),
-        };
-        let socket =
-            Self::open(EtherPlace { device: device.to_owned(), port: EtherPort(port.into()), driver })?;
-        let way = socket.way();
-        anyhow::ensure!(way.driver() == driver, "{device} cannot be had by AF_XDP: {way}");
-        Ok(socket)
+        let (device, port) = (place.to_owned(), EtherPort(port.into()));
+        Ok(Self::open(EtherPlace { device, port, driver: EtherDriver::AfPacket })?)
     }
 }
 

@@ -29,9 +29,33 @@ fn ether_alone(text: String) -> String {
     text.replace("\"udp\"", "\"ether\"")
 }
 
+/// Ether legs by AF_XDP.
+pub(crate) fn by_xdp(text: &str) -> String {
+    text.replace(", \"ether\"]", ", \"ether::af-xdp\"]")
+}
+
+/// So many processes of a lab have said that they drive a device by AF_XDP.
+fn expect_by_xdp(lab: &Lab, processes: usize) -> Result<()> {
+    let log = lab.log();
+    let said = log.lines().filter(|line| line.contains("the device of an ether leg"));
+    let by_xdp = said.filter(|line| line.contains("driver=af-xdp asked=af-xdp")).count();
+    ensure!(by_xdp == processes, "{by_xdp} devices are driven by AF_XDP: {log}");
+    Ok(())
+}
+
 #[test]
 fn a_fabric_of_either_kind_goes_down_and_comes_up_under_load_and_nothing_is_lost() -> Result<()> {
-    let lab = lab("e2eether", |text| text)?;
+    flap(lab("e2eether", |text| text)?)
+}
+
+#[test]
+fn a_fabric_by_af_xdp_goes_down_and_comes_up_under_load_and_nothing_is_lost() -> Result<()> {
+    let lab = lab("e2exdp", |text| by_xdp(&text))?;
+    expect_by_xdp(&lab, 4)?;
+    flap(lab)
+}
+
+fn flap(lab: Lab) -> Result<()> {
     let streams = streams(&lab, RATE)?;
     flow(&lab, &streams, 1000)?;
     wait_for_legs(&lab, &MIXED)?;
@@ -54,7 +78,29 @@ fn without_any_udp_a_control_node_is_killed_under_load_and_found_again() -> Resu
 
 #[test]
 fn loss_and_corruption_on_both_kinds_of_legs_cost_no_datagram() -> Result<()> {
-    let lab = lab("e2eetflt", |text| text)?;
+    lose_and_corrupt(lab("e2eetflt", |text| text)?)
+}
+
+#[test]
+fn loss_and_corruption_on_legs_by_af_xdp_cost_no_datagram() -> Result<()> {
+    lose_and_corrupt(lab("e2exdflt", |text| by_xdp(&text))?)
+}
+
+#[test]
+fn one_direction_of_a_leg_by_af_xdp_is_dead_and_nothing_is_lost() -> Result<()> {
+    let lab = lab("e2exddir", |text| by_xdp(&text))?;
+    let streams = streams(&lab, RATE)?;
+    flow(&lab, &streams, 1000)?;
+    wait_for_legs(&lab, &MIXED)?;
+    lab.switchctl(&["fault", "web1", "--fabric", "b", "--direction", "out", "loss=100%"])?.ok()?;
+    flow(&lab, &streams, 2 * RATE)?;
+    lab.switchctl(&["fault", "all", "off"])?.ok()?;
+    flow(&lab, &streams, RATE)?;
+    expect_nothing_lost(streams)?;
+    lab.stop()
+}
+
+fn lose_and_corrupt(lab: Lab) -> Result<()> {
     let streams = streams(&lab, RATE)?;
     flow(&lab, &streams, 1000)?;
     wait_for_legs(&lab, &MIXED)?;
