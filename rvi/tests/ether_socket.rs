@@ -48,6 +48,7 @@ fn devices_that_the_test_holds_the_other_end_of() {
             a_leg_leaves_what_is_not_its_own_to_the_host();
             of_two_legs_on_a_device_one_has_it_by_af_xdp_and_none_is_lost();
             a_device_with_another_address_has_another_program();
+            a_device_that_was_down_is_had_by_af_xdp_again();
             long_packets_are_whole_by_af_xdp_and_too_long_ones_are_refused();
         } else {
             who_may_not_have_af_xdp_has_a_packet_socket();
@@ -426,6 +427,26 @@ fn a_device_with_another_address_has_another_program() {
     leg.look_at_driver(Instant::ZERO);
     assert_eq!(leg.way(), Way::PacketSocket(Why::Lost));
     look_until_by_xdp(&leg);
+    wire.put(&framed(leg.local_address(), b"last"));
+    assert_eq!(receive_until(&leg, b"last"), []);
+}
+
+fn a_device_that_was_down_is_had_by_af_xdp_again() {
+    let wire = Wire::new("down");
+    let leg = driven("down", NODE, EtherDriver::AfXdp);
+    configure_device("down", libc::SIOCSIFFLAGS as _, |to| to.ifru_flags = 0);
+    assert!(matches!(leg.send(FAR, b"out", 3), SendResult::Failed(_)));
+    assert_eq!((leg.way(), leg.counters().dropped_failed), (Way::PacketSocket(Why::Lost), 1));
+    leg.look();
+    leg.look_at_driver(Instant::ZERO);
+    assert_eq!(leg.way(), Way::PacketSocket(Why::Lost), "nothing is tried while it is down");
+    configure_device("down", libc::SIOCSIFFLAGS as _, |to| to.ifru_flags = libc::IFF_UP as _);
+    // By the packet socket, until somebody has looked for a while.
+    leg.look_at_driver(Instant::ZERO);
+    assert_eq!(leg.send(FAR, b"out", 3), SendResult::Sent);
+    look_until_by_xdp(&leg);
+    assert_eq!(leg.send(FAR, b"out", 3), SendResult::Sent);
+    assert_eq!([wire.take().len(), wire.take().len()], [HEADER_LEN + 3; 2]);
     wire.put(&framed(leg.local_address(), b"last"));
     assert_eq!(receive_until(&leg, b"last"), []);
 }

@@ -119,6 +119,8 @@ impl EtherSocket {
     /// Looks whether the device can be had by AF_XDP, where that was asked for. To be called once a second.
     pub fn look_at_driver(&self, now: Instant) {
         if let Some(xdp) = &self.xdp {
+            // That the device was down would be told at the next call of the packet socket, and end new XDP sockets.
+            let _ = sockopt::socket_error(&self.descriptor);
             xdp.look(now, &self.device.get(), self.place.port);
         }
     }
@@ -215,6 +217,10 @@ impl EtherSocket {
             sockets.flush()?;
             Ok(refused)
         })?;
+        if done.is_err() {
+            // What waited in the sockets has ended with them.
+            (frames, octets) = (0, 0);
+        }
         self.count_sent(frames, octets);
         let left = (run.len().div_ceil(segment_len) - frames) as u64;
         Some(match done {
