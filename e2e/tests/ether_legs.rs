@@ -52,13 +52,20 @@ fn a_fabric_of_either_kind_goes_down_and_comes_up_under_load_and_nothing_is_lost
 fn a_fabric_by_af_xdp_goes_down_and_comes_up_under_load_and_nothing_is_lost() -> Result<()> {
     let lab = lab("e2exdp", |text| by_xdp(&text))?;
     expect_by_xdp(&lab, 4)?;
-    flap(lab)
+    let shown = |lab: &Lab| -> Result<bool> { Ok(lab.switchctl(&["rvis"])?.ok()?.contains("af-xdp")) };
+    flap_and(lab, |lab| lab.wait_for("the driver to be shown", || shown(lab)))
 }
 
 fn flap(lab: Lab) -> Result<()> {
+    flap_and(lab, |_| Ok(()))
+}
+
+/// Has fabrics flap under load; `look` looks at the lab when its legs are up.
+fn flap_and(lab: Lab, look: impl Fn(&Lab) -> Result<()>) -> Result<()> {
     let streams = streams(&lab, RATE)?;
     flow(&lab, &streams, 1000)?;
     wait_for_legs(&lab, &MIXED)?;
+    look(&lab)?;
     flap_fabrics(&lab, &streams, &MIXED)?;
     expect_nothing_lost(streams)?;
     lab.stop()

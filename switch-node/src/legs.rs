@@ -52,9 +52,11 @@ pub fn towards(platform: &Platform, control_node: &ControlNode, node: &Node) -> 
     platform.fabrics.iter().filter_map(leg).collect()
 }
 
-/// Says how the devices of ether legs are driven, where that is not as it was said before.
-pub fn log_ways(sockets: &mut PacketSockets) {
+/// Says how the devices of ether legs are driven, where that is not as it was said before; gives each such leg, and whether it goes
+/// by AF_XDP, to `tell`.
+pub fn log_ways(sockets: &mut PacketSockets, mut tell: impl FnMut(LegNumber, bool)) {
     while let Some(LegWay { leg, place, way }) = sockets.poll_way() {
+        tell(leg, way.driver() == EtherDriver::AfXdp);
         let (device, driver, asked) = (place.device, way.driver(), place.driver);
         if asked == EtherDriver::Auto || asked == driver {
             info!(%leg, device, %driver, %asked, %way, "the device of an ether leg");

@@ -22,7 +22,7 @@ pub(super) fn start(
         poller.add(socket, Source::Packets(leg))?;
         info!(%leg, kind = %address.kind(), %address, "packet leg open");
     }
-    log_ways(sockets);
+    log_ways(sockets, |leg, is_af_xdp| node.handle_leg_driver(leg, is_af_xdp));
     sockets.start(node);
     offer(sockets, now, node);
     Ok(())

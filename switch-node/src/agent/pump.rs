@@ -121,7 +121,7 @@ impl Pump {
             if packets.handle_timeout(now, &mut self.node) {
                 packets::offer(packets, now, &mut self.node);
             }
-            log_ways(packets);
+            log_ways(packets, |leg, is_af_xdp| self.node.handle_leg_driver(leg, is_af_xdp));
         }
     }
 

@@ -123,7 +123,7 @@ impl Pump {
         let mut packets = parts.packets;
         if let Some(packets) = &mut packets {
             let numbers = watch_packets(packets, &legs)?;
-            log_ways(packets);
+            log_ways(packets, |_, _| {});
             machine.enable_packets(parts.key.clone(), random_octets(), &numbers);
             packets.start(&mut machine);
         }
@@ -247,7 +247,7 @@ impl Pump {
         {
             // Where its legs end is of no account: nodes find a control node by its group.
             packets.handle_timeout(at, &mut self.machine);
-            log_ways(packets);
+            log_ways(packets, |_, _| {});
         }
         self.outside.handle_timeout(at, &mut self.machine);
         if self.legs.poll_timeout().is_some_and(|due| due <= at) {
