@@ -29,10 +29,10 @@ pub(super) const FAMILIES: &[Family] = &[
     Family { name: "a_dead_leg_that_comes_back_is_used_again", plan: busy, script: comes_back },
     Family { name: "both_legs_die_and_the_relay_carries_on", plan: busy, script: relay_carries },
     Family { name: "the_relay_goes_and_comes_while_it_carries", plan: busy, script: relay_comes_back },
-    Family { name: "all_is_silent_and_no_leg_is_blamed", plan: busy, script: partition },
+    Family { name: "all_is_silent_and_no_leg_is_blamed", plan: silenced, script: partition },
     Family {
         name: "all_is_silent_again_before_the_first_silence_is_made_up_for",
-        plan: busy,
+        plan: silenced,
         script: silent_twice,
     },
     Family { name: "flapping_legs_lose_nothing", plan: busy, script: flapping },
@@ -46,6 +46,14 @@ fn busy(seed: u64) -> PacketPlan {
     plan.set_sources(&Side::BOTH.map(|side| PacketPlan::steady(side, interval, 200)));
     plan.scheduler = [PacketScheduler::Lane, PacketScheduler::Alternate][(seed / 3 % 2) as usize];
     plan.wait = [Wait::Poll, Wait::Poll, Wait::Interrupt][(seed / 6 % 3) as usize];
+    plan
+}
+
+/// Busy, and then no leg answers. While none does an end asks ten times a second (`PTO_LONGEST_ALONE`): what waits is sent so long
+/// after the legs have healed, and has arrived some wake-ups later.
+fn silenced(seed: u64) -> PacketPlan {
+    let mut plan = busy(seed);
+    plan.promise.delay_max = ms(120);
     plan
 }
 
