@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use rustix::thread::LinkNameSpaceType;
-use rvi::host::ether::{EtherPlace, EtherSocket};
+use rvi::host::ether::{EtherDriver, EtherPlace, EtherSocket};
 use rvi::host::packets::PacketSocket;
 use rvi::host::udp::UdpSocket;
 use vlan_core::EtherPort;
@@ -35,8 +35,10 @@ impl Open for UdpSocket {
 }
 
 impl Open for EtherSocket {
+    /// By a packet socket: the chunks of XDP sockets would not be there for a process that is forked.
     fn open(place: &str, port: u16) -> anyhow::Result<Self> {
-        Ok(Self::open(EtherPlace { device: place.to_owned(), port: EtherPort(port.into()) })?)
+        let (device, port) = (place.to_owned(), EtherPort(port.into()));
+        Ok(Self::open(EtherPlace { device, port, driver: EtherDriver::AfPacket })?)
     }
 }
 

@@ -9,7 +9,7 @@ use e2e::lab::examples;
 use e2e::pair::{
     RATE, are_attached, expect_nothing_lost, flap_fabrics, flow, kill_control_node, streams, wait_for_legs,
 };
-use rvi::host::ether::{EtherPlace, EtherSocket};
+use rvi::host::ether::{EtherDriver, EtherPlace, EtherSocket};
 use rvi::host::packets::{PacketSocket, SendResult};
 use serde_json::Value;
 use vlan_core::{EtherAddress, EtherPort, MacAddress};
@@ -28,12 +28,43 @@ fn ether_alone(text: String) -> String {
     text.replace("\"udp\"", "\"ether\"")
 }
 
+/// Ether legs by AF_XDP.
+pub(crate) fn by_xdp(text: &str) -> String {
+    text.replace(", \"ether\"]", ", \"ether::af-xdp\"]")
+}
+
+/// So many processes of a lab have said that they drive a device by AF_XDP.
+fn expect_by_xdp(lab: &Lab, processes: usize) -> Result<()> {
+    let log = lab.log();
+    let said = log.lines().filter(|line| line.contains("the device of an ether leg"));
+    let by_xdp = said.filter(|line| line.contains("driver=af-xdp asked=af-xdp")).count();
+    ensure!(by_xdp == processes, "{by_xdp} devices are driven by AF_XDP: {log}");
+    Ok(())
+}
+
 #[test]
 fn a_fabric_of_either_kind_goes_down_and_comes_up_under_load_and_nothing_is_lost() -> Result<()> {
-    let lab = lab("e2eether", |text| text)?;
+    flap(lab("e2eether", |text| text)?)
+}
+
+#[test]
+fn a_fabric_by_af_xdp_goes_down_and_comes_up_under_load_and_nothing_is_lost() -> Result<()> {
+    let lab = lab("e2exdp", |text| by_xdp(&text))?;
+    expect_by_xdp(&lab, 4)?;
+    let shown = |lab: &Lab| -> Result<bool> { Ok(lab.switchctl(&["rvis"])?.ok()?.contains("af-xdp")) };
+    flap_and(lab, |lab| lab.wait_for("the driver to be shown", || shown(lab)))
+}
+
+fn flap(lab: Lab) -> Result<()> {
+    flap_and(lab, |_| Ok(()))
+}
+
+/// Has fabrics flap under load; `look` looks at the lab when its legs are up.
+fn flap_and(lab: Lab, look: impl Fn(&Lab) -> Result<()>) -> Result<()> {
     let streams = streams(&lab, RATE)?;
     flow(&lab, &streams, 1000)?;
     wait_for_legs(&lab, &MIXED)?;
+    look(&lab)?;
     flap_fabrics(&lab, &streams, &MIXED)?;
     expect_nothing_lost(streams)?;
     lab.stop()
@@ -53,7 +84,29 @@ fn without_any_udp_a_control_node_is_killed_under_load_and_found_again() -> Resu
 
 #[test]
 fn loss_and_corruption_on_both_kinds_of_legs_cost_no_datagram() -> Result<()> {
-    let lab = lab("e2eetflt", |text| text)?;
+    lose_and_corrupt(lab("e2eetflt", |text| text)?)
+}
+
+#[test]
+fn loss_and_corruption_on_legs_by_af_xdp_cost_no_datagram() -> Result<()> {
+    lose_and_corrupt(lab("e2exdflt", |text| by_xdp(&text))?)
+}
+
+#[test]
+fn one_direction_of_a_leg_by_af_xdp_is_dead_and_nothing_is_lost() -> Result<()> {
+    let lab = lab("e2exddir", |text| by_xdp(&text))?;
+    let streams = streams(&lab, RATE)?;
+    flow(&lab, &streams, 1000)?;
+    wait_for_legs(&lab, &MIXED)?;
+    lab.switchctl(&["fault", "web1", "--fabric", "b", "--direction", "out", "loss=100%"])?.ok()?;
+    flow(&lab, &streams, 2 * RATE)?;
+    lab.switchctl(&["fault", "all", "off"])?.ok()?;
+    flow(&lab, &streams, RATE)?;
+    expect_nothing_lost(streams)?;
+    lab.stop()
+}
+
+fn lose_and_corrupt(lab: Lab) -> Result<()> {
     let streams = streams(&lab, RATE)?;
     flow(&lab, &streams, 1000)?;
     wait_for_legs(&lab, &MIXED)?;
@@ -115,7 +168,11 @@ fn stranger(lab: &Lab, beside: &str) -> Result<EtherSocket> {
         let underlay = File::open(&path).with_context(|| path.clone())?;
         let kind = Some(rustix::thread::LinkNameSpaceType::Network);
         rustix::thread::move_into_link_name_space(underlay.as_fd(), kind)?;
-        Ok(EtherSocket::open(EtherPlace { device: "b".to_owned(), port: EtherPort(999) })?)
+        Ok(EtherSocket::open(EtherPlace {
+            device: "b".to_owned(),
+            port: EtherPort(999),
+            driver: EtherDriver::AfPacket,
+        })?)
     };
     std::thread::spawn(open).join().map_err(|_| anyhow::anyhow!("the opening thread panicked"))?
 }

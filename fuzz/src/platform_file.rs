@@ -26,6 +26,7 @@ const VALUES: [&str; 24] = [
     "\"unix\"",
     "\"udp:[::1]:0\"",
     "\"ether:eth0\"",
+    "\"ether::af-xdp\"",
     "\"unix:/run/x\"",
     "\"10.1.0.1/24\"",
     "\"fe80::1/129\"",

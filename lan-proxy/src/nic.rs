@@ -106,6 +106,15 @@ impl Nic {
         }
     }
 
+    /// Frames from outside that were dropped because they were longer than any room here.
+    #[must_use]
+    pub fn too_long(&self) -> u64 {
+        match self {
+            Self::AfXdp(nic) => nic.too_long(),
+            Self::AfPacket(_) | Self::Tap(_) => 0,
+        }
+    }
+
     /// Looks at the device again: whether it has a carrier, its MTU, and whether another one has its name now. True when any of that has
     /// changed; what it is says [`Self::device`], which goes to [`crate::LanProxy::set_device`], and [`Self::has_carrier`].
     pub fn look(&mut self) -> bool {

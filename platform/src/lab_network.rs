@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use vlan_core::wire::control::InterfaceAddress;
 use vlan_core::{EtherPort, FabricIndex};
 
-use crate::model::{Leg, Platform, Subnet};
+use crate::model::{EtherDriver, Leg, Platform, Subnet};
 
 /// The port of a control node's udp leg that the file gives no address: nodes find it there. Each process of a lab
 /// has addresses of its own, so all control nodes can have the same.
@@ -46,22 +46,23 @@ impl Platform {
         Some(SocketAddr::new(address, port.unwrap_or(any_port)))
     }
 
-    /// The device that the ether leg of a process, a control node or node by name, is on: as written, else the one that a
-    /// lab gives the process on this fabric. None when it has no ether leg there.
+    /// The device that the ether leg of a process, a control node or node by name, is on, and how it is driven: the device as
+    /// written, else the one that a lab gives the process on this fabric. None when it has no ether leg there.
     //= spec/platform-file.md#ether-legs-without-a-device
     //# An ether leg without a device MUST be on the device of the fabric's name, which a lab network gives its process.
     #[must_use]
-    pub fn ether_device(&self, process: &str, fabric: FabricIndex) -> Option<&str> {
+    pub fn ether_device(&self, process: &str, fabric: FabricIndex) -> Option<(&str, EtherDriver)> {
         let legs = match self.control_node(process) {
             Some(control_node) => &control_node.legs,
             None => &self.node(process)?.legs,
         };
         let mut legs = legs.get(usize::from(fabric.0))?.iter();
-        let device = legs.find_map(|leg| match leg {
-            Leg::Ether { device } => Some(device.as_deref()),
+        let (device, driver) = legs.find_map(|leg| match leg {
+            Leg::Ether { device, driver } => Some((device.as_deref(), *driver)),
             Leg::Unix { .. } | Leg::Udp { .. } => None,
         })?;
-        device.or_else(|| self.fabrics.get(usize::from(fabric.0)).map(|fabric| fabric.name.as_str()))
+        let of_lab = || self.fabrics.get(usize::from(fabric.0)).map(|fabric| fabric.name.as_str());
+        Some((device.or_else(of_lab)?, driver))
     }
 
     /// The port of a process, a control node or node by name, on all of its ether legs.
@@ -219,8 +220,8 @@ mod tests {
         //= type=test
         //# An ether leg without a device MUST be on the device of the fabric's name, which a lab network gives its process.
         let platform = platform();
-        assert_eq!(platform.ether_device("late", A), Some("a"));
-        assert_eq!(platform.ether_device("early", A), Some("eth1"));
+        assert_eq!(platform.ether_device("late", A), Some(("a", EtherDriver::Auto)));
+        assert_eq!(platform.ether_device("early", A), Some(("eth1", EtherDriver::Auto)));
         assert_eq!(
             [("late", B), ("cn-a", A), ("nobody", A)].map(|(n, f)| platform.ether_device(n, f)),
             [None; 3]

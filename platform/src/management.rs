@@ -186,6 +186,8 @@ pub struct RviLeg {
 pub struct LegEnd {
     /// Where it ends; empty but for packet legs.
     pub address: String,
+    /// How the device of an ether leg is driven: `af-packet` or `af-xdp`; empty for other legs, and before that is reported.
+    pub driver: String,
     /// How much speaks against the leg, in 1/1024 nat: suspect from 4,710 on, down at 35,840.
     pub score: u64,
     /// Smoothed round-trip time in nanoseconds.

@@ -212,7 +212,36 @@ pub enum Leg {
     Ether {
         /// The device's name; absent: the fabric's lab network gives it.
         device: Option<String>,
+        /// How the device is driven.
+        driver: EtherDriver,
     },
+}
+
+/// How the device of an ether leg is driven.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EtherDriver {
+    /// By what was measured to be faster.
+    #[default]
+    Auto,
+    /// AF_XDP where the device can be had so, else AF_PACKET.
+    AfXdp,
+    /// AF_PACKET.
+    AfPacket,
+}
+
+impl EtherDriver {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Auto, Self::AfXdp, Self::AfPacket];
+
+    /// The word of the platform file.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::AfXdp => "af-xdp",
+            Self::AfPacket => "af-packet",
+        }
+    }
 }
 
 impl fmt::Display for Leg {
@@ -229,8 +258,11 @@ impl fmt::Display for Leg {
             Self::Udp { address: Some(address), port: Some(port) } => {
                 write!(f, "udp:{}", SocketAddr::new(*address, *port))
             }
-            Self::Ether { device: None } => f.write_str("ether"),
-            Self::Ether { device: Some(device) } => write!(f, "ether:{device}"),
+            Self::Ether { device: None, driver: EtherDriver::Auto } => f.write_str("ether"),
+            Self::Ether { device: Some(device), driver: EtherDriver::Auto } => write!(f, "ether:{device}"),
+            Self::Ether { device, driver } => {
+                write!(f, "ether:{}:{}", device.as_deref().unwrap_or_default(), driver.word())
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use vlan_core::wire::control::InterfaceAddress;
 
-use crate::model::{Leg, Subnet};
+use crate::model::{EtherDriver, Leg, Subnet};
 
 /// What is wrong with a value, and what to do about it.
 #[derive(Debug, PartialEq, Eq)]
@@ -184,12 +184,13 @@ pub fn socket_address(text: &str) -> Result<SocketAddr, Wrong> {
     }
 }
 
-const LEG_HINT: &str = "a leg is \"unix\", \"unix:PATH\", \"udp[:ADDRESS[:PORT]]\" or \"ether[:DEVICE]\"";
+const LEG_HINT: &str =
+    "a leg is \"unix\", \"unix:PATH\", \"udp[:ADDRESS[:PORT]]\" or \"ether[:DEVICE[:DRIVER]]\"";
 
 /// One leg.
 //= spec/platform-file.md#legs
-//# A leg MUST be written as `unix`, `unix:PATH`, `udp`, `udp:ADDRESS`, `udp:ADDRESS:PORT`, `ether` or `ether:DEVICE`,
-//# an IPv6 address in brackets.
+//# A leg MUST be written as `unix`, `unix:PATH`, `udp`, `udp:ADDRESS`, `udp:ADDRESS:PORT`, `ether`, `ether:DEVICE`,
+//# `ether:DEVICE:DRIVER` or `ether::DRIVER`, an IPv6 address in brackets.
 pub fn leg(text: &str) -> Result<Leg, Wrong> {
     let (kind, rest) = match text.split_once(':') {
         Some((kind, rest)) => (kind, Some(rest)),
@@ -200,8 +201,8 @@ pub fn leg(text: &str) -> Result<Leg, Wrong> {
         ("unix", Some(path)) => Ok(Leg::Unix { path: Some(Path::new(socket_path(path)?).to_owned()) }),
         ("udp", None) => Ok(Leg::Udp { address: None, port: None }),
         ("udp", Some(rest)) => udp_leg(text, rest),
-        ("ether", None) => Ok(Leg::Ether { device: None }),
-        ("ether", Some(device)) => Ok(Leg::Ether { device: Some(interface_name(device)?.to_owned()) }),
+        ("ether", None) => Ok(Leg::Ether { device: None, driver: EtherDriver::Auto }),
+        ("ether", Some(rest)) => ether_leg(rest),
         _ => wrong(format!("{text:?} is not a leg"), LEG_HINT),
     }
 }
@@ -223,6 +224,24 @@ pub fn file_path(path: &str) -> Result<&str, Wrong> {
         );
     }
     Ok(path)
+}
+
+/// `DEVICE`, `DEVICE:DRIVER` or `:DRIVER`: the kernel has no device with a colon in its name.
+fn ether_leg(rest: &str) -> Result<Leg, Wrong> {
+    let (device, word) = match rest.split_once(':') {
+        Some((device, word)) => (Some(device).filter(|device| !device.is_empty()), Some(word)),
+        None => (Some(rest), None),
+    };
+    let device = device.map(interface_name).transpose()?.map(ToOwned::to_owned);
+    let of_word = |word: &str| EtherDriver::ALL.into_iter().find(|driver| driver.word() == word);
+    match word.map(of_word) {
+        None => Ok(Leg::Ether { device, driver: EtherDriver::Auto }),
+        Some(Some(driver)) => Ok(Leg::Ether { device, driver }),
+        Some(None) => wrong(
+            format!("an ether leg's device cannot be driven by {:?}", word.unwrap_or_default()),
+            "the driver of an ether leg is \"auto\", \"af-xdp\" or \"af-packet\": write \"ether:DEVICE:af-xdp\"",
+        ),
+    }
 }
 
 fn udp_leg(text: &str, rest: &str) -> Result<Leg, Wrong> {
@@ -330,8 +349,8 @@ mod tests {
     fn every_form_of_a_leg_is_read() {
         //= spec/platform-file.md#legs
         //= type=test
-        //# A leg MUST be written as `unix`, `unix:PATH`, `udp`, `udp:ADDRESS`, `udp:ADDRESS:PORT`, `ether` or `ether:DEVICE`,
-        //# an IPv6 address in brackets.
+        //# A leg MUST be written as `unix`, `unix:PATH`, `udp`, `udp:ADDRESS`, `udp:ADDRESS:PORT`, `ether`, `ether:DEVICE`,
+        //# `ether:DEVICE:DRIVER` or `ether::DRIVER`, an IPv6 address in brackets.
         let udp = |address: &str, port| Ok(Leg::Udp { address: Some(address.parse().unwrap()), port });
         assert_eq!(leg("unix"), Ok(Leg::Unix { path: None }));
         assert_eq!(leg("unix:run/a:b"), Ok(Leg::Unix { path: Some("run/a:b".into()) }));
@@ -341,8 +360,16 @@ mod tests {
         assert_eq!(leg("udp:127.0.0.1:7401"), udp("127.0.0.1", Some(7401)));
         assert_eq!(leg("udp:[::1]"), udp("::1", None));
         assert_eq!(leg("udp:[fd00::1]:9"), udp("fd00::1", Some(9)));
-        assert_eq!(leg("ether:eth0"), Ok(Leg::Ether { device: Some("eth0".into()) }));
-        assert_eq!(leg("ether"), Ok(Leg::Ether { device: None }));
+        let ether = |device: Option<&str>, driver| Ok(Leg::Ether { device: device.map(Into::into), driver });
+        assert_eq!(leg("ether:eth0"), ether(Some("eth0"), EtherDriver::Auto));
+        assert_eq!(leg("ether"), ether(None, EtherDriver::Auto));
+        assert_eq!(leg("ether:eth0:af-xdp"), ether(Some("eth0"), EtherDriver::AfXdp));
+        assert_eq!(leg("ether:eth0:auto"), ether(Some("eth0"), EtherDriver::Auto));
+        assert_eq!(leg("ether::af-packet"), ether(None, EtherDriver::AfPacket));
+        assert!(leg("ether:eth0:tap").unwrap_err().hint.contains("af-xdp"));
+        for text in ["ether", "ether:eth0", "ether:eth0:af-xdp", "ether::af-packet"] {
+            assert_eq!(leg(text).unwrap().to_string(), text);
+        }
         for bad in [
             "",
             "unx",

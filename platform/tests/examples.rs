@@ -152,7 +152,10 @@ fn two_hosts_may_have_fabrics_of_two_kinds() {
     let [a, b] = [0, 1].map(|fabric: usize| platform.fabrics[fabric].index);
     for process in ["cn-a", "web1", "web2", "web3"] {
         assert!(platform.udp_address(process, a).is_some() && platform.udp_address(process, b).is_none());
-        assert_eq!([a, b].map(|fabric| platform.ether_device(process, fabric)), [None, Some("b")]);
+        assert_eq!(
+            [a, b].map(|fabric| platform.ether_device(process, fabric).map(|(device, _)| device)),
+            [None, Some("b")]
+        );
     }
 }
 

@@ -413,6 +413,7 @@ fn legs_suit_their_owner() {
     one(node, "legs = { a = \"unix\", b = §\"unix:x\" }", "no path", "\"unix\"");
     one(node, "legs = { a = \"unix\", b = §\"udp\" }", "lab network", "lab-network");
     one(node, "legs = { a = \"unix\", b = §\"ether\" }", "an ether leg its device", "ether:DEVICE");
+    one(node, "legs = { a = \"unix\", b = §\"ether:eth1:xdp\" }", "driven by \"xdp\"", "ether:DEVICE:af-xdp");
     one(node, "legs = { a = \"unix\", b = §\"udp:::1\" }", "brackets", "udp:[::1]");
     one(node, "legs = { a = \"unix\", b = §[] }", "no leg on fabric \"b\"", "");
     one(node, "legs = §{}", "has no legs", "legs = ");

@@ -446,6 +446,84 @@ fn with_its_only_leg_stuck_the_association_is_stalled_and_goes_on_with_it() {
     assert!(!pair.ends[0].is_stalled());
 }
 
+/// What a peer takes between two stands still, and after the second one.
+struct Taken {
+    first: usize,
+    second: usize,
+}
+
+/// Both legs stand still, the peer takes a few messages, and both stand still again while these and what was parked are still
+/// on their way by other legs than at first.
+fn stall_twice(scheduler: Scheduler, taken: &Taken) {
+    let config = AssociationConfig { scheduler, park_messages_max: 64, ..AssociationConfig::default() };
+    let mut pair = Pair::new(2, &config);
+    let (mut accepted, mut received, mut told) = (Vec::new(), Vec::new(), Vec::new());
+    let mut send = |pair: &mut Pair, now: u64, ids: std::ops::Range<u8>| {
+        for id in ids {
+            pair.send(now, u32::from(id % 4), id).expect("room");
+            accepted.push(id);
+        }
+    };
+    let mut run = |pair: &mut Pair, millis: std::ops::RangeInclusive<u64>| {
+        for now in millis {
+            pair.ends[0].handle_timeout(at(now));
+            pair.ends[0].publish();
+            told.extend(pair.events(0));
+        }
+    };
+    let mut scratch = Scratch::default();
+    let mut take = |pair: &mut Pair, count: usize| {
+        let messages = std::iter::from_fn(|| pair.ends[1].receive(&mut scratch).map(|m| m.head[0]));
+        received.extend(messages.take(count));
+        pair.ends[1].release();
+    };
+    // More than both rings hold.
+    send(&mut pair, 0, 0..40);
+    run(&mut pair, 0..=20);
+    assert!(pair.ends[0].is_stalled() && pair.ends[0].is_up());
+    take(&mut pair, taken.first);
+    send(&mut pair, 21, 40..50);
+    run(&mut pair, 21..=44);
+    take(&mut pair, taken.second);
+    run(&mut pair, 45..=46);
+    while !pair.ends[0].is_drained() {
+        take(&mut pair, usize::MAX);
+        // Within 50 ms, so that nothing that was parked expires.
+        run(&mut pair, 47..=47);
+    }
+    run(&mut pair, 57..=57);
+    assert!(!pair.ends[0].is_stalled());
+    for flow in 0..4 {
+        let of_flow = |ids: &[u8]| ids.iter().copied().filter(|id| id % 4 == flow).collect::<Vec<_>>();
+        assert_eq!(of_flow(&received), of_flow(&accepted));
+    }
+    // Each leg stood still at first, and for a second time only where something was taken in between. No leg went.
+    let count = |event| told.iter().filter(|e| **e == event).count();
+    let stalls = LEG.map(|leg| count(AssociationEvent::Stalled(leg)));
+    assert!(stalls.iter().all(|n| (1..=2).contains(n)), "{told:?}");
+    assert_eq!(stalls.contains(&2), taken.first > 0, "{told:?}");
+    let is_bad = |event: &AssociationEvent| {
+        matches!(event, AssociationEvent::LegDown(..) | AssociationEvent::ParkedExpired { .. })
+    };
+    assert!(!told.iter().any(is_bad), "{told:?}");
+    assert!(pair.ends[0].legs().all(|leg| leg.state == LegState::Up));
+}
+
+#[test]
+fn both_legs_stall_again_before_the_first_stall_is_made_up_for_and_nothing_is_lost_or_doubled() {
+    //= spec/rvi.md#sending-again
+    //= type=test
+    //# When a leg is lost or stalled and another one is up, every message that is not proven taken MUST be sent
+    //# again there under its number, in the order of the lost ring, before anything new of its lane.
+    for scheduler in [Scheduler::Failover, Scheduler::Lane] {
+        for first in 0..20 {
+            for second in [0, 1, 3, 8, 17, 30, usize::MAX] {
+                stall_twice(scheduler, &Taken { first, second });
+            }
+        }
+    }
+}
+
 #[test]
 fn no_number_is_given_out_16384_ahead_of_one_that_is_outstanding() {
     //= spec/rvi.md#numbers

@@ -16,7 +16,7 @@ use rustix::net::{AddressFamily, SocketType};
 use rvi::SharedOctets;
 use rvi::host::packet_socket;
 use rvi::host::tap::{Tap, TapBuffer, Written};
-use rvi::host::xdp_socket::{Queued, XdpError, XdpOpenError, XdpSockets};
+use rvi::host::xdp_socket::{Frames, Queued, XdpError, XdpOpenError, XdpSockets};
 use sandbox::in_own_namespace;
 use vlan_core::wire::Vnet;
 
@@ -80,7 +80,7 @@ fn open() -> XdpSockets {
 
 fn try_open() -> Result<XdpSockets, XdpOpenError> {
     let index = packet_socket::device(&any_socket(), DEVICE).unwrap().expect("an Ethernet device").index;
-    XdpSockets::open(index as u32)
+    XdpSockets::open(index as u32, Frames::All)
 }
 
 /// Bpf is for those who administer the machine, not for root of a user namespace.
@@ -176,8 +176,8 @@ fn frames_longer_than_a_chunk_are_whole_too() {
 fn nobody_else_hears_what_arrives_until_the_sockets_are_closed() {
     //= spec/xdp.md#whose-frames
     //= type=test
-    //# Every queue of the device MUST have a socket, and a frame that finds none MUST be dropped rather than left to this host's
-    //# own stack.
+    //# Where sockets take all frames of a device, every queue MUST have one, and a frame that finds none MUST be dropped rather than
+    //# left to this host's own stack.
     as_root("nobody_else_hears_what_arrives_until_the_sockets_are_closed", || {
         let wire = Wire::new(1500);
         let (listener, device) = packet_socket::open_for(DEVICE).unwrap();

@@ -166,8 +166,8 @@ impl Agent {
         let legs = Legs::new(identity, config.control_nodes);
         let (policy, readiness, signals) = (config.wait, config.readiness, config.signals);
         let state = PumpState::default();
-        let packets = PacketSockets::open(&config.packet_legs).map_err(AgentError::PacketLeg)?;
-        if let Some(packets) = &packets {
+        let mut packets = PacketSockets::open(&config.packet_legs).map_err(AgentError::PacketLeg)?;
+        if let Some(packets) = &mut packets {
             packets::start(packets, pump::clock(), &mut node, &poller).map_err(AgentError::Wait)?;
         }
         Ok(Self {

@@ -2,8 +2,9 @@
 
 use platform::model::Fabric;
 use platform::{ControlNode, Leg, Node, Platform};
-use rvi::host::ether::EtherPlace;
-use rvi::host::packets::LegPlace;
+use rvi::host::ether::{EtherDriver, EtherPlace};
+use rvi::host::packets::{LegPlace, LegWay, PacketSockets};
+use tracing::{info, warn};
 use vlan_core::wire::control::{GrantedLeg, LegAddress, LegKind};
 use vlan_core::{EtherAddress, FabricIndex, LegNumber};
 
@@ -15,11 +16,20 @@ pub fn places(platform: &Platform, process: &str) -> Vec<(LegNumber, LegPlace)> 
         let leg = LegNumber(fabric.index.0);
         let udp = platform.udp_address(process, fabric.index).map(LegPlace::Udp);
         let ether = platform.ether_device(process, fabric.index).zip(platform.ether_port(process));
-        let ether =
-            ether.map(|(device, port)| LegPlace::Ether(EtherPlace { device: device.to_owned(), port }));
+        let ether = ether.map(|((device, driver), port)| {
+            LegPlace::Ether(EtherPlace { device: device.to_owned(), port, driver: driver_of(driver) })
+        });
         places.extend([udp, ether].into_iter().flatten().map(|place| (leg, place)));
     }
     places
+}
+
+fn driver_of(driver: platform::EtherDriver) -> EtherDriver {
+    match driver {
+        platform::EtherDriver::Auto => EtherDriver::Auto,
+        platform::EtherDriver::AfXdp => EtherDriver::AfXdp,
+        platform::EtherDriver::AfPacket => EtherDriver::AfPacket,
+    }
 }
 
 /// Where a control node receives what a node sends by packets: on each fabric by the first kind in the node's list that
@@ -40,6 +50,20 @@ pub fn towards(platform: &Platform, control_node: &ControlNode, node: &Node) -> 
         })
     };
     platform.fabrics.iter().filter_map(leg).collect()
+}
+
+/// Says how the devices of ether legs are driven, where that is not as it was said before; gives each such leg, and whether it goes
+/// by AF_XDP, to `tell`.
+pub fn log_ways(sockets: &mut PacketSockets, mut tell: impl FnMut(LegNumber, bool)) {
+    while let Some(LegWay { leg, place, way }) = sockets.poll_way() {
+        tell(leg, way.driver() == EtherDriver::AfXdp);
+        let (device, driver, asked) = (place.device, way.driver(), place.driver);
+        if asked == EtherDriver::Auto || asked == driver {
+            info!(%leg, device, %driver, %asked, %way, "the device of an ether leg");
+        } else {
+            warn!(%leg, device, %driver, %asked, %way, "the device of an ether leg is not driven as asked");
+        }
+    }
 }
 
 fn address(
@@ -71,7 +95,7 @@ mod tests {
         [[control-node]]
         name = "cn-a"
         serial = 5
-        legs = { a = ["udp", "ether"], b = "ether:eth7" }
+        legs = { a = ["udp", "ether::af-xdp"], b = "ether:eth7:af-packet" }
         [[node]]
         name = "web1"
         number = 3
@@ -88,12 +112,12 @@ mod tests {
         let told = |process: &str| -> Vec<String> {
             let place = |(leg, place): &(LegNumber, LegPlace)| match place {
                 LegPlace::Udp(address) => format!("{leg} {address}"),
-                LegPlace::Ether(place) => format!("{leg} {}/{}", place.device, place.port),
+                LegPlace::Ether(place) => format!("{leg} {}/{} {}", place.device, place.port, place.driver),
             };
             places(&platform, process).iter().map(place).collect()
         };
-        assert_eq!(told("web1"), ["0 172.31.1.2:0", "0 a/3", "1 eth1/3"]);
-        assert_eq!(told("cn-a"), ["0 172.31.1.1:7401", "0 a/65541", "1 eth7/65541"]);
+        assert_eq!(told("web1"), ["0 172.31.1.2:0", "0 a/3 auto", "1 eth1/3 auto"]);
+        assert_eq!(told("cn-a"), ["0 172.31.1.1:7401", "0 a/65541 af-xdp", "1 eth7/65541 af-packet"]);
     }
 
     #[test]

@@ -27,7 +27,7 @@ mod report;
 mod trace;
 
 use alloc::boxed::Box;
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -192,6 +192,8 @@ pub struct Node {
     /// Of interfaces that were taken away.
     former: DriverCounters,
     relayed: RelayedCounters,
+    /// The ether legs, and whether their frames come by AF_XDP, for reports.
+    ether_legs: BTreeMap<LegNumber, bool>,
     /// Set when this node ends in order.
     leaving: Option<Leaving>,
     /// Its host can map arenas.
@@ -237,6 +239,7 @@ impl Node {
             drops: DropCounters::default(),
             former: DriverCounters::default(),
             relayed: RelayedCounters::default(),
+            ether_legs: BTreeMap::new(),
             leaving: None,
             takes_arenas: false,
             is_spoiled: false,

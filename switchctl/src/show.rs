@@ -180,6 +180,7 @@ fn legs(rvis: &[Rvi]) -> String {
         "STATE",
         "END",
         "ADDRESS",
+        "DRIVER",
         ">RTT us",
         ">SIZE",
         ">SCORE",
@@ -202,14 +203,15 @@ fn legs(rvis: &[Rvi]) -> String {
     table.text()
 }
 
-fn leg_end(node: &str, end: &LegEnd) -> [String; 11] {
+fn leg_end(node: &str, end: &LegEnd) -> [String; 12] {
     let LegEnd { tx_packets, rx_packets, lost, resends, spurious, duplicates, .. } = end;
     let rtt = if end.rtt_ns == 0 { String::new() } else { (end.rtt_ns / 1000).to_string() };
     let size = if end.packet_octets == 0 { String::new() } else { end.packet_octets.to_string() };
     let figures = [tx_packets, rx_packets, lost, resends, spurious, duplicates].map(u64::to_string);
     let [tx_packets, rx_packets, lost, resends, spurious, duplicates] = figures;
     let (node, address, score) = (node.to_owned(), end.address.clone(), end.score.to_string());
-    [node, address, rtt, size, score, tx_packets, rx_packets, lost, resends, spurious, duplicates]
+    let driver = end.driver.clone();
+    [node, address, driver, rtt, size, score, tx_packets, rx_packets, lost, resends, spurious, duplicates]
 }
 
 impl Show for Vec<Binding> {
@@ -421,6 +423,7 @@ NUMBER  NODE   STATE     VIF  LAN   INTERFACE  MAC                ADDRESSES
             kind: kind.into(),
             a: LegEnd {
                 address: "192.0.2.1:7".into(),
+                driver: if kind == "ether" { "af-xdp".into() } else { String::new() },
                 rtt_ns: 81_500,
                 packet_octets: 8968,
                 lost: 4,
@@ -434,18 +437,18 @@ NUMBER  NODE   STATE     VIF  LAN   INTERFACE  MAC                ADDRESSES
             a: end("web1"),
             b: end("web2"),
             state: "up".into(),
-            legs: vec![leg("a", "unix"), leg("b", "udp")],
+            legs: vec![leg("a", "unix"), leg("b", "ether")],
         };
         let expected = "\
-RVI  LAN  STATE  LEGS            END   VIF  TX FRAMES  TX OCTETS  RX FRAMES  RX OCTETS
-  7  red  up     a:up b:up(udp)  web1    1          5          0          0          0
-                                 web2    1          5          0          0          0
+RVI  LAN  STATE  LEGS              END   VIF  TX FRAMES  TX OCTETS  RX FRAMES  RX OCTETS
+  7  red  up     a:up b:up(ether)  web1    1          5          0          0          0
+                                   web2    1          5          0          0          0
 
-RVI  LEG  KIND  STATE  END   ADDRESS      RTT us  SIZE  SCORE  TX PACKETS  RX PACKETS  LOST  RESENDS  SPURIOUS  DUPLICATES
-  7  a    unix  up     web1  192.0.2.1:7      81  8968      0           0           0     4        0         0           0
-                       web2                                 0          12           0     0        0         0           0
-  7  b    udp   up     web1  192.0.2.1:7      81  8968      0           0           0     4        0         0           0
-                       web2                                 0          12           0     0        0         0           0
+RVI  LEG  KIND   STATE  END   ADDRESS      DRIVER  RTT us  SIZE  SCORE  TX PACKETS  RX PACKETS  LOST  RESENDS  SPURIOUS  DUPLICATES
+  7  a    unix   up     web1  192.0.2.1:7              81  8968      0           0           0     4        0         0           0
+                        web2                                         0          12           0     0        0         0           0
+  7  b    ether  up     web1  192.0.2.1:7  af-xdp      81  8968      0           0           0     4        0         0           0
+                        web2                                         0          12           0     0        0         0           0
 ";
         assert_eq!(vec![rvi].show(), expected);
         assert!(Vec::<Rvi>::new().show().starts_with("no direct RVIs"));

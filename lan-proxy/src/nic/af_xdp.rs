@@ -4,13 +4,11 @@
 mod sums;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use rustix::event::epoll;
 use rustix::io::Errno;
 use rvi::host::packet_socket::{self, OpenError};
-use rvi::host::xdp_socket::{Attached, Queued, XdpError, XdpOpenError, XdpSockets};
+use rvi::host::xdp_socket::{Frames, Queued, XdpError, XdpOpenError, XdpSockets};
 use vlan_core::limits::ETHERNET_HEADER_LEN;
 use vlan_core::wire::Vnet;
 
@@ -18,11 +16,6 @@ use crate::nic::looked::{Hearing, Looked};
 use crate::nic::{FrameBuffer, NicError, Sent};
 use crate::proxy::Mode;
 use crate::tag::TAG_LEN;
-
-/// How long the sockets of a process that has ended may hold a device.
-const TAKEN_DOWN_MAX: Duration = Duration::from_millis(500);
-/// Between two looks whether they still do.
-const TAKEN_DOWN_PAUSE: Duration = Duration::from_millis(5);
 
 /// A device that belongs to uplinks, by a socket for each of its queues.
 #[derive(Debug)]
@@ -35,6 +28,8 @@ pub struct AfXdp {
     questions: OwnedFd,
     looked: Looked,
     hearing: Hearing,
+    /// What sockets that were closed had counted, as [`XdpSockets::too_long`].
+    too_long: u64,
 }
 
 impl AfXdp {
@@ -46,17 +41,10 @@ impl AfXdp {
         let (questions, found) = packet_socket::open_for(name)?;
         let looked = Looked::new(name, &found, false)?;
         let readable = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(OpenError::Socket)?;
-        let mut opened = Self { sockets: None, readable, questions, looked, hearing: Hearing::new(modes) };
-        let began = Instant::now();
-        let sockets = loop {
-            match attach(&opened.readable, &opened.questions, &opened.hearing, name, found.index) {
-                // The kernel takes the sockets of a process down some time after its end, and this one may be the next.
-                Err(NicError::Xdp { error: XdpOpenError::InUse, .. }) if began.elapsed() < TAKEN_DOWN_MAX => {
-                    thread::sleep(TAKEN_DOWN_PAUSE);
-                }
-                attached => break attached?,
-            }
-        };
+        let mut opened =
+            Self { sockets: None, readable, questions, looked, hearing: Hearing::new(modes), too_long: 0 };
+        let Self { readable, questions, hearing, .. } = &opened;
+        let sockets = attach(readable, questions, hearing, name, found.index, XdpSockets::open_after_others)?;
         if let Some(len) = sockets.frame_len_max() {
             opened.looked.limit((len - ETHERNET_HEADER_LEN - TAG_LEN) as u16);
         }
@@ -67,12 +55,12 @@ impl AfXdp {
     /// How the frames come here, in words, for who reads the log.
     #[must_use]
     pub fn way(&self) -> &'static str {
-        match self.sockets.as_ref().map(|sockets| (sockets.attached(), sockets.is_zero_copy())) {
-            Some((Attached::Native, true)) => "in the driver, without copies",
-            Some((Attached::Native, false)) => "in the driver, with a copy",
-            Some((Attached::Generic, _)) => "behind the driver, with a copy",
-            None => "not at all",
-        }
+        self.sockets.as_ref().map_or("not at all", XdpSockets::way)
+    }
+
+    /// As [`super::Nic::too_long`].
+    pub(super) fn too_long(&self) -> u64 {
+        self.too_long + self.sockets.as_ref().map_or(0, XdpSockets::too_long)
     }
 
     /// As [`super::Nic::set_promiscuous`].
@@ -82,12 +70,12 @@ impl AfXdp {
 
     /// As [`super::Nic::look`].
     pub(super) fn look(&mut self) -> bool {
-        let Self { sockets, readable, questions, looked, hearing } = self;
+        let Self { sockets, readable, questions, looked, hearing, too_long } = self;
         let name = looked.name.clone();
         looked.look(questions, sockets.is_some(), |index| {
             // The kernel gives a queue to one socket at a time.
-            drop(sockets.take());
-            *sockets = attach(readable, questions, hearing, &name, index).ok();
+            *too_long += sockets.take().map_or(0, |sockets| sockets.too_long());
+            *sockets = attach(readable, questions, hearing, &name, index, XdpSockets::open).ok();
             sockets.is_some()
         })
     }
@@ -144,7 +132,7 @@ impl AfXdp {
 
     /// Ends what can no longer be used, and what waits there with it: the next look begins anew.
     fn close(&mut self, error: XdpError) -> Errno {
-        self.sockets = None;
+        self.too_long += self.sockets.take().map_or(0, |sockets| sockets.too_long());
         match error {
             XdpError::System(errno) => errno,
             _ => Errno::IO,
@@ -167,11 +155,12 @@ fn attach(
     hearing: &Hearing,
     name: &str,
     index: i32,
+    open: fn(u32, Frames) -> Result<XdpSockets, XdpOpenError>,
 ) -> Result<XdpSockets, NicError> {
     let refused = |error| NicError::Xdp { device: name.into(), error };
     packet_socket::leave_tags(questions, name)
         .map_err(|errno| refused(XdpOpenError::Step { name: "leaving tags in frames", errno }))?;
-    let sockets = XdpSockets::open(index.cast_unsigned()).map_err(refused)?;
+    let sockets = open(index.cast_unsigned(), Frames::All).map_err(refused)?;
     hearing.join(questions, index)?;
     epoll::add(readable, &sockets, epoll::EventData::new_u64(0), epoll::EventFlags::IN)
         .map_err(OpenError::Socket)?;

@@ -109,7 +109,7 @@ fn check_leg(
             format!("fabric {:?} has no lab network that gives a udp leg its address", fabric.name),
             "write \"udp:ADDRESS\", or give the fabric a lab-network",
         ),
-        (Leg::Ether { device: None }, _) if fabric.lab_network.is_none() => value::wrong(
+        (Leg::Ether { device: None, .. }, _) if fabric.lab_network.is_none() => value::wrong(
             format!("fabric {:?} has no lab network that gives an ether leg its device", fabric.name),
             "write \"ether:DEVICE\", or give the fabric a lab-network",
         ),

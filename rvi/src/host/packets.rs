@@ -19,7 +19,7 @@ use vlan_core::{Instant, LegNumber};
 pub use fabric::FabricSocket;
 pub use socket::{PacketSocket, SendResult, Taken};
 
-use super::ether::{DeviceChange, EtherPlace, EtherSocket, OpenError};
+use super::ether::{DeviceChange, EtherPlace, EtherSocket, OpenError, Way};
 use super::fault::{Direction, Faults};
 use super::udp::{BindError, ReceivePool, UDP_PAYLOAD_LEN_MAX, UdpSocket};
 use crate::packet::port::PacketMachine;
@@ -125,6 +125,19 @@ struct Fabric {
     packet_len_max: Option<usize>,
     /// What the kernel said of it when it was asked last.
     asked: Option<usize>,
+    /// How its device was driven when [`PacketSockets::poll_way`] told it last.
+    told: Option<Way>,
+}
+
+/// How the device of an ether leg is driven now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LegWay {
+    /// The leg.
+    pub leg: LegNumber,
+    /// Its device, and what was asked for.
+    pub place: EtherPlace,
+    /// How it is driven, and why.
+    pub way: Way,
 }
 
 /// All of them, with the memory that they share.
@@ -151,7 +164,8 @@ impl PacketSockets {
         let fabrics = places.iter().map(|(leg, place)| {
             let socket = Socket::open(place).map_err(|error| PacketLegError { leg: *leg, error })?;
             let packet_len_max = socket.packet_len_max();
-            Ok(Fabric { leg: *leg, socket, is_readable: true, packet_len_max, asked: packet_len_max })
+            let asked = packet_len_max;
+            Ok(Fabric { leg: *leg, socket, is_readable: true, packet_len_max, asked, told: None })
         });
         let has_devices = places.iter().any(|(_, place)| matches!(place, LegPlace::Ether(_)));
         Ok(Some(Self {
@@ -166,6 +180,16 @@ impl PacketSockets {
     /// The legs, the sockets that are to be watched for them, and where these are.
     pub fn legs(&self) -> impl Iterator<Item = (LegNumber, BorrowedFd<'_>, LegAddress)> {
         self.fabrics.iter().map(|fabric| (fabric.leg, fabric.socket.as_fd(), fabric.socket.address()))
+    }
+
+    /// An ether leg whose device is driven in another way than was told before, for who reads the log.
+    pub fn poll_way(&mut self) -> Option<LegWay> {
+        self.fabrics.iter_mut().find_map(|fabric| {
+            let Socket::Ether(socket) = &fabric.socket else { return None };
+            let way = socket.socket().way();
+            let is_new = fabric.told.replace(way) != Some(way);
+            is_new.then(|| LegWay { leg: fabric.leg, place: socket.socket().place().clone(), way })
+        })
     }
 
     /// Tells a machine how long its packets may be, as far as routes and devices go.
@@ -284,10 +308,10 @@ impl PacketSockets {
             return false;
         }
         self.looks_at = Some(now + DEVICE_LOOK);
-        self.look(machine)
+        self.look(now, machine)
     }
 
-    fn look(&mut self, machine: &mut impl PacketMachine) -> bool {
+    fn look(&mut self, now: Instant, machine: &mut impl PacketMachine) -> bool {
         let mut has_moved = false;
         for place in 0..self.fabrics.len() {
             let Fabric { leg, socket: Socket::Ether(socket), packet_len_max, .. } = &mut self.fabrics[place]
@@ -296,6 +320,7 @@ impl PacketSockets {
             };
             let (leg, DeviceChange { address, .. }) = (*leg, socket.socket().look());
             has_moved |= address;
+            socket.socket().look_at_driver(now);
             let octets = Some(socket.socket().payload_len_max());
             if core::mem::replace(packet_len_max, octets) != octets {
                 self.tell_len(leg, machine);

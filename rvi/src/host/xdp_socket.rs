@@ -1,23 +1,27 @@
-//! A device's frames by AF_XDP: all that arrive come here past this host's stack, and what is sent goes to the device past its
-//! queueing.
+//! A device's frames by AF_XDP: all that arrive, or those of a leg, come here past this host's stack, and what is sent goes to the
+//! device past its queueing.
 //!
 //! ```text
-//! device -> program (`redirect.rs`) -> the socket of the frame's queue (`queue.rs`) -> rings (`ring.rs`) -> `receive`
+//! device -> program (`program.rs`, which `redirect.rs` attaches) -> the socket of the frame's queue (`queue.rs`) -> rings (`ring.rs`) -> `receive`
 //! ```
 //!
 //! The rules stand in `spec/xdp.md`. A frame has the tag that it had on the wire where the device leaves it there, and nothing is said
 //! of its checksums; there are no super-frames. The kernel's interface is described in its `Documentation/networking/af_xdp.rst`.
 
+mod program;
 mod queue;
 mod redirect;
 mod ring;
 
 use core::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::thread;
+use std::time::{Duration, Instant};
 use std::vec::Vec;
 
 use rustix::event::epoll;
 use rustix::io::Errno;
+use vlan_core::EtherAddress;
 
 use queue::{CHUNK_LEN, HEADROOM_LEN, Queue};
 use redirect::{Program, Redirect};
@@ -25,9 +29,23 @@ use redirect::{Program, Redirect};
 /// Queues of a device that can be had: each takes 10 MiB.
 pub const QUEUES_MAX: u32 = 32;
 
+/// How long the sockets of a process that has ended may hold a device.
+const TAKEN_DOWN_MAX: Duration = Duration::from_millis(500);
+/// Between two looks whether they still do.
+const TAKEN_DOWN_PAUSE: Duration = Duration::from_millis(5);
+
+/// Which of a device's frames the sockets take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Frames {
+    /// All of them: this host's own stack hears nothing.
+    All,
+    /// Those of ether legs for this process: its stack hears the others.
+    OfLeg(EtherAddress),
+}
+
 /// Where the program sits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Attached {
+enum Attached {
     /// In the device's driver: frames come here before the kernel makes anything of them.
     Native,
     /// Behind a driver that knows no programs: the kernel has made a packet of each frame first, and may have joined several.
@@ -158,12 +176,29 @@ pub struct XdpSockets {
 }
 
 impl XdpSockets {
-    /// Takes the frames of the device with this number in the thread's network namespace.
+    /// Takes frames of the device with this number in the thread's network namespace. Where sockets have it already, it waits for
+    /// half a second: the kernel takes those of a process down some time after its end, and this one may be the next.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_after_others(device: u32, frames: Frames) -> Result<Self, XdpOpenError> {
+        let began = Instant::now();
+        loop {
+            match Self::open(device, frames) {
+                Err(XdpOpenError::InUse) if began.elapsed() < TAKEN_DOWN_MAX => {
+                    thread::sleep(TAKEN_DOWN_PAUSE)
+                }
+                opened => return opened,
+            }
+        }
+    }
+
+    /// Takes frames of the device with this number in the thread's network namespace.
     ///
     /// # Errors
     /// When the process may not, when somebody else has them, or what the kernel lacks.
-    pub fn open(device: u32) -> Result<Self, XdpOpenError> {
-        let program = Program::load(QUEUES_MAX).map_err(XdpOpenError::of("loading the program"))?;
+    pub fn open(device: u32, frames: Frames) -> Result<Self, XdpOpenError> {
+        let program = Program::load(QUEUES_MAX, frames).map_err(XdpOpenError::of("loading the program"))?;
         let (queues, has_frags) = open_queues(device, program.has_frags)?;
         let readable = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(XdpOpenError::of("epoll"))?;
         let redirect = program.attach(device).map_err(XdpOpenError::of("attaching the program"))?;
@@ -175,16 +210,16 @@ impl XdpSockets {
         Ok(Self { redirect, queues, turn: 0, readable, has_frags })
     }
 
-    /// Where the program sits.
+    /// How the frames come here, in words, for who reads the log.
     #[must_use]
-    pub fn attached(&self) -> Attached {
-        self.redirect.attached
-    }
-
-    /// The device reads and writes the sockets' memory itself.
-    #[must_use]
-    pub fn is_zero_copy(&self) -> bool {
-        self.queues.iter().all(Queue::is_zero_copy)
+    pub fn way(&self) -> &'static str {
+        // Whether the device reads and writes the sockets' memory itself.
+        let is_zero_copy = self.queues.iter().all(Queue::is_zero_copy);
+        match (self.redirect.attached, is_zero_copy) {
+            (Attached::Native, true) => "in the driver, without copies",
+            (Attached::Native, false) => "in the driver, with a copy",
+            (Attached::Generic, _) => "behind the driver, with a copy",
+        }
     }
 
     /// Octets of the longest frame that can arrive, if that is less than any.
@@ -213,8 +248,16 @@ impl XdpSockets {
     /// # Errors
     /// As [`Self::flush`].
     pub fn send(&mut self, frame: &[u8]) -> Result<Queued, XdpError> {
+        self.send_behind(&[], frame)
+    }
+
+    /// Takes a frame that is to go, of a header and what follows it. The header is shorter than a chunk.
+    ///
+    /// # Errors
+    /// As [`Self::flush`].
+    pub fn send_behind(&mut self, header: &[u8], rest: &[u8]) -> Result<Queued, XdpError> {
         // By one queue, so that all go in order.
-        self.queues[0].send(frame)
+        self.queues[0].send(header, rest)
     }
 
     /// Has what was taken go; false when the device has no room for all of it now.
@@ -223,6 +266,12 @@ impl XdpSockets {
     /// When the device is down or has gone, or the sockets are not to be used any more.
     pub fn flush(&mut self) -> Result<bool, XdpError> {
         self.queues[0].flush()
+    }
+
+    /// Frames that the kernel had no room for in the sockets.
+    #[must_use]
+    pub fn kernel_drops(&self) -> u64 {
+        self.queues.iter().map(Queue::kernel_drops).sum()
     }
 
     /// Frames that were longer than the room that [`Self::receive`] had for them.

@@ -8,11 +8,12 @@ use vlan_core::Instant;
 use vlan_core::wire::control::{Fault, FaultDirection, OfferedLeg};
 
 use crate::agent::poller::{Poller, Source};
+use crate::legs::log_ways;
 use crate::node::Node;
 
 /// Has every socket watched, and tells the node where its legs end and how long their packets may be.
 pub(super) fn start(
-    sockets: &PacketSockets,
+    sockets: &mut PacketSockets,
     now: Instant,
     node: &mut Node,
     poller: &Poller,
@@ -21,6 +22,7 @@ pub(super) fn start(
         poller.add(socket, Source::Packets(leg))?;
         info!(%leg, kind = %address.kind(), %address, "packet leg open");
     }
+    log_ways(sockets, |leg, is_af_xdp| node.handle_leg_driver(leg, is_af_xdp));
     sockets.start(node);
     offer(sockets, now, node);
     Ok(())

@@ -16,7 +16,9 @@ use crate::agent::ready::Readiness;
 use crate::agent::signals::Signals;
 use crate::agent::spin::{Did, Spin};
 use crate::agent::{End, WaitPolicy, packets};
+use crate::legs::log_ways;
 use crate::node::{Node, NodeEvent, Output};
+use crate::polling::Polling;
 
 /// Messages out of the fabric that go into one batch.
 const RECEIVE_BUDGET: usize = 256;
@@ -48,6 +50,7 @@ pub(super) struct Pump {
 #[derive(Default)]
 pub(super) struct PumpState {
     spin: Spin,
+    polling: Polling,
     round: u32,
     /// Something happened that the next round must publish before the pump may sleep.
     is_unsettled: bool,
@@ -114,9 +117,11 @@ impl Pump {
         }
         if let Some(packets) = &mut self.packets
             && packets.poll_timeout().is_some_and(|at| at <= now)
-            && packets.handle_timeout(now, &mut self.node)
         {
-            packets::offer(packets, now, &mut self.node);
+            if packets.handle_timeout(now, &mut self.node) {
+                packets::offer(packets, now, &mut self.node);
+            }
+            log_ways(packets, |leg, is_af_xdp| self.node.handle_leg_driver(leg, is_af_xdp));
         }
     }
 
@@ -166,11 +171,12 @@ impl Pump {
         }
         if did.is_some() || is_unsettled {
             self.state.waiting_since = None;
+            self.state.polling.handle_work();
             return self.look_while_busy(now);
         }
         let is_waiting = self.ports.is_any_waiting() && !self.node.is_leaving();
         if self.policy == WaitPolicy::Poll || self.stays_awake(now, is_waiting) {
-            if is_waiting || self.policy == WaitPolicy::Interrupt {
+            if is_waiting || self.policy == WaitPolicy::Interrupt || self.state.polling.handle_idle() {
                 // Whoever is to answer, or to make room, may need this core.
                 std::thread::yield_now();
             }

@@ -12,6 +12,11 @@ use crate::node::Node;
 use crate::node::direct::DirectLink;
 
 impl Node {
+    /// Frames of an ether leg come by AF_XDP from now on, or by a packet socket: reports say so.
+    pub fn handle_leg_driver(&mut self, leg: LegNumber, is_af_xdp: bool) {
+        self.ether_legs.insert(leg, is_af_xdp);
+    }
+
     /// The packet legs that this node is ready for, all of them, have changed: every control node that it has
     /// registered with is told, and any other when it registers.
     pub fn handle_leg_addresses(&mut self, now: Instant, legs: &[OfferedLeg]) {

@@ -81,6 +81,9 @@ impl Node {
         for (index, link) in self.control.iter().enumerate() {
             add_packet_legs(&mut add, &format!("control.{index}"), &link.association);
         }
+        for (leg, is_af_xdp) in &self.ether_legs {
+            add(format!("leg.{leg}.af-xdp"), u64::from(*is_af_xdp));
+        }
         for link in self.direct.iter().flatten() {
             for (name, count) in [("tx", link.sent), ("rx", link.received)] {
                 add(format!("node.{}.{name}.frames", link.node), count.frames);

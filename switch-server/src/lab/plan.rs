@@ -173,7 +173,7 @@ fn check_legs(platform: &Platform, sharing: Sharing) -> Result<(), Failure> {
             {
                 return Err(refuse_address(name, fabric, written.ip(), own));
             }
-            if let Some(device) = platform.ether_device(name, fabric.index)
+            if let Some((device, _)) = platform.ether_device(name, fabric.index)
                 && sharing != Sharing::Supervisor
                 && (own.is_none() || device != fabric.name)
             {

@@ -25,6 +25,8 @@ struct Nic {
     number: DeviceNumber,
     device: nic::Nic,
     is_readable: bool,
+    /// What the machine was told of [`nic::Nic::too_long`].
+    too_long: u64,
 }
 
 /// The devices of a control node that lead outside.
@@ -47,7 +49,7 @@ impl Outside {
         let mut nics = Vec::with_capacity(devices.len());
         for (place, device) in devices.into_iter().enumerate() {
             legs.watch(device.as_fd(), Source::Device(place))?;
-            nics.push(Nic { number: DeviceNumber(place as u16), device, is_readable: true });
+            nics.push(Nic { number: DeviceNumber(place as u16), device, is_readable: true, too_long: 0 });
         }
         Ok(Self { nics, ..Self::default() })
     }
@@ -128,6 +130,8 @@ impl Outside {
         }
         self.next_look = Some(at + LOOK_INTERVAL);
         for nic in &mut self.nics {
+            let too_long = nic.device.too_long();
+            machine.handle_too_long(nic.number, too_long - std::mem::replace(&mut nic.too_long, too_long));
             if nic.device.look() {
                 let state = nic.state();
                 info!(

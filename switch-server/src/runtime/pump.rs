@@ -5,6 +5,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::TryRecvError;
@@ -17,6 +18,8 @@ use rvi::host::{
     SetupProgress, random_octets,
 };
 use rvi::{ShmConfig, ShmLeg};
+use switch_node::legs::log_ways;
+use switch_node::polling::Polling;
 use tracing::{debug, error, info, warn};
 use vlan_core::wire::control::{Fault, FaultDirection};
 use vlan_core::{Instant, LegNumber, PairEpoch};
@@ -117,8 +120,10 @@ impl Pump {
             legs.watch(listener.as_fd(), Source::Listener(place))?;
         }
         let mut machine = ControlNode::new(parts.config);
-        if let Some(packets) = &parts.packets {
+        let mut packets = parts.packets;
+        if let Some(packets) = &mut packets {
             let numbers = watch_packets(packets, &legs)?;
+            log_ways(packets, |_, _| {});
             machine.enable_packets(parts.key.clone(), random_octets(), &numbers);
             packets.start(&mut machine);
         }
@@ -130,7 +135,7 @@ impl Pump {
             machine,
             key: parts.key,
             listeners: parts.listeners.into_iter().map(listener).collect(),
-            packets: parts.packets,
+            packets,
             outside,
             legs,
             link: parts.link,
@@ -148,6 +153,7 @@ impl Pump {
     pub fn run(mut self) {
         let mut busy_until = now() + SPIN;
         let mut batches = 0;
+        let mut polling = Polling::default();
         loop {
             let at = now();
             let received = self.receive_packets(at) + self.outside.receive(at, &mut self.machine);
@@ -161,6 +167,10 @@ impl Pump {
             }
             if taken > 0 || !is_all_sent {
                 busy_until = at + SPIN;
+                polling.handle_work();
+            } else if self.wait == WaitPolicy::Poll && polling.handle_idle() {
+                // Whoever is to send something may need this core.
+                thread::yield_now();
             }
             batches += 1;
             let idle = taken == 0 && is_all_sent && self.wait == WaitPolicy::Interrupt && at >= busy_until;
@@ -237,6 +247,7 @@ impl Pump {
         {
             // Where its legs end is of no account: nodes find a control node by its group.
             packets.handle_timeout(at, &mut self.machine);
+            log_ways(packets, |_, _| {});
         }
         self.outside.handle_timeout(at, &mut self.machine);
         if self.legs.poll_timeout().is_some_and(|due| due <= at) {

@@ -34,6 +34,14 @@ pub struct Taken {
     pub has_more: bool,
 }
 
+impl Taken {
+    /// Counts a packet of so many octets that was handed on, if one was.
+    pub(in crate::host) fn add(&mut self, packet_len: Option<usize>) {
+        self.datagrams += usize::from(packet_len.is_some());
+        self.octets += packet_len.unwrap_or(0);
+    }
+}
+
 /// A socket for all legs of one kind through one fabric.
 pub trait PacketSocket: AsFd {
     /// Where such packets come from and go to.

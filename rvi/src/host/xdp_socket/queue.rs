@@ -174,6 +174,12 @@ impl Queue {
         options.is_ok_and(|options| options.contains(XdpOptionsFlags::XDP_OPTIONS_ZEROCOPY))
     }
 
+    /// Frames that found no room in the socket.
+    pub fn kernel_drops(&self) -> u64 {
+        sockopt::xdp_statistics(&self.socket)
+            .map_or(0, |told| told.rx_dropped + told.rx_ring_full.unwrap_or(0))
+    }
+
     /// Copies the next frame to `out` and says how long it is; `None` when there is none now.
     //= spec/xdp.md#frames-in-several-chunks
     //# A frame that arrives in several chunks MUST be given as one, and one that is longer than the room for it MUST be
@@ -239,10 +245,12 @@ impl Queue {
         self.rx.release();
     }
 
-    /// Takes a frame that is to go. What has been taken goes at the next [`Self::flush`] at the latest.
-    pub fn send(&mut self, frame: &[u8]) -> Result<Queued, XdpError> {
-        let count = frame.len().div_ceil(CHUNK_LEN) as u32;
-        if frame.is_empty() || count > LEAVING_CHUNKS || count > 1 && !self.has_frags {
+    /// Takes a frame that is to go, of a header, shorter than a chunk, and what follows it. What has been taken goes at the next
+    /// [`Self::flush`] at the latest.
+    pub fn send(&mut self, header: &[u8], rest: &[u8]) -> Result<Queued, XdpError> {
+        let len = header.len() + rest.len();
+        let count = len.div_ceil(CHUNK_LEN) as u32;
+        if len == 0 || count > LEAVING_CHUNKS || count > 1 && !self.has_frags {
             return Ok(Queued::TooLong);
         }
         if !self.has_room(count)? {
@@ -251,19 +259,26 @@ impl Queue {
                 return Ok(Queued::Full);
             }
         }
-        let mut parts = frame.chunks(CHUNK_LEN).peekable();
+        let (first, others) = rest.split_at(rest.len().min(CHUNK_LEN - header.len()));
+        self.push([header, first], !others.is_empty());
+        let mut parts = others.chunks(CHUNK_LEN).peekable();
         while let Some(part) = parts.next() {
-            // There is one for each part.
-            let Some(address) = self.leaving.lend() else { break };
-            self.chunks.write(address as usize, part);
-            let piece = Piece { address, len: part.len() as u32, continues: parts.peek().is_some() };
-            self.tx.push(&piece.emit());
+            self.push([&[], part], parts.peek().is_some());
         }
         self.unsent += 1;
         if self.unsent >= BATCH {
             self.flush()?;
         }
         Ok(Queued::Taken)
+    }
+
+    /// Has a chunk of a frame go, of these octets; there is one.
+    fn push(&mut self, [front, back]: [&[u8]; 2], continues: bool) {
+        let Some(address) = self.leaving.lend() else { return };
+        self.chunks.write(address as usize, front);
+        self.chunks.write(address as usize + front.len(), back);
+        let piece = Piece { address, len: (front.len() + back.len()) as u32, continues };
+        self.tx.push(&piece.emit());
     }
 
     fn has_room(&mut self, count: u32) -> Result<bool, RingFault> {

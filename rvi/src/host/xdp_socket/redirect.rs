@@ -8,7 +8,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use rustix::io::Errno;
 
-use super::Attached;
+use super::{Attached, Frames, program};
 
 // Numbers of `linux/bpf.h` and `linux/if_link.h`.
 const MAP_CREATE: c_long = 0;
@@ -24,13 +24,6 @@ const NATIVE: u32 = 1 << 2;
 
 /// Of the program; the helper that it calls asks for none.
 const LICENCE: &CStr = c"Dual MIT/GPL";
-/// Where `struct xdp_md` has the number of the queue.
-const QUEUE_OFFSET: u64 = 16;
-/// `XDP_DROP`, for a queue without a socket.
-const DROP: u64 = 1;
-/// `bpf_redirect_map`.
-const REDIRECT_MAP: u64 = 51;
-
 /// A program on a device, until this is dropped or the process ends.
 #[derive(Debug)]
 pub(super) struct Redirect {
@@ -50,13 +43,13 @@ pub(super) struct Program {
 }
 
 impl Program {
-    /// Makes a map for `queues` sockets and loads the program.
-    pub fn load(queues: u32) -> Result<Self, Errno> {
+    /// Makes a map for `queues` sockets and loads the program that gives them these frames.
+    pub fn load(queues: u32, frames: Frames) -> Result<Self, Errno> {
         let sockets = make(
             MAP_CREATE,
             &MapCreate { kind: MAP_OF_SOCKETS, key_len: 4, value_len: 4, entries: queues, flags: 0 },
         )?;
-        let instructions = instructions(sockets.as_raw_fd());
+        let instructions = program::instructions(frames, sockets.as_raw_fd());
         let load = |flags| {
             let request = ProgramLoad {
                 kind: PROGRAM_XDP,
@@ -111,27 +104,6 @@ impl Redirect {
         };
         call(MAP_UPDATE, &request).map(|_| ())
     }
-}
-
-/// `return bpf_redirect_map(&sockets, context->rx_queue_index, XDP_DROP)`: each an opcode, registers, an offset and a number.
-//= spec/xdp.md#whose-frames
-//# Every queue of the device MUST have a socket, and a frame that finds none MUST be dropped rather than left to this host's
-//# own stack.
-fn instructions(sockets: RawFd) -> [u64; 6] {
-    let number = |value: u64| value << 32;
-    [
-        // r2 = *(u32 *)(r1 + 16)
-        0x61 | 0x12 << 8 | QUEUE_OFFSET << 16,
-        // r1 = the map of this descriptor, in two slots
-        0x18 | 0x11 << 8 | number(sockets as u64),
-        0,
-        // r3 = XDP_DROP
-        0xb7 | 0x03 << 8 | number(DROP),
-        // r0 = bpf_redirect_map(r1, r2, r3)
-        0x85 | number(REDIRECT_MAP),
-        // return r0
-        0x95,
-    ]
 }
 
 #[repr(C)]
@@ -200,28 +172,4 @@ fn call<R: Request>(command: c_long, request: &R) -> Result<c_long, Errno> {
     }
     let raw = std::io::Error::last_os_error().raw_os_error();
     Err(raw.map_or(Errno::IO, Errno::from_raw_os_error))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_program_drops_what_finds_no_socket() {
-        //= spec/xdp.md#whose-frames
-        //= type=test
-        //# Every queue of the device MUST have a socket, and a frame that finds none MUST be dropped rather than left to this
-        //# host's own stack.
-        // ldxw r2, [r1 + 16]; ld_map_fd r1, 7; mov r3, 1 (XDP_DROP); call 51; exit, as `bpftool prog dump xlated` has them.
-        let octets: std::vec::Vec<u8> = instructions(7).into_iter().flat_map(u64::to_le_bytes).collect();
-        let expected = [
-            [0x61, 0x12, 16, 0, 0, 0, 0, 0],
-            [0x18, 0x11, 0, 0, 7, 0, 0, 0],
-            [0; 8],
-            [0xb7, 0x03, 0, 0, 1, 0, 0, 0],
-            [0x85, 0, 0, 0, 51, 0, 0, 0],
-            [0x95, 0, 0, 0, 0, 0, 0, 0],
-        ];
-        assert_eq!(octets, expected.concat());
-    }
 }

@@ -29,7 +29,12 @@ pub(super) const FAMILIES: &[Family] = &[
     Family { name: "a_dead_leg_that_comes_back_is_used_again", plan: busy, script: comes_back },
     Family { name: "both_legs_die_and_the_relay_carries_on", plan: busy, script: relay_carries },
     Family { name: "the_relay_goes_and_comes_while_it_carries", plan: busy, script: relay_comes_back },
-    Family { name: "all_is_silent_and_no_leg_is_blamed", plan: busy, script: partition },
+    Family { name: "all_is_silent_and_no_leg_is_blamed", plan: silenced, script: partition },
+    Family {
+        name: "all_is_silent_again_before_the_first_silence_is_made_up_for",
+        plan: silenced,
+        script: silent_twice,
+    },
     Family { name: "flapping_legs_lose_nothing", plan: busy, script: flapping },
     Family { name: "crossed_fabrics_carry_nothing_and_the_relay_does", plan: busy, script: crossed },
 ];
@@ -41,6 +46,14 @@ fn busy(seed: u64) -> PacketPlan {
     plan.set_sources(&Side::BOTH.map(|side| PacketPlan::steady(side, interval, 200)));
     plan.scheduler = [PacketScheduler::Lane, PacketScheduler::Alternate][(seed / 3 % 2) as usize];
     plan.wait = [Wait::Poll, Wait::Poll, Wait::Interrupt][(seed / 6 % 3) as usize];
+    plan
+}
+
+/// Busy, and then no leg answers. While none does an end asks ten times a second (`PTO_LONGEST_ALONE`): what waits is sent so long
+/// after the legs have healed, and has arrived some wake-ups later.
+fn silenced(seed: u64) -> PacketPlan {
+    let mut plan = busy(seed);
+    plan.promise.delay_max = ms(120);
     plan
 }
 
@@ -272,6 +285,55 @@ fn partition(world: &mut PacketWorld) -> Result<(), Violation> {
     }
     ids.into_iter().for_each(|id| world.lift(id));
     world.run_for(ms(400))
+}
+
+/// Every leg is silent, heals for less than it takes to send again what waits, and is silent once more: each silence is told, each
+/// end of one too, no leg is blamed, and what the first silence left behind is neither lost nor delivered twice (I-1, I-8).
+fn silent_twice(world: &mut PacketWorld) -> Result<(), Violation> {
+    warm_up(world)?;
+    let died = world.now();
+    let legs: Vec<_> = world.network.legs().map(|leg| leg.id).collect();
+    for _ in 0..2 {
+        let ids: Vec<_> = legs.iter().map(|leg| world.lay(*leg, None, Overlay::Dead)).collect();
+        let dead_for = ms(40 + world.draw(200));
+        world.run_for(dead_for)?;
+        expect_stalled(world, true)?;
+        ids.into_iter().for_each(|id| world.lift(id));
+        run_until_an_end_resumes(world)?;
+        // Some packets of what waits, not all of it.
+        let pause = us(world.draw(300));
+        world.run_for(pause)?;
+    }
+    if let Some(t) = world.metrics.transitions.iter().find(|t| t.at >= died && t.to == Health::Down) {
+        let detail = format!("{:?} calls leg {} DOWN, and only all of them were silent", t.side, t.leg);
+        return Err(world.violation("I-14 no blame without proof", detail));
+    }
+    world.run_for(ms(400))?;
+    expect_stalled(world, false)
+}
+
+/// Both ends must say that nothing answers, or neither.
+fn expect_stalled(world: &PacketWorld, is_stalled: bool) -> Result<(), Violation> {
+    match Side::BOTH.into_iter().find(|side| world.end(*side).is_stalled != is_stalled) {
+        Some(side) if is_stalled => {
+            Err(world.violation("amendment 25", format!("{side:?} does not say that nothing answers")))
+        }
+        Some(side) => {
+            Err(world.violation("amendment 25", format!("{side:?} does not say that legs answer again")))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Runs until the first end has had an answer: probes are up to 250 ms apart, with 25 % of jitter.
+fn run_until_an_end_resumes(world: &mut PacketWorld) -> Result<(), Violation> {
+    for _ in 0..4_000 {
+        if Side::BOTH.into_iter().any(|side| !world.end(side).is_stalled) {
+            return Ok(());
+        }
+        world.run_for(us(100))?;
+    }
+    Err(world.violation("I-8 progress", "no end has had an answer for 400 ms".into()))
 }
 
 fn flapping(world: &mut PacketWorld) -> Result<(), Violation> {

@@ -291,6 +291,19 @@ fn holders_are_announced_when_they_come_and_again_after_a_while() {
 }
 
 #[test]
+fn what_a_device_drops_for_its_length_is_among_its_drops() {
+    //= spec/xdp.md#frames-in-several-chunks
+    //= type=test
+    //# A frame that arrives in several chunks MUST be given as one, and one that is longer than the room for it MUST be
+    //# dropped and counted.
+    let mut control = filtered();
+    control.handle_too_long(DEVICE, 3);
+    control.handle_too_long(DeviceNumber(7), 1);
+    let (_, devices) = control.uplinks();
+    assert_eq!((devices[0].drops.of(DropReason::TooLong), devices[0].drops.total()), (3, 3));
+}
+
+#[test]
 fn without_a_carrier_nothing_goes_out_and_what_waited_is_dropped() {
     //= spec/uplink.md#no-carrier
     //= type=test

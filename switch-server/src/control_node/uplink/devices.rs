@@ -115,6 +115,16 @@ impl ControlNode {
         }
     }
 
+    /// A device has dropped so many frames that came in, because they were longer than any room for them.
+    //= spec/xdp.md#frames-in-several-chunks
+    //# A frame that arrives in several chunks MUST be given as one, and one that is longer than the room for it MUST be
+    //# dropped and counted.
+    pub fn handle_too_long(&mut self, number: DeviceNumber, frames: u64) {
+        if let Some(port) = self.uplinks.ports.get_mut(usize::from(number.0)) {
+            port.drops.add_many(DropReason::TooLong, frames);
+        }
+    }
+
     /// Tells the members whose carrier depends on a device that it has one, or none.
     //= spec/uplink.md#link-dependency
     //# While an uplink with a link dependency has no carrier, a control node MUST tell the nodes of its LAN to take the carrier from

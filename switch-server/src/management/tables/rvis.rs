@@ -3,6 +3,7 @@
 use platform::management::{LegEnd, Rvi, RviEnd, RviLeg};
 use rvi::packet::sender::PacketLegState;
 use vlan_core::NodeNumber;
+use vlan_core::wire::control::LegKind;
 
 use super::{count, lan_name, node_name};
 use crate::control_node::{self, RviState, RviStatus};
@@ -66,12 +67,23 @@ fn rvi_leg(rvi: &RviStatus, reports: &Reports, leg: u8, fabric: &str) -> RviLeg 
     let addresses = given.and_then(|given| given.addresses);
     let [a_address, b_address] =
         addresses.map_or_else(Default::default, |ends| ends.map(|address| address.to_string()));
+    let is_ether = given.is_some_and(|given| given.kind == LegKind::Ether);
+    let driver = |node| if is_ether { driver_of(reports, node, leg).to_owned() } else { String::new() };
     RviLeg {
         fabric: fabric.to_owned(),
         state: state.to_owned(),
         kind: given.map_or_else(String::new, |given| given.kind.to_string()),
-        a: LegEnd { address: a_address, ..leg_end(reports, rvi.a, rvi.b, leg) },
-        b: LegEnd { address: b_address, ..leg_end(reports, rvi.b, rvi.a, leg) },
+        a: LegEnd { address: a_address, driver: driver(rvi.a), ..leg_end(reports, rvi.a, rvi.b, leg) },
+        b: LegEnd { address: b_address, driver: driver(rvi.b), ..leg_end(reports, rvi.b, rvi.a, leg) },
+    }
+}
+
+/// How a node drives the device of its ether leg.
+fn driver_of(reports: &Reports, node: NodeNumber, leg: u8) -> &'static str {
+    match item(reports, node, &format!("leg.{leg}.af-xdp")) {
+        Some(0) => "af-packet",
+        Some(_) => "af-xdp",
+        None => "",
     }
 }
 
@@ -80,6 +92,7 @@ fn leg_end(reports: &Reports, node: NodeNumber, peer: NodeNumber, leg: u8) -> Le
     let item = |what: &str| leg_item(reports, node, peer, leg, what);
     LegEnd {
         address: String::new(),
+        driver: String::new(),
         score: item("score").unwrap_or(0),
         rtt_ns: item("rtt.ns").unwrap_or(0),
         packet_octets: item("packet.octets").unwrap_or(0),

@@ -177,6 +177,19 @@ fn a_leg_says_of_which_kind_it_is_and_where_it_ends() {
 }
 
 #[test]
+fn a_node_says_how_it_drives_the_device_of_an_ether_leg() {
+    let mut machine = machine();
+    let given = &mut machine.rvis[0].legs;
+    given.iter_mut().filter(|leg| leg.leg.0 == 2).for_each(|leg| leg.kind = LegKind::Ether);
+    let mut reports = Reports::new();
+    reports.insert(NodeNumber(1), report(&[("leg.2.af-xdp", 1), ("leg.0.af-xdp", 1)]));
+    reports.insert(NodeNumber(2), report(&[("leg.2.af-xdp", 0)]));
+    let legs = rvis(&machine, &reports, &["a", "b", "c"].map(str::to_owned)).remove(0).legs;
+    let said: Vec<_> = legs.iter().map(|leg| [&leg.a.driver, &leg.b.driver].map(String::as_str)).collect();
+    assert_eq!(said, [["", ""], ["", ""], ["af-xdp", "af-packet"]]);
+}
+
+#[test]
 fn both_ends_of_a_leg_say_how_it_does() {
     let fabrics = ["a", "b", "c"].map(str::to_owned);
     let mut reports = Reports::new();
