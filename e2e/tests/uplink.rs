@@ -1,5 +1,7 @@
 //! Uplinks with stock programs at both ends: members of a LAN, and hosts on the network outside of it.
 
+mod trunk;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
