@@ -268,6 +268,7 @@ impl ControlNode {
         scratch.release();
         self.scratch = scratch;
         self.publish(now);
+        self.give_uplink_copies();
         if taken < budget || self.leaving.is_some() {
             self.finish_gone_legs(now);
         }
@@ -367,6 +368,9 @@ impl ControlNode {
             Command::Heal { a, b, leg } => self.heal(a, b, leg),
             Command::Fault { node, fault } => self.fault(now, node, fault),
             Command::Capture { node, order } => self.begin_capture(now, node, order),
+            Command::CaptureUplink { lan, unix_ns, order } => {
+                self.begin_uplink_capture(now, lan, unix_ns, order)
+            }
             Command::CaptureCredit { id, octets } => self.credit_capture(now, id, octets),
             Command::Apply { epoch, changes } => self.apply(now, epoch, *changes),
             Command::CaptureEnd { id, discard } => self.end_capture(now, id, discard),

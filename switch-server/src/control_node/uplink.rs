@@ -5,6 +5,7 @@
 //! proxy to whom it goes, and from there it goes the way of relayed frames.
 
 mod announcements;
+mod capture;
 mod changes;
 mod devices;
 mod inward;
@@ -27,6 +28,7 @@ use crate::control_node::session::Account;
 use crate::control_node::{ControlNode, Lan};
 
 use announcements::Announcements;
+use capture::Taps;
 pub use changes::UplinkChange;
 use devices::Port;
 pub use devices::{DeviceNumber, DeviceState};
@@ -70,6 +72,7 @@ pub(super) struct Uplinks {
     links: Vec<Uplink>,
     own: OwnMacs,
     seed: u64,
+    taps: Taps,
     /// The frame that goes outside just now.
     frame: Vec<u8>,
 }
@@ -154,7 +157,7 @@ impl ControlNode {
         let lan = inbound.lan;
         self.lans[lan].server.given_outside();
         let Some(link) = self.lans[lan].uplink else { return };
-        let Uplinks { ports, links, own, frame, .. } = &mut self.uplinks;
+        let Uplinks { ports, links, own, frame, taps, .. } = &mut self.uplinks;
         let link = &mut links[link];
         let port = &mut ports[link.device];
         if !self.lans[lan].been_outside.take(inbound.from, &inbound.header) {
@@ -175,7 +178,7 @@ impl ControlNode {
             port.push(vnet, octets);
         });
         match outward {
-            Outward::Sent => {}
+            Outward::Sent => taps.take(now, self.lans[lan].config.id, true, frame),
             Outward::Dropped(reason) => self.note_drop(now, inbound, reason),
             Outward::TooBig(error) => {
                 let error = Box::<[u8]>::from(error);

@@ -10,7 +10,7 @@ use platform::management::FaultDirection;
 use rustix::event::EventfdFlags;
 use tokio::sync::{mpsc, oneshot};
 use vlan_core::wire::control::{CaptureOrder, ReportItem, ReportedDrop, TraceOrder, Traced};
-use vlan_core::{LegNumber, NodeNumber, VifNumber};
+use vlan_core::{LanId, LegNumber, NodeNumber, VifNumber};
 
 use super::devices::DeviceChanges;
 use crate::control_node::{Changes, Command, GroupStatus, Judgement, Status};
@@ -72,6 +72,8 @@ pub struct FaultOrder {
 pub struct CaptureStart {
     /// What each node is to copy. Each has a number of its own.
     pub points: Vec<(NodeNumber, CaptureOrder)>,
+    /// What is to be copied at the uplinks of LANs. Each has a number of its own, too.
+    pub uplinks: Vec<(LanId, CaptureOrder)>,
     /// Where the copies go; it has room for all that may be under way. Without a receiver the capture ends.
     pub sink: mpsc::Sender<CaptureEvent>,
 }

@@ -1,5 +1,6 @@
 //! Uplinks: what leaves a LAN, what comes in, and to whom.
 
+mod capture;
 mod changes;
 
 use super::*;
