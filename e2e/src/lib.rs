@@ -16,6 +16,7 @@ pub mod guest;
 pub mod hostile;
 pub mod lab;
 pub mod pair;
+pub mod pcap;
 pub mod platform;
 pub mod raw;
 pub mod stock;

@@ -30,6 +30,9 @@ const PROGRAMS: &[Program] = &[
     Program { name: "dbus-daemon", package: "dbus-daemon" },
     Program { name: "avahi-daemon", package: "avahi-daemon" },
     Program { name: "avahi-browse", package: "avahi-utils" },
+    Program { name: "traceroute", package: "traceroute" },
+    Program { name: "tcpreplay", package: "tcpreplay" },
+    Program { name: "scapy3", package: "python3-scapy" },
     Program { name: "qemu-system-x86_64", package: "qemu-system-x86" },
     Program { name: "busybox", package: "busybox" },
 ];

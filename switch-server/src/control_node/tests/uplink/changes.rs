@@ -128,8 +128,10 @@ fn outside_is_told_who_is_where_when_an_uplink_begins_or_is_changed() {
     let address = InterfaceAddress { address: ip_of(1).into(), prefix: 24 };
     end.tell(&mut control, &ControlMessage::Bind { vif: VifNumber(1), address });
     let filtered = uplink(Mode::Filtered { system: SYSTEM }, DEVICE);
-    to_uplink(&mut control, Some(filtered.clone()));
+    to_uplink(&mut control, Some(uplink(Mode::Unfiltered, DEVICE)));
     set_carrier(&mut control, true);
+    // Its device has a carrier, and outside is to see another MAC.
+    to_uplink(&mut control, Some(filtered.clone()));
     let thrice: Vec<_> = [0, 1000, 2000].map(|ms| (ms, ip_of(1))).to_vec();
     assert_eq!(announced_until(&mut control, NOW + Duration::from_secs(9)), thrice);
     // What outside does not notice is not told.
