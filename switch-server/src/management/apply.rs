@@ -62,8 +62,9 @@ impl View {
         })?;
         told.nodes = (applied.nodes != wanted_nodes).then(|| wanted_nodes.clone());
         changed.modes = modes;
-        applied.change(wanted_nodes, devices, &changed);
+        let next = applied.after(wanted_nodes, devices, &changed);
         self.order(Order::Apply(Box::new(ApplyOrder { epoch, changes: Box::new(told), devices: changed })))?;
+        *applied = next;
         self.replace_platform(wanted);
         Ok(ApplyAnswer { epoch, applied: true, changes: changes.list })
     }

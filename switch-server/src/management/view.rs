@@ -70,16 +70,16 @@ impl Applied {
     /// What was made of the first file: `opened` are all of `devices`.
     #[must_use]
     pub fn new(nodes: Vec<NodeEntry>, devices: Devices, opened: &DeviceChanges) -> Self {
-        let mut new = Self { nodes: Vec::new(), devices: Devices::default(), in_use: DevicesInUse::new() };
-        new.change(nodes, devices, opened);
-        new
+        let none = Self { nodes: Vec::new(), devices: Devices::default(), in_use: DevicesInUse::new() };
+        none.after(nodes, devices, opened)
     }
 
-    /// Another file is in use now.
-    pub(super) fn change(&mut self, nodes: Vec<NodeEntry>, devices: Devices, changes: &DeviceChanges) {
-        (self.nodes, self.devices) = (nodes, devices);
-        self.in_use.retain(|number, _| !changes.closed.contains(number));
-        self.in_use.extend(changes.opened.iter().map(|(number, nic)| (*number, DeviceInUse::of(nic))));
+    /// What was made of the next file: these nodes and devices, which came to be by `changes`.
+    pub(super) fn after(&self, nodes: Vec<NodeEntry>, devices: Devices, changes: &DeviceChanges) -> Self {
+        let mut in_use = self.in_use.clone();
+        in_use.retain(|number, _| !changes.closed.contains(number));
+        in_use.extend(changes.opened.iter().map(|(number, nic)| (*number, DeviceInUse::of(nic))));
+        Self { nodes, devices, in_use }
     }
 }
 
