@@ -107,8 +107,8 @@ fn a_lan_loses_gets_and_changes_its_way_outside_and_nobody_else_loses_anything()
         ensure!(told.line()?.is_some_and(|line| line.contains("10.1.0.")), "nothing is announced");
         check_reached(&lab)?;
         let hears = lab.exec_in_underlay("cn-a", 5, &["ip", "-d", "link", "show", "dev", device])?.ok()?;
-        let users = if mode == "filtered" { "promiscuity 0" } else { "promiscuity 1" };
-        ensure!(hears.contains(users), "not {users} in {mode} mode: {hears}");
+        // For an address beside its own a veth interface has to hear everything, too; nothing is left of the other mode.
+        ensure!(hears.contains("promiscuity 1 "), "asked more than once in {mode} mode: {hears}");
         for (member, mac) in macs_outside(&lab)? {
             let expected =
                 if mode == "filtered" { system_mac(&lab, "red")? } else { mac_of(&lab, member, "red")? };

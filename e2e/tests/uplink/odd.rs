@@ -98,7 +98,7 @@ fn odd_captures_and_fuzzed_frames_cost_the_good_traffic_nothing() -> Result<()> 
     let replay = ["tcpreplay", "-q", "-i", "eth0", PACE, ROUNDS, &odd.to_string_lossy()];
     let replayed = lab.exec("client", 30, &replay)?.ok()?;
     ensure!(replayed.contains(&format!("{} packets", 100 * frames.len())), "{replayed}");
-    lab.exec("client", 60, &["python3", &script.to_string_lossy()])?.ok()?;
+    lab.exec("client", 60, &["/usr/bin/python3", &script.to_string_lossy()])?.ok()?;
     flow(&lab, &good, 1000)?;
     expect_nothing_lost(good)?;
 
