@@ -173,10 +173,22 @@ impl Lab {
     /// # Errors
     /// When it cannot be started.
     pub fn spawn(&self, node: &str, seconds: u32, words: &[&str]) -> Result<Child> {
+        self.spawn_from(Stdio::null(), node, seconds, words)
+    }
+
+    /// The same for a command that is told more while it runs.
+    ///
+    /// # Errors
+    /// As [`Self::spawn`].
+    pub fn spawn_with_input(&self, node: &str, seconds: u32, words: &[&str]) -> Result<Child> {
+        self.spawn_from(Stdio::piped(), node, seconds, words)
+    }
+
+    fn spawn_from(&self, input: Stdio, node: &str, seconds: u32, words: &[&str]) -> Result<Child> {
         let namespace = self.namespace(node);
         let mut command = Command::new("timeout");
         command.args(["--kill-after=2", &seconds.to_string(), "ip", "netns", "exec", &namespace]);
-        Ok(command.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?)
+        Ok(command.args(words).stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?)
     }
 
     /// Runs `switchctl` on this lab.
@@ -196,6 +208,16 @@ impl Lab {
         let (program, file) = (self.folder.join("switchctl"), self.file());
         let user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
         run(20, &[&user[..], &[&*program.to_string_lossy(), "-f", &file.to_string_lossy()], words].concat())
+    }
+
+    /// Applies another platform file, `text`.
+    ///
+    /// # Errors
+    /// When it cannot be written, or `switchctl` not be started.
+    pub fn apply(&self, text: &str, options: &[&str]) -> Result<Done> {
+        let path = self.file().with_file_name("changed.toml");
+        fs::write(&path, text)?;
+        self.switchctl(&[&["apply", &path.to_string_lossy()], options].concat())
     }
 
     /// What `switchctl ... --json` says.

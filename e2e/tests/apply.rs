@@ -29,9 +29,7 @@ fn apply(lab: &Lab, replaced: &[(&str, &str)], options: &[&str]) -> Result<e2e::
         ensure!(text.contains(old), "{old}");
         text = text.replace(old, new);
     }
-    let path = lab.file().with_file_name("changed.toml");
-    fs::write(&path, text)?;
-    lab.switchctl(&[&["apply", &path.to_string_lossy()], options].concat())
+    lab.apply(&text, options)
 }
 
 /// The addresses that are bound to a node's interface, link-local ones apart.

@@ -122,6 +122,10 @@ impl Edge {
         self.device = device;
     }
 
+    pub fn set_vid(&mut self, vid: Option<Vid>) {
+        self.vid = vid;
+    }
+
     /// Gives `out` the frames that go outside for one from inside. `dress` gets each of them once its sum is complete, or still
     /// to be completed by the device, and before it is tagged or fragmented.
     //= spec/uplink.md#segments

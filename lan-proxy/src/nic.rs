@@ -94,6 +94,18 @@ impl Nic {
         }
     }
 
+    /// Has the device hear what uplinks of these modes are to hear, and nothing more that earlier ones were to hear. A TAP hears all.
+    ///
+    /// # Errors
+    /// What the kernel says; the device hears at least what it heard before then.
+    pub fn set_modes(&mut self, modes: &[Mode]) -> Result<(), Errno> {
+        match self {
+            Self::AfPacket(nic) => nic.set_modes(modes),
+            Self::AfXdp(nic) => nic.set_modes(modes),
+            Self::Tap(_) => Ok(()),
+        }
+    }
+
     /// Has the device hear everything for as long as somebody inside listens, beside what its uplinks need. A TAP always does.
     ///
     /// # Errors

@@ -161,11 +161,7 @@ impl LanProxy {
     /// When `config` contradicts itself.
     pub fn new(config: &UplinkConfig) -> Result<Self, ConfigError> {
         check_device(config.device)?;
-        if let Mode::Filtered { system: mac } = config.mode
-            && !mac.is_station()
-        {
-            return Err(ConfigError::SystemMac { mac });
-        }
+        check_mode(config.mode)?;
         let mut stations = Learned::new(config.seed);
         stations.set_room(OUTSIDE, STATIONS_MAX);
         let resolution = Rate { frames: Some(RESOLUTION_PER_SECOND_MAX), bits: None };
@@ -195,6 +191,19 @@ impl LanProxy {
     pub fn set_device(&mut self, device: Device) -> Result<(), ConfigError> {
         check_device(device)?;
         self.edge.set_device(device);
+        Ok(())
+    }
+
+    /// Outside is another network, or is to see something else of the LAN: `mode` and `vid` hold from now on. Who was heard outside is
+    /// forgotten; what was counted stays, and so does what was sent just now, to know what comes back of it.
+    ///
+    /// # Errors
+    /// When no station can have the system MAC; then nothing changes.
+    pub fn change(&mut self, mode: Mode, vid: Option<Vid>) -> Result<(), ConfigError> {
+        check_mode(mode)?;
+        self.mode = mode;
+        self.edge.set_vid(vid);
+        self.stations.forget(OUTSIDE);
         Ok(())
     }
 
@@ -248,6 +257,13 @@ impl LanProxy {
 
 fn check_device(device: Device) -> Result<(), ConfigError> {
     if device.mtu < MTU_MIN { Err(ConfigError::MtuTooSmall { mtu: device.mtu }) } else { Ok(()) }
+}
+
+fn check_mode(mode: Mode) -> Result<(), ConfigError> {
+    match mode {
+        Mode::Filtered { system: mac } if !mac.is_station() => Err(ConfigError::SystemMac { mac }),
+        _ => Ok(()),
+    }
 }
 
 /// True for the groups that bridges keep to themselves.

@@ -115,6 +115,12 @@ impl Trunk {
         Ok(())
     }
 
+    /// Takes all uplinks away; what was counted stays.
+    pub fn clear(&mut self) {
+        self.untagged = None;
+        self.tagged.clear();
+    }
+
     /// Takes the tag off a frame from outside, in place, and says whose it is: the uplink, the frame's state and the frame.
     ///
     /// # Errors

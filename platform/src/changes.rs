@@ -6,7 +6,7 @@ use vlan_core::security::{Limits, PortSecurity, Rate, Roles};
 use vlan_core::{LanId, NodeNumber};
 
 use crate::management::Change;
-use crate::model::{ArpMode, Lan, LanMulticast, Member, Node, Platform};
+use crate::model::{ArpMode, Driver, Lan, LanMulticast, Member, Node, Platform, Uplink, UplinkMode};
 
 /// What is to be done so that a running platform is as another file says. Places are those of LANs and of their members in the
 /// other file.
@@ -24,6 +24,8 @@ pub struct Changes {
     pub added_members: Vec<(usize, usize)>,
     /// The places of the LANs with other options of their own.
     pub lans: Vec<usize>,
+    /// The places of the LANs that stay and have another uplink, or have one no more.
+    pub uplinks: Vec<usize>,
     /// The members with other options: each its LAN's and its own place.
     pub members: Vec<(usize, usize)>,
     /// Each difference.
@@ -31,7 +33,8 @@ pub struct Changes {
 }
 
 impl Platform {
-    /// What changes when `other` takes the place of this platform while it runs: nodes, LANs, members, and their options.
+    /// What changes when `other` takes the place of this platform while it runs: nodes, LANs, members, uplinks, and their options. The
+    /// hosts outside are a lab's, which makes them when it starts: they are not compared.
     ///
     /// # Errors
     /// With everything that differs and cannot change yet, in words.
@@ -45,11 +48,9 @@ impl Platform {
         fixed.compare("`grant-key-file`", &self.grant_key_file, &other.grant_key_file);
         fixed.compare("[[fabric]]", &self.fabrics, &other.fabrics);
         fixed.compare("[[control-node]]", &self.control_nodes, &other.control_nodes);
-        fixed.compare("[[lab.outside]]", &self.outside, &other.outside);
         let list = self.node_changes(other);
         let mut changes = Changes { nodes: !list.is_empty(), list, ..Changes::default() };
         for lan in self.lans.iter().filter(|lan| other.lan_by_id(lan.id).is_none()) {
-            fixed.compare(format!("the uplink of the LAN {}", lan.name), &lan.uplink, &None);
             changes.removed_lans.push(lan.id);
             changes.list.push(change((&lan.name, ""), "lan", (lan.id.to_string(), String::new())));
         }
@@ -57,9 +58,9 @@ impl Platform {
             match self.lan_by_id(new.id) {
                 Some(old) => self.compare_lans(&mut fixed, &mut changes, place, (old, new), other),
                 None => {
-                    fixed.compare(format!("the uplink of the LAN {}", new.name), &None, &new.uplink);
                     changes.added_lans.push(place);
                     changes.list.push(change((&new.name, ""), "lan", (String::new(), new.id.to_string())));
+                    changes.list.extend(self.uplink_changes(other, &new.name, (None, new.uplink.as_ref())));
                     let members = new.members.iter().map(|member| other.membership(new, member, true));
                     changes.list.extend(members);
                 }
@@ -117,12 +118,16 @@ impl Platform {
     ) {
         let of = |what: &str| format!("{what} of the LAN {}", old.name);
         fixed.compare(of("the name"), &old.name, &new.name);
-        fixed.compare(of("the uplink"), &old.uplink, &new.uplink);
         fixed.compare(of("a cluster"), &old.clusters, &new.clusters);
         let list = lan_changes(old, new);
         if !list.is_empty() {
             changes.lans.push(place);
             changes.list.extend(list);
+        }
+        if old.uplink != new.uplink {
+            changes.uplinks.push(place);
+            let uplinks = (old.uplink.as_ref(), new.uplink.as_ref());
+            changes.list.extend(self.uplink_changes(other, &new.name, uplinks));
         }
         for member in old.members.iter().filter(|member| member_of(new, member.node).is_none()) {
             changes.removed_members.push((old.id, member.node));
@@ -142,6 +147,38 @@ impl Platform {
                 changes.list.extend(list);
             }
         }
+    }
+
+    /// What is different about the uplink of a LAN, here and in `other`.
+    fn uplink_changes(
+        &self,
+        other: &Self,
+        lan: &str,
+        (old, new): (Option<&Uplink>, Option<&Uplink>),
+    ) -> Vec<Change> {
+        differing((lan, ""), self.uplink_values(old), other.uplink_values(new))
+    }
+
+    fn uplink_values(&self, uplink: Option<&Uplink>) -> Values<6> {
+        let text = |of: &dyn Fn(&Uplink) -> String| uplink.map(of).unwrap_or_default();
+        let ports = |uplink: &Uplink| {
+            let ports = uplink.ports.iter();
+            list(ports.map(|port| format!("{} {}", self.control_nodes[port.control_node].name, port.device)))
+        };
+        [
+            (
+                "uplink",
+                text(&|uplink| word(uplink.mode == UplinkMode::Unfiltered, ["filtered", "unfiltered"])),
+            ),
+            ("uplink vid", text(&|uplink| uplink.vid.map_or_else(String::new, |vid| vid.to_string()))),
+            ("uplink ports", text(&ports)),
+            ("uplink driver", text(&|uplink| driver(uplink.driver).to_owned())),
+            (
+                "uplink default-router",
+                text(&|uplink| uplink.default_router.map_or_else(String::new, |node| self.node_name(node))),
+            ),
+            ("uplink link-dependency", text(&|uplink| uplink.link_dependency.to_string())),
+        ]
     }
 
     /// A member that comes, or goes.
@@ -232,6 +269,15 @@ fn port_security(port_security: PortSecurity) -> String {
         PortSecurity::Address => "address",
     };
     word.to_owned()
+}
+
+fn driver(driver: Driver) -> &'static str {
+    match driver {
+        Driver::Auto => "auto",
+        Driver::AfXdp => "af-xdp",
+        Driver::AfPacket => "af-packet",
+        Driver::Tap => "tap",
+    }
 }
 
 fn list<T: Display>(items: impl IntoIterator<Item = T>) -> String {
@@ -389,13 +435,40 @@ limits = { frames = 1 }
     }
 
     #[test]
-    fn an_uplink_neither_comes_nor_goes_with_its_lan() {
+    fn an_uplink_comes_goes_and_changes_with_its_lan_or_alone() {
+        let uplink = |mode: &str, more: &str| {
+            format!(
+                "[lan.uplink]\nmode = \"{mode}\"\n{more}ports = [{{ control-node = \"cn-a\", device = \"eth1\" }}]\n"
+            )
+        };
+        let [without, with] = [BLUE.to_owned(), BLUE.to_owned() + &uplink("filtered", "")];
+        let [none, without, with] = [String::new(), without, with].map(|lan| parse(&format!("{FILE}{lan}")));
+        let other =
+            parse(&format!("{FILE}{BLUE}{}", uplink("unfiltered", "vid = 7\ndefault-router = \"web1\"\n")));
+        let coming = ["blue  uplink >filtered", "blue  uplink ports >cn-a eth1", "blue  uplink driver >auto"];
+        let came = listed(&none.changes_to(&with).unwrap());
+        assert!(coming.iter().all(|line| came.contains(&(*line).to_owned())), "{came:?}");
+        let came = without.changes_to(&with).unwrap();
+        assert_eq!((&came.uplinks[..], &came.lans[..]), (&[1][..], &[][..]));
+        assert!(coming.iter().all(|line| listed(&came).contains(&(*line).to_owned())), "{came:?}");
+        let gone = with.changes_to(&without).unwrap();
+        assert_eq!(gone.uplinks, [1]);
+        assert!(listed(&gone).contains(&"blue  uplink filtered>".to_owned()), "{gone:?}");
+        assert_eq!(with.changes_to(&none).unwrap().removed_lans, [LanId(20)]);
+        let changed = with.changes_to(&other).unwrap();
+        let expected =
+            ["blue  uplink filtered>unfiltered", "blue  uplink vid >7", "blue  uplink default-router >web1"];
+        assert_eq!((&changed.uplinks[..], listed(&changed)), (&[1][..], expected.map(String::from).to_vec()));
+    }
+
+    #[test]
+    fn hosts_outside_are_the_labs_affair() {
         let uplink =
             "[lan.uplink]\nmode = \"filtered\"\nports = [{ control-node = \"cn-a\", device = \"eth1\" }]\n";
-        let with = parse(&format!("{FILE}{BLUE}{uplink}"));
-        for (old, new) in [(&parse(FILE), &with), (&with, &parse(FILE))] {
-            assert_eq!(old.changes_to(new).unwrap_err(), ["the uplink of the LAN blue"]);
-        }
+        let host = "[[lab.outside]]\nname = \"client\"\nlan = \"blue\"\naddress = \"10.2.0.200/24\"\n";
+        let with = parse(&format!("{FILE}{BLUE}{uplink}{host}"));
+        let without = parse(&format!("{FILE}{BLUE}{uplink}"));
+        assert_eq!(with.changes_to(&without), Ok(Changes::default()));
     }
 
     const MEMBER: &str =

@@ -60,7 +60,7 @@ pub use status::{
     BindingStatus, LanStatus, MemberStatus, NodeStatus, RviLegStatus, RviState, RviStatus, Status,
 };
 pub use trace::{Judgement, Receiver as TraceReceiver};
-pub use uplink::{DeviceNumber, DeviceState, DeviceStatus, UplinkConfig, UplinkStatus};
+pub use uplink::{DeviceNumber, DeviceState, DeviceStatus, UplinkChange, UplinkConfig, UplinkStatus};
 pub use vlan_core::server::PortSecurity;
 
 use arena::LanArena;
@@ -70,7 +70,7 @@ use moved::Moves;
 use packets::Packets;
 use pairs::Pairs;
 use session::Session;
-use uplink::Uplinks;
+use uplink::{Once, Uplinks};
 
 /// Where a member's frames go.
 #[derive(Clone, Copy, Debug)]
@@ -97,6 +97,8 @@ struct Lan {
     arena: LanArena,
     /// Place of its uplink.
     uplink: Option<usize>,
+    /// Which frames have gone outside, by this uplink or an earlier one.
+    been_outside: Once,
     moves: Moves,
 }
 
@@ -266,6 +268,7 @@ impl ControlNode {
         scratch.release();
         self.scratch = scratch;
         self.publish(now);
+        self.give_uplink_copies();
         if taken < budget || self.leaving.is_some() {
             self.finish_gone_legs(now);
         }
@@ -365,6 +368,9 @@ impl ControlNode {
             Command::Heal { a, b, leg } => self.heal(a, b, leg),
             Command::Fault { node, fault } => self.fault(now, node, fault),
             Command::Capture { node, order } => self.begin_capture(now, node, order),
+            Command::CaptureUplink { lan, unix_ns, order } => {
+                self.begin_uplink_capture(now, lan, unix_ns, order)
+            }
             Command::CaptureCredit { id, octets } => self.credit_capture(now, id, octets),
             Command::Apply { epoch, changes } => self.apply(now, epoch, *changes),
             Command::CaptureEnd { id, discard } => self.end_capture(now, id, discard),
@@ -432,6 +438,7 @@ impl Lan {
             has_said_listening: alloc::vec![false; lan.members.len()],
             arena: LanArena::default(),
             uplink: None,
+            been_outside: Once::default(),
             moves: Moves::default(),
             config: lan.clone(),
         };

@@ -31,7 +31,7 @@ use serde::Serialize;
 
 use crate::runtime::PumpGone;
 
-pub use self::tables::DeviceInUse;
+pub use self::view::Applied;
 pub use self::view::{Drill, View};
 
 /// Why a request is not answered with what it asked for.

@@ -8,6 +8,7 @@
 mod arenas;
 mod captures;
 mod config;
+mod devices;
 mod legs;
 mod link;
 mod outside;
@@ -19,7 +20,6 @@ mod traces;
 use std::os::fd::{AsFd, RawFd};
 use std::sync::Arc;
 
-use lan_proxy::nic::{Driver, Nic};
 use platform::{ControlNode as Entry, Management, Platform};
 use rvi::host::packets::PacketSockets;
 use rvi::host::{LegListener, random_u64};
@@ -28,17 +28,18 @@ use tracing::{error, info, warn};
 use vlan_core::{LegNumber, ProcessId};
 
 pub use self::config::{PlatformKeys, apply_changes, node_entries};
+pub use self::devices::{DeviceChanges, Devices};
 pub use self::link::{
-    CaptureEvent, CaptureStart, FaultOrder, JudgeOrder, NodeReport, Order, PumpGone, PumpLink, TraceStart,
+    ApplyOrder, CaptureEvent, CaptureStart, FaultOrder, JudgeOrder, NodeReport, Order, PumpGone, PumpLink,
+    TraceStart,
 };
 pub use self::pump::WaitPolicy;
 pub(crate) use self::pump::now;
 
 use self::pump::{Pump, PumpParts};
 use self::readiness::Readiness;
-use crate::control_node::{ControlNodeConfig, DeviceNumber};
 use crate::failure::{Doing, Failure};
-use crate::management::{self, DeviceInUse};
+use crate::management::{self, Applied};
 use crate::signals::Signals;
 use crate::socket_path::{bind_stream, remove_socket};
 use crate::store::{Store, StoreError};
@@ -68,17 +69,19 @@ pub fn run(platform: &Platform, name: &str, options: &RunOptions) -> Result<(), 
     let process = ProcessId(random_u64());
     let platform = &in_use(platform, &store)?;
     let keys = config::PlatformKeys::load(platform)?;
-    let config = config::control_node_config(platform, entry, &store, process, &keys)?;
+    let devices = Devices::of(platform, entry);
+    let config = config::control_node_config(platform, entry, &store, process, &keys, &devices)?;
     let (epoch, nodes) = (config.epoch, config.nodes.clone());
-    let devices = open_devices(platform, entry, &config)?;
-    let outside = devices.iter().map(DeviceInUse::of).collect();
+    let mut opened = devices.open_after(&Devices::default())?;
+    opened.modes = devices.modes(config.lans.iter());
+    let applied = Applied::new(nodes, devices, &opened);
     let (link, pump_end) = link::pump_link().doing("cannot make an eventfd")?;
     let pump = Pump::new(PumpParts {
         config,
         key: crate::keys::private(&entry.key_file)?,
         listeners: listen(platform, entry)?,
         packets: open_packets(platform, entry)?,
-        devices,
+        devices: opened,
         link: pump_end,
         wait: options.wait,
     });
@@ -87,7 +90,7 @@ pub fn run(platform: &Platform, name: &str, options: &RunOptions) -> Result<(), 
     let pump = pump.doing("cannot start the pump's thread")?;
     info!(name, epoch, process = %format_args!("{:016x}", process.0), "control node starts");
     let (name_here, store_here) = (entry.name.clone(), Arc::clone(&store));
-    let view = management::View::new(platform.clone(), name_here, nodes, outside, link, store_here);
+    let view = management::View::new(platform.clone(), name_here, applied, link, store_here);
     let served = serve(entry, view, &signals, options.ready_fd);
     // The link has gone with `serve`, which is what ends the pump.
     let ended = pump.join().map_err(|_| Failure::runtime("the pump has ended by a fault of its own"));
@@ -146,30 +149,6 @@ fn listen(platform: &Platform, entry: &Entry) -> Result<Vec<(LegNumber, LegListe
         listeners.push((LegNumber(fabric.index.0), listener));
     }
     Ok(listeners)
-}
-
-/// Opens the devices by which the LANs' uplinks leave this control node.
-fn open_devices(platform: &Platform, entry: &Entry, config: &ControlNodeConfig) -> Result<Vec<Nic>, Failure> {
-    let open = |(number, port): (DeviceNumber, &config::DevicePort)| {
-        let uplinks = config.lans.iter().filter_map(|lan| lan.uplink.as_ref());
-        let modes: Vec<_> = uplinks.filter(|uplink| uplink.device == number).map(|u| u.mode).collect();
-        let nic = Nic::open(&port.name, port.driver, &modes).map_err(|error| {
-            let hint = error.hint();
-            Failure::runtime(error).hint(hint)
-        })?;
-        let way = match (&nic, port.driver) {
-            (Nic::AfXdp(nic), _) => nic.way(),
-            // `benches/README.md`.
-            (_, Driver::Auto) => {
-                "by the kernel, which leaves super-frames whole: TCP comes in twice as fast as by AF_XDP"
-            }
-            _ => "by the kernel",
-        };
-        info!(device = port.name, driver = %nic.driver(), asked = %port.driver, way, "a device for uplinks");
-        Ok(nic)
-    };
-    let ports = config::Devices::of(platform, entry).ports;
-    (0..).map(DeviceNumber).zip(&ports).map(open).collect()
 }
 
 /// Opens the sockets of the control node's packet legs.

@@ -51,7 +51,7 @@ const END_TIME: Duration = Duration::from_secs(4);
 /// What `capture` is asked.
 #[derive(Args, Debug)]
 pub struct CaptureArguments {
-    /// Frames of this LAN: each once, as its sender's interface sees it; with --node those of one interface
+    /// Frames of this LAN: each once, as its sender's interface sees it or as it comes in from outside; with --node those of one interface
     #[arg(long, value_name = "LAN", required_unless_present_any = ["node", "rvi"])]
     lan: Option<String>,
     /// Frames at the interfaces of this node, on one LAN or on all
@@ -60,7 +60,8 @@ pub struct CaptureArguments {
     /// Messages between two nodes, or a node and the control node, with their TLV headers, as the first node sees them
     #[arg(long, num_args = 2, value_names = ["NODE", "PEER"], conflicts_with_all = ["lan", "node"])]
     rvi: Option<Vec<String>>,
-    /// Which way, seen from the interface or the node; default: both, for a whole LAN out
+    /// Which way, seen from the interface or the node; default: both; for a whole LAN what members send and
+    /// what comes in from outside
     #[arg(long, value_enum)]
     direction: Option<Direction>,
     /// Where to write pcapng; default, and `-`: standard output

@@ -2,6 +2,7 @@
 
 mod breakages;
 mod citations;
+mod guest_kernel;
 mod lint;
 mod no_std;
 mod programs;

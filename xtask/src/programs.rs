@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use crate::guest_kernel;
 use crate::step::{Invocation, UsageError};
 
 /// A program and the Debian package that has it.
@@ -29,13 +30,23 @@ const PROGRAMS: &[Program] = &[
     Program { name: "dbus-daemon", package: "dbus-daemon" },
     Program { name: "avahi-daemon", package: "avahi-daemon" },
     Program { name: "avahi-browse", package: "avahi-utils" },
+    Program { name: "traceroute", package: "traceroute" },
+    Program { name: "tcpreplay", package: "tcpreplay" },
+    Program { name: "scapy3", package: "python3-scapy" },
+    Program { name: "qemu-system-x86_64", package: "qemu-system-x86" },
+    Program { name: "busybox", package: "busybox" },
 ];
 
-/// Makes sure that every program is there, installing what is missing when `install` says so.
+/// Makes sure that every program is there, and the kernel of the guest, getting what is missing when `install` says so.
 ///
 /// # Errors
 /// A [`UsageError`] that lists what is missing when nothing may be installed; whatever apt-get fails with.
 pub fn require(install: bool) -> Result<()> {
+    require_programs(install)?;
+    guest_kernel::require(install)
+}
+
+fn require_programs(install: bool) -> Result<()> {
     let missing: Vec<_> = PROGRAMS.iter().filter(|p| !is_there(p.name)).collect();
     if missing.is_empty() {
         println!("programs for the end-to-end tests: all there");

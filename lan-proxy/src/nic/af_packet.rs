@@ -62,6 +62,11 @@ impl AfPacket {
         Ok(opened)
     }
 
+    /// As [`super::Nic::set_modes`].
+    pub(super) fn set_modes(&mut self, modes: &[Mode]) -> Result<(), Errno> {
+        self.hearing.set_modes(&self.descriptor, self.looked.index, modes)
+    }
+
     /// As [`super::Nic::set_promiscuous`].
     pub(super) fn set_promiscuous(&mut self, is_promiscuous: bool) -> Result<(), Errno> {
         self.hearing.set_promiscuous(&self.descriptor, self.looked.index, is_promiscuous)

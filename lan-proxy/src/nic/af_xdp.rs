@@ -63,6 +63,11 @@ impl AfXdp {
         self.too_long + self.sockets.as_ref().map_or(0, XdpSockets::too_long)
     }
 
+    /// As [`super::Nic::set_modes`].
+    pub(super) fn set_modes(&mut self, modes: &[Mode]) -> Result<(), Errno> {
+        self.hearing.set_modes(&self.questions, self.looked.index, modes)
+    }
+
     /// As [`super::Nic::set_promiscuous`].
     pub(super) fn set_promiscuous(&mut self, is_promiscuous: bool) -> Result<(), Errno> {
         self.hearing.set_promiscuous(&self.questions, self.looked.index, is_promiscuous)

@@ -61,6 +61,13 @@ impl Looked {
     }
 }
 
+fn membership_of(mode: Mode) -> Membership {
+    match mode {
+        Mode::Filtered { system } => Membership::Station(system),
+        Mode::Unfiltered => Membership::Promiscuous,
+    }
+}
+
 /// `None` when it takes less than an uplink needs.
 fn device_of(found: &packet_socket::Device, offloads: bool, mtu_max: u16) -> Option<Device> {
     let mtu = u16::try_from(found.mtu).unwrap_or(u16::MAX).min(mtu_max);
@@ -90,12 +97,25 @@ impl Hearing {
             |membership, name| packet_socket::join(socket.as_fd(), index, membership).map_err(refused(name));
         join(Membership::AllGroups, "PACKET_MR_ALLMULTI")?;
         for mode in &self.modes {
-            match *mode {
-                Mode::Filtered { system } => join(Membership::Station(system), "PACKET_MR_UNICAST")?,
-                Mode::Unfiltered => join(Membership::Promiscuous, "PACKET_MR_PROMISC")?,
-            }
+            join(membership_of(*mode), "PACKET_ADD_MEMBERSHIP")?;
         }
         if self.is_promiscuous { join(Membership::Promiscuous, "PACKET_MR_PROMISC") } else { Ok(()) }
+    }
+
+    /// Has a device hear what these uplinks are to hear in place of what others were. The kernel counts who wants what, so nothing is
+    /// missed in between.
+    pub fn set_modes(&mut self, socket: &impl AsFd, index: i32, modes: &[Mode]) -> Result<(), Errno> {
+        if self.modes == modes {
+            return Ok(());
+        }
+        for mode in modes {
+            packet_socket::join(socket.as_fd(), index, membership_of(*mode))?;
+        }
+        for mode in core::mem::replace(&mut self.modes, modes.to_vec()) {
+            // It is gone with the device where it is not there any more.
+            let _ = packet_socket::leave(socket.as_fd(), index, membership_of(mode));
+        }
+        Ok(())
     }
 
     /// Has a device hear everything for as long as somebody inside listens, beside what its uplinks need.

@@ -19,6 +19,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         script: control_node_dies,
     },
     Scenario { name: "members_behind_an_uplink_come_and_go", plan: unfiltered, script: members_come_and_go },
+    Scenario { name: "an_uplink_comes_goes_and_changes", plan: filtered, script: uplink_changes },
     Scenario { name: "a_device_loses_its_carrier_and_gets_it_back", plan: filtered, script: carrier_goes },
     Scenario {
         name: "hosts_of_their_own_reach_outside_by_packets",
@@ -66,6 +67,16 @@ fn members_come_and_go(world: &mut World) -> Result<(), Violation> {
     Ok(())
 }
 
+fn uplink_changes(world: &mut World) -> Result<(), Violation> {
+    boot_to_direct(world)?;
+    let plans = [None, Some(OutsidePlan::Unfiltered), Some(OutsidePlan::Filtered)];
+    for plan in plans.into_iter().cycle().take(7) {
+        world.change_uplink(plan);
+        world.run_for(ms(60))?;
+    }
+    Ok(())
+}
+
 fn carrier_goes(world: &mut World) -> Result<(), Violation> {
     boot_to_direct(world)?;
     for _ in 0..3 {
@@ -102,6 +113,15 @@ mod tests {
     #[test]
     fn members_behind_an_uplink_come_and_go() {
         passes("members_behind_an_uplink_come_and_go");
+    }
+
+    #[test]
+    fn an_uplink_comes_goes_and_changes() {
+        //= spec/control-node.md#changed-uplinks
+        //= type=test
+        //# When an applied file gives a LAN an uplink, takes it away or changes it, a control node MUST carry the LAN's frames as the
+        //# file says from then on, tell outside who is where, and lose no frame of another LAN or between members.
+        passes("an_uplink_comes_goes_and_changes");
     }
 
     #[test]

@@ -28,6 +28,7 @@ impl World {
         let live = self.live_stations();
         let gone = self.gone_memberships();
         match self.random.below(8) {
+            _ if self.outside_station().is_some() && self.chance(20) => self.change_uplink_at_random(),
             0 if !gone.is_empty() => {
                 let (node, lan) = gone[self.random.below(gone.len() as u64) as usize];
                 let _ = self.add_membership(now, node, lan);
@@ -102,10 +103,6 @@ impl World {
     }
 
     fn remove_lan(&mut self, now: Instant, lan: usize) {
-        if lan == 0 && self.plan.outside.is_some() {
-            // One with an uplink stays: its device cannot come and go yet.
-            return;
-        }
         self.journal.line(now, format_args!("apply: LAN {} is removed", self.plan.lans[lan].id));
         let members = self.live_stations().into_iter().filter(|of| self.stations[*of].lan == lan);
         for station in members.collect::<Vec<_>>() {
@@ -206,6 +203,7 @@ impl World {
     pub(super) fn apply(&mut self, now: Instant, changes: Changes) {
         self.epoch += 1;
         self.command(now, Command::Apply { epoch: self.epoch, changes: Box::new(changes) });
+        self.look_at_devices(now);
     }
 
     fn retire(&mut self, now: Instant, station: usize) {

@@ -16,7 +16,7 @@ use super::arenas::POLICY;
 use super::connections::Party;
 use super::process::Schedule;
 use super::underlay::Sockets;
-use super::{Event, World, outside};
+use super::{Event, World};
 use crate::checker::StationIndex;
 use crate::plan::{Plan, SERIAL};
 use crate::simulation::Simulation;
@@ -83,7 +83,7 @@ impl World {
             LanConfig { members, multicast, ..self.lan_config(place) }
         });
         // A LAN without members has been removed.
-        let lans = lans.filter(|lan: &LanConfig| !lan.members.is_empty() || lan.uplink.is_some());
+        let lans = lans.filter(|lan: &LanConfig| !lan.members.is_empty());
         ControlNodeConfig {
             serial: SERIAL,
             cabinet: CabinetNumber(1),
@@ -129,7 +129,7 @@ impl World {
             arp: if lan.suppresses_arp { ArpMode::Suppress } else { ArpMode::Relay },
             port_security: if lan.checks_addresses { PortSecurity::Address } else { PortSecurity::Mac },
             multicast: Default::default(),
-            uplink: self.plan.outside.filter(|_| place == 0).map(outside::uplink),
+            uplink: self.uplink_config().filter(|_| place == 0),
             members: Vec::new(),
         }
     }

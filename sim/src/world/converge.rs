@@ -92,6 +92,7 @@ impl World {
         self.waiting_fault = None;
         self.timers_late = Duration::ZERO;
         self.underlay.heal();
+        self.restore_uplink();
         self.plan.fault_menu.clear();
         self.journal.line(now, format_args!("everything is healed"));
         let controls = (0..self.controls.len()).map(Party::Control);

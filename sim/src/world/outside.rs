@@ -2,13 +2,15 @@
 //!
 //! It checks I-40 (in filtered mode no MAC of a member is stated outside, bodies included), I-41 (what is for a member does not leave), I-42
 //! (no frame is longer than the device takes, nor tagged) and I-43 (nothing that went outside comes in again); numbered frames go to the
-//! checker, like those at the devices of nodes.
+//! checker, like those at the devices of nodes. While the LAN has no uplink nothing may go out or come in (I-41).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use lan_proxy::{Device, Mode, audit};
-use switch_server::control_node::{ControlNode, DeviceNumber, DeviceState, UplinkConfig};
+use switch_server::control_node::{
+    Changes, ControlNode, DeviceNumber, DeviceState, UplinkChange, UplinkConfig,
+};
 use vlan_core::ethernet::{EthernetHeader, is_neighbour_resolution};
 use vlan_core::server::PortSecurity;
 use vlan_core::wire::control::{InterfaceAddress, InterfaceConfig};
@@ -18,15 +20,17 @@ use vlan_core::{Channel, Instant, LanId, MacAddress, VifNumber};
 use super::connections::Party;
 use super::{Event, World};
 use crate::checker::{FlowIndex, Receivers, StationIndex, Violation};
+use crate::coverage::Fault;
 use crate::frame::{self, Addressing};
-use crate::plan::{OutsidePlan, StationPlan};
+use crate::plan::{OutsidePlan, SERIAL, StationPlan};
 use crate::simulation::Simulation;
 use crate::stack::{Datagram, Outgoing, PLAIN, Stack};
 
 /// Stands for the node of the station outside: no node has this place.
 pub(super) const NOWHERE: usize = 60_000;
 const OUTSIDE_MAC: MacAddress = MacAddress([0x52, 0, 0, 0, 0, 9]);
-pub(super) const SYSTEM_MAC: MacAddress = MacAddress([2, 0xff, 0, 0, 0, 0x77]);
+/// Of the control node's counter, as every system MAC is: it is known when it comes back, also after the uplink is another one.
+pub(super) const SYSTEM_MAC: MacAddress = MacAddress([2, 0, SERIAL.0 as u8, 0x77, 0x77, 0x77]);
 const DEVICE: DeviceNumber = DeviceNumber(0);
 /// Of 100 frames that go outside, how many come back at once, as by a loop there. Of ARP and ND all do: a probe, which has no sender's
 /// address, is known by its source alone.
@@ -40,6 +44,8 @@ pub(super) struct Outside {
     flows: Vec<(FlowIndex, Option<MacAddress>)>,
     timer: Option<Instant>,
     has_carrier: bool,
+    /// How the LAN is bridged now, if it is.
+    uplink: Option<OutsidePlan>,
 }
 
 /// The place of the station outside among the others: a member of no node.
@@ -90,7 +96,7 @@ impl Outside {
             gateways: Vec::new(),
         };
         let stack = Stack::new(Instant::ZERO, config, world.stack_times);
-        Self { station, stack, flows: Vec::new(), timer: None, has_carrier: true }
+        Self { station, stack, flows: Vec::new(), timer: None, has_carrier: true, uplink: world.outside }
     }
 }
 
@@ -119,6 +125,55 @@ impl World {
     pub(super) fn device_lost(&mut self, now: Instant) {
         if let Some(outside) = &self.outside {
             self.checker.station_down(now, outside.station);
+        }
+    }
+
+    /// The uplink that the first LAN has now.
+    pub(super) fn uplink_config(&self) -> Option<UplinkConfig> {
+        self.outside.as_ref()?.uplink.map(uplink)
+    }
+
+    fn is_filtered(&self) -> bool {
+        self.outside.as_ref().is_some_and(|outside| outside.uplink == Some(OutsidePlan::Filtered))
+    }
+
+    /// The first LAN, which has a network outside, is bridged to it otherwise from now on, or not at all.
+    pub fn change_uplink(&mut self, plan: Option<OutsidePlan>) {
+        let now = self.now();
+        let Some(outside) = self.outside.as_mut().filter(|outside| outside.uplink != plan) else { return };
+        outside.uplink = plan;
+        self.journal.line(now, format_args!("apply: the uplink is {plan:?}"));
+        // What is on its way outside may find none: it is counted as dropped, and nobody's loss.
+        let station = outside.station;
+        self.checker.station_down(now, station);
+        self.checker.station_up(station);
+        for member in self.live_stations() {
+            self.count_fault_of(Fault::Apply, Party::Node(self.stations[member].node));
+        }
+        let uplinks = vec![UplinkChange { lan: self.plan.lans[0].id, uplink: plan.map(uplink) }];
+        self.apply(now, Changes { uplinks, ..Changes::default() });
+    }
+
+    /// The uplink comes, goes or has another mode.
+    pub(super) fn change_uplink_at_random(&mut self) {
+        let plans = [None, Some(OutsidePlan::Filtered), Some(OutsidePlan::Unfiltered)];
+        let plan = plans[self.random.below(3) as usize];
+        self.change_uplink(plan);
+    }
+
+    /// The LAN has a way outside again.
+    pub(super) fn restore_uplink(&mut self) {
+        if self.outside.as_ref().is_some_and(|outside| outside.uplink.is_none()) {
+            self.change_uplink(self.plan.outside);
+        }
+    }
+
+    /// Control nodes that have another configuration look at their devices.
+    pub(super) fn look_at_devices(&mut self, now: Instant) {
+        let Some(outside) = &self.outside else { return };
+        let device = Device { mtu: outside.stack.config.mtu, offloads: true };
+        for machine in self.controls.iter_mut().filter_map(|control| control.machine.as_mut()) {
+            machine.handle_device(now, DEVICE, DeviceState { device, has_carrier: outside.has_carrier });
         }
     }
 
@@ -169,8 +224,9 @@ impl World {
 
     fn judge_outside(&mut self, now: Instant, vnet: &Vnet, octets: &[u8]) -> Result<(), Violation> {
         let broken = |invariant, detail: String| Err(Violation { invariant, at: now, detail });
-        let Some(outside) = &mut self.outside else {
-            return broken("I-41 no crossing", "a frame by a device that is not there".into());
+        let is_filtered = self.is_filtered();
+        let Some(outside) = self.outside.as_mut().filter(|outside| outside.uplink.is_some()) else {
+            return broken("I-41 no crossing", "a frame of a LAN without an uplink went out".into());
         };
         let Some(header) = EthernetHeader::parse(octets) else {
             return broken("I-42 sound frames", format!("{} octets", octets.len()));
@@ -188,7 +244,6 @@ impl World {
                 format!("a frame for the member {} went out", header.destination),
             );
         }
-        let is_filtered = self.plan.outside == Some(OutsidePlan::Filtered);
         let stated = audit::stated_macs(octets);
         if is_filtered
             && let Some(mac) = stated
@@ -362,8 +417,7 @@ impl World {
                 let mtu = self.outside.as_ref().map_or(0, |outside| outside.stack.config.mtu);
                 let len = (datagram.frame_len, mtu);
                 let (vnet, mut frame) = self.checker.next_frame(flow, len.0, len.1);
-                let is_filtered = self.plan.outside == Some(OutsidePlan::Filtered);
-                if !is_filtered && frame[..6] != mac.0 {
+                if !self.is_filtered() && frame[..6] != mac.0 {
                     // For the MAC of a former member, which nobody has: at most listeners would see it.
                     return;
                 }
@@ -372,6 +426,10 @@ impl World {
                 machine.handle_outside(now, DEVICE, &vnet, &mut frame);
                 self.journal.record(now, &[7, u64::from(datagram.flow), frame.len() as u64]);
                 if taken(machine) > before {
+                    if self.uplink_config().is_none() {
+                        let detail = format!("{} octets came in without an uplink", frame.len());
+                        self.break_invariant(Violation { invariant: "I-41 no crossing", at: now, detail });
+                    }
                     self.checker.frame_accepted(now, flow, len, &[]);
                 } else {
                     self.checker.frame_for_nobody(now, flow, len);

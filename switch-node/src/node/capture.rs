@@ -7,16 +7,14 @@
 mod sent;
 
 use alloc::boxed::Box;
-use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::time::Duration;
 
 use rvi::{Association, Message, Part, SharedOctets};
-use vlan_core::capture::{Filter, Headers};
-use vlan_core::limits::MESSAGE_LEN_MAX;
-use vlan_core::wire::captured::{CAPTURED, CAPTURED_RECORD_LEN};
+use vlan_core::capture::{Copies, Filter, Headers, Original};
+use vlan_core::wire::captured::CAPTURED;
 use vlan_core::wire::control::{CaptureOrder, CapturePoint, ControlMessage};
-use vlan_core::wire::{CAPTURED_HEADER_LEN, CapturedHeader, CapturedRecord, FrameHeader, FrameKind};
+use vlan_core::wire::{CapturedHeader, FrameHeader, FrameKind};
 use vlan_core::{Channel, Instant, VifNumber};
 
 use crate::node::{Accept, Node, NodeEvent, Output, PeerId};
@@ -25,9 +23,6 @@ use crate::node::{Accept, Node, NodeEvent, Output, PeerId};
 pub(super) const TAPS_MAX: usize = 16;
 /// Octets of copies that wait in one node, of all captures.
 pub(super) const COPIES_OCTETS_MAX: usize = 4 << 20;
-/// Copies go together into messages of so many octets, unless one alone is longer: as many as a control node takes in one
-/// turn.
-const MESSAGE_OCTETS: usize = 16 * 1024;
 /// How soon a message that found no room is tried again.
 const COPIES_RETRY: Duration = Duration::from_millis(1);
 
@@ -58,12 +53,10 @@ struct Tap {
     control: usize,
     order: CaptureOrder,
     filter: Filter,
-    told: CapturedHeader,
-    /// Copies, as many together as a message takes.
-    messages: VecDeque<Vec<u8>>,
-    /// Octets that may still be sent.
-    credit: u32,
+    copies: Copies,
     is_ending: bool,
+    /// The last word has been said.
+    is_over: bool,
 }
 
 impl Node {
@@ -81,7 +74,7 @@ impl Node {
             ControlMessage::Capture(order) => self.begin_capture(now, index, order),
             ControlMessage::CaptureCredit { id, octets } => {
                 if let Some(tap) = self.tap_mut(index, id) {
-                    tap.credit = tap.credit.saturating_add(octets).min(tap.order.window_octets);
+                    tap.copies.give_credit(octets);
                 }
             }
             ControlMessage::CaptureEnd { id, discard } => self.end_capture(index, id, discard),
@@ -117,10 +110,9 @@ impl Node {
         captures.taps.push(Tap {
             control: index,
             filter,
-            told: CapturedHeader { id: order.id, ..CapturedHeader::default() },
-            messages: VecDeque::new(),
-            credit: order.window_octets,
+            copies: Copies::new(&order),
             is_ending: false,
+            is_over: false,
             order,
         });
         self.outputs.push_back(Output::WallClock);
@@ -131,8 +123,8 @@ impl Node {
         for tap in captures.taps.iter_mut().filter(|tap| tap.control == index && tap.order.id == id) {
             tap.is_ending = true;
             if discard {
-                captures.waiting -= tap.octets();
-                tap.messages.clear();
+                captures.waiting -= tap.copies.octets();
+                tap.copies.discard();
             }
         }
     }
@@ -197,7 +189,7 @@ impl Node {
                 captures.retry_at = Some(now + COPIES_RETRY);
             }
         }
-        captures.taps.retain(|tap| !tap.told.is_last);
+        captures.taps.retain(|tap| !tap.is_over);
         self.end_captures();
     }
 
@@ -261,7 +253,7 @@ impl Captures {
 
     fn forget(&mut self, is_it: impl Fn(&Tap) -> bool) {
         for tap in self.taps.extract_if(.., |tap| is_it(tap)) {
-            self.waiting -= tap.octets();
+            self.waiting -= tap.copies.octets();
         }
     }
 
@@ -320,34 +312,19 @@ impl Tap {
     }
 
     /// Looks at what passes, and copies it if it is wanted.
-    //= spec/capture.md#bounds
-    //# A copy for which there is no room MUST be counted as lost; it MUST NOT delay or displace a frame.
     fn take(&mut self, waiting: &mut usize, is_out: bool, channel: u8, unix_ns: u64, passing: &Passing<'_>) {
-        self.told.seen += 1;
+        self.copies.note_seen();
         if !self.filter.is_empty() && !self.keeps(passing) {
             return;
         }
-        self.told.matched += 1;
-        let original = passing.len();
-        let snap = usize::try_from(self.order.snap_octets).unwrap_or(usize::MAX);
-        let len = original.min(snap).min(MESSAGE_LEN_MAX - CAPTURED_HEADER_LEN - CAPTURED_RECORD_LEN);
-        let octets = CAPTURED_RECORD_LEN + len;
-        if *waiting + octets > COPIES_OCTETS_MAX {
-            self.told.lost += 1;
-            return;
-        }
-        *waiting += octets;
         let is_message = !matches!(self.order.point, CapturePoint::Interface(_));
-        let message = self.message_for(octets);
-        let original_len = u32::try_from(original).unwrap_or(u32::MAX);
-        let record = CapturedRecord { original_len, unix_ns, is_out, channel, octets: &[] };
-        record.emit_head(len, message);
-        let at = message.len();
-        message.resize(at + len, 0);
-        passing.copy_to(&mut message[at..]);
-        if is_message && channel == Channel::CONTROL.0 {
-            ControlMessage::conceal_keys(&mut message[at..]);
-        }
+        let original = Original { len: passing.len(), unix_ns, is_out, channel };
+        *waiting += self.copies.keep(COPIES_OCTETS_MAX - *waiting, &original, |octets| {
+            passing.copy_to(octets);
+            if is_message && channel == Channel::CONTROL.0 {
+                ControlMessage::conceal_keys(octets);
+            }
+        });
     }
 
     /// True when the filter keeps the frame, or the frame in the message.
@@ -370,42 +347,17 @@ impl Tap {
         self.filter.keeps(headers.as_ref())
     }
 
-    /// The message that the next copy, of `octets` with what stands in front of it, goes into.
-    fn message_for(&mut self, octets: usize) -> &mut Vec<u8> {
-        let has_room = self.messages.back().is_some_and(|last| last.len() + octets <= MESSAGE_OCTETS);
-        if !has_room {
-            self.messages.push_back(Vec::with_capacity(octets));
-        }
-        let last = self.messages.len() - 1;
-        &mut self.messages[last]
-    }
-
-    fn octets(&self) -> usize {
-        self.messages.iter().map(Vec::len).sum()
-    }
-
     /// Sends what there is; false when it found no room.
-    //= spec/capture.md#credit
-    //# A node MUST NOT have more octets of copies under way than it has credit for, each message counted as 4,096 octets at
-    //# least.
     fn send(&mut self, now: Instant, association: &mut Association, waiting: &mut usize) -> bool {
-        while let Some(message) = self.messages.front() {
-            let Some(credit) = self.credit.checked_sub(CapturedHeader::cost(message.len())) else {
-                return true;
-            };
-            if !offer(now, association, &self.told, message) {
+        while let Some((told, message)) = self.copies.next() {
+            if !offer(now, association, &told, message) {
                 return false;
             }
-            self.credit = credit;
-            *waiting -= message.len();
-            self.messages.pop_front();
+            *waiting -= self.copies.sent();
         }
-        if self.is_ending {
-            let last = CapturedHeader { is_last: true, ..self.told };
-            if !offer(now, association, &last, &[]) {
-                return false;
-            }
-            self.told = last;
+        if let Some(last) = self.copies.last().filter(|_| self.is_ending) {
+            self.is_over = offer(now, association, &last, &[]);
+            return self.is_over;
         }
         true
     }

@@ -8,7 +8,7 @@ use vlan_core::server::{MemberSlot, PortSecurity};
 use vlan_core::wire::control::{ControlMessage, InterfaceAddress};
 use vlan_core::{Instant, LanId, NodeNumber};
 
-use super::{AddedMember, ArpMode, ControlNode, Lan, LanConfig, NodeEntry, SenderConfig};
+use super::{AddedMember, ArpMode, ControlNode, Lan, LanConfig, NodeEntry, SenderConfig, UplinkChange};
 
 /// What a LAN is to do in place of what it does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +55,9 @@ pub struct Changes {
     pub nodes: Option<Vec<NodeEntry>>,
     /// LANs with other options.
     pub lans: Vec<LanOptions>,
-    /// LANs that are new, with their members.
+    /// LANs that stay, with other uplinks.
+    pub uplinks: Vec<UplinkChange>,
+    /// LANs that are new, with their members and uplinks.
     pub added_lans: Vec<LanConfig>,
     /// Members that are new, on LANs that stay.
     pub added_members: Vec<AddedMember>,
@@ -85,6 +87,8 @@ impl ControlNode {
         for options in &changes.lans {
             self.change_lan(now, options);
         }
+        // Those that stay first: a LAN that comes may have a tag that one of them had.
+        self.change_uplinks(now, changes.uplinks);
         for lan in &changes.added_lans {
             self.add_lan(now, lan);
         }

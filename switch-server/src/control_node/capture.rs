@@ -42,6 +42,9 @@ impl ControlNode {
 
     /// The host has got rid of copies.
     pub(super) fn credit_capture(&mut self, now: Instant, id: u32, octets: u32) {
+        if self.credit_uplink_capture(id, octets) {
+            return;
+        }
         let Some(capture) = self.captures.iter_mut().find(|capture| capture.order.id == id) else { return };
         let octets = octets.min(capture.under_way);
         capture.under_way -= octets;
@@ -50,6 +53,9 @@ impl ControlNode {
     }
 
     pub(super) fn end_capture(&mut self, now: Instant, id: u32, discard: bool) {
+        if self.end_uplink_capture(id, discard) {
+            return;
+        }
         let Some(capture) = self.captures.iter_mut().find(|capture| capture.order.id == id) else { return };
         (capture.is_ending, capture.is_discarded) = (true, discard);
         let node = capture.node;

@@ -45,6 +45,15 @@ pub enum Command {
         /// What it is to copy; its `id` is no other capture's.
         order: CaptureOrder,
     },
+    /// Copy what passes the uplink of a LAN, as it is inside: [`Output::Captured`] brings the copies, and [`Output::CaptureOver`] ends it.
+    CaptureUplink {
+        /// The LAN.
+        lan: LanId,
+        /// What time it is now: nanoseconds since 1970-01-01.
+        unix_ns: u64,
+        /// What is to be copied; its `id` is no other capture's, and its `point` means nothing.
+        order: CaptureOrder,
+    },
     /// Copies have been got rid of: as many more may come.
     CaptureCredit {
         /// Number of the capture.

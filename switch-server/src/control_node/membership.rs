@@ -41,6 +41,8 @@ impl ControlNode {
         let entry = &mut self.lans[lan];
         entry.arena.end(now, &self.arena_policy);
         (entry.config.id, entry.config.name) = (NO_LAN, String::new());
+        entry.config.uplink = None;
+        self.lan_changed(now, lan);
     }
 
     pub(super) fn add_lan(&mut self, now: Instant, config: &LanConfig) {
@@ -54,6 +56,7 @@ impl ControlNode {
             Some(place) => self.lans[place] = lan,
             None => self.lans.push(lan),
         }
+        self.lan_changed(now, place);
         for slot in 0..config.members.len() {
             self.serve_member(now, place, MemberSlot(slot as u16));
         }

@@ -5,6 +5,8 @@
 //! proxy to whom it goes, and from there it goes the way of relayed frames.
 
 mod announcements;
+mod capture;
+mod changes;
 mod devices;
 mod inward;
 mod once;
@@ -26,17 +28,16 @@ use crate::control_node::session::Account;
 use crate::control_node::{ControlNode, Lan};
 
 use announcements::Announcements;
+use capture::Taps;
+pub use changes::UplinkChange;
 use devices::Port;
 pub use devices::{DeviceNumber, DeviceState};
-use once::Once;
+pub(super) use once::Once;
 use own_macs::OwnMacs;
 pub use status::{DeviceStatus, UplinkStatus};
 
 /// The place of outside among a LAN's members: no member has it.
 pub(super) const OUTSIDE: MemberSlot = MemberSlot(u16::MAX);
-
-/// A device that no host has looked at yet: nothing goes by it.
-const UNKNOWN_DEVICE: lan_proxy::Device = lan_proxy::Device { mtu: lan_proxy::MTU_MIN, offloads: false };
 
 /// How a LAN is bridged to a network outside.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,7 +63,6 @@ struct Uplink {
     config: UplinkConfig,
     proxy: LanProxy,
     announcements: Announcements,
-    once: Once,
 }
 
 /// All uplinks of a control node and their devices.
@@ -71,6 +71,8 @@ pub(super) struct Uplinks {
     ports: Vec<Port>,
     links: Vec<Uplink>,
     own: OwnMacs,
+    seed: u64,
+    taps: Taps,
     /// The frame that goes outside just now.
     frame: Vec<u8>,
 }
@@ -107,35 +109,13 @@ impl Uplinks {
         let mut new = Self {
             ports: (0..devices).map(|_| Port::default()).collect(),
             own: OwnMacs::new(seed),
+            seed,
             ..Self::default()
         };
-        for (place, lan) in lans.iter_mut().enumerate() {
-            let Some(config) = lan.config.uplink.clone() else { continue };
-            let proxy = LanProxy::new(&lan_proxy::UplinkConfig {
-                mode: config.mode,
-                vid: config.vid,
-                device: UNKNOWN_DEVICE,
-                lan_mtu: lan.config.mtu,
-                limits: Default::default(),
-                seed,
-            });
-            let (device, link) = (usize::from(config.device.0), new.links.len());
-            let port = new.ports.get_mut(device);
-            if let (Ok(proxy), Some(port)) = (proxy, port)
-                && port.trunk.add(config.vid, link as u16).is_ok()
-            {
-                new.links.push(Uplink {
-                    lan: place,
-                    device,
-                    config,
-                    proxy,
-                    announcements: Announcements::default(),
-                    once: Once::default(),
-                });
-                lan.uplink = Some(link);
-                lan.server.set_uplink(true);
-            }
+        for (place, lan) in lans.iter().enumerate() {
+            new.configure(place, lan);
         }
+        new.find_places(lans);
         new
     }
 
@@ -177,10 +157,10 @@ impl ControlNode {
         let lan = inbound.lan;
         self.lans[lan].server.given_outside();
         let Some(link) = self.lans[lan].uplink else { return };
-        let Uplinks { ports, links, own, frame } = &mut self.uplinks;
+        let Uplinks { ports, links, own, frame, taps, .. } = &mut self.uplinks;
         let link = &mut links[link];
         let port = &mut ports[link.device];
-        if !link.once.take(inbound.from, &inbound.header) {
+        if !self.lans[lan].been_outside.take(inbound.from, &inbound.header) {
             link.proxy.refused(inbound.frame_len(), DropReason::Duplicate);
             return;
         }
@@ -198,7 +178,7 @@ impl ControlNode {
             port.push(vnet, octets);
         });
         match outward {
-            Outward::Sent => {}
+            Outward::Sent => taps.take(now, self.lans[lan].config.id, true, frame),
             Outward::Dropped(reason) => self.note_drop(now, inbound, reason),
             Outward::TooBig(error) => {
                 let error = Box::<[u8]>::from(error);

@@ -5,8 +5,8 @@ use platform::{Changes, Platform};
 
 use super::view::View;
 use super::{Refused, refusal};
-use crate::control_node::{Command, NodeEntry};
-use crate::runtime::{Order, PlatformKeys, apply_changes, node_entries};
+use crate::control_node::NodeEntry;
+use crate::runtime::{ApplyOrder, Order, PlatformKeys, apply_changes, node_entries};
 
 impl View {
     /// Applies the platform's own file, as it is now.
@@ -26,7 +26,7 @@ impl View {
     ///
     /// When the text has a mistake or asks for a change that cannot be made, it cannot be kept, or the pump does not answer.
     pub async fn apply(&self, request: &ApplyRequest) -> Result<ApplyAnswer, Refused> {
-        let mut nodes = self.nodes.lock().await;
+        let mut applied = self.applied.lock().await;
         let in_use = self.platform();
         let wanted = Platform::parse(&request.text, &in_use.path).map_err(|error| {
             Refused::Request(refusal(
@@ -40,7 +40,7 @@ impl View {
         })?;
         let wanted_nodes = node_entries(&wanted, &keys);
         let mut changes = changes(&in_use, &wanted)?;
-        changes.list.extend(key_changes(&nodes, &wanted_nodes));
+        changes.list.extend(key_changes(&applied.nodes, &wanted_nodes));
         if request.dry_run {
             let epoch = self.machine_status().await?.epoch;
             return Ok(ApplyAnswer { epoch, applied: false, changes: changes.list });
@@ -48,15 +48,23 @@ impl View {
         let entry = wanted.control_node(self.name()).ok_or_else(|| {
             Refused::Request(refusal("the file has no such control node", "nothing was changed"))
         })?;
-        let (epoch, mut told) = apply_changes(&wanted, entry, &self.store, &changes).map_err(|error| {
+        let devices = applied.devices.with(&wanted);
+        let mut changed = devices.open_after(&applied.devices).map_err(|failure| {
+            let hint = failure.hint.as_deref().unwrap_or("see that the device is there");
+            Refused::Request(refusal(&failure.error, hint))
+        })?;
+        let told = apply_changes(&wanted, entry, &self.store, &changes, &devices);
+        let (epoch, mut told, modes) = told.map_err(|error| {
             Refused::Request(refusal(
                 &error.to_string(),
                 "nothing was changed; see that the state directory can be written, and that no MAC of the file is another's",
             ))
         })?;
-        told.nodes = (*nodes != wanted_nodes).then(|| wanted_nodes.clone());
-        self.order(Order::Command(Command::Apply { epoch, changes: Box::new(told) }))?;
-        *nodes = wanted_nodes;
+        told.nodes = (applied.nodes != wanted_nodes).then(|| wanted_nodes.clone());
+        changed.modes = modes;
+        let next = applied.after(wanted_nodes, devices, &changed);
+        self.order(Order::Apply(Box::new(ApplyOrder { epoch, changes: Box::new(told), devices: changed })))?;
+        *applied = next;
         self.replace_platform(wanted);
         Ok(ApplyAnswer { epoch, applied: true, changes: changes.list })
     }

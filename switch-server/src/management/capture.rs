@@ -13,10 +13,10 @@ use std::time::{Duration, SystemTime};
 use axum::body::{Bytes, HttpBody};
 use http_body::Frame;
 use tokio::sync::{Notify, mpsc};
-use vlan_core::NodeNumber;
 use vlan_core::wire::control::{CaptureOrder, CapturePoint};
 use vlan_core::wire::{CAPTURED_HEADER_LEN, CapturedHeader, CapturedRecord};
 
+use super::capture_points::Place;
 use super::pcapng::{self, Statistics};
 use super::view::View;
 use crate::control_node::Command;
@@ -34,10 +34,10 @@ const END_TIME: Duration = Duration::from_secs(2);
 /// How soon an order is given again that the pump had no room for.
 const ORDER_RETRY: Duration = Duration::from_millis(1);
 
-/// One interface of the pcapng section: a tap of a node.
+/// One interface of the pcapng section: a tap of a node, or of an uplink.
 #[derive(Debug)]
 pub(super) struct Tap {
-    pub node: NodeNumber,
+    pub place: Place,
     pub order: CaptureOrder,
     pub name: String,
     pub description: String,
@@ -186,7 +186,11 @@ impl Running {
                 CapturePoint::Node(node) => Some(node.0),
                 CapturePoint::Interface(_) | CapturePoint::ControlNode => None,
             };
-            let message = pcapng::message_header(record.channel, record.is_out, peer, tap.node.0);
+            let node = match tap.place {
+                Place::Node(node) => node.0,
+                Place::Uplink(_) => 0,
+            };
+            let message = pcapng::message_header(record.channel, record.is_out, peer, node);
             let is_frame = matches!(tap.order.point, CapturePoint::Interface(_));
             pcapng::packet(
                 &mut out,

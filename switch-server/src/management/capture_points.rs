@@ -8,7 +8,7 @@ use tokio::sync::{Notify, mpsc};
 use vlan_core::capture::{Filter, compile};
 use vlan_core::limits::MESSAGE_LEN_MAX;
 use vlan_core::wire::control::{CaptureDirections, CaptureOrder, CapturePoint};
-use vlan_core::{MacAddress, NodeNumber};
+use vlan_core::{LanId, MacAddress, NodeNumber, VifNumber};
 
 use super::capture::{EVENTS_OF_A_TAP, Running, Section, Tap, TapState, WINDOW_OCTETS};
 use super::view::View;
@@ -44,7 +44,6 @@ impl View {
         let status = view.machine_status().await?;
         let filter = view.filter(&status, &request.filter)?;
         let points = view.points(&status, request)?;
-        let directions = directions(request);
         let snap_octets = request.snap.unwrap_or(MESSAGE_LEN_MAX as u32);
         let end = Arc::new(Notify::new());
         let (id, taps) = {
@@ -53,12 +52,12 @@ impl View {
             if register.running.len() >= RUNNING_MAX {
                 return Err(refused("too many captures run", "end one of the others first"));
             }
-            let tap = |(node, point, name, description): Point, id| Tap {
-                node,
+            let tap = |Point { place, point, name, description }: Point, id| Tap {
+                place,
                 order: CaptureOrder {
                     id,
                     point,
-                    directions,
+                    directions: directions(request, place),
                     snap_octets,
                     window_octets: WINDOW_OCTETS,
                     filter: filter.emit(),
@@ -73,8 +72,14 @@ impl View {
             (id, taps)
         };
         let (sink, events) = mpsc::channel(taps.len() * EVENTS_OF_A_TAP);
-        let points = taps.iter().map(|tap| (tap.node, tap.order.clone())).collect();
-        view.order(Order::Capture(CaptureStart { points, sink }))?;
+        let (mut points, mut uplinks) = (Vec::new(), Vec::new());
+        for tap in &taps {
+            match tap.place {
+                Place::Node(node) => points.push((node, tap.order.clone())),
+                Place::Uplink(lan) => uplinks.push((lan, tap.order.clone())),
+            }
+        }
+        view.order(Order::Capture(CaptureStart { points, uplinks, sink }))?;
         let places = taps.iter().enumerate().map(|(place, tap)| (tap.order.id, place)).collect();
         let filter = request.filter.clone();
         let running = Running { view: Arc::clone(view), taps, places, filter, events, end };
@@ -133,14 +138,35 @@ impl View {
         if !members.iter().any(|(_, member)| member.attached) {
             return Err(refused("no such interface is attached", "see switchctl nodes"));
         }
-        Ok(members.into_iter().map(|(lan, member)| self.interface_point(lan, member)).collect())
+        let interfaces = members.into_iter().map(|(lan, member)| self.interface_point(lan, member));
+        let has_uplink =
+            |lan: &&&LanStatus| node.is_none() && status.uplinks.iter().any(|uplink| uplink.lan == lan.id);
+        let uplinks = lans.iter().filter(has_uplink).map(|lan| self.uplink_point(lan));
+        Ok(interfaces.chain(uplinks).collect())
+    }
+
+    //= spec/capture.md#uplinks
+    //# A capture of a LAN MUST tap its uplink, too, and by default keep what comes in by it, each frame once, as it is inside.
+    fn uplink_point(&self, lan: &LanStatus) -> Point {
+        Point {
+            place: Place::Uplink(lan.id),
+            // No interface of a node, but frames as one has them.
+            point: CapturePoint::Interface(VifNumber(0)),
+            name: format!("{}/{}", self.name(), lan.name),
+            description: format!("uplink of LAN {} at {}", lan.name, self.name()),
+        }
     }
 
     fn interface_point(&self, lan: &LanStatus, member: &MemberStatus) -> Point {
         let node = self.name_of(member.node);
         let attached = if member.attached { "" } else { ", not attached when the capture began" };
         let description = format!("{} of node {node} on LAN {}{attached}", member.interface, lan.name);
-        (member.node, CapturePoint::Interface(member.vif), format!("{node}/{}", lan.name), description)
+        Point {
+            place: Place::Node(member.node),
+            point: CapturePoint::Interface(member.vif),
+            name: format!("{node}/{}", lan.name),
+            description,
+        }
     }
 
     /// The tap is at the node that is named first; at the node, where the other is this control node.
@@ -158,7 +184,7 @@ impl View {
             return Err(refused(&format!("{node} is not attached"), "see switchctl nodes"));
         }
         let description = format!("RVI between {node} and {peer}, tapped at {node}");
-        Ok((number, point, format!("{node}-{peer}"), description))
+        Ok(Point { place: Place::Node(number), point, name: format!("{node}-{peer}"), description })
     }
 
     fn name_of(&self, number: NodeNumber) -> String {
@@ -168,19 +194,34 @@ impl View {
     }
 }
 
-/// A node, where it taps, and what that is called.
-type Point = (NodeNumber, CapturePoint, String, String);
+/// Who taps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// A node.
+    Node(NodeNumber),
+    /// This control node, at the uplink of a LAN.
+    Uplink(LanId),
+}
 
-/// Frames of a whole LAN are there once, from their senders, unless something else is asked for.
+/// Who taps where, and what that is called.
+struct Point {
+    place: Place,
+    point: CapturePoint,
+    name: String,
+    description: String,
+}
+
+/// Frames of a whole LAN are there once, from their senders or as they come in from outside, unless something else is asked for.
 //= spec/capture.md#lans
 //# A capture of a LAN MUST tap every member's interface and by default keep what the members' stacks sent, so that each
 //# frame of a member is there once.
-fn directions(request: &CaptureRequest) -> CaptureDirections {
+fn directions(request: &CaptureRequest, place: Place) -> CaptureDirections {
     let is_whole_lan = request.node.is_none() && request.rvi.is_none();
     match request.direction {
         Some(CaptureDirection::In) => CaptureDirections::In,
         Some(CaptureDirection::Out) => CaptureDirections::Out,
         Some(CaptureDirection::Both) => CaptureDirections::Both,
+        None if matches!(place, Place::Uplink(_)) => CaptureDirections::In,
         None if is_whole_lan => CaptureDirections::Out,
         None => CaptureDirections::Both,
     }
@@ -200,8 +241,10 @@ mod tests {
         //= type=test
         //# A capture of a LAN MUST tap every member's interface and by default keep what the members' stacks sent, so that each
         //# frame of a member is there once.
+        let directions = |request: &CaptureRequest| directions(request, Place::Node(NodeNumber(1)));
         let lan = CaptureRequest { lan: Some("red".into()), ..CaptureRequest::default() };
         assert_eq!(directions(&lan), CaptureDirections::Out);
+        assert_eq!(super::directions(&lan, Place::Uplink(LanId(1))), CaptureDirections::In);
         let node = CaptureRequest { node: Some("web1".into()), ..lan.clone() };
         assert_eq!(directions(&node), CaptureDirections::Both);
         let both = CaptureRequest { direction: Some(CaptureDirection::Both), ..lan };

@@ -17,7 +17,7 @@ use super::view::{Examples, Reports};
 use crate::control_node::{self, GroupSource, GroupStatus, LanStatus, NodeStatus, RviState};
 
 pub use rvis::{rvis, rvis_of_pair};
-pub use uplinks::{DeviceInUse, uplinks};
+pub use uplinks::{DeviceInUse, DevicesInUse, uplinks};
 
 /// The machine at a glance; what only the host knows is left at its default.
 pub fn status(name: &str, status: &control_node::Status) -> Status {

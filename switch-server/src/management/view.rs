@@ -14,9 +14,10 @@ use vlan_core::wire::control::{ReportItem, ReportedDrop};
 use vlan_core::{LegNumber, NodeNumber};
 
 use super::capture_points::CaptureRegister;
-use super::{DeviceInUse, Refused, refusal, tables};
+use super::tables::{DeviceInUse, DevicesInUse};
+use super::{Refused, refusal, tables};
 use crate::control_node::{self, Command, NodeEntry};
-use crate::runtime::{FaultOrder, NodeReport, Order, PumpGone, PumpLink, now};
+use crate::runtime::{DeviceChanges, Devices, FaultOrder, NodeReport, Order, PumpGone, PumpLink, now};
 use crate::store::Store;
 
 /// How long nodes have to report. One that is too slow is left out of the answer.
@@ -42,18 +43,44 @@ pub enum Drill {
 pub struct View {
     /// As it is now.
     in_use: RwLock<Arc<Platform>>,
-    /// Its nodes, with the keys that were read for them; one file is applied at a time.
-    pub(super) nodes: tokio::sync::Mutex<Vec<NodeEntry>>,
+    /// One file is applied at a time.
+    pub(super) applied: tokio::sync::Mutex<Applied>,
     pub(super) store: Arc<Store>,
     name: String,
-    /// The devices that lead outside, by their numbers.
-    devices: Vec<DeviceInUse>,
     link: Mutex<PumpLink>,
     /// One request for reports at a time: a second waits for the answers of the first.
     reports: tokio::sync::Mutex<ReportStream>,
     gone: tokio::sync::Notify,
     pub(super) captures: Mutex<CaptureRegister>,
     start: Instant,
+}
+
+/// What was made of the platform file that is in use.
+#[derive(Debug)]
+pub struct Applied {
+    /// Its nodes, with the keys that were read for them.
+    pub(super) nodes: Vec<NodeEntry>,
+    /// The devices that lead outside.
+    pub(super) devices: Devices,
+    /// How they are driven.
+    in_use: DevicesInUse,
+}
+
+impl Applied {
+    /// What was made of the first file: `opened` are all of `devices`.
+    #[must_use]
+    pub fn new(nodes: Vec<NodeEntry>, devices: Devices, opened: &DeviceChanges) -> Self {
+        let none = Self { nodes: Vec::new(), devices: Devices::default(), in_use: DevicesInUse::new() };
+        none.after(nodes, devices, opened)
+    }
+
+    /// What was made of the next file: these nodes and devices, which came to be by `changes`.
+    pub(super) fn after(&self, nodes: Vec<NodeEntry>, devices: Devices, changes: &DeviceChanges) -> Self {
+        let mut in_use = self.in_use.clone();
+        in_use.retain(|number, _| !changes.closed.contains(number));
+        in_use.extend(changes.opened.iter().map(|(number, nic)| (*number, DeviceInUse::of(nic))));
+        Self { nodes, devices, in_use }
+    }
 }
 
 #[derive(Debug)]
@@ -63,14 +90,12 @@ struct ReportStream {
 }
 
 impl View {
-    /// The view of the control node `name` of `platform`, which has these `nodes`, and whose uplinks go by `devices`, through `link`;
-    /// what is applied goes into `store`.
+    /// The view of the control node `name` of `platform`, with what was made of it, through `link`; what is applied goes into `store`.
     #[must_use]
     pub fn new(
         platform: Platform,
         name: String,
-        nodes: Vec<NodeEntry>,
-        devices: Vec<DeviceInUse>,
+        applied: Applied,
         mut link: PumpLink,
         store: Arc<Store>,
     ) -> Self {
@@ -79,10 +104,9 @@ impl View {
         let receiver = std::mem::replace(&mut link.reports, none);
         Self {
             in_use: RwLock::new(Arc::new(platform)),
-            nodes: tokio::sync::Mutex::new(nodes),
+            applied: tokio::sync::Mutex::new(applied),
             store,
             name,
-            devices,
             link: Mutex::new(link),
             reports: tokio::sync::Mutex::new(ReportStream { receiver, last_id: 0 }),
             gone: tokio::sync::Notify::new(),
@@ -155,7 +179,8 @@ impl View {
 
     /// `GET /v1/uplinks`.
     pub async fn uplinks(&self) -> Result<Vec<Uplink>, Refused> {
-        Ok(tables::uplinks(&self.machine_status().await?, &self.devices, now()))
+        let status = self.machine_status().await?;
+        Ok(tables::uplinks(&status, &self.applied.lock().await.in_use, now()))
     }
 
     /// `GET /v1/groups`.

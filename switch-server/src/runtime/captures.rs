@@ -1,6 +1,7 @@
 //! The pump's part of captures: whose the copies are that the machine brings.
 
 use std::collections::BTreeMap;
+use std::time::SystemTime;
 
 use tokio::sync::mpsc;
 use vlan_core::Instant;
@@ -19,6 +20,12 @@ impl Captures {
         for (node, order) in start.points {
             self.sinks.insert(order.id, start.sink.clone());
             machine.handle_command(at, Command::Capture { node, order });
+        }
+        let unix_ns = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let unix_ns = unix_ns.map_or(0, |time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+        for (lan, order) in start.uplinks {
+            self.sinks.insert(order.id, start.sink.clone());
+            machine.handle_command(at, Command::CaptureUplink { lan, unix_ns, order });
         }
     }
 

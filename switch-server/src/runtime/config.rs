@@ -2,25 +2,25 @@
 
 use std::collections::BTreeMap;
 
-use lan_proxy::nic::Driver;
 use lan_proxy::{Mode, Vid};
 use platform::model::{Fabric, Lan};
-use platform::{ControlNode as Entry, Member, Node, Platform, Uplink, UplinkMode, UplinkPort};
+use platform::{ControlNode as Entry, Member, Node, Platform, UplinkMode};
 use rvi::host::{PublicKey, random_u64};
 use vlan_core::group::members::MulticastConfig;
 use vlan_core::server::MemberSlot;
 use vlan_core::{LanId, NodeNumber, ProcessId, SecretKey};
 
+use super::devices::{Devices, Modes};
 use super::refuse_store;
 use crate::control_node::{
-    AddedMember, ArpMode, Changes, ControlNodeConfig, DeviceNumber, FabricEntry, LanConfig, LanOptions,
-    MemberConfig, MemberOptions, NodeEntry, SenderConfig, UplinkConfig,
+    AddedMember, ArpMode, Changes, ControlNodeConfig, FabricEntry, LanConfig, LanOptions, MemberConfig,
+    MemberOptions, NodeEntry, SenderConfig, UplinkChange, UplinkConfig,
 };
 use crate::failure::Failure;
 use crate::keys;
 use crate::store::{Identity, Membership, Store, StoreError};
 
-/// The configuration of the control node `entry`, with an identity for every membership, on disk already.
+/// The configuration of the control node `entry` with these devices, with an identity for every membership, on disk already.
 ///
 /// # Errors
 ///
@@ -31,9 +31,9 @@ pub fn control_node_config(
     store: &Store,
     process: ProcessId,
     keys: &PlatformKeys,
+    devices: &Devices,
 ) -> Result<ControlNodeConfig, Failure> {
-    let (epoch, identities) = take_into_use(platform, entry, store).map_err(refuse_store)?;
-    let devices = Devices::of(platform, entry);
+    let (epoch, identities) = take_into_use(platform, entry, store, devices).map_err(refuse_store)?;
     Ok(ControlNodeConfig {
         serial: entry.serial,
         cabinet: platform.cabinet,
@@ -43,13 +43,13 @@ pub fn control_node_config(
         grant_key: keys.grant.clone(),
         fabrics: platform.fabrics.iter().map(|fabric| fabric_entry(platform, fabric)).collect(),
         nodes: node_entries(platform, keys),
-        lans: platform.lans.iter().map(|lan| lan_config(lan, &identities, &devices)).collect(),
-        devices: devices.ports.len(),
+        lans: platform.lans.iter().map(|lan| lan_config(lan, &identities, devices)).collect(),
+        devices: devices.count(),
     })
 }
 
-/// What the machine is told so that it has these changes of `platform`, which is on disk then, and the number of the
-/// configuration.
+/// What the machine is told so that it has these changes of `platform`, which is on disk then, the number of the configuration, and the
+/// modes of the uplinks of each of `devices`, which are those of `platform`.
 ///
 /// # Errors
 ///
@@ -59,17 +59,21 @@ pub fn apply_changes(
     entry: &Entry,
     store: &Store,
     changes: &platform::Changes,
-) -> Result<(u64, Changes), StoreError> {
-    let (epoch, identities) = take_into_use(platform, entry, store)?;
+    devices: &Devices,
+) -> Result<(u64, Changes, Modes), StoreError> {
+    let (epoch, identities) = take_into_use(platform, entry, store, devices)?;
     let member = |&(lan, member): &(usize, usize)| (&platform.lans[lan], &platform.lans[lan].members[member]);
     let added = |(lan, member): (&Lan, &Member)| AddedMember {
         lan: lan.id,
         config: member_config(lan, member, &identities),
         gets_every_group: member.every_group,
     };
-    // Their uplinks cannot change: the devices are those that were there at the start.
-    let devices = Devices::of(platform, entry);
-    let lans = changes.added_lans.iter().map(|&lan| lan_config(&platform.lans[lan], &identities, &devices));
+    let lans: Vec<_> = platform.lans.iter().map(|lan| lan_config(lan, &identities, devices)).collect();
+    let added_lans = changes.added_lans.iter().map(|&lan| lans[lan].clone());
+    let uplinks = changes
+        .uplinks
+        .iter()
+        .map(|&lan| UplinkChange { lan: lans[lan].id, uplink: lans[lan].uplink.clone() });
     let members = changes.added_members.iter().map(member).map(added);
     let options = changes.members.iter().map(member).map(|(lan, member)| member_options(lan, member));
     let told = Changes {
@@ -77,11 +81,12 @@ pub fn apply_changes(
         removed_members: changes.removed_members.clone(),
         nodes: None,
         lans: changes.lans.iter().map(|&lan| lan_options(&platform.lans[lan])).collect(),
-        added_lans: lans.collect(),
+        uplinks: uplinks.collect(),
+        added_lans: added_lans.collect(),
         added_members: members.collect(),
         options: options.collect(),
     };
-    Ok((epoch, told))
+    Ok((epoch, told, devices.modes(lans.iter())))
 }
 
 /// The keys of a platform that a control node knows beside its own.
@@ -143,11 +148,16 @@ fn fabric_entry(platform: &Platform, fabric: &Fabric) -> FabricEntry {
 type Identities = BTreeMap<(NodeNumber, LanId), Identity>;
 
 /// Makes the platform the one in use, on disk.
-fn take_into_use(platform: &Platform, entry: &Entry, store: &Store) -> Result<(u64, Identities), StoreError> {
+fn take_into_use(
+    platform: &Platform,
+    entry: &Entry,
+    store: &Store,
+    devices: &Devices,
+) -> Result<(u64, Identities), StoreError> {
     let members = platform.lans.iter().flat_map(|lan| lan.members.iter().map(move |member| (lan, member)));
     let members = members.map(|(lan, member)| Membership { node: member.node, lan: lan.id, mac: member.mac });
     let filtered = platform.lans.iter().filter(|lan| {
-        let here = lan.uplink.as_ref().filter(|uplink| port_here(platform, entry, uplink).is_some());
+        let here = lan.uplink.as_ref().filter(|uplink| devices.are_of(uplink));
         here.is_some_and(|uplink| uplink.mode == UplinkMode::Filtered)
     });
     let systems = filtered.map(|lan| Membership::of_uplink(lan.id));
@@ -157,74 +167,19 @@ fn take_into_use(platform: &Platform, entry: &Entry, store: &Store) -> Result<(u
     Ok((applied.epoch, of.zip(applied.identities).collect()))
 }
 
-/// The devices of a control node that lead outside.
-#[derive(Debug)]
-pub struct Devices {
-    control_node: usize,
-    /// Each of them, by its number.
-    pub ports: Vec<DevicePort>,
-}
-
-/// A device as the platform file has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DevicePort {
-    /// Its name.
-    pub name: String,
-    /// How it is to be driven.
-    pub driver: Driver,
-}
-
-impl Devices {
-    /// Those of the control node `entry`, each once.
-    #[must_use]
-    pub fn of(platform: &Platform, entry: &Entry) -> Self {
-        let mut ports: Vec<DevicePort> = Vec::new();
-        for uplink in platform.lans.iter().filter_map(|lan| lan.uplink.as_ref()) {
-            match port_here(platform, entry, uplink) {
-                Some(port) if ports.iter().all(|other| other.name != port.device) => {
-                    ports.push(DevicePort { name: port.device.clone(), driver: driver_of(uplink) });
-                }
-                _ => {}
-            }
-        }
-        Self { control_node: place_of(platform, entry), ports }
-    }
-
-    /// The uplink of a LAN, if it leaves by one of these.
-    fn uplink(&self, lan: &Lan, identities: &Identities) -> Option<UplinkConfig> {
-        let uplink = lan.uplink.as_ref()?;
-        let port = uplink.ports.iter().find(|port| port.control_node == self.control_node)?;
-        let device = self.ports.iter().position(|own| own.name == port.device)?;
-        Some(UplinkConfig {
-            mode: match uplink.mode {
-                UplinkMode::Filtered => Mode::Filtered { system: identities[&(NodeNumber(0), lan.id)].mac },
-                UplinkMode::Unfiltered => Mode::Unfiltered,
-            },
-            vid: uplink.vid.and_then(Vid::new),
-            device: DeviceNumber(device as u16),
-            default_router: uplink.default_router,
-            link_dependency: uplink.link_dependency,
-        })
-    }
-}
-
-fn driver_of(uplink: &Uplink) -> Driver {
-    match uplink.driver {
-        platform::Driver::Auto => Driver::Auto,
-        platform::Driver::AfXdp => Driver::AfXdp,
-        platform::Driver::AfPacket => Driver::AfPacket,
-        platform::Driver::Tap => Driver::Tap,
-    }
-}
-
-fn place_of(platform: &Platform, entry: &Entry) -> usize {
-    platform.control_nodes.iter().position(|other| other.name == entry.name).unwrap_or(0)
-}
-
-/// Where an uplink leaves by a device of the control node `entry`.
-fn port_here<'u>(platform: &Platform, entry: &Entry, uplink: &'u Uplink) -> Option<&'u UplinkPort> {
-    let here = place_of(platform, entry);
-    uplink.ports.iter().find(|port| port.control_node == here)
+/// The uplink of a LAN, if it leaves by one of these devices.
+fn uplink_config(lan: &Lan, identities: &Identities, devices: &Devices) -> Option<UplinkConfig> {
+    let uplink = lan.uplink.as_ref()?;
+    Some(UplinkConfig {
+        device: devices.number_of(uplink)?,
+        mode: match uplink.mode {
+            UplinkMode::Filtered => Mode::Filtered { system: identities[&(NodeNumber(0), lan.id)].mac },
+            UplinkMode::Unfiltered => Mode::Unfiltered,
+        },
+        vid: uplink.vid.and_then(Vid::new),
+        default_router: uplink.default_router,
+        link_dependency: uplink.link_dependency,
+    })
 }
 
 fn lan_options(lan: &Lan) -> LanOptions {
@@ -243,7 +198,7 @@ fn lan_options(lan: &Lan) -> LanOptions {
 fn lan_config(lan: &Lan, identities: &Identities, devices: &Devices) -> LanConfig {
     let LanOptions { mtu, arp, port_security, floods, .. } = lan_options(lan);
     LanConfig {
-        uplink: devices.uplink(lan, identities),
+        uplink: uplink_config(lan, identities, devices),
         id: lan.id,
         name: lan.name.clone(),
         mtu,
@@ -298,6 +253,7 @@ fn member_options(lan: &Lan, member: &Member) -> MemberOptions {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control_node::DeviceNumber;
     use std::path::Path;
     use vlan_core::wire::control::LegKind;
 
@@ -305,7 +261,9 @@ mod tests {
         let platform = Platform::parse(text, Path::new("/tmp/demo.toml")).unwrap();
         let nodes = platform.nodes.iter().map(|node| (PublicKey([node.number.0 as u8; 32]), node.number));
         let keys = PlatformKeys { grant: SecretKey::new([9; 32]), nodes: nodes.collect() };
-        control_node_config(&platform, &platform.control_nodes[0], store, ProcessId(1), &keys).unwrap()
+        let entry = &platform.control_nodes[0];
+        let devices = Devices::of(&platform, entry);
+        control_node_config(&platform, entry, store, ProcessId(1), &keys, &devices).unwrap()
     }
 
     #[test]

@@ -10,9 +10,10 @@ use platform::management::FaultDirection;
 use rustix::event::EventfdFlags;
 use tokio::sync::{mpsc, oneshot};
 use vlan_core::wire::control::{CaptureOrder, ReportItem, ReportedDrop, TraceOrder, Traced};
-use vlan_core::{LegNumber, NodeNumber, VifNumber};
+use vlan_core::{LanId, LegNumber, NodeNumber, VifNumber};
 
-use crate::control_node::{Command, GroupStatus, Judgement, Status};
+use super::devices::DeviceChanges;
+use crate::control_node::{Changes, Command, GroupStatus, Judgement, Status};
 
 /// Orders that may wait for the pump, which looks between batches.
 const ORDERS_MAX: usize = 64;
@@ -22,8 +23,10 @@ const REPORTS_MAX: usize = 1024;
 /// What the control thread asks of the pump.
 #[derive(Debug)]
 pub enum Order {
-    /// Do what an administrator asks.
+    /// Do what an administrator asks, other than [`Order::Apply`].
     Command(Command),
+    /// Put another configuration into use.
+    Apply(Box<ApplyOrder>),
     /// Read everything back.
     Status(oneshot::Sender<Status>),
     /// Say who gets which multicast groups.
@@ -36,6 +39,17 @@ pub enum Order {
     Trace(TraceStart),
     /// Say what this control node would do with a message.
     Judge(JudgeOrder),
+}
+
+/// Another configuration, which is on disk already.
+#[derive(Debug)]
+pub struct ApplyOrder {
+    /// Its number.
+    pub epoch: u64,
+    /// What the machine is to change.
+    pub changes: Box<Changes>,
+    /// What becomes of the devices that lead outside.
+    pub devices: DeviceChanges,
 }
 
 /// A drill of packet legs.
@@ -58,6 +72,8 @@ pub struct FaultOrder {
 pub struct CaptureStart {
     /// What each node is to copy. Each has a number of its own.
     pub points: Vec<(NodeNumber, CaptureOrder)>,
+    /// What is to be copied at the uplinks of LANs. Each has a number of its own, too.
+    pub uplinks: Vec<(LanId, CaptureOrder)>,
     /// Where the copies go; it has room for all that may be under way. Without a receiver the capture ends.
     pub sink: mpsc::Sender<CaptureEvent>,
 }

@@ -4,11 +4,13 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use lan_proxy::Mode;
 use lan_proxy::nic::{self, FrameBuffer, Sent};
 use rustix::io::Errno;
 use tracing::{info, warn};
 use vlan_core::Instant;
 
+use super::devices::DeviceChanges;
 use super::legs::{Legs, Source};
 use crate::control_node::{ControlNode, DeviceNumber, DeviceState};
 
@@ -24,6 +26,8 @@ const FULL_PAUSE: Duration = Duration::from_millis(1);
 struct Nic {
     number: DeviceNumber,
     device: nic::Nic,
+    /// What its uplinks want to hear.
+    modes: Vec<Mode>,
     is_readable: bool,
     /// What the machine was told of [`nic::Nic::too_long`].
     too_long: u64,
@@ -40,31 +44,41 @@ pub struct Outside {
 }
 
 impl Outside {
-    /// Has the devices watched.
+    /// Closes devices. What the machine has for them is dropped when it hears of it.
+    pub fn close(&mut self, numbers: &[DeviceNumber]) {
+        self.nics.retain(|nic| !numbers.contains(&nic.number));
+    }
+
+    /// Takes new devices, and tells the machine, which knows their uplinks, what they are like.
     ///
     /// # Errors
     ///
-    /// What the system says.
-    pub fn new(devices: Vec<nic::Nic>, legs: &Legs) -> io::Result<Self> {
-        let mut nics = Vec::with_capacity(devices.len());
-        for (place, device) in devices.into_iter().enumerate() {
-            legs.watch(device.as_fd(), Source::Device(place))?;
-            nics.push(Nic { number: DeviceNumber(place as u16), device, is_readable: true, too_long: 0 });
+    /// What the system says when one cannot be watched; it is as if it had no carrier then.
+    pub fn open(
+        &mut self,
+        at: Instant,
+        changes: DeviceChanges,
+        legs: &Legs,
+        machine: &mut ControlNode,
+    ) -> io::Result<()> {
+        for (number, device) in changes.opened {
+            legs.watch(device.as_fd(), Source::Device(usize::from(number.0)))?;
+            self.nics.push(Nic { number, device, modes: Vec::new(), is_readable: true, too_long: 0 });
         }
-        Ok(Self { nics, ..Self::default() })
-    }
-
-    /// Tells the machine what the devices are like.
-    pub fn start(&mut self, at: Instant, machine: &mut ControlNode) {
-        for nic in &self.nics {
-            machine.handle_device(at, nic.number, nic.state());
+        for (number, modes) in changes.modes {
+            if let Some(nic) = self.nics.iter_mut().find(|nic| nic.number == number) {
+                nic.modes = modes;
+                nic.hear(machine);
+                machine.handle_device(at, number, nic.state());
+            }
         }
         self.next_look = (!self.nics.is_empty()).then(|| at + LOOK_INTERVAL);
+        Ok(())
     }
 
     /// The kernel says that a device has something.
-    pub fn handle_ready(&mut self, place: usize) {
-        if let Some(nic) = self.nics.get_mut(place) {
+    pub fn handle_ready(&mut self, number: usize) {
+        if let Some(nic) = self.nics.iter_mut().find(|nic| usize::from(nic.number.0) == number) {
             nic.is_readable = true;
         }
     }
@@ -101,8 +115,7 @@ impl Outside {
     pub fn send(&mut self, machine: &mut ControlNode) -> bool {
         self.is_full = false;
         for nic in &mut self.nics {
-            // Tried again in the next turn; a device that has gone is looked for soon.
-            let _ = nic.device.set_promiscuous(machine.wants_promiscuous(nic.number));
+            nic.hear(machine);
             while let Some((vnet, frame)) = machine.poll_outside(nic.number) {
                 match nic.device.send(&vnet, frame) {
                     Sent::Full => {
@@ -147,6 +160,12 @@ impl Outside {
 }
 
 impl Nic {
+    /// Has the device hear what is wanted now. What it refuses is tried again in the next turn; one that has gone is looked for soon.
+    fn hear(&mut self, machine: &ControlNode) {
+        let _ = self.device.set_modes(&self.modes);
+        let _ = self.device.set_promiscuous(machine.wants_promiscuous(self.number));
+    }
+
     fn state(&self) -> DeviceState {
         DeviceState { device: self.device.device(), has_carrier: self.device.has_carrier() }
     }

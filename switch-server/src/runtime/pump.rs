@@ -9,7 +9,6 @@ use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::TryRecvError;
-use lan_proxy::nic::Nic;
 use rustix::event::{Timespec, epoll};
 use rustix::time::ClockId;
 use rvi::host::packets::{NarrowRoute, PacketSockets};
@@ -26,8 +25,9 @@ use vlan_core::{Instant, LegNumber, PairEpoch};
 
 use super::arenas;
 use super::captures::Captures;
+use super::devices::DeviceChanges;
 use super::legs::{LegId, Legs, Source};
-use super::link::{FaultOrder, NodeReport, Order, PumpEnd};
+use super::link::{ApplyOrder, FaultOrder, NodeReport, Order, PumpEnd};
 use super::outside::Outside;
 use super::refusals::Refusals;
 use super::traces::Traces;
@@ -73,7 +73,7 @@ pub struct PumpParts {
     /// The sockets of its packet legs, if it has any.
     pub packets: Option<PacketSockets>,
     /// The devices that lead outside, by their numbers.
-    pub devices: Vec<Nic>,
+    pub devices: DeviceChanges,
     /// The way to the control thread.
     pub link: PumpEnd,
     /// What to do when there is nothing to do.
@@ -127,8 +127,8 @@ impl Pump {
             machine.enable_packets(parts.key.clone(), random_octets(), &numbers);
             packets.start(&mut machine);
         }
-        let mut outside = Outside::new(parts.devices, &legs)?;
-        outside.start(now(), &mut machine);
+        let mut outside = Outside::default();
+        outside.open(now(), parts.devices, &legs, &mut machine)?;
         let listener = |(leg, listener)| Listener { leg, listener, rests_until: None };
         Ok(Self {
             process,
@@ -297,13 +297,10 @@ impl Pump {
         for _ in 0..ORDERS_PER_LOOK {
             match self.link.orders.try_recv() {
                 Ok(Order::Command(command)) => {
-                    if matches!(&command, Command::Apply { changes, .. } if changes.nodes.is_some()) {
-                        // Who has proven a key that is no node's any more begins again.
-                        self.legs.drop_pending();
-                    }
                     self.machine.handle_command(at, command);
                     self.carry_out(at);
                 }
+                Ok(Order::Apply(order)) => self.apply(at, *order),
                 Ok(Order::Status(answer)) => {
                     // Whoever asked may have given up waiting.
                     let _ = answer.send(self.machine.status());
@@ -334,6 +331,23 @@ impl Pump {
         }
         // There may be more: they have their turn at the next look.
         self.link.set_wake();
+    }
+
+    /// Puts another configuration into use.
+    fn apply(&mut self, at: Instant, order: ApplyOrder) {
+        let ApplyOrder { epoch, changes, devices } = order;
+        if changes.nodes.is_some() {
+            // Who has proven a key that is no node's any more begins again.
+            self.legs.drop_pending();
+        }
+        // By the file that was in use until now.
+        self.outside.send(&mut self.machine);
+        self.outside.close(&devices.closed);
+        self.machine.handle_command(at, Command::Apply { epoch, changes });
+        if let Err(error) = self.outside.open(at, devices, &self.legs, &mut self.machine) {
+            error!(%error, "cannot watch a device for uplinks; start the control node again");
+        }
+        self.carry_out(at);
     }
 
     /// Passes a drill on to the nodes that have packet legs.

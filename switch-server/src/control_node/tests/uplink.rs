@@ -1,5 +1,8 @@
 //! Uplinks: what leaves a LAN, what comes in, and to whom.
 
+mod capture;
+mod changes;
+
 use super::*;
 use lan_proxy::{Device, Mode};
 
@@ -271,8 +274,8 @@ fn holders_are_announced_when_they_come_and_again_after_a_while() {
     //= spec/uplink.md#announcements
     //= type=test
     //# A control node MUST announce the holder of each address to outside, as the holder itself would unasked, when the address is
-    //# registered or has another holder, when the device gets a carrier, and every 300 s, in the first cases three times with a second
-    //# between.
+    //# registered or has another holder, when the uplink begins or is changed, when its device gets a carrier, and every 300 s, in the
+    //# first cases three times with a second between.
     let mut control = filtered();
     let mut end = End::connect(&mut control, 1, process(1), &ShmConfig::default());
     end.register(&mut control);

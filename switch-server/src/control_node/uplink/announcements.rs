@@ -1,6 +1,7 @@
 //! What outside is told unasked: which MAC has which address inside.
 
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
 use core::net::IpAddr;
 use core::time::Duration;
 
@@ -83,8 +84,8 @@ impl ControlNode {
     /// The holder of an address of the LAN at `lan` is known, or another one.
     //= spec/uplink.md#announcements
     //# A control node MUST announce the holder of each address to outside, as the holder itself would unasked, when the address is
-    //# registered or has another holder, when the device gets a carrier, and every 300 s, in the first cases three times with a second
-    //# between.
+    //# registered or has another holder, when the uplink begins or is changed, when its device gets a carrier, and every 300 s, in the
+    //# first cases three times with a second between.
     pub(in crate::control_node) fn announce(&mut self, now: Instant, lan: usize, address: IpAddr) {
         if let Some(link) = self.lans[lan].uplink {
             self.uplinks.links[link].announcements.add(now, address, ROUNDS);
@@ -93,8 +94,19 @@ impl ControlNode {
 
     /// Everything that outside is told of the LANs that go by a device which has just got a carrier.
     pub(super) fn announce_all(&mut self, now: Instant, device: usize) {
-        for link in self.uplinks.links.iter_mut().filter(|link| link.device == device) {
-            let addresses = self.lans[link.lan].arp.bindings().map(|binding| binding.address);
+        let links = self.uplinks.links.iter().filter(|link| link.device == device);
+        for lan in links.map(|link| link.lan).collect::<Vec<_>>() {
+            self.announce_lan(now, lan);
+        }
+    }
+
+    /// Everything that outside is told of a LAN whose uplink has begun.
+    pub(super) fn announce_lan(&mut self, now: Instant, lan: usize) {
+        let Some(link) = self.lans[lan].uplink else { return };
+        let Uplinks { ports, links, .. } = &mut self.uplinks;
+        let link = &mut links[link];
+        if ports[link.device].has_carrier() {
+            let addresses = self.lans[lan].arp.bindings().map(|binding| binding.address);
             link.announcements.restart(now, addresses, ROUNDS);
         }
     }

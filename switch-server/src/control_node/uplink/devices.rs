@@ -85,6 +85,12 @@ impl Port {
         }
     }
 
+    /// Nobody uses it any more.
+    pub fn close(&mut self) {
+        self.clear();
+        self.state = None;
+    }
+
     fn clear(&mut self) {
         self.drops.add_many(DropReason::NoCarrier, self.waiting.frames.len() as u64);
         self.waiting = Queue::default();

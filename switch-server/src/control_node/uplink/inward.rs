@@ -28,13 +28,19 @@ impl ControlNode {
         let lan = link.lan;
         let inside = InsideOf { lans: &self.lans, lan, own, serial: self.config.serial };
         let account = &mut Account::outside();
-        match link.proxy.inward(now, &vnet, frame, &inside) {
+        let verdict = link.proxy.inward(now, &vnet, frame, &inside);
+        let is_for_listeners = verdict == Inward::Dropped(DropReason::UnknownDestination)
+            && self.lans[lan].server.has_listeners();
+        if !matches!(verdict, Inward::Dropped(_)) || is_for_listeners {
+            self.uplinks.taps.take(now, self.lans[lan].config.id, false, frame);
+        }
+        match verdict {
             Inward::Member(to) => {
                 self.give_member(now, account, lan, to, &vnet, frame);
                 self.copy_from_outside(now, account, (lan, Some(to)), &vnet, frame);
             }
             Inward::Group => self.give_group(now, account, lan, &vnet, frame),
-            Inward::Dropped(DropReason::UnknownDestination) if self.lans[lan].server.has_listeners() => {
+            Inward::Dropped(_) if is_for_listeners => {
                 self.lans[lan].server.from_outside_for_listeners();
                 self.copy_from_outside(now, account, (lan, None), &vnet, frame);
             }

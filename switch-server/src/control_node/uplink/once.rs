@@ -13,7 +13,7 @@ type Life = (NodeNumber, VifNumber, BootTag);
 
 /// By member slot.
 #[derive(Default)]
-pub(super) struct Once(Vec<Option<(Life, Window)>>);
+pub(in crate::control_node) struct Once(Vec<Option<(Life, Window)>>);
 
 impl Once {
     /// True for a frame of the member at `from` that has not been outside; it has from now on.

@@ -348,9 +348,9 @@ fn counters_of_nodes_begin_with_their_name() {
 
 #[test]
 fn an_uplink_says_what_outside_sees_and_what_it_dropped() {
-    let devices = [("eth0", Driver::AfPacket), ("eth1", Driver::AfXdp)]
-        .map(|(name, driver)| DeviceInUse { name: name.into(), driver });
-    let shown = uplinks(&machine(), &devices, Instant::ZERO);
+    let devices = (0..).map(DeviceNumber).zip([("eth0", Driver::AfPacket), ("eth1", Driver::AfXdp)]);
+    let devices = devices.map(|(number, (name, driver))| (number, DeviceInUse { name: name.into(), driver }));
+    let shown = uplinks(&machine(), &devices.collect(), Instant::ZERO);
     let expected = Uplink {
         lan: "red".into(),
         mode: "filtered".into(),

@@ -1,5 +1,7 @@
 //! The LANs' ways outside.
 
+use std::collections::BTreeMap;
+
 use lan_proxy::Mode;
 use lan_proxy::nic::{Driver, Nic};
 use platform::management::{Counter, Uplink};
@@ -7,7 +9,7 @@ use vlan_core::Instant;
 use vlan_core::counters::FrameCount;
 
 use super::{counter, lan_name, node_name};
-use crate::control_node::{self, UplinkStatus};
+use crate::control_node::{self, DeviceNumber, UplinkStatus};
 
 /// A device that is in use, and how.
 #[derive(Clone, Debug)]
@@ -18,6 +20,9 @@ pub struct DeviceInUse {
     pub driver: Driver,
 }
 
+/// The devices that are in use, by their numbers.
+pub type DevicesInUse = BTreeMap<DeviceNumber, DeviceInUse>;
+
 impl DeviceInUse {
     /// The device that has been opened.
     #[must_use]
@@ -26,19 +31,14 @@ impl DeviceInUse {
     }
 }
 
-/// Every uplink; `devices` are their devices, by their numbers.
-pub fn uplinks(status: &control_node::Status, devices: &[DeviceInUse], now: Instant) -> Vec<Uplink> {
+/// Every uplink; `devices` are their devices.
+pub fn uplinks(status: &control_node::Status, devices: &DevicesInUse, now: Instant) -> Vec<Uplink> {
     status.uplinks.iter().map(|uplink| one(status, devices, now, uplink)).collect()
 }
 
-fn one(
-    status: &control_node::Status,
-    devices: &[DeviceInUse],
-    now: Instant,
-    uplink: &UplinkStatus,
-) -> Uplink {
+fn one(status: &control_node::Status, devices: &DevicesInUse, now: Instant, uplink: &UplinkStatus) -> Uplink {
     let (config, counters) = (&uplink.config, &uplink.counters);
-    let used = devices.get(usize::from(config.device.0));
+    let used = devices.get(&config.device);
     let device = status.devices.iter().find(|device| device.number == config.device);
     let state = device.and_then(|device| device.state);
     let age_ms = |at| u64::try_from(now.since(at).as_millis()).unwrap_or(u64::MAX);
