@@ -118,6 +118,7 @@ fn messages() -> Vec<(&'static str, ControlMessage)> {
                 lan_name: "red".into(),
                 addresses: vec![address],
                 gateways: vec!["fd00::fe".parse().expect("an address")],
+                clusters: vec![],
             }),
         ),
         ("INTERFACE_REMOVED", M::InterfaceRemoved { vif }),

@@ -31,6 +31,7 @@ pub(super) fn config(port_security: PortSecurity, has_uplinks: bool) -> ControlN
         port_security,
         multicast: Default::default(),
         uplink: has_uplinks.then(|| super::outside::uplink(id == RED)),
+        clusters: Vec::new(),
         members,
     };
     // All on one host but node 3; on the second fabric shared memory comes after packets.

@@ -130,6 +130,7 @@ impl World {
             port_security: if lan.checks_addresses { PortSecurity::Address } else { PortSecurity::Mac },
             multicast: Default::default(),
             uplink: self.plan.outside.filter(|_| place == 0).map(outside::uplink),
+            clusters: Vec::new(),
             members: Vec::new(),
         }
     }

@@ -180,6 +180,9 @@ impl Node {
                 return false;
             }
         }
+        if let Some(served) = &mut interface.served {
+            served.handle_incoming(now, head);
+        }
         let taken = sink.deliver(vif, &vnet, head, message.rest) == Delivery::Taken;
         interface.driver.delivered(false, frame_len, taken);
         if header.kind == FrameKind::Promiscuous && taken {

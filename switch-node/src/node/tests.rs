@@ -102,6 +102,7 @@ impl Far {
             lan_name: "red".into(),
             addresses: vec![],
             gateways: vec![],
+            clusters: vec![],
         };
         let member = MemberNotice {
             lan: LanId(10),

@@ -100,6 +100,7 @@ pub(super) fn config() -> ControlNodeConfig {
             port_security: PortSecurity::Mac,
             multicast: MulticastConfig::default(),
             uplink: None,
+            clusters: Vec::new(),
             members: (1..=3).map(member).collect(),
         }],
     }

@@ -48,7 +48,7 @@ impl View {
         let entry = wanted.control_node(self.name()).ok_or_else(|| {
             Refused::Request(refusal("the file has no such control node", "nothing was changed"))
         })?;
-        let (epoch, mut told) = apply_changes(&wanted, entry, &self.store, &changes).map_err(|error| {
+        let (epoch, mut told) = apply_changes(&wanted, entry, &self.store, &changes, &keys).map_err(|error| {
             Refused::Request(refusal(
                 &error.to_string(),
                 "nothing was changed; see that the state directory can be written, and that no MAC of the file is another's",

@@ -1,6 +1,9 @@
 //! From the platform file to what the machine is told.
 
+mod clusters;
+
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use lan_proxy::nic::Driver;
 use lan_proxy::{Mode, Vid};
@@ -9,12 +12,13 @@ use platform::{ControlNode as Entry, Member, Node, Platform, Uplink, UplinkMode,
 use rvi::host::{PublicKey, random_u64};
 use vlan_core::group::members::MulticastConfig;
 use vlan_core::server::MemberSlot;
-use vlan_core::{LanId, NodeNumber, ProcessId, SecretKey};
+use vlan_core::{LanId, MacAddress, NodeNumber, ProcessId, SecretKey};
 
+use self::clusters::{cluster_addresses, cluster_entries, served_addresses};
 use super::refuse_store;
 use crate::control_node::{
-    AddedMember, ArpMode, Changes, ControlNodeConfig, DeviceNumber, FabricEntry, LanConfig, LanOptions,
-    MemberConfig, MemberOptions, NodeEntry, SenderConfig, UplinkConfig,
+    AddedMember, ArpMode, Changes, ClusterEntry, ControlNodeConfig, DeviceNumber, FabricEntry, LanConfig,
+    LanOptions, MemberConfig, MemberOptions, NodeEntry, SenderConfig, UplinkConfig,
 };
 use crate::failure::Failure;
 use crate::keys;
@@ -34,6 +38,7 @@ pub fn control_node_config(
 ) -> Result<ControlNodeConfig, Failure> {
     let (epoch, identities) = take_into_use(platform, entry, store).map_err(refuse_store)?;
     let devices = Devices::of(platform, entry);
+    let clusters = |lan: &Lan| cluster_entries(lan, &identities, &keys.grant, epoch);
     Ok(ControlNodeConfig {
         serial: entry.serial,
         cabinet: platform.cabinet,
@@ -43,7 +48,7 @@ pub fn control_node_config(
         grant_key: keys.grant.clone(),
         fabrics: platform.fabrics.iter().map(|fabric| fabric_entry(platform, fabric)).collect(),
         nodes: node_entries(platform, keys),
-        lans: platform.lans.iter().map(|lan| lan_config(lan, &identities, &devices)).collect(),
+        lans: platform.lans.iter().map(|lan| lan_config(lan, &identities, &devices, clusters(lan))).collect(),
         devices: devices.ports.len(),
     })
 }
@@ -59,17 +64,21 @@ pub fn apply_changes(
     entry: &Entry,
     store: &Store,
     changes: &platform::Changes,
+    keys: &PlatformKeys,
 ) -> Result<(u64, Changes), StoreError> {
     let (epoch, identities) = take_into_use(platform, entry, store)?;
     let member = |&(lan, member): &(usize, usize)| (&platform.lans[lan], &platform.lans[lan].members[member]);
     let added = |(lan, member): (&Lan, &Member)| AddedMember {
         lan: lan.id,
-        config: member_config(lan, member, &identities),
+        config: member_config(lan, member, &identities.members),
         gets_every_group: member.every_group,
     };
     // Their uplinks cannot change: the devices are those that were there at the start.
     let devices = Devices::of(platform, entry);
-    let lans = changes.added_lans.iter().map(|&lan| lan_config(&platform.lans[lan], &identities, &devices));
+    let clusters = |lan: &Lan| cluster_entries(lan, &identities, &keys.grant, epoch);
+    let lans = changes.added_lans.iter().map(|&lan| &platform.lans[lan]);
+    let lans = lans.map(|lan| lan_config(lan, &identities, &devices, clusters(lan)));
+    let changed = changes.clusters.iter().map(|&lan| &platform.lans[lan]);
     let members = changes.added_members.iter().map(member).map(added);
     let options = changes.members.iter().map(member).map(|(lan, member)| member_options(lan, member));
     let told = Changes {
@@ -79,6 +88,7 @@ pub fn apply_changes(
         lans: changes.lans.iter().map(|&lan| lan_options(&platform.lans[lan])).collect(),
         added_lans: lans.collect(),
         added_members: members.collect(),
+        clusters: changed.map(|lan| (lan.id, clusters(lan))).collect(),
         options: options.collect(),
     };
     Ok((epoch, told))
@@ -140,7 +150,14 @@ fn fabric_entry(platform: &Platform, fabric: &Fabric) -> FabricEntry {
     FabricEntry { is_trusted: fabric.trusted, key: platform.fabric_key(fabric.index) }
 }
 
-type Identities = BTreeMap<(NodeNumber, LanId), Identity>;
+type Members = BTreeMap<(NodeNumber, LanId), Identity>;
+
+/// What the store has given to what the platform has.
+#[derive(Debug)]
+struct Identities {
+    members: Members,
+    clusters: BTreeMap<(LanId, IpAddr), MacAddress>,
+}
 
 /// Makes the platform the one in use, on disk.
 fn take_into_use(platform: &Platform, entry: &Entry, store: &Store) -> Result<(u64, Identities), StoreError> {
@@ -152,9 +169,12 @@ fn take_into_use(platform: &Platform, entry: &Entry, store: &Store) -> Result<(u
     });
     let systems = filtered.map(|lan| Membership::of_uplink(lan.id));
     let memberships: Vec<Membership> = members.chain(systems).collect();
-    let applied = store.apply(&platform.text, &memberships, entry.serial)?;
+    let clusters = platform.lans.iter().flat_map(cluster_addresses).collect::<Vec<_>>();
+    let applied = store.apply(&platform.text, &memberships, &clusters, entry.serial)?;
     let of = memberships.iter().map(|membership| (membership.node, membership.lan));
-    Ok((applied.epoch, of.zip(applied.identities).collect()))
+    let of_clusters = clusters.iter().map(|cluster| (cluster.lan, cluster.address));
+    let members = of.zip(applied.identities).collect();
+    Ok((applied.epoch, Identities { members, clusters: of_clusters.zip(applied.cluster_macs).collect() }))
 }
 
 /// The devices of a control node that lead outside.
@@ -197,7 +217,9 @@ impl Devices {
         let device = self.ports.iter().position(|own| own.name == port.device)?;
         Some(UplinkConfig {
             mode: match uplink.mode {
-                UplinkMode::Filtered => Mode::Filtered { system: identities[&(NodeNumber(0), lan.id)].mac },
+                UplinkMode::Filtered => {
+                    Mode::Filtered { system: identities.members[&(NodeNumber(0), lan.id)].mac }
+                }
                 UplinkMode::Unfiltered => Mode::Unfiltered,
             },
             vid: uplink.vid.and_then(Vid::new),
@@ -240,7 +262,12 @@ fn lan_options(lan: &Lan) -> LanOptions {
     }
 }
 
-fn lan_config(lan: &Lan, identities: &Identities, devices: &Devices) -> LanConfig {
+fn lan_config(
+    lan: &Lan,
+    identities: &Identities,
+    devices: &Devices,
+    clusters: Vec<ClusterEntry>,
+) -> LanConfig {
     let LanOptions { mtu, arp, port_security, floods, .. } = lan_options(lan);
     LanConfig {
         uplink: devices.uplink(lan, identities),
@@ -250,7 +277,8 @@ fn lan_config(lan: &Lan, identities: &Identities, devices: &Devices) -> LanConfi
         arp,
         port_security,
         multicast: MulticastConfig { floods, every_group: every_group(lan) },
-        members: lan.members.iter().map(|member| member_config(lan, member, identities)).collect(),
+        clusters,
+        members: lan.members.iter().map(|member| member_config(lan, member, &identities.members)).collect(),
     }
 }
 
@@ -259,7 +287,7 @@ fn every_group(lan: &Lan) -> Vec<MemberSlot> {
     slots.filter(|(_, member)| member.every_group).map(|(slot, _)| slot).collect()
 }
 
-fn member_config(lan: &Lan, member: &Member, identities: &Identities) -> MemberConfig {
+fn member_config(lan: &Lan, member: &Member, identities: &Members) -> MemberConfig {
     let Identity { vif, mac } = identities[&(member.node, lan.id)];
     MemberConfig {
         node: member.node,
@@ -269,14 +297,14 @@ fn member_config(lan: &Lan, member: &Member, identities: &Identities) -> MemberC
         addresses: member.addresses.clone(),
         gateways: member.gateways.clone(),
         may_listen: member.promiscuous,
-        sender: sender_config(member),
+        sender: sender_config(lan, member),
     }
 }
 
-fn sender_config(member: &Member) -> SenderConfig {
+fn sender_config(lan: &Lan, member: &Member) -> SenderConfig {
     SenderConfig {
         roles: member.roles,
-        aliases: member.aliases.clone(),
+        aliases: member.aliases.iter().copied().chain(served_addresses(lan, member.node)).collect(),
         learn: member.learn,
         limits: member.limits,
     }
@@ -291,7 +319,7 @@ fn member_options(lan: &Lan, member: &Member) -> MemberOptions {
         gateways: member.gateways.clone(),
         may_listen: member.promiscuous,
         gets_every_group: member.every_group,
-        sender: sender_config(member),
+        sender: sender_config(lan, member),
     }
 }
 

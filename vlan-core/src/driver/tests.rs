@@ -29,6 +29,7 @@ fn config() -> InterfaceConfig {
         lan_name: "red".into(),
         addresses: vec![],
         gateways: vec![],
+        clusters: vec![],
     }
 }
 

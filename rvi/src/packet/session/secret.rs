@@ -83,6 +83,22 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// The key of a cluster's hashes, derived from the platform's grant key: the same on all control nodes, and on no node.
+//= spec/cluster.md#keys
+//# The key of a cluster's hashes MUST be derived from the platform's grant key, the LAN's number and the cluster's first address.
+#[must_use]
+pub fn cluster_key(grant_key: &[u8; SECRET_LEN], lan: u16, address: core::net::IpAddr) -> [u64; 2] {
+    let grant = Secret::extract(b"weft grant key", grant_key);
+    let address = match address {
+        core::net::IpAddr::V4(address) => address.to_ipv6_mapped(),
+        core::net::IpAddr::V6(address) => address,
+    };
+    let word = |number: u8| {
+        grant.derive_u64(&[b"weft cluster key", &lan.to_le_bytes(), &address.octets(), &[number]])
+    };
+    [word(0), word(1)]
+}
+
 /// What two nodes hold because a control node granted them an association.
 #[derive(Clone)]
 pub struct PairKey(Secret);

@@ -30,8 +30,9 @@ pub(super) struct Run {
 impl Node {
     /// The run of the frames that follow the one in `message`, which has just been delivered to `vif`.
     pub(super) fn begin_run(&self, vif: VifNumber, message: &Message<'_>) -> Option<Run> {
-        // Every message of a capture is looked at.
-        let interface = self.interface(vif).filter(|_| self.captures.is_none())?;
+        // Every message of a capture is looked at, and every frame for a cluster.
+        let is_run = self.captures.is_none() && !self.serves(vif);
+        let interface = self.interface(vif).filter(|_| is_run)?;
         let header = FrameHeader::parse(message.head, message.len).ok()?;
         Some(Run { channel: message.channel, vif, frames: interface.driver.relayed_run(&header)? })
     }

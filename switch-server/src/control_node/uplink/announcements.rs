@@ -94,7 +94,7 @@ impl ControlNode {
     /// Everything that outside is told of the LANs that go by a device which has just got a carrier.
     pub(super) fn announce_all(&mut self, now: Instant, device: usize) {
         for link in self.uplinks.links.iter_mut().filter(|link| link.device == device) {
-            let addresses = self.lans[link.lan].arp.bindings().map(|binding| binding.address);
+            let addresses = self.lans[link.lan].arp.addresses();
             link.announcements.restart(now, addresses, ROUNDS);
         }
     }
@@ -104,7 +104,7 @@ impl ControlNode {
         let Uplinks { ports, links, own, .. } = &mut self.uplinks;
         for link in links {
             if link.announcements.refresh_at.is_some_and(|due| due <= now) {
-                let addresses = self.lans[link.lan].arp.bindings().map(|binding| binding.address);
+                let addresses = self.lans[link.lan].arp.addresses();
                 link.announcements.restart(now, addresses, 1);
             }
             if link.announcements.not_before > now {
