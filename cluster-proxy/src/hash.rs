@@ -143,6 +143,7 @@ mod tests {
     use alloc::collections::BTreeSet;
     use alloc::format;
     use core::net::Ipv6Addr;
+    use vlan_core::cluster::Protocol;
 
     const KEY: HashKey = HashKey([0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908]);
 
@@ -174,7 +175,7 @@ mod tests {
         let mut hashes: BTreeSet<_> = flows.iter().map(|flow| of_flow(&KEY, flow)).collect();
         hashes.extend([of_fragments(&KEY, v4(1), v4(3), 2), of_client(&KEY, v4(1)), of_score(&KEY, 1, 1)]);
         assert_eq!(hashes.len(), 12);
-        assert_ne!(of_flow(&KEY, flow), of_flow(&HashKey([1, 2]), &flow));
+        assert_ne!(of_flow(&KEY, &flow), of_flow(&HashKey([1, 2]), &flow));
         assert_eq!(of_client(&KEY, v6(1)), of_client(&KEY, v6(2)));
         assert_ne!(of_client(&KEY, v4(1)), of_client(&KEY, v4(2)));
     }

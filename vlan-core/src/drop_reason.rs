@@ -122,6 +122,8 @@ reasons! {
     LimitCluster = "limit-cluster",
     /// ARP or ND in the name of a cluster address: the control node alone speaks for it.
     ClusterAddress = "cluster-address",
+    /// For a cluster address, of a flow that this server does not own. All servers that might were asked.
+    NotOwner = "not-owner",
 }
 
 impl DropReason {
@@ -170,6 +172,7 @@ impl DropReason {
             Self::OrphanFragment => "spec/cluster.md#fragments",
             Self::LimitCluster => "spec/cluster.md#icmp-errors",
             Self::ClusterAddress => "spec/cluster.md#who-speaks-for-the-address",
+            Self::NotOwner => "spec/cluster.md#asked-servers",
             _ => "",
         }
     }

@@ -172,6 +172,13 @@ impl Node {
         {
             interface.handle_binding(ethernet.source, &source);
         }
+        if header.flags & FrameHeader::OWNER_ONLY != 0
+            && !interface.served.as_ref().is_some_and(|served| served.may_have(head))
+        {
+            interface.driver.count_drop(DropReason::NotOwner, 1);
+            self.note_refusal(vif, Ingress::Drop(DropReason::NotOwner), head, frame_len);
+            return false;
+        }
         if header.kind == FrameKind::Group {
             interface.listener.handle_incoming(now, head);
             if !interface.listener.admits(head) && !interface.driver.listens() {

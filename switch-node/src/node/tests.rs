@@ -550,6 +550,7 @@ mod arenas;
 mod batches;
 mod capture;
 mod changes;
+mod clusters;
 mod direct;
 mod epochs;
 mod faults;

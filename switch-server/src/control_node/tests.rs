@@ -5,6 +5,7 @@ mod apply;
 mod arena;
 mod bindings;
 mod capture;
+mod clusters;
 mod grants;
 mod groups;
 mod leaving;

@@ -132,6 +132,17 @@ impl Served {
         }
     }
 
+    /// True for a packet that this stack is to have though only the owner of its flow may: it owns it, or the packet is of no flow.
+    //= spec/cluster.md#asked-servers
+    //# The driver of a real server MUST drop a segment that is for the owner of its flow alone, as `not-owner`, unless its stack owns the flow.
+    #[must_use]
+    pub fn may_have(&self, frame: &[u8]) -> bool {
+        let Some((packet, protocol, _)) = read(frame) else { return true };
+        let Some((client_port, port)) = ports(frame, &packet) else { return true };
+        let flow = Flow { protocol, client: packet.source, client_port, address: packet.destination, port };
+        self.flows.contains_key(&flow)
+    }
+
     /// The next thing to be told.
     pub fn poll_news(&mut self) -> Option<News> {
         self.news.pop_front()
@@ -238,3 +249,6 @@ fn ports(frame: &[u8], packet: &Packet) -> Option<(u16, u16)> {
 pub fn addresses_of(clusters: &[ServedCluster]) -> impl Iterator<Item = IpAddr> + '_ {
     clusters.iter().flat_map(|cluster| cluster.addresses.iter().copied())
 }
+
+#[cfg(test)]
+mod tests;

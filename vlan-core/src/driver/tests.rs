@@ -6,6 +6,7 @@ use crate::time::Instant;
 use alloc::vec;
 use core::time::Duration;
 
+mod clusters;
 mod runs;
 mod stations;
 

@@ -40,7 +40,7 @@ pub use sender::SenderNotice;
 pub use trace::{TraceEnd, TraceOrder, TraceStep, TraceWay, Traced};
 
 /// Version of the TLV layer that this code speaks; both ends state it at registration (D10).
-pub const TLV_VERSION: u16 = 2;
+pub const TLV_VERSION: u16 = 3;
 
 /// A control message.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use cluster_proxy::Verdict;
+use cluster_proxy::{Forward, Verdict};
 use rvi::Part;
 use vlan_core::server::MemberSlot;
 use vlan_core::wire::frame::{FrameHeader, FrameKind, Vnet};
@@ -18,7 +18,7 @@ use crate::control_node::{ControlNode, Lan};
 enum To {
     /// This one gets it.
     Server(MemberSlot),
-    /// All of these do.
+    /// All of these do, and the one that owns its flow takes it.
     Owners(Vec<MemberSlot>),
     /// Its sender gets this.
     Sender(Vec<u8>),
@@ -51,11 +51,11 @@ impl ControlNode {
         frame.resize(inbound.frame_len(), 0);
         inbound.message.rest.copy_to(&mut frame[head_len..]);
         match self.ask_proxy(now, inbound, number, &frame) {
-            To::Server(to) => self.give_server(now, account, inbound, to, &mut frame),
+            To::Server(to) => self.give_server(now, account, inbound, (to, 0), &mut frame),
             To::Owners(servers) => {
                 self.lans[inbound.lan].server.cloned(servers.len());
                 for to in servers {
-                    self.give_server(now, account, inbound, to, &mut frame);
+                    self.give_server(now, account, inbound, (to, FrameHeader::OWNER_ONLY), &mut frame);
                 }
             }
             To::Sender(answer) => self.give_sender(now, account, inbound, &answer),
@@ -71,18 +71,23 @@ impl ControlNode {
         let Some(cluster) = self.lans[inbound.lan].clusters.get_mut(usize::from(number)) else {
             return To::Nobody(DropReason::UnknownDestination);
         };
-        let first = match cluster.proxy.handle(now, &inbound.header.vnet, frame) {
-            Verdict::Forward(forward) => forward.hops.as_slice().first().copied(),
-            Verdict::Owners => {
-                let names: Vec<_> = cluster.proxy.reachable().collect();
-                let slots: Vec<_> = names.into_iter().filter_map(|name| cluster.give(name, frame)).collect();
-                return if slots.is_empty() { To::Nobody(DropReason::NoServer) } else { To::Owners(slots) };
-            }
+        //= spec/cluster.md#asked-servers
+        //# While some server may not have told all its flows, a control node MUST give a segment of an unknown flow to every server of its row that the proxy names, for the flow's owner alone.
+        let names: Vec<MemberSlot> = match cluster.proxy.handle(now, &inbound.header.vnet, frame) {
+            Verdict::Forward(Forward { hops, may_refuse, .. }) => match *hops.as_slice() {
+                [_, _, ..] if !may_refuse => hops.as_slice().to_vec(),
+                [first, ..] => {
+                    let slot = cluster.give(first, frame);
+                    return slot.map_or(To::Nobody(DropReason::NoServer), To::Server);
+                }
+                [] => Vec::new(),
+            },
+            Verdict::Owners => cluster.proxy.reachable().collect(),
             Verdict::Answer(answer) => return To::Sender(answer.to_vec()),
             Verdict::Dropped(reason) => return To::Nobody(reason),
         };
-        let slot = first.and_then(|name| cluster.give(name, frame));
-        slot.map_or(To::Nobody(DropReason::NoServer), To::Server)
+        let slots: Vec<_> = names.into_iter().filter_map(|name| cluster.give(name, frame)).collect();
+        if slots.is_empty() { To::Nobody(DropReason::NoServer) } else { To::Owners(slots) }
     }
 
     /// Gives a real server a frame, which becomes one for its MAC.
@@ -93,7 +98,7 @@ impl ControlNode {
         now: Instant,
         account: &mut Account<'_>,
         inbound: &Inbound<'_>,
-        to: MemberSlot,
+        (to, owner_only): (MemberSlot, u8),
         frame: &mut [u8],
     ) {
         let (route, mac) = {
@@ -101,7 +106,7 @@ impl ControlNode {
             (lan.routes[usize::from(to.0)], lan.member_config(to).mac)
         };
         set_destination(frame, mac);
-        let flags = inbound.header.flags & FrameHeader::RESENT;
+        let flags = inbound.header.flags & FrameHeader::RESENT | owner_only;
         let header = FrameHeader { flags, destination_vif: route.vif, ..inbound.header };
         let octets = header.emit(frame.len());
         let parts = [Part::Private(&octets), Part::Private(frame)];
