@@ -167,7 +167,8 @@ fn a_cluster_is_reached_from_inside_and_outside_and_its_answers_pass_nobody() ->
     let download = cluster.download("desk", ADDRESSES[0], 80)?;
     cluster.ends_whole("desk", download)?;
     let passed = cluster.counter(given)? - before;
-    ensure!(passed < LONG as u64 / 100, "{passed} octets of {LONG} went by way of the control node");
+    // The first of it, until the pair has a direct RVI.
+    ensure!(passed < LONG as u64 / 20, "{passed} octets of {LONG} went by way of the control node");
     cluster.lab.stop()
 }
 
@@ -238,6 +239,9 @@ fn new_connections_avoid_a_server_whose_port_has_closed_and_a_node_that_has_died
     cluster.wait_for_health(81, &["up"; 3])?;
     let answers = cluster.ask_often("desk", ADDRESSES[0], 81, 8)?;
     ensure!(answers.len() == 3, "{answers:?}");
+    //= spec/cluster.md#the-loopback
+    //= type=test
+    //# A host MUST put the addresses of the clusters that its node serves on the loopback of the node's namespace, whole and without a subnet, take them away when it serves them no more or ends, and write no sysctl.
     // Who serves nothing any more has the address no more.
     let text = fs::read_to_string(cluster.lab.file())?.replace("{ node = \"web2\", weight = 2 }, ", "");
     let path = cluster.lab.file().with_file_name("fewer.toml");

@@ -305,6 +305,40 @@ mod tests {
     }
 
     #[test]
+    fn each_cluster_address_has_a_mac_of_its_own_for_as_long_as_it_is_one() {
+        //= spec/cluster.md#macs
+        //= type=test
+        //# Each cluster address MUST have a MAC from the control node's counter, and keep it for as long as it is one.
+        let dir = tempfile::tempdir().unwrap();
+        let address = |lan, tail| ClusterAddress { lan: LanId(lan), address: IpAddr::from([10, 1, 0, tail]) };
+        let members = wanted(1..3);
+        let apply = |clusters: &[ClusterAddress]| {
+            let store = Store::open(dir.path()).unwrap();
+            let applied = store.apply("a", &members, clusters, SERIAL).unwrap();
+            let members: Vec<_> = applied.identities.iter().map(|identity| identity.mac).collect();
+            (members, applied.cluster_macs)
+        };
+        let (of_members, first) = apply(&[address(10, 100), address(10, 101), address(11, 100)]);
+        let all: BTreeSet<_> = of_members.iter().chain(&first).collect();
+        assert_eq!(all.len(), 5);
+        assert!(first.iter().all(|mac| mac.is_from_counter(SERIAL)));
+        assert_eq!(apply(&[address(11, 100), address(10, 100)]).1, [first[2], first[0]]);
+        let again = apply(&[address(10, 101)]).1;
+        assert!(!all.contains(&again[0]), "it was none in between");
+    }
+
+    #[test]
+    fn a_mac_of_a_cluster_address_is_given_to_no_interface() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let cluster = [ClusterAddress { lan: LanId(10), address: IpAddr::from([10, 1, 0, 100]) }];
+        let mac = store.apply("a", &[], &cluster, SERIAL).unwrap().cluster_macs[0];
+        let member = Membership { node: NodeNumber(1), lan: LanId(10), mac: Some(mac) };
+        let error = store.apply("b", &[member], &cluster, SERIAL).unwrap_err();
+        assert!(error.to_string().contains("10.1.0.100"), "{error}");
+    }
+
+    #[test]
     fn an_uplink_has_a_mac_of_the_counter_and_no_interface() {
         //= spec/uplink.md#the-system-mac-of-an-uplink
         //= type=test

@@ -397,6 +397,30 @@ mod tests {
     }
 
     #[test]
+    fn clusters_come_with_their_macs_and_tables_and_their_servers_may_send_from_them() {
+        //= spec/cluster.md#addresses-of-servers
+        //= type=test
+        //# A real server MUST be allowed to send from the addresses of its clusters as from its own.
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/cluster.toml");
+        let text = std::fs::read_to_string(path).unwrap();
+        let lan = configured(&text, &store).lans.remove(0);
+        let [cluster] = &lan.clusters[..] else { panic!("one cluster: {:?}", lan.clusters) };
+        let addresses: Vec<IpAddr> = cluster.addresses.iter().map(|(address, _)| *address).collect();
+        assert_eq!(addresses, cluster.tables.addresses());
+        assert_eq!(cluster.tables.services().count(), 4);
+        assert_eq!(cluster.tables.servers(), [1, 2, 3].map(MemberSlot));
+        let macs = cluster.addresses.iter().map(|(_, mac)| *mac);
+        assert!(lan.members.iter().all(|member| macs.clone().all(|mac| mac != member.mac)));
+        for (member, serves) in lan.members.iter().zip([true, true, true, false]) {
+            let has = |address| member.sender.aliases.contains(address);
+            assert_eq!(addresses.iter().all(has), serves);
+        }
+        assert_eq!(configured(&text, &store).lans[0].clusters[0].addresses, cluster.addresses);
+    }
+
+    #[test]
     fn two_nodes_with_one_key_are_a_mistake() {
         let dir = tempfile::tempdir().unwrap();
         let platform = Platform::parse(crate::demo::PLATFORM, &dir.path().join("demo.toml")).unwrap();

@@ -220,4 +220,21 @@ mod tests {
         copy.stir(b"resumed");
         assert_ne!(pool.draw(), copy.draw());
     }
+
+    #[test]
+    fn a_clusters_key_is_its_own() {
+        //= spec/cluster.md#keys
+        //= type=test
+        //# The key of a cluster's hashes MUST be derived from the platform's grant key, the LAN's number and the cluster's first address.
+        let address = |tail: u8| core::net::IpAddr::from([10, 1, 0, tail]);
+        let key = cluster_key(&[7; SECRET_LEN], 10, address(100));
+        assert_eq!(key, cluster_key(&[7; SECRET_LEN], 10, address(100)));
+        assert_ne!(key[0], key[1]);
+        let others = [
+            cluster_key(&[8; SECRET_LEN], 10, address(100)),
+            cluster_key(&[7; SECRET_LEN], 11, address(100)),
+            cluster_key(&[7; SECRET_LEN], 10, address(101)),
+        ];
+        assert!(others.iter().all(|other| other[0] != key[0] && other[1] != key[1]));
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use vlan_core::cluster::{Flow, Protocol};
-use vlan_core::wire::control::{FlowNotice, Listening, ServedCluster, ServedService};
+use vlan_core::wire::control::{FlowNotice, Listening, ListeningNotice, ServedService};
 
 const CLUSTER: [u8; 4] = [10, 1, 0, 100];
 const CLIENT: [u8; 4] = [10, 1, 0, 2];
@@ -22,12 +22,15 @@ fn flow(client_port: u16) -> Flow {
     Flow { protocol: Protocol::Tcp, client: CLIENT.into(), client_port, address: CLUSTER.into(), port: 80 }
 }
 
+fn served() -> ServedCluster {
+    let service = ServedService { protocol: Protocol::Tcp, port: 80, is_kept: true };
+    ServedCluster { addresses: vec![CLUSTER.into()], services: vec![service] }
+}
+
 /// Has a control node make the interface one that serves the cluster.
 fn serve(node: &mut Node, control: &mut Far) {
-    let service = ServedService { protocol: Protocol::Tcp, port: 80, is_kept: true };
     let config = node.interfaces().next().expect("an interface").config.clone();
-    let clusters = vec![ServedCluster { addresses: vec![CLUSTER.into()], services: vec![service] }];
-    control.tell(node, &ControlMessage::Interface(InterfaceConfig { clusters, ..config }));
+    control.tell(node, &ControlMessage::Interface(InterfaceConfig { clusters: vec![served()], ..config }));
     control.told();
 }
 
@@ -45,7 +48,10 @@ fn what_a_server_owns_is_claimed_once_and_told_to_each_control_node_that_accepts
     let mut node = node();
     let mut control = Far::control(&mut node, 1);
     answer(&mut node, 7);
-    assert!(control.told().iter().all(|told| !matches!(told, ControlMessage::Claims(_))), "it serves nothing");
+    assert!(
+        control.told().iter().all(|told| !matches!(told, ControlMessage::Claims(_))),
+        "it serves nothing"
+    );
     serve(&mut node, &mut control);
     answer(&mut node, 7);
     answer(&mut node, 7);
@@ -57,16 +63,21 @@ fn what_a_server_owns_is_claimed_once_and_told_to_each_control_node_that_accepts
     node.publish(NOW);
     assert_eq!(control.told().len(), 1, "said once");
     lose_control(&mut node, 1);
-    let mut next = Far::control(&mut node, 2);
-    serve(&mut node, &mut next);
     answer(&mut node, 8);
-    lose_control(&mut node, 2);
-    let mut third = Far::control(&mut node, 3);
-    // Its configuration names no cluster at first, so nothing is owned any more.
-    assert!(third.told().iter().all(|told| !matches!(told, ControlMessage::Claims(_))));
-    serve(&mut node, &mut third);
-    answer(&mut node, 9);
-    assert_eq!(third.told(), [claims(vec![flow(9)])]);
+    let mut next = Far::connect(&mut node, PeerId::ControlNode(0), 2, &[RELAY, ARP]);
+    next.accept_with(&mut node, vec![served()]);
+    let told = next.told();
+    let expected = [
+        claims(vec![flow(7), flow(8)]),
+        ControlMessage::FlowsTold { vif: VIF },
+        ControlMessage::Listening(ListeningNotice { vif: VIF, services: vec![listening] }),
+    ];
+    assert!(told.ends_with(&expected), "{told:?}");
+    // What it serves no more it gives up.
+    let config = node.interfaces().next().expect("an interface").config.clone();
+    next.tell(&mut node, &ControlMessage::Interface(InterfaceConfig { clusters: vec![], ..config }));
+    let gone = FlowNotice { vif: VIF, flows: vec![flow(7), flow(8)] };
+    assert!(next.told().contains(&ControlMessage::FlowsGone(gone)));
 }
 
 #[test]
