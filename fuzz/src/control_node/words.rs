@@ -3,8 +3,8 @@
 use vlan_core::cluster::{Flow, Protocol};
 use vlan_core::wire::ControlMessage;
 use vlan_core::wire::control::{
-    Fault, FaultDirection, HeldAssociation, HeldDirect, HeldLeg, InterfaceAddress, LegAddress, LegKind,
-    FlowNotice, Listening, ListeningNotice, OfferedLeg, ReportItem, TLV_VERSION,
+    Fault, FaultDirection, FlowNotice, HeldAssociation, HeldDirect, HeldLeg, InterfaceAddress, LegAddress,
+    LegKind, Listening, ListeningNotice, OfferedLeg, ReportItem, TLV_VERSION,
 };
 use vlan_core::{
     Channel, EtherAddress, EtherPort, LegNumber, Location, MacAddress, NodeNumber, PairEpoch, ProcessId,

@@ -245,7 +245,6 @@ fn ports(frame: &[u8], packet: &Packet) -> Option<(u16, u16)> {
 }
 
 /// The addresses that are to be on the loopback.
-#[must_use]
 pub fn addresses_of(clusters: &[ServedCluster]) -> impl Iterator<Item = IpAddr> + '_ {
     clusters.iter().flat_map(|cluster| cluster.addresses.iter().copied())
 }
