@@ -146,6 +146,11 @@ impl Bindings {
         true
     }
 
+    /// Nobody holds the address any more.
+    pub(crate) fn take_away(&mut self, address: IpAddr) {
+        self.remove(address);
+    }
+
     //= spec/arp.md#a-member-that-leaves
     //# When a member has left the LAN for good, the ARP server MUST drop all its bindings.
     pub(crate) fn forget(&mut self, owner: Owner) {

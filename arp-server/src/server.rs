@@ -1,14 +1,15 @@
 //! An ARP or ND frame that the virtual LAN server admitted is checked here, its sender recorded, and the
 //! verdict tells the control node to whom the unchanged frame goes.
 
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use vlan_core::ethernet::EthernetHeader;
+use vlan_core::server::CLUSTER;
 use vlan_core::{DropReason, MacAddress};
 
-use crate::answer::answer;
+use crate::answer::{answer, answer_of_reserved};
 use crate::bindings::{BindError, Binding, Bindings, Owner, Recorded};
 use crate::build::{Operation, arp, unsolicited_advertisement};
 use crate::message::{ArpKind, Parsed, parse};
@@ -55,7 +56,7 @@ pub enum ArpVerdict {
         message: ArpMessage,
         /// The answer, a whole Ethernet frame from the holder's MAC.
         frame: Vec<u8>,
-        /// The member that holds the address asked for.
+        /// The member that holds the address asked for; [`CLUSTER`] for a reserved address.
         holder: Owner,
     },
     /// It goes to every member but its sender.
@@ -79,6 +80,8 @@ pub enum ArpVerdict {
 pub struct ArpServer {
     bindings: Bindings,
     suppress: bool,
+    /// Addresses that no member has: their MACs.
+    reserved: BTreeMap<IpAddr, MacAddress>,
     /// Members that say that they are routers.
     routers: BTreeSet<Owner>,
     answered: u64,
@@ -91,6 +94,7 @@ impl ArpServer {
         Self {
             bindings: Bindings::new(config.capacity),
             suppress: config.suppress,
+            reserved: BTreeMap::new(),
             routers: BTreeSet::new(),
             answered: 0,
         }
@@ -106,6 +110,29 @@ impl ArpServer {
         self.suppress = suppress;
     }
 
+    /// These addresses are the server's own from now on, and no others: it answers for them, and no member has them.
+    pub fn reserve(&mut self, addresses: impl IntoIterator<Item = (IpAddr, MacAddress)>) {
+        self.reserved = addresses.into_iter().collect();
+        for address in self.reserved.keys() {
+            self.bindings.take_away(*address);
+        }
+    }
+
+    /// The addresses that no member has, with their MACs.
+    pub fn reserved(&self) -> impl Iterator<Item = (IpAddr, MacAddress)> + '_ {
+        self.reserved.iter().map(|(address, mac)| (*address, *mac))
+    }
+
+    /// The answer to a request for a reserved address that came from outside, where no member is the asker; none for any other
+    /// message.
+    #[must_use]
+    pub fn answer_outside(&self, frame: &[u8]) -> Option<Vec<u8>> {
+        let header = EthernetHeader::parse(frame).filter(|_| !self.reserved.is_empty())?;
+        let parsed = parse(frame, &header, header.source).ok()?;
+        let address = self.reserved_target(&parsed)?;
+        Some(answer_of_reserved(&parsed, header.source, (address, *self.reserved.get(&address)?)))
+    }
+
     /// How many messages were answered here.
     #[must_use]
     pub fn answered(&self) -> u64 {
@@ -118,6 +145,9 @@ impl ArpServer {
     /// # Errors
     /// When another member holds the address, there is no room, or no station can have the address.
     pub fn bind(&mut self, address: IpAddr, mac: MacAddress, owner: Owner) -> Result<(), BindError> {
+        if let Some(&holder) = self.reserved.get(&address) {
+            return Err(BindError::Conflict { holder });
+        }
         self.bindings.bind(address, mac, owner)
     }
 
@@ -153,20 +183,30 @@ impl ArpServer {
     /// or an unsolicited neighbour advertisement. `None` when nobody holds it.
     #[must_use]
     pub fn announcement(&self, address: IpAddr) -> Option<Vec<u8>> {
-        let holder = self.bindings.lookup(address)?;
+        let (mac, is_router) = match self.reserved.get(&address) {
+            Some(mac) => (*mac, false),
+            None => {
+                let holder = self.bindings.lookup(address)?;
+                (holder.mac, self.routers.contains(&holder.owner))
+            }
+        };
         Some(match address {
             IpAddr::V4(address) => {
-                arp(Operation::Request, MacAddress::BROADCAST, (holder.mac, address), address).to_vec()
+                arp(Operation::Request, MacAddress::BROADCAST, (mac, address), address).to_vec()
             }
-            IpAddr::V6(address) => {
-                unsolicited_advertisement(holder.mac, address, self.routers.contains(&holder.owner))
-            }
+            IpAddr::V6(address) => unsolicited_advertisement(mac, address, is_router),
         })
     }
 
     /// Every binding, in the order of addresses, IPv4 first.
     pub fn bindings(&self) -> impl Iterator<Item = Binding> + '_ {
         self.bindings.iter()
+    }
+
+    /// Every address that is bound or reserved.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        let bound = self.bindings.iter().map(|binding| binding.address);
+        bound.chain(self.reserved.keys().copied())
     }
 
     /// How many bindings there are.
@@ -200,7 +240,19 @@ impl ArpServer {
         if header.destination == from_mac {
             return ArpVerdict::Drop(DropReason::Hairpin);
         }
+        //= spec/arp.md#reserved-addresses
+        //# The ARP server MUST drop a message that speaks for a reserved address, and answer every request and probe for one itself.
+        if !self.reserved.is_empty() && self.speaks_for_reserved(&parsed) {
+            return ArpVerdict::Drop(DropReason::ClusterAddress);
+        }
         let message = self.record(&parsed, from, from_mac);
+        if let Some(address) = self.reserved_target(&parsed)
+            && let Some(&mac) = self.reserved.get(&address)
+        {
+            self.answered += 1;
+            let frame = answer_of_reserved(&parsed, from_mac, (address, mac));
+            return ArpVerdict::Answer { message, frame, holder: CLUSTER };
+        }
         match parsed.is_router {
             Some(true) => _ = self.routers.insert(from),
             Some(false) => _ = self.routers.remove(&from),
@@ -237,6 +289,17 @@ impl ArpServer {
         let holder = self.bindings.lookup(message.target?)?;
         let is_router = holder.address.is_ipv6() && self.routers.contains(&holder.owner);
         (holder.registered && holder.owner != from && !is_router).then_some(holder)
+    }
+
+    fn speaks_for_reserved(&self, parsed: &Parsed) -> bool {
+        let is_reserved = |address: Option<IpAddr>| address.is_some_and(|a| self.reserved.contains_key(&a));
+        is_reserved(parsed.claim) || is_reserved(parsed.source)
+    }
+
+    /// The reserved address that a message asks for.
+    fn reserved_target(&self, parsed: &Parsed) -> Option<IpAddr> {
+        let asks = matches!(parsed.kind, ArpKind::Request | ArpKind::Probe);
+        parsed.target.filter(|target| asks && self.reserved.contains_key(target))
     }
 
     /// Learns what the message teaches, and says what it contradicts.

@@ -401,3 +401,57 @@ fn what_stacks_must_hear_of_each_other_is_never_answered() {
         assert_eq!(matches!(verdict, ArpVerdict::Answer { .. }), is_answered, "{flags:#x}");
     }
 }
+
+#[test]
+fn a_reserved_address_is_answered_for_here_and_nobody_else_speaks_for_it() {
+    //= spec/arp.md#reserved-addresses
+    //= type=test
+    //# The ARP server MUST drop a message that speaks for a reserved address, and answer every request and probe for one itself.
+    let (v4, v6) = (Ipv4Addr::new(10, 1, 0, 100), Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, 0x100));
+    let mac = MacAddress([2, 0, 1, 0, 0, 9]);
+    let mut server = server();
+    server.bind(IpAddr::V4(v4), MAC_2, Owner(2)).unwrap();
+    server.reserve([(IpAddr::V4(v4), mac), (IpAddr::V6(v6), mac)]);
+    assert_eq!(server.lookup(IpAddr::V4(v4)), None, "its binding has ended");
+    assert!(server.bind(IpAddr::V4(v4), MAC_2, Owner(2)).is_err());
+    let speaks = |server: &mut ArpServer, frame: &[u8]| server.handle_frame(frame, Owner(1), MAC_1);
+    for frame in [
+        arp(Operation::Reply, MAC_2, (MAC_1, v4), IP_2).to_vec(),
+        arp(Operation::Request, MacAddress::BROADCAST, (MAC_1, v4), v4).to_vec(),
+        arp(Operation::Request, MacAddress::BROADCAST, (MAC_1, v4), IP_2).to_vec(),
+        neighbour_advertisement(&unicast(LINK_1, LINK_2), v6, true),
+    ] {
+        assert_eq!(speaks(&mut server, &frame), ArpVerdict::Drop(DropReason::ClusterAddress));
+    }
+    let answer = |verdict: ArpVerdict| match verdict {
+        ArpVerdict::Answer { frame, holder, .. } => {
+            assert_eq!(holder, vlan_core::server::CLUSTER);
+            frame
+        }
+        other => panic!("{other:?}"),
+    };
+    // Asked by everybody's address or by its own, with and without an address of the asker's.
+    for (to, sender) in
+        [(MacAddress::BROADCAST, IP_1), (mac, IP_1), (MacAddress::BROADCAST, Ipv4Addr::UNSPECIFIED)]
+    {
+        let request = arp(Operation::Request, to, (MAC_1, sender), v4);
+        let expected = arp(Operation::Reply, MAC_1, (mac, v4), sender);
+        assert_eq!(answer(speaks(&mut server, &request)), expected);
+        assert_eq!(server.answer_outside(&request), Some(expected.to_vec()));
+    }
+    let to_group = group(LINK_1, solicited_node(v6));
+    let answered = answer(speaks(&mut server, &neighbour_solicitation(&to_group, v6)));
+    let addresses = NdAddresses { destination_mac: MAC_1, source_mac: mac, source: v6, destination: LINK_1 };
+    assert_eq!(answered, neighbour_advertisement(&addresses, v6, true));
+    let probe = group(Ipv6Addr::UNSPECIFIED, solicited_node(v6));
+    let defended = answer(speaks(&mut server, &neighbour_solicitation(&probe, v6)));
+    assert_eq!(defended[..6], group_mac(ALL_NODES).0);
+    // Other addresses are none of its business, and what is said outside is said of reserved ones too.
+    let other = arp(Operation::Request, MacAddress::BROADCAST, (MAC_1, IP_1), IP_2);
+    assert!(matches!(speaks(&mut server, &other), ArpVerdict::Flood { .. }));
+    assert_eq!(server.answer_outside(&other), None);
+    assert!(server.announcement(IpAddr::V4(v4)).is_some());
+    assert!(server.addresses().any(|address| address == IpAddr::V6(v6)));
+    server.reserve([]);
+    assert!(server.bind(IpAddr::V4(v4), MAC_2, Owner(2)).is_ok());
+}

@@ -81,6 +81,7 @@ fn driver() -> Driver {
         lan_name: "red".into(),
         addresses: Vec::new(),
         gateways: Vec::new(),
+        clusters: Vec::new(),
     };
     let mut driver = Driver::new(NodeNumber(1), ProcessId(100), config, 64, 7);
     for node in 2..34 {

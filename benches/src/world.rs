@@ -102,6 +102,7 @@ impl World {
                 // Else drivers would put queries among the frames that are counted.
                 multicast: MulticastConfig { floods: true, ..MulticastConfig::default() },
                 uplink,
+                clusters: Vec::new(),
                 members: numbers.iter().map(|&n| member(n)).collect(),
             }],
         });

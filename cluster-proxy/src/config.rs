@@ -6,6 +6,7 @@ use core::net::IpAddr;
 use core::time::Duration;
 
 use vlan_core::NodeNumber;
+pub use vlan_core::cluster::{Balance, Protocol, ServiceKey, Sticky};
 use vlan_core::server::MemberSlot;
 
 /// Addresses of one cluster: each packet is held against all of them.
@@ -20,59 +21,6 @@ pub const SERVERS_MAX: usize = 1024;
 pub const WEIGHT_MAX: u16 = 256;
 /// Rows of a service: at least, and at most.
 const ROWS: core::ops::RangeInclusive<u32> = 256..=65_536;
-
-/// Transport protocol of a service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u8)]
-pub enum Protocol {
-    /// TCP.
-    Tcp = vlan_core::ip::TCP,
-    /// UDP.
-    Udp = vlan_core::ip::UDP,
-}
-
-/// Which service of a cluster (S135).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ServiceKey {
-    /// Its transport protocol.
-    pub protocol: Protocol,
-    /// Its port.
-    pub port: u16,
-}
-
-impl fmt::Display for ServiceKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let protocol = match self.protocol {
-            Protocol::Tcp => "TCP",
-            Protocol::Udp => "UDP",
-        };
-        write!(f, "{protocol} port {}", self.port)
-    }
-}
-
-/// How a service chooses a server for a new flow.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Balance {
-    /// By a hash of the flow.
-    #[default]
-    Hash,
-    /// In turn, by weight.
-    RoundRobin,
-    /// The one with the fewest flows for its weight.
-    LeastConnections,
-    /// By a hash for each packet, without any memory (clusters of routers).
-    PerPacket,
-}
-
-/// Does a client stay with its server?
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Sticky {
-    /// Each flow is chosen for itself.
-    #[default]
-    None,
-    /// All flows of a client address go to one server.
-    Client,
-}
 
 /// How often a server is checked, and what follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,10 +2,10 @@
 
 use core::net::IpAddr;
 
-use crate::config::{Protocol, ServiceKey};
+pub use vlan_core::cluster::Flow;
 
 /// The secret key of a cluster's hashes, the same on all its control nodes and on no node.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct HashKey(pub [u64; 2]);
 
 /// Never the key itself: who knows it can choose flows that share a place.
@@ -15,33 +15,10 @@ impl core::fmt::Debug for HashKey {
     }
 }
 
-/// What a client sends from one address and port to a service at one of the cluster's addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Flow {
-    /// The transport protocol.
-    pub protocol: Protocol,
-    /// The client's address.
-    pub client: IpAddr,
-    /// The client's port.
-    pub client_port: u16,
-    /// The cluster address.
-    pub address: IpAddr,
-    /// The service's port.
-    pub port: u16,
-}
-
-impl Flow {
-    /// The service that it is for.
-    #[must_use]
-    pub const fn service(&self) -> ServiceKey {
-        ServiceKey { protocol: self.protocol, port: self.port }
-    }
-
-    /// Its hash.
-    pub(crate) fn hash(&self, key: &HashKey) -> u64 {
-        let ports = u32::from(self.client_port) << 16 | u32::from(self.port);
-        hash_pair(key, self.client, self.address, of_ports(self.protocol as u8, ports))
-    }
+/// The hash of a flow.
+pub(crate) fn of_flow(key: &HashKey, flow: &Flow) -> u64 {
+    let ports = u32::from(flow.client_port) << 16 | u32::from(flow.port);
+    hash_pair(key, flow.client, flow.address, of_ports(flow.protocol as u8, ports))
 }
 
 /// The last word of what the hash of a flow is of: its protocol and both ports, the client's first.
@@ -166,6 +143,7 @@ mod tests {
     use alloc::collections::BTreeSet;
     use alloc::format;
     use core::net::Ipv6Addr;
+    use vlan_core::cluster::Protocol;
 
     const KEY: HashKey = HashKey([0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908]);
 
@@ -194,10 +172,10 @@ mod tests {
             Flow { client: v6(1), address: v6(3), ..flow },
             Flow { client: v6(1), address: v6(4), ..flow },
         ];
-        let mut hashes: BTreeSet<_> = flows.iter().map(|flow| flow.hash(&KEY)).collect();
+        let mut hashes: BTreeSet<_> = flows.iter().map(|flow| of_flow(&KEY, flow)).collect();
         hashes.extend([of_fragments(&KEY, v4(1), v4(3), 2), of_client(&KEY, v4(1)), of_score(&KEY, 1, 1)]);
         assert_eq!(hashes.len(), 12);
-        assert_ne!(flow.hash(&KEY), flow.hash(&HashKey([1, 2])));
+        assert_ne!(of_flow(&KEY, &flow), of_flow(&HashKey([1, 2]), &flow));
         assert_eq!(of_client(&KEY, v6(1)), of_client(&KEY, v6(2)));
         assert_ne!(of_client(&KEY, v4(1)), of_client(&KEY, v4(2)));
     }

@@ -235,7 +235,7 @@ mod tests {
 
     fn read_hash(tables: &Tables, frame: &[u8]) -> Option<u64> {
         match read(tables, &Vnet::default(), frame).ok()?.content {
-            Content::Flow { flow, .. } => Some(flow.hash(&tables.key)),
+            Content::Flow { flow, .. } => Some(hash::of_flow(&tables.key, &flow)),
             _ => None,
         }
     }

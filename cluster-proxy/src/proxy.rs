@@ -286,6 +286,12 @@ impl ClusterProxy {
         }
     }
 
+    /// The configuration that it goes by.
+    #[must_use]
+    pub fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
     /// What it has done.
     #[must_use]
     pub fn counters(&self) -> &ClusterCounters {

@@ -16,7 +16,7 @@ const POINT: u32 = 32;
 const STEPS: u32 = 10;
 
 /// The order of servers in each row, the first two of it looked up.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Rows {
     first_two: Box<[[Place; 2]]>,
     mask: u64,

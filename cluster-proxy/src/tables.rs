@@ -10,7 +10,7 @@ use crate::hash::HashKey;
 use crate::rows::Rows;
 
 /// A checked configuration with the rows of its services. It does not change: a new configuration has new ones.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tables {
     pub(crate) key: HashKey,
     pub(crate) epoch: u32,
@@ -24,7 +24,7 @@ pub struct Tables {
 }
 
 /// A service with its rows.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ServiceTable {
     pub config: ServiceConfig,
     pub rows: Rows,
@@ -50,6 +50,23 @@ impl Tables {
             services,
             servers: config.servers(),
         })
+    }
+
+    /// The cluster's addresses.
+    #[must_use]
+    pub fn addresses(&self) -> &[IpAddr] {
+        &self.addresses
+    }
+
+    /// Its services.
+    pub fn services(&self) -> impl Iterator<Item = &ServiceConfig> {
+        self.services.iter().map(|service| &service.config)
+    }
+
+    /// Every real server once.
+    #[must_use]
+    pub fn servers(&self) -> &[MemberSlot] {
+        &self.servers
     }
 
     /// The place of a service.

@@ -76,6 +76,14 @@ local held_interface = { { "lan_id", "u16" }, { "vif", "u16" }, { "mac", "mac" }
 local held_direct = {
     { "rvi", "u32" }, { "lan_id", "u16" }, { "peer", "u16" }, { "channel", "u8" }, { "vif", "u16" }, { "peer_vif", "u16" },
 }
+local served_cluster = {
+    { "addresses", "list", { { "address", "ip" } } },
+    { "services", "list", { { "protocol", "u8" }, { "port", "u16" }, { "is_kept", "bool" } } },
+}
+local flow = {
+    { "protocol", "u8" }, { "client", "ip" }, { "client_port", "u16" }, { "address", "ip" }, { "port", "u16" },
+}
+local listening = { { "address", "ip" }, { "protocol", "u8" }, { "port", "u16" }, { "listens", "bool" } }
 local joined_group = { { "group", "ip" }, { "cause", "u8" } }
 local held_leg = { { "leg", "u8" }, { "leg_kind", "u8" } }
 local held_association = { { "peer", "u16" }, { "process", "u64" }, { "epoch", "u32" }, { "held_leg", "list", held_leg } }
@@ -119,6 +127,10 @@ local messages = {
         { "multicast_frames_a_second", "u64" }, { "multicast_bits_a_second", "u64" },
     } },
     [0xc040] = { "PROMISCUOUS", { { "location", "record", location }, { "listens", "bool" } } },
+    [0xc041] = { "CLAIMS", { { "vif", "u16" }, { "flow", "list", flow } } },
+    [0xc042] = { "FLOWS_GONE", { { "vif", "u16" }, { "flow", "list", flow } } },
+    [0xc043] = { "FLOWS_TOLD", { { "vif", "u16" } } },
+    [0xc044] = { "LISTENING", { { "vif", "u16" }, { "service_state", "list", listening } } },
     [0xc03c] = { "LEG_ADDRESSES", { { "offered_leg", "list", offered_leg } } },
     [0xc03d] = { "ARENA_READY", { { "lan_id", "u16" }, { "arena", "u32" } } },
     [0xc060] = { "INTERFACE", {
@@ -127,6 +139,7 @@ local messages = {
         { "has_carrier", "bool" },
         { "interface_name", "text" }, { "lan_name", "text" },
         { "addresses", "list", { { "address", "prefix" } } }, { "gateways", "list", { { "gateway", "ip" } } },
+        { "clusters", "list", served_cluster },
     } },
     [0xc061] = { "INTERFACE_REMOVED", { { "vif", "u16" } } },
     [0xc062] = { "CONFIGURATION_END", { { "configuration", "u64" } } },

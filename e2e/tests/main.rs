@@ -9,6 +9,7 @@ mod apply_nodes;
 mod arena;
 mod calm;
 mod capture;
+mod cluster;
 mod command_line;
 mod ether_legs;
 mod failure;

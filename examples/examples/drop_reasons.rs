@@ -74,6 +74,7 @@ fn driver() -> Driver {
         lan_name: "red".into(),
         addresses: Vec::new(),
         gateways: Vec::new(),
+        clusters: Vec::new(),
     };
     Driver::new(NodeNumber(1), ProcessId(1), config, 64, 1)
 }

@@ -302,6 +302,7 @@ fn configuration(numbers: &[NodeNumber], process: ProcessId) -> ControlNodeConfi
             port_security: PortSecurity::Mac,
             multicast: Default::default(),
             uplink: None,
+            clusters: Vec::new(),
             members: numbers.iter().map(member).collect(),
         }],
     }

@@ -71,6 +71,7 @@ fn config() -> InterfaceConfig {
         lan_name: "red".into(),
         addresses: Vec::new(),
         gateways: Vec::new(),
+        clusters: Vec::new(),
     })
     .emit();
     match ControlMessage::parse(&octets) {

@@ -11,6 +11,9 @@ use vlan_core::{BootTag, Instant, LanId, MacAddress, NodeNumber, ProcessId, VifN
 use crate::numbers::Numbers;
 use crate::script::{Script, mac};
 
+/// The MAC of a cluster address.
+const CLUSTER: MacAddress = MacAddress([2, 0, 1, 0, 0, 0xc1]);
+
 /// Where what comes from outside comes from: no member's place.
 const OUTSIDE: MemberSlot = MemberSlot(u16::MAX);
 const LAN: LanId = LanId(10);
@@ -50,8 +53,10 @@ fn start(port_security: PortSecurity) -> Run {
         multicast: Default::default(),
         seed: 3,
     };
+    let mut server = LanServer::new(config);
+    server.set_clusters(&[(CLUSTER, 0)]);
     Run {
-        server: LanServer::new(config),
+        server,
         arp: ArpServer::new(&ArpConfig { capacity: 64, suppress: true }),
         taken: vec![Numbers::default(); MEMBERS.into()],
         now: Instant::ZERO,
@@ -181,6 +186,11 @@ impl Run {
             Verdict::Outside => {
                 assert!(self.server.has_uplink());
                 self.server.given_outside();
+            }
+            // As good as answered by its proxy.
+            Verdict::Cluster(number) => {
+                assert_eq!(self.server.cluster_of(CLUSTER), Some(number));
+                self.server.delivered(from, frame_len);
             }
             Verdict::Drop(_) => {}
         }

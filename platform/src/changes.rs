@@ -1,5 +1,7 @@
 //! What differs between two platform files: what a running platform can be changed to, and what it cannot.
 
+mod clusters;
+
 use std::fmt::Display;
 
 use vlan_core::security::{Limits, PortSecurity, Rate, Roles};
@@ -26,7 +28,9 @@ pub struct Changes {
     pub lans: Vec<usize>,
     /// The places of the LANs that stay and have another uplink, or have one no more.
     pub uplinks: Vec<usize>,
-    /// The members with other options: each its LAN's and its own place.
+    /// The places of the LANs, of those that stay, with other clusters.
+    pub clusters: Vec<usize>,
+    /// The members with other options, or that serve other clusters: each its LAN's and its own place.
     pub members: Vec<(usize, usize)>,
     /// Each difference.
     pub list: Vec<Change>,
@@ -118,7 +122,10 @@ impl Platform {
     ) {
         let of = |what: &str| format!("{what} of the LAN {}", old.name);
         fixed.compare(of("the name"), &old.name, &new.name);
-        fixed.compare(of("a cluster"), &old.clusters, &new.clusters);
+        if old.clusters != new.clusters {
+            changes.clusters.push(place);
+            changes.list.extend(clusters::changes((self, old), (other, new)));
+        }
         let list = lan_changes(old, new);
         if !list.is_empty() {
             changes.lans.push(place);
@@ -135,6 +142,7 @@ impl Platform {
         }
         for (member, now) in new.members.iter().enumerate() {
             let name = other.node_name(now.node);
+            let serves_others = clusters::of(old, now.node) != clusters::of(new, now.node);
             let Some(old) = member_of(old, now.node) else {
                 changes.added_members.push((place, member));
                 changes.list.push(other.membership(new, now, true));
@@ -142,10 +150,10 @@ impl Platform {
             };
             fix_member(fixed, &format!("{name} on the LAN {}", new.name), old, now);
             let list = member_changes((&new.name, &name), old, now);
-            if !list.is_empty() {
+            if !list.is_empty() || serves_others {
                 changes.members.push((place, member));
-                changes.list.extend(list);
             }
+            changes.list.extend(list);
         }
     }
 

@@ -15,10 +15,12 @@
 //! | `GET /v1/bindings` | list of [`Binding`] |
 //! | `GET /v1/groups` | list of [`Group`] |
 //! | `GET /v1/uplinks` | list of [`Uplink`] |
+//! | `GET /v1/clusters` | list of [`Cluster`] |
 //! | `GET /v1/drops` | list of [`Drop`] |
 //! | `GET /v1/counters` | list of [`Counter`] |
 //! | `POST /v1/rvi/cut`, `POST /v1/rvi/heal` with an [`RviDrill`] | [`RviDrillAnswer`] |
 //! | `POST /v1/fault` with a [`Fault`] | [`FaultAnswer`] |
+//! | `POST /v1/drain` with a [`Drain`] | [`DrainAnswer`] |
 //! | `POST /v1/capture` with a [`CaptureRequest`] | pcapng as it comes, the number in the header [`CAPTURE_HEADER`] |
 //! | `POST /v1/trace` with a [`TraceRequest`] | [`TraceAnswer`] |
 //! | `POST /v1/capture/end` with a [`CaptureEnd`] | itself |
@@ -26,6 +28,7 @@
 //! Anything but status 200 carries a [`Refusal`]. MAC and IP addresses travel as text, numbers as numbers.
 
 mod capture;
+mod cluster;
 mod trace;
 
 use std::path::PathBuf;
@@ -33,6 +36,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use capture::{CAPTURE_HEADER, CaptureDirection, CaptureEnd, CaptureRequest};
+pub use cluster::{Cluster, ClusterServer, ClusterService, Drain, DrainAnswer};
 pub use trace::{TraceAnswer, TraceRequest, TraceStep};
 
 /// One control node at a glance: `GET /v1/status`.

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use vlan_core::cluster::{Balance, Protocol, Sticky};
 use vlan_core::security::{Limits, PortSecurity, Roles};
 use vlan_core::wire::control::{InterfaceAddress, LegKind};
 use vlan_core::{CabinetNumber, ControlNodeSerial, FabricIndex, LanId, MacAddress, NodeNumber};
@@ -511,37 +512,12 @@ pub struct Cluster {
     pub services: Vec<Service>,
 }
 
-/// Transport protocol of a service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    /// TCP.
-    Tcp,
-    /// UDP.
-    Udp,
-}
-
-/// How a service chooses a server for a new flow.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Balance {
-    /// By a hash of the flow.
-    #[default]
-    Hash,
-    /// In turn, by weight.
-    RoundRobin,
-    /// The one with the fewest flows for its weight.
-    LeastConnections,
-    /// Each packet for itself (clusters of routers).
-    PerPacket,
-}
-
-/// Does a client stay with its server?
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Sticky {
-    /// Each flow is chosen for itself.
-    #[default]
-    None,
-    /// All flows of a client address go to one server.
-    Client,
+impl Cluster {
+    /// True when the member of this node is a real server of one of the services.
+    #[must_use]
+    pub fn is_served_by(&self, node: NodeNumber) -> bool {
+        self.services.iter().any(|service| service.servers.iter().any(|server| server.node == node))
+    }
 }
 
 /// One service of a cluster.

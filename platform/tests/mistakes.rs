@@ -570,6 +570,45 @@ fn cluster_addresses_clash_with_no_other() {
 }
 
 #[test]
+fn clusters_are_bounded() {
+    //= spec/platform-file.md#bounds-of-clusters
+    //= type=test
+    //# A LAN MUST have 16 clusters at most, a cluster 16 addresses and 64 services, and a service 256 servers.
+    let addresses = |n: u8| (0..n).map(|i| format!("\"10.1.0.{}\"", 100 + i)).collect::<Vec<_>>().join(", ");
+    let list = format!("address = \u{a7}[{}]", addresses(17));
+    one("address = \"10.1.0.100\"", &list, "more than 16 addresses", "");
+    let service = |port: u16| {
+        format!(
+            "[[lan.cluster.service]]\nprotocol = \"udp\"\nport = {port}\nservers = [{{ node = \"web1\" }}]\n"
+        )
+    };
+    let cluster = |mark: &str, tail: u8, services: u16| {
+        let services: String = (1..=services).map(service).collect();
+        format!("{mark}[[lan.cluster]]\naddress = \"10.1.0.{tail}\"\n{services}")
+    };
+    let before = "[[lan]]\nname = \"blue\"";
+    let with = |clusters: String| format!("{clusters}{before}");
+    one(before, &with(cluster("\u{a7}", 101, 65)), "more than 64 services", "");
+    let many: String = (0..16).map(|i| cluster(if i == 15 { "\u{a7}" } else { "" }, 101 + i, 1)).collect();
+    one(before, &with(many), "more than 16 clusters", "");
+}
+
+#[test]
+fn servers_have_no_more_addresses_than_their_peers_keep() {
+    //= spec/platform-file.md#addresses-of-servers
+    //= type=test
+    //# An interface MUST have 64 addresses at most, aliases and the addresses of the clusters that it serves included.
+    let aliases = (0..62).map(|i| format!("\"10.1.1.{i}\"")).collect::<Vec<_>>().join(", ");
+    let text =
+        GOOD.replace("gateway = \"10.1.0.2\"", &format!("gateway = \"10.1.0.2\"\nalias = [{aliases}]"));
+    let (text, positions) = unmark(&text.replace("[[lan.cluster]]", "\u{a7}[[lan.cluster]]"));
+    let found = mistakes(&text);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].position, positions[0]);
+    assert!(found[0].what.contains("65 addresses"), "{found:?}");
+}
+
+#[test]
 fn services_name_members_of_the_lan() {
     one("servers = [ { node = \"web1\" } ]", "servers = §[]", "no server", "");
     one("{ node = \"web1\" }", "{ node = \"web1\" }, { node = §\"web1\" }", "twice", "");

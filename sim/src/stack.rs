@@ -469,6 +469,7 @@ mod tests {
                 address(format!("fd00:1::{number}"), 64),
             ],
             gateways: vec![],
+            clusters: vec![],
         };
         let times =
             StackTimes { reachable: Duration::from_millis(100), retransmit: Duration::from_millis(10) };

@@ -7,6 +7,7 @@
 mod arenas;
 mod capture;
 mod changes;
+mod clusters;
 mod control;
 mod control_packets;
 mod direct;
@@ -183,6 +184,8 @@ pub struct Node {
     gone: Vec<GoneLeg>,
     /// A driver has a query of multicast groups for its interface.
     queries_wait: bool,
+    /// An interface that serves a cluster may have something to tell of its flows.
+    has_flow_news: bool,
     /// Where the round over the associations goes on.
     next_link: usize,
     outputs: VecDeque<Output>,
@@ -233,6 +236,7 @@ impl Node {
             interfaces: Vec::new(),
             gone: Vec::new(),
             queries_wait: false,
+            has_flow_news: false,
             next_link: 0,
             outputs: VecDeque::new(),
             scratch: Scratch::default(),
@@ -346,6 +350,7 @@ impl Node {
     /// the room of everything received goes back to its senders.
     pub fn publish(&mut self, now: Instant) {
         self.flush_held(now);
+        self.tell_flows(now);
         self.go_on_leaving(now);
         self.send_copies(now);
         for link in &mut self.control {
@@ -410,6 +415,7 @@ impl Node {
         self.direct_timeouts(now);
         self.barrier_timeouts(now);
         self.group_timeouts(now);
+        self.flow_timeouts(now);
         self.expire_held(now);
         self.expire_copies(now);
         self.flush_held(now);

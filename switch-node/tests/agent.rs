@@ -199,6 +199,7 @@ fn interface() -> InterfaceConfig {
         lan_name: "red".into(),
         addresses: vec![at("10.9.0.1", 24), at("fd00:9::1", 64)],
         gateways: Vec::new(),
+        clusters: Vec::new(),
     }
 }
 

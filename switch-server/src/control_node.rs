@@ -8,6 +8,7 @@
 mod apply;
 mod arena;
 mod capture;
+mod clusters;
 mod config;
 mod event;
 mod groups;
@@ -31,7 +32,7 @@ mod uplink;
 mod waits;
 
 use alloc::boxed::Box;
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::IpAddr;
@@ -48,6 +49,7 @@ use vlan_core::{Channel, Instant, LegNumber, NodeNumber, ProcessId, VifNumber};
 
 pub use apply::{Changes, LanOptions, MemberOptions};
 pub use arena::{ArenaPolicy, ArenaStatus};
+pub use clusters::{ClusterEntry, ClusterStatus, ServerStatus, ServiceStatus, server_name};
 pub use config::{ArpMode, ControlNodeConfig, FabricEntry, LanConfig, MemberConfig, NodeEntry};
 pub use event::ControlNodeEvent;
 pub use groups::{GroupMemberStatus, GroupSource, GroupStatus};
@@ -65,6 +67,7 @@ pub use vlan_core::server::PortSecurity;
 
 use arena::LanArena;
 use capture::Capture;
+use clusters::Cluster;
 use leaving::Leaving;
 use moved::Moves;
 use packets::Packets;
@@ -99,6 +102,8 @@ struct Lan {
     uplink: Option<usize>,
     /// Which frames have gone outside, by this uplink or an earlier one.
     been_outside: Once,
+    /// By their numbers in its server.
+    clusters: Vec<Cluster>,
     moves: Moves,
 }
 
@@ -133,6 +138,10 @@ pub struct ControlNode {
     drops: DropCounters,
     relay: RelayCounters,
     captures: Vec<Capture>,
+    /// The packet for a cluster that is looked at just now.
+    cluster_frame: Vec<u8>,
+    /// Nodes that drain, and until when at most.
+    drains: BTreeMap<NodeNumber, Option<Instant>>,
     drop_examples: DropExamples,
     /// Set when this control node ends in order.
     leaving: Option<Leaving>,
@@ -165,6 +174,8 @@ impl ControlNode {
             drops: DropCounters::default(),
             relay: RelayCounters::default(),
             captures: Vec::new(),
+            cluster_frame: Vec::new(),
+            drains: BTreeMap::new(),
             drop_examples: DropExamples::default(),
             leaving: None,
         }
@@ -335,6 +346,7 @@ impl ControlNode {
         self.pair_timeouts(now);
         self.forget_stations(now);
         self.uplink_timeouts(now);
+        self.cluster_timeouts(now);
         self.publish(now);
         self.go_on_leaving(now);
     }
@@ -346,7 +358,9 @@ impl ControlNode {
         let leaving = self.leaving.as_ref().map(Leaving::poll_timeout);
         let stations = self.lans.iter().filter_map(|lan| lan.server.poll_timeout());
         let uplinks = self.uplinks.poll_timeout();
-        sessions.chain(self.pairs.poll_timeout()).chain(leaving).chain(stations).chain(uplinks).min()
+        let clusters = self.clusters_timeout();
+        let machines = stations.chain(uplinks).chain(clusters);
+        sessions.chain(self.pairs.poll_timeout()).chain(leaving).chain(machines).min()
     }
 
     /// Frames that are lost if this control node dies now: their senders were let go, and their receivers, which have not
@@ -373,6 +387,10 @@ impl ControlNode {
             }
             Command::CaptureCredit { id, octets } => self.credit_capture(now, id, octets),
             Command::Apply { epoch, changes } => self.apply(now, epoch, *changes),
+            Command::Drain { node, within } => {
+                self.drain_node(now, node, Some(within.map(|within| now + within)));
+            }
+            Command::Undrain { node } => self.drain_node(now, node, None),
             Command::CaptureEnd { id, discard } => self.end_capture(now, id, discard),
             Command::RequestReports { id } => {
                 for session in self.sessions.iter_mut().flatten().filter(|s| s.is_registered()) {
@@ -439,9 +457,11 @@ impl Lan {
             arena: LanArena::default(),
             uplink: None,
             been_outside: Once::default(),
+            clusters: lan.clusters.iter().cloned().map(|c| Cluster::new(Instant::ZERO, c)).collect(),
             moves: Moves::default(),
-            config: lan.clone(),
+            config: LanConfig { clusters: Vec::new(), ..lan.clone() },
         };
+        new.name_clusters();
         for (slot, member) in (0..).map(MemberSlot).zip(&lan.members) {
             new.set_judgement(slot, member);
         }

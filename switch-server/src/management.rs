@@ -25,7 +25,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use platform::management::{
-    ApplyRequest, CAPTURE_HEADER, CaptureEnd, CaptureRequest, Fault, Refusal, RviDrill, TraceRequest,
+    ApplyRequest, CAPTURE_HEADER, CaptureEnd, CaptureRequest, Drain, Fault, Refusal, RviDrill, TraceRequest,
 };
 use serde::Serialize;
 
@@ -92,11 +92,13 @@ fn routes(view: Arc<View>) -> Router {
         .route("/v1/bindings", get(|State(view): Shared| async move { json(view.bindings().await) }))
         .route("/v1/groups", get(|State(view): Shared| async move { json(view.groups().await) }))
         .route("/v1/uplinks", get(|State(view): Shared| async move { json(view.uplinks().await) }))
+        .route("/v1/clusters", get(|State(view): Shared| async move { json(view.clusters().await) }))
         .route("/v1/drops", get(|State(view): Shared| async move { json(view.drops().await) }))
         .route("/v1/counters", get(|State(view): Shared| async move { json(view.counters().await) }))
         .route("/v1/rvi/cut", post(|view: Shared, body: Body<RviDrill>| drill(view, body, Drill::Cut)))
         .route("/v1/rvi/heal", post(|view: Shared, body: Body<RviDrill>| drill(view, body, Drill::Heal)))
         .route("/v1/fault", post(fault))
+        .route("/v1/drain", post(drain))
         .route("/v1/capture", post(capture))
         .route("/v1/capture/end", post(end_capture))
         .route("/v1/trace", post(trace))
@@ -120,6 +122,13 @@ async fn fault(State(view): Shared, body: Body<Fault>) -> Response {
     match body {
         Ok(Json(order)) => json(view.fault(&order).await).into_response(),
         Err(rejection) => refuse_body(&rejection, "see switchctl fault --help"),
+    }
+}
+
+async fn drain(State(view): Shared, body: Body<Drain>) -> Response {
+    match body {
+        Ok(Json(order)) => json(view.drain(&order).await).into_response(),
+        Err(rejection) => refuse_body(&rejection, "see switchctl drain --help"),
     }
 }
 

@@ -4,18 +4,21 @@
 //! One redb file in the state directory. A change is one durable transaction, so that a process killed at any
 //! instant leaves either all of it or none.
 
+mod clusters;
 mod memberships;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, File};
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use rustix::fs::{FlockOperation, flock};
 use vlan_core::{ControlNodeSerial, LanId, MacAddress, NodeNumber};
 
+pub use self::clusters::ClusterAddress;
 pub use self::memberships::{Identity, Membership};
 
 /// Next counter value by serial.
@@ -26,6 +29,8 @@ const ASSIGNMENTS: TableDefinition<'_, (u16, u16), u64> = TableDefinition::new("
 const NUMBERS: TableDefinition<'_, (u16, u16), u16> = TableDefinition::new("interface-number");
 /// The number that was given last, by node.
 const LAST_NUMBERS: TableDefinition<'_, u16, u16> = TableDefinition::new("interface-number-last");
+/// MAC as a 48-bit number by LAN and cluster address.
+const CLUSTER_MACS: TableDefinition<'_, (u16, &str), u64> = TableDefinition::new("cluster-mac");
 /// The configuration's text by a fixed key.
 const TEXTS: TableDefinition<'_, &str, &str> = TableDefinition::new("configuration-text");
 /// The configuration's epoch by a fixed key.
@@ -57,6 +62,8 @@ pub struct Applied {
     pub epoch: u64,
     /// The identities of its memberships, in their order.
     pub identities: Vec<Identity>,
+    /// The MACs of its cluster addresses, in their order.
+    pub cluster_macs: Vec<MacAddress>,
 }
 
 /// Why the state directory could not be read or written.
@@ -92,6 +99,13 @@ pub enum StoreError {
         /// The node.
         node: NodeNumber,
     },
+    /// The configuration names a MAC that the registry gave to a cluster address.
+    ClusterMacTaken {
+        /// The MAC.
+        mac: MacAddress,
+        /// The address.
+        address: IpAddr,
+    },
     /// The configuration names a MAC that the registry gave to another interface.
     MacTaken {
         /// The MAC.
@@ -113,6 +127,9 @@ impl fmt::Display for StoreError {
             Self::Database { doing, error } => write!(f, "registry: cannot {doing}: {error}"),
             Self::CounterExhausted { serial } => write!(f, "serial {serial} has no MAC left to give"),
             Self::NoInterfaceLeft { node } => write!(f, "node {node} has no interface number left"),
+            Self::ClusterMacTaken { mac, address } => {
+                write!(f, "the MAC {mac} already belongs to the cluster address {address}")
+            }
             Self::MacTaken { mac, node: NodeNumber(0), lan } => {
                 write!(f, "the MAC {mac} already belongs to the uplink of LAN {lan}")
             }
@@ -153,7 +170,7 @@ impl Store {
         Ok(Self { database, _lock: lock })
     }
 
-    /// Makes `text` the configuration in use, with the memberships that it has: all of it, or nothing.
+    /// Makes `text` the configuration in use, with the memberships and cluster addresses that it has: all of it, or nothing.
     ///
     /// A membership that is in use keeps its identity for as long as it is. New ones get a MAC from the counter of `serial`,
     /// leaving out those that the configuration gives itself.
@@ -169,14 +186,17 @@ impl Store {
         &self,
         text: &str,
         memberships: &[Membership],
+        clusters: &[ClusterAddress],
         serial: ControlNodeSerial,
     ) -> Result<Applied, StoreError> {
         let transaction = self.database.begin_write().map_err(refused("begin to write"))?;
         let identities = memberships::identify(&transaction, memberships, serial)?;
+        let fixed: Vec<MacAddress> = memberships.iter().filter_map(|membership| membership.mac).collect();
+        let cluster_macs = clusters::identify(&transaction, clusters, &fixed, serial)?;
         let epoch = use_text(&transaction, text)?;
         // The default durability: the commit returns when the file is on disk.
         transaction.commit().map_err(refused("commit"))?;
-        Ok(Applied { epoch, identities })
+        Ok(Applied { epoch, identities, cluster_macs })
     }
 
     /// Every interface in the registry with its MAC, by node and LAN.
@@ -252,6 +272,7 @@ fn create_whole(state_dir: &Path, path: &Path) -> Result<(), StoreError> {
     let transaction = database.begin_write().map_err(refused("begin to write"))?;
     transaction.open_table(COUNTERS).map_err(refused("create a table"))?;
     transaction.open_table(ASSIGNMENTS).map_err(refused("create a table"))?;
+    transaction.open_table(CLUSTER_MACS).map_err(refused("create a table"))?;
     transaction.open_table(TEXTS).map_err(refused("create a table"))?;
     transaction.open_table(EPOCHS).map_err(refused("create a table"))?;
     transaction.open_table(NUMBERS).map_err(refused("create a table"))?;
@@ -279,8 +300,42 @@ mod tests {
     }
 
     fn macs(store: &Store, wanted: &[Membership]) -> Result<Vec<MacAddress>, StoreError> {
-        let applied = store.apply("a", wanted, SERIAL)?;
+        let applied = store.apply("a", wanted, &[], SERIAL)?;
         Ok(applied.identities.into_iter().map(|identity| identity.mac).collect())
+    }
+
+    #[test]
+    fn each_cluster_address_has_a_mac_of_its_own_for_as_long_as_it_is_one() {
+        //= spec/cluster.md#macs
+        //= type=test
+        //# Each cluster address MUST have a MAC from the control node's counter, and keep it for as long as it is one.
+        let dir = tempfile::tempdir().unwrap();
+        let address = |lan, tail| ClusterAddress { lan: LanId(lan), address: IpAddr::from([10, 1, 0, tail]) };
+        let members = wanted(1..3);
+        let apply = |clusters: &[ClusterAddress]| {
+            let store = Store::open(dir.path()).unwrap();
+            let applied = store.apply("a", &members, clusters, SERIAL).unwrap();
+            let members: Vec<_> = applied.identities.iter().map(|identity| identity.mac).collect();
+            (members, applied.cluster_macs)
+        };
+        let (of_members, first) = apply(&[address(10, 100), address(10, 101), address(11, 100)]);
+        let all: BTreeSet<_> = of_members.iter().chain(&first).collect();
+        assert_eq!(all.len(), 5);
+        assert!(first.iter().all(|mac| mac.is_from_counter(SERIAL)));
+        assert_eq!(apply(&[address(11, 100), address(10, 100)]).1, [first[2], first[0]]);
+        let again = apply(&[address(10, 101)]).1;
+        assert!(!all.contains(&again[0]), "it was none in between");
+    }
+
+    #[test]
+    fn a_mac_of_a_cluster_address_is_given_to_no_interface() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let cluster = [ClusterAddress { lan: LanId(10), address: IpAddr::from([10, 1, 0, 100]) }];
+        let mac = store.apply("a", &[], &cluster, SERIAL).unwrap().cluster_macs[0];
+        let member = Membership { node: NodeNumber(1), lan: LanId(10), mac: Some(mac) };
+        let error = store.apply("b", &[member], &cluster, SERIAL).unwrap_err();
+        assert!(error.to_string().contains("10.1.0.100"), "{error}");
     }
 
     #[test]
@@ -293,7 +348,7 @@ mod tests {
         let member = Membership { node: NodeNumber(1), lan: LanId(10), mac: None };
         let uplinks = [10, 11].map(|lan| Membership::of_uplink(LanId(lan)));
         let apply = |wanted: &[Membership]| {
-            Store::open(dir.path()).unwrap().apply("a", wanted, SERIAL).unwrap().identities
+            Store::open(dir.path()).unwrap().apply("a", wanted, &[], SERIAL).unwrap().identities
         };
         let first = apply(&[member, uplinks[0], uplinks[1]]);
         let macs: BTreeSet<_> = first.iter().map(|identity| identity.mac).collect();
@@ -307,8 +362,9 @@ mod tests {
     #[test]
     fn a_membership_keeps_its_identity_when_the_registry_is_opened_again() {
         let dir = tempfile::tempdir().unwrap();
-        let apply =
-            |nodes| Store::open(dir.path()).unwrap().apply("a", &wanted(nodes), SERIAL).unwrap().identities;
+        let apply = |nodes| {
+            Store::open(dir.path()).unwrap().apply("a", &wanted(nodes), &[], SERIAL).unwrap().identities
+        };
         let (first, again) = (apply(1..4), apply(1..5));
         assert_eq!(first[..], again[..3]);
         assert!(!first.iter().any(|identity| identity.mac == again[3].mac));
@@ -328,12 +384,12 @@ mod tests {
             // Also across a restart of the control node.
             let store = Store::open(dir.path()).unwrap();
             let both = [stays, Membership { lan: LanId(10), ..stays }];
-            let identities = store.apply("a", &both, SERIAL).unwrap().identities;
+            let identities = store.apply("a", &both, &[], SERIAL).unwrap().identities;
             assert_eq!(identities[0].vif, VifNumber(1));
             assert!(given.insert(identities[1].mac), "{} was given before", identities[1].mac);
-            assert_eq!(store.apply("a", &both, SERIAL).unwrap().identities, identities);
+            assert_eq!(store.apply("a", &both, &[], SERIAL).unwrap().identities, identities);
             numbers.push(identities[1].vif.0);
-            store.apply("b", &both[..1], SERIAL).unwrap();
+            store.apply("b", &both[..1], &[], SERIAL).unwrap();
         }
         // All in turn: 1 is the one that is in use.
         assert_eq!(numbers[..126], (2..=127).collect::<Vec<u16>>()[..]);
@@ -388,9 +444,9 @@ mod tests {
     fn the_same_configuration_keeps_its_epoch_and_another_gets_the_next() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
-        assert_eq!(store.apply("a", &[], SERIAL).unwrap().epoch, 1);
-        assert_eq!(store.apply("a", &[], SERIAL).unwrap().epoch, 1);
-        assert_eq!(store.apply("b", &[], SERIAL).unwrap().epoch, 2);
+        assert_eq!(store.apply("a", &[], &[], SERIAL).unwrap().epoch, 1);
+        assert_eq!(store.apply("a", &[], &[], SERIAL).unwrap().epoch, 1);
+        assert_eq!(store.apply("b", &[], &[], SERIAL).unwrap().epoch, 2);
     }
 
     #[test]
@@ -403,14 +459,14 @@ mod tests {
         let start = |file: &str| {
             let store = Store::open(dir.path()).unwrap();
             let text = store.configuration_at_start(file).unwrap();
-            store.apply(&text, &[], SERIAL).unwrap();
+            store.apply(&text, &[], &[], SERIAL).unwrap();
             text
         };
         assert_eq!((start("a"), start("a")), ("a".into(), "a".into()));
-        Store::open(dir.path()).unwrap().apply("b", &[], SERIAL).unwrap();
+        Store::open(dir.path()).unwrap().apply("b", &[], &[], SERIAL).unwrap();
         assert_eq!((start("a"), start("a")), ("b".into(), "b".into()));
         assert_eq!(start("c"), "c", "the file has changed");
-        Store::open(dir.path()).unwrap().apply("d", &[], SERIAL).unwrap();
+        Store::open(dir.path()).unwrap().apply("d", &[], &[], SERIAL).unwrap();
         assert_eq!(start("d"), "d", "the file has been applied");
         assert_eq!(start("c"), "c", "and changed back");
     }

@@ -22,7 +22,7 @@ fn allocate_until_killed(dir: &Path, first: u32) {
     for round in first.. {
         let node = NodeNumber(u16::try_from(round % 60_000).unwrap());
         wanted.extend((1..=3).map(|lan| Membership { node, lan: LanId(lan), mac: None }));
-        let applied = store.apply("", &wanted, ControlNodeSerial(1)).unwrap();
+        let applied = store.apply("", &wanted, &[], ControlNodeSerial(1)).unwrap();
         for (membership, identity) in wanted.iter().zip(applied.identities).skip(wanted.len() - 3) {
             writeln!(out, "mac {} {} {}", membership.node, membership.lan, identity.mac).unwrap();
         }

@@ -10,14 +10,15 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use hyper::Method;
 use platform::failure::Failure;
 use platform::management::{
-    ApplyAnswer, ApplyRequest, Binding, Counter, Drop, Fault, FaultDirection, Group, LabAnswer, Lan, Node,
-    Rvi, RviDrill, Status, TraceAnswer, TraceRequest, Uplink,
+    ApplyAnswer, ApplyRequest, Binding, Cluster, Counter, Drain, Drop, Fault, FaultDirection, Group,
+    LabAnswer, Lan, Node, Rvi, RviDrill, Status, TraceAnswer, TraceRequest, Uplink,
 };
 use platform::{Management, Platform};
 use serde::de::DeserializeOwned;
 
 use crate::capture::{self, CaptureArguments};
 use crate::client;
+use crate::clusters;
 use crate::lab;
 use crate::rates;
 use crate::show::{self, Show};
@@ -68,6 +69,13 @@ Examples:
   switchctl -f lab.toml trace --lan red --from web1 ff:ff:ff:ff:ff:ff 02:00:01:00:00:01 88b6 0000
 
 Exit code 0 says that there is an answer, whether the frame would arrive or not; --json has `delivered`.";
+
+const DRAIN_HELP: &str = "\
+Examples:
+  switchctl -f lab.toml drain web1              no new connections; the others end by themselves
+  switchctl -f lab.toml drain web1 --within 60  after a minute they are given up
+  switchctl -f lab.toml clusters                how many are left?
+  switchctl -f lab.toml undrain web1";
 
 const FAULT_HELP: &str = "\
 SPEC is a list of these, with commas between them:
@@ -130,6 +138,28 @@ enum Command {
     Bindings,
     /// The LANs' ways outside: what outside sees, the device, what went each way
     Uplinks,
+    /// Cluster addresses, their services and servers, health, connections and counters
+    Clusters {
+        /// Show how many packets and new connections a second there are, too: asks twice, a second apart
+        #[arg(long)]
+        rates: bool,
+    },
+    /// Give the cluster servers on a node no new connections; those that there are stay until they end
+    ///
+    /// A server that drains can be taken away once `switchctl clusters` shows no flows of it. New weights come with `switchctl apply`.
+    #[command(after_help = DRAIN_HELP)]
+    Drain {
+        /// Name of the node
+        node: String,
+        /// Seconds after which it loses the connections that it still has; never when left out
+        #[arg(long, value_name = "SECONDS")]
+        within: Option<u32>,
+    },
+    /// Give the cluster servers on a node new connections again
+    Undrain {
+        /// Name of the node
+        node: String,
+    },
     /// Multicast groups, who gets their frames, and how that is known
     Groups,
     /// Frames dropped, by place and reason, with the last example of each
@@ -317,6 +347,13 @@ pub fn run() -> Result<(), Failure> {
         Command::Rvis { rates: true } => target.rates(),
         Command::Bindings => target.show::<Vec<Binding>>("/v1/bindings"),
         Command::Uplinks => target.show::<Vec<Uplink>>("/v1/uplinks"),
+        Command::Clusters { rates: false } => target.show::<Vec<Cluster>>("/v1/clusters"),
+        Command::Clusters { rates: true } => target.cluster_rates(),
+        Command::Drain { node, within } => {
+            let within_ms = within.map(|seconds| u64::from(seconds) * 1000);
+            target.drain(&Drain { node, drains: true, within_ms })
+        }
+        Command::Undrain { node } => target.drain(&Drain { node, drains: false, within_ms: None }),
         Command::Groups => target.show::<Vec<Group>>("/v1/groups"),
         Command::Drops { rates: false } => target.show::<Vec<Drop>>("/v1/drops"),
         Command::Drops { rates: true } => target.drop_rates(),
@@ -374,6 +411,31 @@ impl Target {
             return print_json(&serde_json::to_vec(&after).map_err(|error| unreadable(&error))?);
         }
         print(&after.show())
+    }
+
+    fn cluster_rates(&self) -> Result<(), Failure> {
+        let sockets = self.sockets()?;
+        let ask = || -> Result<(Instant, Vec<Cluster>), Failure> {
+            let answer = read(&client::ask(&sockets, &Method::GET, "/v1/clusters", None)?)?;
+            Ok((Instant::now(), answer))
+        };
+        let (first, before) = ask()?;
+        thread::sleep(rates::APART);
+        let (second, mut after) = ask()?;
+        rates::add_cluster_rates(&before, &mut after, second - first);
+        if self.json {
+            return print_json(&serde_json::to_vec(&after).map_err(|error| unreadable(&error))?);
+        }
+        print(&after.show())
+    }
+
+    fn drain(&self, order: &Drain) -> Result<(), Failure> {
+        let body = serde_json::to_string(order).map_err(|error| unreadable(&error))?;
+        let answer = client::ask(&self.sockets()?, &Method::POST, "/v1/drain", Some(body))?;
+        if self.json {
+            return print_json(&answer);
+        }
+        print(&clusters::drained(order, &read(&answer)?))
     }
 
     fn drill(&self, path: &str, verb: &str, pair: Pair) -> Result<(), Failure> {

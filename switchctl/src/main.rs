@@ -13,6 +13,7 @@
 mod capture;
 mod cli;
 mod client;
+mod clusters;
 mod lab;
 mod pcapng;
 mod rates;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use platform::management::{Drop, LegEnd, Rvi};
+use platform::management::{Cluster, ClusterService, Drop, LegEnd, Rvi};
 use serde::Serialize;
 
 use crate::show::Show;
@@ -42,6 +42,26 @@ pub fn add_drop_rates(before: &[Drop], after: &mut [Drop], elapsed: Duration) {
         let was = before.iter().find(|was| (&was.place, &was.reason) == (&drop.place, &drop.reason));
         let was = was.map_or(0, |was| was.frames);
         drop.per_second = Some(per_second(was, drop.frames, elapsed));
+    }
+}
+
+/// Says of each cluster and server in the later answer what it got a second since the earlier one.
+pub fn add_cluster_rates(before: &[Cluster], after: &mut [Cluster], elapsed: Duration) {
+    for cluster in after {
+        let was = before.iter().find(|was| was.lan == cluster.lan && was.addresses == cluster.addresses);
+        let rate = |is: u64, of: fn(&Cluster) -> u64| per_second(was.map_or(is, of), is, elapsed);
+        cluster.packets_per_second = Some(rate(cluster.packets, |was| was.packets));
+        cluster.flows_per_second = Some(rate(cluster.chosen, |was| was.chosen));
+        for service in &mut cluster.services {
+            let of =
+                |other: &&ClusterService| (&other.protocol, other.port) == (&service.protocol, service.port);
+            let known = was.and_then(|was| was.services.iter().find(of));
+            for server in &mut service.servers {
+                let known = known.and_then(|known| known.servers.iter().find(|s| s.node == server.node));
+                let frames = known.map_or(server.frames, |known| known.frames);
+                server.frames_per_second = Some(per_second(frames, server.frames, elapsed));
+            }
+        }
     }
 }
 

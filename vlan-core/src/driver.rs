@@ -6,6 +6,7 @@
 //! grant it came by and goes up to the stack. Frames stay in the host's memory; the driver sees their heads.
 
 mod barrier;
+mod clusters;
 mod ingress;
 mod listeners;
 mod lives;
@@ -246,6 +247,9 @@ impl Driver {
             return Egress::Drop(reason);
         }
         let neighbour = is_neighbour_resolution(ethernet.ethertype, head);
+        if neighbour && let Some(egress) = self.classify_of_cluster(&ethernet, head, frame_len) {
+            return egress;
+        }
         if ethernet.destination.is_group() {
             return if neighbour { Egress::Arp } else { Egress::Group };
         }

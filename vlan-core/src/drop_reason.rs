@@ -120,6 +120,10 @@ reasons! {
     OrphanFragment = "orphan-fragment",
     /// For a cluster address, more of what is answered or asked about than there may be.
     LimitCluster = "limit-cluster",
+    /// ARP or ND in the name of a cluster address: the control node alone speaks for it.
+    ClusterAddress = "cluster-address",
+    /// For a cluster address, of a flow that this server does not own. All servers that might were asked.
+    NotOwner = "not-owner",
 }
 
 impl DropReason {
@@ -167,6 +171,8 @@ impl DropReason {
             Self::NoServer => "spec/cluster.md#new-flows",
             Self::OrphanFragment => "spec/cluster.md#fragments",
             Self::LimitCluster => "spec/cluster.md#icmp-errors",
+            Self::ClusterAddress => "spec/cluster.md#who-speaks-for-the-address",
+            Self::NotOwner => "spec/cluster.md#asked-servers",
             _ => "",
         }
     }

@@ -12,6 +12,7 @@ extern crate alloc;
 pub mod address;
 pub mod capture;
 pub mod checksum;
+pub mod cluster;
 pub mod counters;
 pub mod driver;
 pub mod drop_example;

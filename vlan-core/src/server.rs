@@ -3,6 +3,7 @@
 //! On the walk: a frame arrives here from a member's control RVI, still in the sender's ring; the verdict says
 //! which members' rings the control node copies it to (S84, S92, S102, S109).
 
+mod clusters;
 mod listeners;
 mod membership;
 mod options;
@@ -38,6 +39,9 @@ use stations::Stations;
 /// A member of a LAN by its place in that LAN's configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct MemberSlot(pub u16);
+
+/// The place of clusters among a LAN's members: no member has it.
+pub const CLUSTER: MemberSlot = MemberSlot(u16::MAX - 1);
 
 /// What a LAN is made of.
 #[derive(Clone, Debug)]
@@ -97,6 +101,8 @@ pub enum Verdict {
     Joined(Option<GroupRow>),
     /// Give it to the uplink: nobody of the LAN has its destination.
     Outside,
+    /// Give it to the proxy of the cluster with this number.
+    Cluster(u16),
     /// Ask the ARP server.
     Arp,
     /// Give it to the promiscuous listener that its header names: [`LanServer::decide_copy`] says whether it may.
@@ -132,6 +138,8 @@ pub struct LanServer {
     changed_senders: Vec<MemberSlot>,
     /// What nobody of the LAN has may be outside.
     has_uplink: bool,
+    /// The MACs of cluster addresses; none on a LAN without clusters.
+    clusters: Option<Box<MacTable<u16>>>,
     /// Frames in, clones made and frames out, for the ledger.
     ledger: Ledger,
 }
@@ -166,10 +174,10 @@ impl LanServer {
     /// Makes the server of a LAN; no member is attached.
     ///
     /// # Panics
-    /// When there are more than 65,535 members: the platform file's check refuses that.
+    /// When there are more than 65,534 members: the platform file's check refuses that.
     #[must_use]
     pub fn new(config: LanServerConfig) -> Self {
-        assert!(config.members.len() < usize::from(u16::MAX), "{} members", config.members.len());
+        assert!(config.members.len() < usize::from(CLUSTER.0), "{} members", config.members.len());
         let mut by_mac = MacTable::new(config.members.len().max(1), config.seed);
         let mut members = Vec::with_capacity(config.members.len());
         for (slot, &(node, vif, mac)) in config.members.iter().enumerate() {
@@ -188,6 +196,7 @@ impl LanServer {
             drops: DropCounters::default(),
             changed_senders: Vec::new(),
             has_uplink: false,
+            clusters: None,
             ledger: Ledger::default(),
         }
     }
@@ -427,6 +436,9 @@ impl LanServer {
     /// The verdict for a frame to the station with this MAC.
     #[inline]
     pub fn decide_station(&mut self, now: Instant, from: MemberSlot, station: MacAddress) -> Verdict {
+        if let Some(cluster) = self.clusters.as_ref().and_then(|clusters| clusters.lookup(station)) {
+            return Verdict::Cluster(cluster);
+        }
         match self.stations.slot_of(station) {
             Some(to) => self.decide_unicast(now, from, to),
             None if self.has_uplink => Verdict::Outside,

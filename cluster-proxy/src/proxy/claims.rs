@@ -6,7 +6,7 @@ use vlan_core::Instant;
 use vlan_core::server::MemberSlot;
 
 use crate::config::{Balance, is_host};
-use crate::hash::Flow;
+use crate::hash::{self, Flow};
 use crate::lines::{Entry, Place};
 use crate::proxy::ClusterProxy;
 use crate::proxy::packets::kind_of;
@@ -88,7 +88,7 @@ impl ClusterProxy {
         if server.drain == Drain::Over {
             return Err(Refusal::Drained);
         }
-        let hash = flow.hash(&self.tables.key);
+        let hash = hash::of_flow(&self.tables.key, flow);
         let tick = tick(now, kind_of(flow.protocol));
         let place = match self.flows.find(hash) {
             Some((place, entry)) if self.servers.worth(now, entry) == Worth::Alive => {
@@ -152,7 +152,7 @@ impl ClusterProxy {
 
     /// The server `from` says that a flow has ended; false when it did not own it.
     pub fn handle_gone(&mut self, now: Instant, from: MemberSlot, flow: &Flow) -> bool {
-        let hash = flow.hash(&self.tables.key);
+        let hash = hash::of_flow(&self.tables.key, flow);
         let Some((place, entry)) = self.flows.find(hash) else { return false };
         if self.servers.worth(now, entry) == Worth::Orphaned || self.slot(entry.server) != from {
             return false;

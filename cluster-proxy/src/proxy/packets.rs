@@ -90,13 +90,13 @@ impl ClusterProxy {
     fn way(&mut self, now: Instant, read: &Read) -> Result<Way, DropReason> {
         match &read.content {
             Content::Flow { flow, begins } => {
-                let way = self.way_of_flow(now, flow, flow.hash(&self.tables.key), *begins)?;
+                let way = self.way_of_flow(now, flow, hash::of_flow(&self.tables.key, flow), *begins)?;
                 if read.packet.fragment.is_some() {
                     self.remember_fragments(now, read, &way);
                 }
                 Ok(way)
             }
-            Content::Error(flow) => self.way_of_error(now, flow, flow.hash(&self.tables.key)),
+            Content::Error(flow) => self.way_of_error(now, flow, hash::of_flow(&self.tables.key, flow)),
             Content::Later | Content::Echo => self.way_of_fragment(now, self.fragments_hash(read)),
         }
     }

@@ -10,13 +10,14 @@ use e2e::capture::{dissector, fields, tshark};
 use e2e::lab::examples;
 use e2e::pair::wait_for_legs;
 use std::process::Stdio;
+use vlan_core::cluster::{Flow, Protocol};
 use vlan_core::security::Rate;
 use vlan_core::wire::control::{
-    CaptureDirections, CaptureOrder, CapturePoint, Fault, FaultDirection, Grant, GrantedAssociation,
-    GrantedLeg, GroupCause, GroupLimits, GroupNotice, GroupPolicy, HeldAssociation, HeldDirect,
-    HeldInterface, HeldLeg, InterfaceAddress, InterfaceConfig, JoinedGroup, LegAddress, LegKind,
-    MemberNotice, OfferedLeg, ReportItem, ReportedDrop, RevokeReason, SenderNotice, TraceEnd, TraceOrder,
-    TraceStep, TraceWay, Traced,
+    CaptureDirections, CaptureOrder, CapturePoint, Fault, FaultDirection, FlowNotice, Grant,
+    GrantedAssociation, GrantedLeg, GroupCause, GroupLimits, GroupNotice, GroupPolicy, HeldAssociation,
+    HeldDirect, HeldInterface, HeldLeg, InterfaceAddress, InterfaceConfig, JoinedGroup, LegAddress, LegKind,
+    Listening, ListeningNotice, MemberNotice, OfferedLeg, ReportItem, ReportedDrop, RevokeReason,
+    SenderNotice, ServedCluster, ServedService, TraceEnd, TraceOrder, TraceStep, TraceWay, Traced,
 };
 use vlan_core::wire::reference::Place;
 use vlan_core::wire::{ControlMessage, FrameHeader, FrameKind, Reference, Vnet};
@@ -54,6 +55,16 @@ fn messages() -> Vec<(&'static str, ControlMessage)> {
         peer_key: PublicKey([3; 32]),
         legs: vec![granted],
     };
+    let (cluster, protocol) = ([10, 1, 0, 100].into(), Protocol::Tcp);
+    let flow = Flow {
+        protocol,
+        client: "fd00::9".parse().expect("an address"),
+        client_port: 40_000,
+        address: cluster,
+        port: 80,
+    };
+    let flows = FlowNotice { vif, flows: vec![flow, flow] };
+    let listening = Listening { address: cluster, protocol, port: 80, listens: true };
     let order = CaptureOrder {
         id: 3,
         point: CapturePoint::Interface(vif),
@@ -104,6 +115,10 @@ fn messages() -> Vec<(&'static str, ControlMessage)> {
         ("PROMISCUOUS", M::Promiscuous { listener: Location::default(), listens: true }),
         ("LEG_ADDRESSES", M::LegAddresses { legs }),
         ("ARENA_READY", M::ArenaReady { lan, arena: 3 }),
+        ("CLAIMS", M::Claims(flows.clone())),
+        ("FLOWS_GONE", M::FlowsGone(flows)),
+        ("FLOWS_TOLD", M::FlowsTold { vif }),
+        ("LISTENING", M::Listening(ListeningNotice { vif, services: vec![listening] })),
         (
             "INTERFACE",
             M::Interface(InterfaceConfig {
@@ -120,6 +135,10 @@ fn messages() -> Vec<(&'static str, ControlMessage)> {
                 lan_name: "red".into(),
                 addresses: vec![address],
                 gateways: vec!["fd00::fe".parse().expect("an address")],
+                clusters: vec![ServedCluster {
+                    addresses: vec![[10, 1, 0, 100].into()],
+                    services: vec![ServedService { protocol: Protocol::Tcp, port: 80, is_kept: true }],
+                }],
             }),
         ),
         ("INTERFACE_REMOVED", M::InterfaceRemoved { vif }),

@@ -25,6 +25,12 @@ impl Run {
         let mut frame = vec![0; len];
         frame[..6].copy_from_slice(&destination.0);
         frame[12..14].copy_from_slice(&[8, 0]);
+        // A segment for the cluster, whose MAC node 5 would have: the address of nobody else is looked at.
+        let (port, flags) = (script.below(4)?, script.octet()? & 0x17);
+        frame[14..24].copy_from_slice(&[0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6]);
+        frame[26..34].copy_from_slice(&[10, 1, 0, player as u8 + 1, 10, 1, 0, 100]);
+        frame[34..38].copy_from_slice(&[0, port, 0, 80]);
+        frame[47] = flags;
         self.send_frame(script, player, vif, kind, Channel(2 * vif - 1), frame)
     }
 

@@ -1,7 +1,11 @@
 //! The platform that the control node serves.
 
+use cluster_proxy::{
+    Balance, ClusterConfig, HashKey, Protocol, ServerConfig, ServiceConfig, ServiceKey, Sticky, Tables,
+};
 use switch_server::control_node::{
-    ArpMode, ControlNodeConfig, FabricEntry, LanConfig, MemberConfig, NodeEntry, PortSecurity,
+    ArpMode, ClusterEntry, ControlNodeConfig, FabricEntry, LanConfig, MemberConfig, NodeEntry, PortSecurity,
+    server_name,
 };
 use vlan_core::wire::control::LegKind;
 use vlan_core::{
@@ -31,6 +35,7 @@ pub(super) fn config(port_security: PortSecurity, has_uplinks: bool) -> ControlN
         port_security,
         multicast: Default::default(),
         uplink: has_uplinks.then(|| super::outside::uplink(id == RED)),
+        clusters: if id == RED { vec![cluster()] } else { Vec::new() },
         members,
     };
     // All on one host but node 3; on the second fabric shared memory comes after packets.
@@ -56,6 +61,32 @@ pub(super) fn config(port_security: PortSecurity, has_uplinks: bool) -> ControlN
             lan(BLUE, (1..=2).map(|node| member(node, 2)).collect()),
         ],
     }
+}
+
+/// The address of the cluster on the red LAN; its MAC is that of an interface of a node that there is not.
+pub(super) const CLUSTER: [u8; 4] = [10, 1, 0, 100];
+
+/// One service of two of the three members.
+fn cluster() -> ClusterEntry {
+    let server = |node: u16| ServerConfig {
+        slot: server_name(NodeNumber(node)),
+        node: NodeNumber(node),
+        weight: node,
+    };
+    let config = ClusterConfig {
+        addresses: vec![CLUSTER.into()],
+        services: vec![ServiceConfig {
+            key: ServiceKey { protocol: Protocol::Tcp, port: 80 },
+            balance: Balance::RoundRobin,
+            sticky: Sticky::None,
+            servers: [1, 2].map(server).into(),
+            check: None,
+        }],
+        rows: 256,
+        epoch: 1,
+    };
+    let tables = Tables::new(&config, HashKey([1, 2])).expect("a sound cluster");
+    ClusterEntry { addresses: vec![(CLUSTER.into(), interface(NodeNumber(5), 1).1)], tables }
 }
 
 /// The LAN of an interface, and its MAC.

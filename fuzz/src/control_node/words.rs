@@ -1,9 +1,10 @@
 //! Control messages of the script's choice.
 
+use vlan_core::cluster::{Flow, Protocol};
 use vlan_core::wire::ControlMessage;
 use vlan_core::wire::control::{
-    Fault, FaultDirection, HeldAssociation, HeldDirect, HeldLeg, InterfaceAddress, LegAddress, LegKind,
-    OfferedLeg, ReportItem,
+    Fault, FaultDirection, FlowNotice, HeldAssociation, HeldDirect, HeldLeg, InterfaceAddress, LegAddress,
+    LegKind, Listening, ListeningNotice, OfferedLeg, ReportItem, TLV_VERSION,
 };
 use vlan_core::{
     Channel, EtherAddress, EtherPort, LegNumber, Location, MacAddress, NodeNumber, PairEpoch, ProcessId,
@@ -44,13 +45,25 @@ fn association(script: &mut Script<'_>, peer: NodeNumber) -> Option<HeldAssociat
     Some(HeldAssociation { peer, process, epoch: PairEpoch(script.below(3)?.into()), legs })
 }
 
+/// Flows that a node speaks of, of the cluster or not.
+fn flows(script: &mut Script<'_>) -> Option<Vec<Flow>> {
+    let count = script.below(3)?;
+    let flow = |_| {
+        let client = [10, 1, 0, script.below(5)?].into();
+        let address = if script.below(4)? == 0 { [10, 1, 0, 1] } else { super::platform::CLUSTER }.into();
+        let (client_port, port) = (u16::from(script.below(4)?), 80 + u16::from(script.below(2)?));
+        Some(Flow { protocol: Protocol::Tcp, client, client_port, address, port })
+    };
+    (0..count).map(flow).collect()
+}
+
 /// A control message that only a node sends, with fields of the script's choice.
 pub(super) fn control_message(script: &mut Script<'_>, node: NodeNumber) -> Option<ControlMessage> {
     let vif = VifNumber(script.below(4)?.into());
     let rvi = RviNumber(script.below(8)?.into());
     let peer = NodeNumber(script.below(5)?.into());
     let address = std::net::Ipv4Addr::new(10, 1, 0, script.octet()?).into();
-    Some(match script.below(12)? {
+    Some(match script.below(16)? {
         0 => ControlMessage::Heartbeat { number: 1 },
         1 | 2 => ControlMessage::Bind { vif, address: InterfaceAddress { address, prefix: 24 } },
         3 => ControlMessage::Unbind { vif, address },
@@ -69,6 +82,14 @@ pub(super) fn control_message(script: &mut Script<'_>, node: NodeNumber) -> Opti
             let listener = Location { node, vif, lan, ..Location::default() };
             ControlMessage::Promiscuous { listener, listens: script.flag()? }
         }
+        12 => ControlMessage::Claims(FlowNotice { vif, flows: flows(script)? }),
+        13 => ControlMessage::FlowsGone(FlowNotice { vif, flows: flows(script)? }),
+        14 => ControlMessage::FlowsTold { vif },
+        15 => {
+            let (address, listens) = (super::platform::CLUSTER.into(), script.flag()?);
+            let services = vec![Listening { address, protocol: Protocol::Tcp, port: 80, listens }];
+            ControlMessage::Listening(ListeningNotice { vif, services })
+        }
         9 => ControlMessage::Fault(Fault::new(None, FaultDirection::Out, "off")?),
         _ => {
             let held = HeldDirect {
@@ -80,7 +101,7 @@ pub(super) fn control_message(script: &mut Script<'_>, node: NodeNumber) -> Opti
                 peer_vif: VifNumber(script.below(3)?.into()),
             };
             ControlMessage::Register {
-                version: u16::from(script.below(3)?),
+                version: TLV_VERSION - 2 + u16::from(script.below(3)?),
                 node: if script.octet()? == 0 { peer } else { node },
                 process: ProcessId(script.octet()?.into()),
                 interfaces: Vec::new(),

@@ -2,12 +2,23 @@
 
 use std::time::Duration;
 
+use vlan_core::limits::ADDRESSES_PER_VIF_MAX;
+
 use crate::model::{Balance, Check, CheckKind, Cluster, ClusterServer, Lan, Protocol, Service, Sticky};
 use crate::reader::{Reader, Table, Value};
 use crate::registry::Kind;
 use crate::sections::Known;
 use crate::sections::member::{read_node_reference, require_member};
 use crate::value;
+
+/// Clusters of one LAN: what a member is told of those that it serves fits into one message.
+const CLUSTERS_MAX: usize = 16;
+/// Addresses of one cluster: each packet is held against all of them.
+const ADDRESSES_MAX: usize = 16;
+/// Services of one cluster; each has a table of 256 KiB.
+const SERVICES_MAX: usize = 64;
+/// Real servers of one service: a choice among all of them takes microseconds.
+const SERVERS_MAX: usize = 256;
 
 /// Reads one `[[lan.cluster]]`; `scope` is the LAN's place in the file.
 //= spec/platform-file.md#cluster-addresses
@@ -20,8 +31,8 @@ pub(super) fn read_cluster(
     known: &Known,
     scope: usize,
 ) -> Cluster {
-    reader.not_built(table.offset, "a cluster address");
-    let mut cluster = Cluster { addresses: Vec::new(), services: Vec::new() };
+    let (offset, mut cluster) = (table.offset, Cluster { addresses: Vec::new(), services: Vec::new() });
+    at_most(reader, offset, lan.clusters.len() + 1, CLUSTERS_MAX, "clusters");
     if let Some(value) = table.required(reader, "address", "\"10.1.0.100\"") {
         for (text, offset) in value.strings(reader) {
             let Some(address) = reader.accept(offset, value::station_address(text)) else { continue };
@@ -36,6 +47,7 @@ pub(super) fn read_cluster(
             }
             cluster.addresses.push(address);
         }
+        at_most(reader, value.offset, cluster.addresses.len(), ADDRESSES_MAX, "addresses");
     }
     let services = table.required(reader, "service", "a section [[lan.cluster.service]]");
     let mut ports = Vec::new();
@@ -43,8 +55,41 @@ pub(super) fn read_cluster(
         let service = read_service(reader, table, lan, known, &mut ports);
         cluster.services.push(service);
     }
+    at_most(reader, offset, cluster.services.len(), SERVICES_MAX, "services");
+    check_members(reader, offset, lan, &cluster);
     table.finish(reader);
     cluster
+}
+
+//= spec/platform-file.md#bounds-of-clusters
+//# A LAN MUST have 16 clusters at most, a cluster 16 addresses and 64 services, and a service 256 servers.
+fn at_most(reader: &mut Reader<'_>, offset: usize, count: usize, most: usize, what: &str) {
+    if count == most + 1 {
+        let hint = "make it less, or two LANs or clusters of it";
+        reader.mistake(offset, format!("there are more than {most} {what}"), hint);
+    }
+}
+
+/// What a member may send from is kept in tables of fixed size.
+//= spec/platform-file.md#addresses-of-servers
+//# An interface MUST have 64 addresses at most, aliases and the addresses of the clusters that it serves included.
+fn check_members(reader: &mut Reader<'_>, offset: usize, lan: &Lan, cluster: &Cluster) {
+    for member in lan.members.iter().filter(|member| cluster.is_served_by(member.node)) {
+        let others = lan.clusters.iter().filter(|other| other.is_served_by(member.node));
+        let served: usize = others.chain([cluster]).map(|cluster| cluster.addresses.len()).sum();
+        let before = member.addresses.len() + member.aliases.len();
+        if before + served > ADDRESSES_PER_VIF_MAX {
+            reader.mistake(
+                offset,
+                format!(
+                    "a server of it would have {} addresses, with its own and those of its clusters",
+                    before + served
+                ),
+                format!("an interface has at most {ADDRESSES_PER_VIF_MAX}: serve fewer, or by other nodes"),
+            );
+            return;
+        }
+    }
 }
 
 fn read_service(
@@ -102,6 +147,7 @@ fn read_servers(
     if tables.is_empty() && value.is_list() {
         reader.mistake(value.offset, "the service has no server", "add one: { node = \"web1\" }");
     }
+    at_most(reader, value.offset, tables.len(), SERVERS_MAX, "servers");
     for mut table in tables {
         let node_value = table.required(reader, "node", "\"web1\"");
         let node = node_value.and_then(|v| read_node_reference(reader, v, known));
@@ -124,6 +170,7 @@ fn read_servers(
 
 fn read_check(reader: &mut Reader<'_>, value: Value<'_>) -> Option<Check> {
     let mut table = value.table(reader, "check")?;
+    reader.not_built(value.offset, "an active health check");
     let kinds = [("tcp", false), ("http", true)];
     let http =
         table.required(reader, "kind", "\"tcp\"").and_then(|v| v.choice(reader, &kinds)).unwrap_or(false);

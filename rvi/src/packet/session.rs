@@ -44,7 +44,7 @@ pub use gate::{Admission, Gate, GateCounters};
 pub use hello::{COOKIE_LEN, HANDSHAKE_PACKET_LEN_MAX, Hint, Pattern};
 pub use replay::REPLAY_WINDOW;
 pub use responder::Introduction;
-pub use secret::{EntropyPool, PairKey, SECRET_LEN};
+pub use secret::{EntropyPool, PairKey, SECRET_LEN, cluster_key};
 pub use traffic::KEY_PHASE_LOG2;
 pub use types::{
     LegSet, OpenError, SealError, SessionConfig, SessionCounters, SessionEvent, SessionKind, SessionLeg,

@@ -130,6 +130,7 @@ impl World {
             port_security: if lan.checks_addresses { PortSecurity::Address } else { PortSecurity::Mac },
             multicast: Default::default(),
             uplink: self.uplink_config().filter(|_| place == 0),
+            clusters: Vec::new(),
             members: Vec::new(),
         }
     }

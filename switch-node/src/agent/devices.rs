@@ -3,6 +3,7 @@
 //! All of it takes a lock that the kernel holds for tens of ms while any device of the machine is made or taken away (`rtnl_lock`),
 //! and the pump carries frames: it gives an order here, and goes on. One order is carried out at a time.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::net::IpAddr;
@@ -16,7 +17,9 @@ use tracing::{error, warn};
 use vlan_core::wire::control::{InterfaceAddress, InterfaceConfig};
 
 use crate::agent::namespace::Namespace;
-use crate::agent::netlink::{InterfaceIndex, Memberships, Netlink, NetlinkError, StackAddress};
+use crate::agent::netlink::{
+    InterfaceIndex, Listener, Listeners, Memberships, Netlink, NetlinkError, StackAddress,
+};
 use crate::agent::tap::{self, Tap, TapError};
 
 /// What the thread is to do.
@@ -26,6 +29,10 @@ pub(super) enum Order {
     Make(u64, InterfaceConfig),
     /// Change a device from the one configuration to the other.
     Change(u64, InterfaceIndex, Box<(InterfaceConfig, InterfaceConfig)>),
+    /// Have these addresses on the loopback, and no others of clusters.
+    Serve(BTreeSet<IpAddr>),
+    /// Read what listens.
+    Listen,
     /// Read what the stacks of these have.
     Look(Vec<InterfaceIndex>),
 }
@@ -36,6 +43,9 @@ pub(super) enum Done {
     Made(u64, Result<Made, DeviceError>),
     Changed(u64, Result<InterfaceConfig, DeviceError>),
     Looked(Stacks),
+    Serving,
+    /// What listens; none when it could not be read.
+    Listened(Option<Vec<Listener>>),
 }
 
 /// A device that was made, as it is configured.
@@ -117,16 +127,18 @@ impl Devices {
         let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let (orders, to_do) = channel();
         let (tell, done) = channel();
-        let mut worker = Worker { namespace, netlink, memberships };
+        let (served, listeners) = (BTreeSet::new(), None);
+        let mut worker = Worker { namespace, netlink, memberships, served, listeners };
         let ring = Arc::clone(&bell);
         let thread = Builder::new().name("devices".to_owned()).spawn(move || {
             for order in to_do {
                 if tell.send(worker.carry_out(order)).is_err() {
-                    return;
+                    break;
                 }
                 // Full is rung.
                 let _ = rustix::io::write(&*ring, &1u64.to_ne_bytes());
             }
+            worker.serve(BTreeSet::new());
         })?;
         Ok(Self { orders: Some(orders), done, bell, is_busy: false, thread: Some(thread) })
     }
@@ -176,6 +188,10 @@ struct Worker {
     netlink: Netlink,
     /// None where the kernel does not say when memberships change.
     memberships: Option<Memberships>,
+    /// The addresses of clusters on the loopback.
+    served: BTreeSet<IpAddr>,
+    /// None before they are first wanted.
+    listeners: Option<Listeners>,
 }
 
 impl Worker {
@@ -187,6 +203,11 @@ impl Worker {
                 Done::Changed(number, self.change(index, &from, &to).map(|()| to).map_err(DeviceError::from))
             }
             Order::Look(indices) => Done::Looked(self.look(&indices)),
+            Order::Serve(addresses) => {
+                self.serve(addresses);
+                Done::Serving
+            }
+            Order::Listen => Done::Listened(self.listen()),
         }
     }
 
@@ -256,6 +277,40 @@ impl Worker {
                 error!(interface = config.name, %gateway, %error, "default gateway not set");
             }
         }
+    }
+
+    /// Puts the addresses of clusters on the loopback, where no station is asked for them and none is told of them.
+    //= spec/cluster.md#the-loopback
+    //# A host MUST put the addresses of the clusters that its node serves on the loopback of the node's namespace, whole and without a subnet, take them away when it serves them no more or ends, and write no sysctl.
+    fn serve(&mut self, addresses: BTreeSet<IpAddr>) {
+        let loopback = match self.netlink.index_of("lo") {
+            Ok(loopback) => loopback,
+            Err(error) => return error!(%error, "cluster addresses not set"),
+        };
+        let whole =
+            |address: IpAddr| InterfaceAddress { address, prefix: if address.is_ipv4() { 32 } else { 128 } };
+        for address in self.served.difference(&addresses) {
+            if let Err(error) = self.netlink.remove_address(loopback, whole(*address)) {
+                error!(%address, %error, "cluster address not taken away");
+            }
+        }
+        for address in addresses.difference(&self.served) {
+            if let Err(error) = self.netlink.add_address(loopback, whole(*address)) {
+                error!(%address, %error, "cluster address not set");
+            }
+        }
+        self.served = addresses;
+    }
+
+    fn listen(&mut self) -> Option<Vec<Listener>> {
+        let mut read = || {
+            let listeners = match &mut self.listeners {
+                Some(listeners) => listeners,
+                none => none.insert(Listeners::open(&self.namespace)?),
+            };
+            listeners.read()
+        };
+        read().inspect_err(|error: &io::Error| warn!(%error, "not known what listens")).ok()
     }
 
     fn look(&mut self, indices: &[InterfaceIndex]) -> Stacks {

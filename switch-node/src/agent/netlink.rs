@@ -5,6 +5,7 @@
 //! changed; the complete list is then read anew, so that a lost or merged notification loses nothing.
 
 mod links;
+mod listeners;
 mod memberships;
 
 use std::fmt;
@@ -29,6 +30,7 @@ use vlan_core::wire::control::InterfaceAddress;
 use crate::agent::namespace::Namespace;
 
 pub use self::links::VethPair;
+pub use self::listeners::{Listener, Listeners, listening};
 pub use self::memberships::Memberships;
 
 /// Room for one datagram of an answer: the kernel makes none above 32 KiB (`netlink_dump`).

@@ -5,11 +5,12 @@
 
 use rvi::SharedOctets;
 use tracing::{debug, error, info, warn};
+use vlan_core::cluster::addresses_of;
 use vlan_core::wire::control::{InterfaceAddress, InterfaceConfig};
 use vlan_core::wire::frame::Vnet;
 use vlan_core::{Instant, VifNumber};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use crate::agent::cut::Cutter;
 use crate::agent::devices::{DeviceError, Devices, Done, Made, Order, Stacks};
 use crate::agent::give_way::GiveWay;
 use crate::agent::intake::Intake;
-use crate::agent::netlink::{InterfaceIndex, StackAddress};
+use crate::agent::netlink::{InterfaceIndex, Listener, StackAddress, listening};
 use crate::agent::pause::Pause;
 use crate::agent::poller::{Poller, Source};
 use crate::agent::pump::clock;
@@ -33,6 +34,8 @@ const BATCH_FRAMES_MAX: usize = 64;
 const BATCH_OCTETS_MAX: usize = 128 * 1024;
 /// How long an interface waits that could not be made, or whose device was taken away.
 const RETRY: Duration = Duration::from_millis(500);
+/// Between two looks at what listens, while a cluster is served.
+const LISTEN_INTERVAL: Duration = Duration::from_millis(200);
 /// How soon it is tried again while a former device of its name is being closed.
 const CLOSING_PAUSE: Duration = Duration::from_millis(1);
 
@@ -75,12 +78,29 @@ pub(super) struct Ports {
     closing: Closing,
     /// What the stacks have may have changed.
     look_is_due: bool,
+    /// Other clusters are served.
+    serve_is_due: bool,
+    /// The addresses of clusters that are wanted on the loopback, and whether they are there.
+    served: BTreeSet<IpAddr>,
+    is_serving: bool,
+    /// When is looked at what listens; none while nothing is served.
+    listen_at: Option<Instant>,
 }
 
 impl Ports {
     pub fn new(devices: Devices) -> Self {
         let (wanted, closing) = (BTreeMap::new(), Closing::default());
-        Self { devices, wanted, numbers: 0, closing, look_is_due: false }
+        Self {
+            devices,
+            wanted,
+            numbers: 0,
+            closing,
+            look_is_due: false,
+            serve_is_due: false,
+            served: BTreeSet::new(),
+            is_serving: true,
+            listen_at: None,
+        }
     }
 
     // --- frames ---------------------------------------------------------------------------------------------
@@ -142,15 +162,28 @@ impl Ports {
             Wanted { number: self.numbers, config: config.clone(), port: None, due: None, told: None }
         });
         (wanted.config, wanted.due) = (config, Some(now));
+        self.serve(now);
         self.proceed(now, poller);
     }
 
     /// Takes an interface away.
-    pub fn handle_removed(&mut self, vif: VifNumber, poller: &Poller) {
+    pub fn handle_removed(&mut self, now: Instant, vif: VifNumber, poller: &Poller) {
         if let Some(mut wanted) = self.wanted.remove(&vif) {
             info!(interface = wanted.config.name, lan = wanted.config.lan_name, "interface removed");
             wanted.drop_port(poller, &mut self.closing);
         }
+        self.serve(now);
+        self.proceed(now, poller);
+    }
+
+    /// Other clusters may be served.
+    fn serve(&mut self, now: Instant) {
+        let clusters = self.wanted.values().map(|wanted| &wanted.config.clusters);
+        let served: BTreeSet<IpAddr> = clusters.flat_map(|clusters| addresses_of(clusters)).collect();
+        if served != self.served {
+            (self.served, self.serve_is_due, self.is_serving) = (served, true, false);
+        }
+        self.listen_at = (!self.served.is_empty()).then_some(now);
     }
 
     /// What the stacks have may have changed.
@@ -168,6 +201,13 @@ impl Ports {
             let indices = self.ports_mut().map(|port| port.index).collect();
             return self.devices.order(Order::Look(indices));
         }
+        if std::mem::take(&mut self.serve_is_due) {
+            return self.devices.order(Order::Serve(self.served.clone()));
+        }
+        if self.listen_at.is_some_and(|at| at <= now) {
+            self.listen_at = Some(now + LISTEN_INTERVAL);
+            return self.devices.order(Order::Listen);
+        }
         let due = self.wanted.values_mut().filter(|wanted| wanted.due.is_some_and(|at| at <= now));
         for wanted in due {
             if let Some(order) = wanted.order(now, poller, &mut self.closing) {
@@ -179,9 +219,9 @@ impl Ports {
     /// When [`Self::proceed`] or [`Self::send_frames`] is wanted next.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let is_busy = self.devices.is_busy();
-        let due = self.wanted.values().filter_map(|wanted| wanted.due).filter(|_| !is_busy);
+        let due = self.wanted.values().filter_map(|wanted| wanted.due).chain(self.listen_at);
         let ports = self.wanted.values().filter_map(|wanted| wanted.port.as_ref());
-        due.chain(ports.filter_map(|port| port.pause.until())).min()
+        due.filter(|_| !is_busy).chain(ports.filter_map(|port| port.pause.until())).min()
     }
 
     /// Takes what has been done for the interfaces; tells `node` what their stacks have.
@@ -198,6 +238,8 @@ impl Ports {
                 self.look_is_due = true;
             }
             Some(Done::Looked(stacks)) => self.handle_stacks(now, node, &stacks),
+            Some(Done::Serving) => self.is_serving = true,
+            Some(Done::Listened(listeners)) => self.handle_listeners(now, node, listeners.as_deref()),
             None => {}
         }
         self.proceed(now, poller);
@@ -245,13 +287,22 @@ impl Ports {
         }
     }
 
+    /// Tells `node` where something listens. What could not be read is as it was.
+    fn handle_listeners(&mut self, now: Instant, node: &mut Node, listeners: Option<&[Listener]>) {
+        let Some(listeners) = listeners else { return };
+        for (vif, wanted) in self.wanted.iter().filter(|(_, wanted)| !wanted.config.clusters.is_empty()) {
+            node.handle_listening(now, *vif, &listening(&wanted.config.clusters, listeners));
+        }
+    }
+
     /// True when every interface is there with all its addresses, link-local ones too, past duplicate-address
     /// detection.
     pub fn are_ready(&self) -> bool {
-        self.wanted.values().all(|wanted| {
-            let current = wanted.port.as_ref().filter(|port| port.config == wanted.config);
-            current.is_some_and(Port::is_ready)
-        })
+        self.is_serving
+            && self.wanted.values().all(|wanted| {
+                let current = wanted.port.as_ref().filter(|port| port.config == wanted.config);
+                current.is_some_and(Port::is_ready)
+            })
     }
 }
 

@@ -132,7 +132,7 @@ impl Pump {
             }
             Output::CloseLeg { peer, process, leg } => self.legs.close(peer, process, leg, &self.poller),
             Output::Interface(config) => self.ports.handle_interface(now, config, &self.poller),
-            Output::InterfaceRemoved { vif } => self.ports.handle_removed(vif, &self.poller),
+            Output::InterfaceRemoved { vif } => self.ports.handle_removed(now, vif, &self.poller),
             Output::Fault(fault) => match &mut self.packets {
                 Some(packets) => packets::set_fault(packets, now.as_nanos(), &fault),
                 None => warn!(spec = fault.spec(), "a fault is ignored: this node has no packet legs"),

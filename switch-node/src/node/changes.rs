@@ -44,11 +44,16 @@ impl Node {
                     Some(Interface::new(self.config.number, self.config.process, config.clone(), seed));
             }
         }
+        if let Some(interface) = &mut self.interfaces[place] {
+            interface.serve();
+            self.has_flow_news = true;
+        }
         self.outputs.push_back(Output::Interface(config));
         if self.control[index].is_attached() {
             // Else all interfaces say it together, when all of them are named.
             self.announce_groups(now, index);
             self.announce_permitted(now, index, vif);
+            self.announce_flows(now, index);
         }
     }
 
@@ -131,6 +136,7 @@ impl Node {
         self.announce_groups(now, index);
         self.announce_listeners(now, index);
         self.announce_arenas(now, index);
+        self.announce_flows(now, index);
         self.flush_held(now);
     }
 }

@@ -172,6 +172,13 @@ impl Node {
         {
             interface.handle_binding(ethernet.source, &source);
         }
+        if header.flags & FrameHeader::OWNER_ONLY != 0
+            && !interface.served.as_ref().is_some_and(|served| served.may_have(head))
+        {
+            interface.driver.count_drop(DropReason::NotOwner, 1);
+            self.note_refusal(vif, Ingress::Drop(DropReason::NotOwner), head, frame_len);
+            return false;
+        }
         if header.kind == FrameKind::Group {
             interface.listener.handle_incoming(now, head);
             if !interface.listener.admits(head) && !interface.driver.listens() {
@@ -179,6 +186,9 @@ impl Node {
                 self.note_refusal(vif, Ingress::Drop(DropReason::NotJoined), head, frame_len);
                 return false;
             }
+        }
+        if let Some(served) = &mut interface.served {
+            served.handle_incoming(now, head);
         }
         let taken = sink.deliver(vif, &vnet, head, message.rest) == Delivery::Taken;
         interface.driver.delivered(false, frame_len, taken);

@@ -1,11 +1,13 @@
 //! One virtual interface of the node: its driver, its addresses and the frames that wait.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use vlan_core::cluster::Served;
 use vlan_core::driver::{Driver, DriverCounters};
 use vlan_core::group::listener::Listener;
 use vlan_core::security::Limits;
-use vlan_core::wire::control::{ControlMessage, InterfaceAddress, InterfaceConfig};
+use vlan_core::wire::control::{ControlMessage, InterfaceAddress, InterfaceConfig, Listening};
 use vlan_core::{Instant, ProcessId};
 
 use crate::node::group_meters::GroupMeters;
@@ -43,6 +45,10 @@ pub(super) struct Interface {
     pub listener: Listener,
     /// How much its stack may send to groups.
     pub group_meters: GroupMeters,
+    /// The flows of clusters that its stack owns; none while it serves none.
+    pub served: Option<Box<Served>>,
+    /// What listens at the services of these.
+    pub listening: Vec<Listening>,
     pub addresses: Vec<InterfaceAddress>,
     pub held: HeldQueue,
     /// Copies for promiscuous listeners that wait.
@@ -58,6 +64,8 @@ impl Interface {
         Self {
             listener: Listener::new(config.vif),
             group_meters: GroupMeters::default(),
+            served: None,
+            listening: Vec::new(),
             driver: Driver::new(node, process, config, PEERS_MAX, seed),
             addresses: Vec::new(),
             held: HeldQueue::default(),
@@ -82,8 +90,20 @@ impl Interface {
 
     pub fn poll_timeout(&self) -> Option<Instant> {
         let queues = [self.held.poll_timeout(), self.copies.poll_timeout()];
-        let machines = [self.driver.poll_timeout(), self.listener.poll_timeout()];
+        let served = self.served.as_ref().and_then(|served| served.poll_timeout());
+        let machines = [self.driver.poll_timeout(), self.listener.poll_timeout(), served];
         queues.into_iter().chain(machines).flatten().min()
+    }
+
+    /// Serves what its configuration says.
+    pub fn serve(&mut self) {
+        let clusters = &self.driver.config().clusters;
+        if self.served.is_none() && clusters.is_empty() {
+            return;
+        }
+        let served = self.served.get_or_insert_default();
+        served.set_clusters(clusters);
+        self.listening.retain(|known| clusters.iter().any(|c| c.addresses.first() == Some(&known.address)));
     }
 
     /// Takes the complete list of addresses; returns what the control node is to be told.

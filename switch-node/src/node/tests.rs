@@ -7,7 +7,7 @@ use vlan_core::limits::PARK_TTL;
 use vlan_core::location::Location;
 use vlan_core::wire::control::{
     ControlMessage, Fault, FaultDirection, Grant, GrantedAssociation, GrantedLeg, HeldAssociation, HeldLeg,
-    LegAddress, LegKind, MemberNotice, OfferedLeg, RevokeReason,
+    LegAddress, LegKind, MemberNotice, OfferedLeg, RevokeReason, ServedCluster,
 };
 use vlan_core::wire::frame::{FrameHeader, FrameKind};
 use vlan_core::{BootTag, Channel, LanId, MacAddress, PairEpoch, RviNumber};
@@ -88,6 +88,11 @@ impl Far {
     }
 
     fn accept(&mut self, node: &mut Node) {
+        self.accept_with(node, vec![]);
+    }
+
+    /// The same, for an interface that serves these clusters.
+    fn accept_with(&mut self, node: &mut Node, clusters: Vec<ServedCluster>) {
         let interface = InterfaceConfig {
             lan: LanId(10),
             vif: VIF,
@@ -102,6 +107,7 @@ impl Far {
             lan_name: "red".into(),
             addresses: vec![],
             gateways: vec![],
+            clusters,
         };
         let member = MemberNotice {
             lan: LanId(10),
@@ -549,6 +555,7 @@ mod arenas;
 mod batches;
 mod capture;
 mod changes;
+mod clusters;
 mod direct;
 mod epochs;
 mod faults;

@@ -8,7 +8,9 @@ use vlan_core::server::{MemberSlot, PortSecurity};
 use vlan_core::wire::control::{ControlMessage, InterfaceAddress};
 use vlan_core::{Instant, LanId, NodeNumber};
 
-use super::{AddedMember, ArpMode, ControlNode, Lan, LanConfig, NodeEntry, SenderConfig, UplinkChange};
+use super::{
+    AddedMember, ArpMode, ClusterEntry, ControlNode, Lan, LanConfig, NodeEntry, SenderConfig, UplinkChange,
+};
 
 /// What a LAN is to do in place of what it does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +63,9 @@ pub struct Changes {
     pub added_lans: Vec<LanConfig>,
     /// Members that are new, on LANs that stay.
     pub added_members: Vec<AddedMember>,
-    /// Members with other options.
+    /// The clusters that LANs are to have in place of those that they have; of LANs that are not named they stay.
+    pub clusters: Vec<(LanId, Vec<ClusterEntry>)>,
+    /// Members with other options, or that serve other clusters.
     pub options: Vec<MemberOptions>,
 }
 
@@ -94,6 +98,9 @@ impl ControlNode {
         }
         for added in changes.added_members {
             self.add_member(now, added);
+        }
+        for (lan, clusters) in changes.clusters {
+            self.change_clusters(now, lan, clusters);
         }
         for options in changes.options {
             let Some(lan) = self.lan_place(options.lan) else { continue };

@@ -4,7 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-use crate::control_node::{SenderConfig, UplinkConfig};
+use crate::control_node::{ClusterEntry, SenderConfig, UplinkConfig};
 use vlan_core::address::ControlNodeSerial;
 use vlan_core::group::members::MulticastConfig;
 use vlan_core::server::PortSecurity;
@@ -82,6 +82,8 @@ pub struct LanConfig {
     pub multicast: MulticastConfig,
     /// Its way outside.
     pub uplink: Option<UplinkConfig>,
+    /// Its clusters.
+    pub clusters: Vec<ClusterEntry>,
     /// Its members.
     pub members: Vec<MemberConfig>,
 }

@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use rvi::ArenaConfig;
 use vlan_core::wire::control::{CaptureOrder, Fault, ReportItem, ReportedDrop, Traced};
@@ -67,6 +68,18 @@ pub enum Command {
         id: u32,
         /// Nobody wants what has been copied.
         discard: bool,
+    },
+    /// Give the servers of clusters on a node no new flows.
+    Drain {
+        /// The node.
+        node: NodeNumber,
+        /// After this time they lose the flows that they have; never when none.
+        within: Option<Duration>,
+    },
+    /// Give them new flows again.
+    Undrain {
+        /// The node.
+        node: NodeNumber,
     },
     /// Put a configuration into use that differs from the former one in LANs, members and options of members.
     Apply {

@@ -40,6 +40,8 @@ impl ControlNode {
         }
         let entry = &mut self.lans[lan];
         entry.arena.end(now, &self.arena_policy);
+        entry.clusters.clear();
+        entry.name_clusters();
         (entry.config.id, entry.config.name) = (NO_LAN, String::new());
         entry.config.uplink = None;
         self.lan_changed(now, lan);
@@ -56,6 +58,7 @@ impl ControlNode {
             Some(place) => self.lans[place] = lan,
             None => self.lans.push(lan),
         }
+        self.begin_clusters(now, place);
         self.lan_changed(now, place);
         for slot in 0..config.members.len() {
             self.serve_member(now, place, MemberSlot(slot as u16));
@@ -141,6 +144,7 @@ impl ControlNode {
         entry.arena.end(now, &self.arena_policy);
         entry.arp.forget(Owner(slot.0));
         entry.drop_out(slot);
+        self.server_changed(now, lan);
     }
 
     /// Tells a node that registers what it has no more.

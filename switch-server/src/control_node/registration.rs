@@ -81,6 +81,10 @@ impl ControlNode {
             ControlMessage::Promiscuous { listener, listens } => {
                 self.handle_promiscuous(now, session, &listener, listens);
             }
+            ControlMessage::Claims(notice) => self.handle_flows(now, session, &notice, true),
+            ControlMessage::FlowsGone(notice) => self.handle_flows(now, session, &notice, false),
+            ControlMessage::FlowsTold { vif } => self.handle_flows_told(session, vif),
+            ControlMessage::Listening(notice) => self.handle_listening(session, &notice),
             ControlMessage::LegAddresses { legs } => self.take_leg_addresses(session, &legs),
             ControlMessage::DirectIdle { rvi } => self.direct_idle(now, session.node, rvi),
             ControlMessage::DirectLost { peer, process } => {
@@ -193,6 +197,7 @@ impl ControlNode {
         let entry = &mut self.lans[lan];
         let route = &mut entry.routes[usize::from(slot.0)];
         (route.session, route.relay, route.arp) = (Some(session.place), channels.0, channels.1);
+        self.server_changed(now, lan);
         session.send_control(now, &ControlMessage::Interface(self.interface_config(lan, slot)));
         session.send_control(now, &self.group_policy(lan, slot));
         session.send_control(now, &self.group_limits(lan, slot));
@@ -225,6 +230,7 @@ impl ControlNode {
             lan_name: config.name.clone(),
             addresses: member.addresses.clone(),
             gateways: member.gateways.clone(),
+            clusters: self.lans[lan].clusters_served_by(member.node),
         }
     }
 
@@ -316,6 +322,7 @@ impl ControlNode {
                 self.lans[lan].server.detach(slot);
                 self.lans[lan].arena.end(now, &self.arena_policy);
                 self.lans[lan].arp.forget(Owner(slot.0));
+                self.server_changed(now, lan);
                 self.notify_members(now, lan, slot, false);
             }
         }

@@ -177,6 +177,9 @@ impl ControlNode {
             Verdict::Joined(row) => self.give_joined(now, &mut Account::of(session), inbound, row),
             Verdict::Arp => self.handle_arp(now, session, inbound),
             Verdict::Outside => self.send_outside(now, &mut Account::of(session), inbound),
+            Verdict::Cluster(number) => {
+                self.give_cluster(now, &mut Account::of(session), inbound, number);
+            }
             Verdict::Copy => self.handle_copy(now, session, inbound),
             Verdict::Drop(reason) => self.note_drop(now, inbound, reason),
         }
@@ -276,7 +279,7 @@ impl ControlNode {
     /// Puts a message into the ring of a member of a LAN. While it waits there for room, or for the acknowledgement of
     /// packets, its sender's slot is not settled (amendment 22). Returns why it was dropped, if it was.
     #[inline]
-    fn send(
+    pub(super) fn send(
         &mut self,
         now: Instant,
         account: &mut Account<'_>,

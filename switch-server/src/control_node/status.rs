@@ -12,7 +12,7 @@ use vlan_core::wire::control::{LegAddress, LegKind};
 use vlan_core::{Channel, LanId, LegNumber, MacAddress, NodeNumber, ProcessId, RviNumber, VifNumber};
 
 use crate::control_node::pairs::{PairLeg, PairState, RelayCounters};
-use crate::control_node::{ArenaStatus, ControlNode, DeviceStatus, UplinkStatus};
+use crate::control_node::{ArenaStatus, ClusterStatus, ControlNode, DeviceStatus, UplinkStatus};
 
 /// A node of the platform.
 #[derive(Clone, Debug)]
@@ -157,6 +157,8 @@ pub struct Status {
     pub drop_examples: Vec<DropExample>,
     /// What was done for relay legs.
     pub relay: RelayCounters,
+    /// The LANs' clusters.
+    pub clusters: Vec<ClusterStatus>,
     /// The LANs' ways outside.
     pub uplinks: Vec<UplinkStatus>,
     /// The devices that they go by, by their numbers.
@@ -171,6 +173,7 @@ impl ControlNode {
         Status {
             uplinks,
             devices,
+            clusters: self.clusters(),
             epoch: self.config.epoch,
             nodes: self.config.nodes.iter().map(|entry| self.node_status(entry)).collect(),
             lans: self.lans.iter().filter(|lan| !lan.is_vacant()).map(lan_status).collect(),

@@ -5,6 +5,7 @@ mod apply;
 mod arena;
 mod bindings;
 mod capture;
+mod clusters;
 mod grants;
 mod groups;
 mod leaving;
@@ -100,6 +101,7 @@ pub(super) fn config() -> ControlNodeConfig {
             port_security: PortSecurity::Mac,
             multicast: MulticastConfig::default(),
             uplink: None,
+            clusters: Vec::new(),
             members: (1..=3).map(member).collect(),
         }],
     }

@@ -1,13 +1,13 @@
 //! Traces: what this control node would do with a message of a node, said by copies of the servers that would do it.
 
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use arp_server::{ArpVerdict, Owner};
 use vlan_core::ethernet::EthernetHeader;
 use vlan_core::limits::PRIVATE_HEAD_LEN;
-use vlan_core::server::{LanServer, MemberSlot, PortSecurity, Verdict};
+use vlan_core::server::{CLUSTER, LanServer, MemberSlot, PortSecurity, Verdict};
 use vlan_core::wire::control::{ControlMessage, TraceOrder, TraceStep};
 use vlan_core::wire::frame::{ARP_HEADER_LEN, FrameHeader, FrameKind};
 use vlan_core::{DropReason, Instant, NodeNumber, VifNumber};
@@ -94,6 +94,9 @@ impl ControlNode {
                 self.judge_outside(&mut judgement, now, lan, &header, frame);
             }
             Verdict::Outside => self.judge_outside(&mut judgement, now, lan, &header, frame),
+            Verdict::Cluster(number) => {
+                self.judge_cluster(&mut judgement, now, (lan, number), (&header, frame));
+            }
             Verdict::Copy => {
                 let what = format!("{} gives a copy to its listener, if it is one", server_of(&server));
                 judgement.step(what, "spec/promiscuous.md#relayed-copies");
@@ -130,9 +133,13 @@ impl ControlNode {
             }
             ArpVerdict::Answer { message, holder, .. } => {
                 judgement.learned(&message);
-                let mac = self.lans[lan].member_config(holder).mac;
-                let what = format!("the ARP server answers in the name of {mac}; nobody gets it");
-                judgement.step(what, "spec/arp.md#suppression");
+                let (name, rule) = if holder == CLUSTER {
+                    ("a cluster".into(), "spec/arp.md#reserved-addresses")
+                } else {
+                    (self.lans[lan].member_config(holder).mac.to_string(), "spec/arp.md#suppression")
+                };
+                let what = format!("the ARP server answers in the name of {name}; nobody gets it");
+                judgement.step(what, rule);
             }
             ArpVerdict::Unicast { to, message } => {
                 judgement.learned(&message);
@@ -142,7 +149,32 @@ impl ControlNode {
                     Verdict::Unicast { to, .. } => self.give(judgement, lan, to, header, frame),
                     Verdict::Drop(reason) => judgement.drop(&server_of(server), reason),
                     Verdict::Outside => self.judge_outside(judgement, now, lan, header, frame),
-                    Verdict::Group | Verdict::Joined(_) | Verdict::Arp | Verdict::Copy => {}
+                    Verdict::Group
+                    | Verdict::Joined(_)
+                    | Verdict::Arp
+                    | Verdict::Copy
+                    | Verdict::Cluster(_) => {}
+                }
+            }
+        }
+    }
+
+    fn judge_cluster(
+        &self,
+        judgement: &mut Judgement,
+        now: Instant,
+        (lan, number): (usize, u16),
+        (header, frame): (&FrameHeader, &[u8]),
+    ) {
+        match self.lans[lan].choose(now, number, &header.vnet, frame) {
+            Err(reason) => judgement.drop("the cluster's proxy", reason),
+            Ok(servers) if servers.is_empty() => {
+                judgement.step("the cluster's proxy answers it".into(), "spec/cluster.md#echo");
+            }
+            Ok(servers) => {
+                judgement.step("the cluster's proxy names who gets it".into(), "spec/cluster.md#new-flows");
+                for to in servers {
+                    self.give(judgement, lan, to, header, frame);
                 }
             }
         }

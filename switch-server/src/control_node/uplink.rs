@@ -19,7 +19,7 @@ use core::net::IpAddr;
 
 use lan_proxy::{Holder, Inside, LanProxy, Mode, Outward, Vid};
 use vlan_core::address::ControlNodeSerial;
-use vlan_core::server::MemberSlot;
+use vlan_core::server::{CLUSTER, MemberSlot};
 use vlan_core::wire::frame::Vnet;
 use vlan_core::{DropReason, Instant, MacAddress, NodeNumber};
 
@@ -87,10 +87,14 @@ struct InsideOf<'c> {
 
 impl Inside for InsideOf<'_> {
     fn owner_of(&self, mac: MacAddress) -> Option<MemberSlot> {
-        self.lans[self.lan].server.slot_of(mac)
+        let server = &self.lans[self.lan].server;
+        server.cluster_of(mac).map(|_| CLUSTER).or_else(|| server.slot_of(mac))
     }
 
     fn holder_of(&self, address: IpAddr) -> Option<Holder> {
+        if let Some(mac) = self.lans[self.lan].cluster_mac(address) {
+            return Some(Holder { slot: CLUSTER, mac });
+        }
         let binding = self.lans[self.lan].arp.lookup(address)?;
         Some(Holder { slot: MemberSlot(binding.owner.0), mac: binding.mac })
     }
@@ -186,6 +190,17 @@ impl ControlNode {
                 self.give_member(now, account, lan, inbound.from, &Default::default(), &error);
             }
         }
+    }
+
+    /// Sends a frame outside that a cluster's proxy or the ARP server has made, in the place of one that came from there.
+    pub(super) fn answer_outside(&mut self, now: Instant, lan: usize, answer: &[u8]) {
+        self.lans[lan].server.given_outside();
+        let Uplinks { ports, links, own, .. } = &mut self.uplinks;
+        let Some(link) = self.lans[lan].uplink.and_then(|link| links.get_mut(link)) else { return };
+        let port = &mut ports[link.device];
+        let inside = InsideOf { lans: &self.lans, lan, own, serial: self.config.serial };
+        // What becomes of it is counted by the uplink alone.
+        link.proxy.outward(now, &Vnet::default(), answer, &inside, |vnet, octets| port.push(vnet, octets));
     }
 
     /// Does for uplinks what is due.

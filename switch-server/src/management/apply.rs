@@ -53,7 +53,7 @@ impl View {
             let hint = failure.hint.as_deref().unwrap_or("see that the device is there");
             Refused::Request(refusal(&failure.error, hint))
         })?;
-        let told = apply_changes(&wanted, entry, &self.store, &changes, &devices);
+        let told = apply_changes(&wanted, entry, &self.store, &changes, &keys, &devices);
         let (epoch, mut told, modes) = told.map_err(|error| {
             Refused::Request(refusal(
                 &error.to_string(),

@@ -1,5 +1,6 @@
 //! From what the machine and the nodes say to what the management interface says.
 
+mod clusters;
 mod rvis;
 mod uplinks;
 
@@ -16,6 +17,7 @@ use super::frame_text::frame_text;
 use super::view::{Examples, Reports};
 use crate::control_node::{self, GroupSource, GroupStatus, LanStatus, NodeStatus, RviState};
 
+pub use clusters::clusters;
 pub use rvis::{rvis, rvis_of_pair};
 pub use uplinks::{DeviceInUse, DevicesInUse, uplinks};
 
@@ -256,7 +258,8 @@ pub fn counters(status: &control_node::Status, reports: &Reports) -> Vec<Counter
         .chain(relay)
         .chain(relay_drops)
         .chain(status.lans.iter().flat_map(|lan| lan_counters(status, lan)))
-        .chain(uplinks::counters(status));
+        .chain(uplinks::counters(status))
+        .chain(clusters::counters(status));
     let of_nodes = reports.iter().flat_map(|(&node, items)| {
         let name = node_name(status, node);
         items.iter().map(move |item| counter(format!("node.{name}.{}", item.name), item.value))

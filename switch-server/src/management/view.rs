@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use platform::Platform;
 use platform::management::{
-    Binding, Counter, Drop, FAULT_SPEC_LEN_MAX, Fault, FaultAnswer, Group, Lan, Node, Rvi, RviDrill,
-    RviDrillAnswer, Status, Uplink,
+    Binding, Cluster, Counter, Drain, DrainAnswer, Drop, FAULT_SPEC_LEN_MAX, Fault, FaultAnswer, Group, Lan,
+    Node, Rvi, RviDrill, RviDrillAnswer, Status, Uplink,
 };
 use tokio::sync::{mpsc, oneshot};
 use vlan_core::wire::control::{ReportItem, ReportedDrop};
@@ -181,6 +181,32 @@ impl View {
     pub async fn uplinks(&self) -> Result<Vec<Uplink>, Refused> {
         let status = self.machine_status().await?;
         Ok(tables::uplinks(&status, &self.applied.lock().await.in_use, now()))
+    }
+
+    /// `GET /v1/clusters`.
+    pub async fn clusters(&self) -> Result<Vec<Cluster>, Refused> {
+        Ok(tables::clusters(&self.machine_status().await?))
+    }
+
+    /// `POST /v1/drain`.
+    ///
+    /// # Errors
+    ///
+    /// When the platform has no such node, it serves no cluster, or the pump does not answer.
+    pub async fn drain(&self, order: &Drain) -> Result<DrainAnswer, Refused> {
+        let node = self.node(&order.node)?;
+        let status = self.machine_status().await?;
+        let services = status.clusters.iter().flat_map(|cluster| &cluster.services);
+        let servers = services.flat_map(|service| &service.servers).filter(|server| server.node == node);
+        let (services, flows) = (servers.clone().count(), servers.map(|server| server.flows).max());
+        let Some(flows) = flows else {
+            let error = format!("{} serves no cluster", order.node);
+            return Err(Refused::Request(refusal(&error, "see switchctl clusters for the servers")));
+        };
+        let within = order.within_ms.map(Duration::from_millis);
+        let command = if order.drains { Command::Drain { node, within } } else { Command::Undrain { node } };
+        self.order(Order::Command(command))?;
+        Ok(DrainAnswer { services: u32::try_from(services).unwrap_or(u32::MAX), flows })
     }
 
     /// `GET /v1/groups`.

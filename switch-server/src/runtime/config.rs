@@ -1,6 +1,9 @@
 //! From the platform file to what the machine is told.
 
+mod clusters;
+
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use lan_proxy::{Mode, Vid};
 use platform::model::{Fabric, Lan};
@@ -8,13 +11,14 @@ use platform::{ControlNode as Entry, Member, Node, Platform, UplinkMode};
 use rvi::host::{PublicKey, random_u64};
 use vlan_core::group::members::MulticastConfig;
 use vlan_core::server::MemberSlot;
-use vlan_core::{LanId, NodeNumber, ProcessId, SecretKey};
+use vlan_core::{LanId, MacAddress, NodeNumber, ProcessId, SecretKey};
 
+use self::clusters::{cluster_addresses, cluster_entries, served_addresses};
 use super::devices::{Devices, Modes};
 use super::refuse_store;
 use crate::control_node::{
-    AddedMember, ArpMode, Changes, ControlNodeConfig, FabricEntry, LanConfig, LanOptions, MemberConfig,
-    MemberOptions, NodeEntry, SenderConfig, UplinkChange, UplinkConfig,
+    AddedMember, ArpMode, Changes, ClusterEntry, ControlNodeConfig, FabricEntry, LanConfig, LanOptions,
+    MemberConfig, MemberOptions, NodeEntry, SenderConfig, UplinkChange, UplinkConfig,
 };
 use crate::failure::Failure;
 use crate::keys;
@@ -34,6 +38,7 @@ pub fn control_node_config(
     devices: &Devices,
 ) -> Result<ControlNodeConfig, Failure> {
     let (epoch, identities) = take_into_use(platform, entry, store, devices).map_err(refuse_store)?;
+    let clusters = |lan: &Lan| cluster_entries(lan, &identities, &keys.grant, epoch);
     Ok(ControlNodeConfig {
         serial: entry.serial,
         cabinet: platform.cabinet,
@@ -43,7 +48,7 @@ pub fn control_node_config(
         grant_key: keys.grant.clone(),
         fabrics: platform.fabrics.iter().map(|fabric| fabric_entry(platform, fabric)).collect(),
         nodes: node_entries(platform, keys),
-        lans: platform.lans.iter().map(|lan| lan_config(lan, &identities, devices)).collect(),
+        lans: platform.lans.iter().map(|lan| lan_config(lan, &identities, devices, clusters(lan))).collect(),
         devices: devices.count(),
     })
 }
@@ -59,21 +64,25 @@ pub fn apply_changes(
     entry: &Entry,
     store: &Store,
     changes: &platform::Changes,
+    keys: &PlatformKeys,
     devices: &Devices,
 ) -> Result<(u64, Changes, Modes), StoreError> {
     let (epoch, identities) = take_into_use(platform, entry, store, devices)?;
     let member = |&(lan, member): &(usize, usize)| (&platform.lans[lan], &platform.lans[lan].members[member]);
     let added = |(lan, member): (&Lan, &Member)| AddedMember {
         lan: lan.id,
-        config: member_config(lan, member, &identities),
+        config: member_config(lan, member, &identities.members),
         gets_every_group: member.every_group,
     };
-    let lans: Vec<_> = platform.lans.iter().map(|lan| lan_config(lan, &identities, devices)).collect();
+    let clusters = |lan: &Lan| cluster_entries(lan, &identities, &keys.grant, epoch);
+    let config = |lan: &Lan| lan_config(lan, &identities, devices, clusters(lan));
+    let lans: Vec<_> = platform.lans.iter().map(config).collect();
     let added_lans = changes.added_lans.iter().map(|&lan| lans[lan].clone());
     let uplinks = changes
         .uplinks
         .iter()
         .map(|&lan| UplinkChange { lan: lans[lan].id, uplink: lans[lan].uplink.clone() });
+    let changed = changes.clusters.iter().map(|&lan| &platform.lans[lan]);
     let members = changes.added_members.iter().map(member).map(added);
     let options = changes.members.iter().map(member).map(|(lan, member)| member_options(lan, member));
     let told = Changes {
@@ -84,6 +93,7 @@ pub fn apply_changes(
         uplinks: uplinks.collect(),
         added_lans: added_lans.collect(),
         added_members: members.collect(),
+        clusters: changed.map(|lan| (lan.id, clusters(lan))).collect(),
         options: options.collect(),
     };
     Ok((epoch, told, devices.modes(lans.iter())))
@@ -145,7 +155,14 @@ fn fabric_entry(platform: &Platform, fabric: &Fabric) -> FabricEntry {
     FabricEntry { is_trusted: fabric.trusted, key: platform.fabric_key(fabric.index) }
 }
 
-type Identities = BTreeMap<(NodeNumber, LanId), Identity>;
+type Members = BTreeMap<(NodeNumber, LanId), Identity>;
+
+/// What the store has given to what the platform has.
+#[derive(Debug)]
+struct Identities {
+    members: Members,
+    clusters: BTreeMap<(LanId, IpAddr), MacAddress>,
+}
 
 /// Makes the platform the one in use, on disk.
 fn take_into_use(
@@ -162,9 +179,12 @@ fn take_into_use(
     });
     let systems = filtered.map(|lan| Membership::of_uplink(lan.id));
     let memberships: Vec<Membership> = members.chain(systems).collect();
-    let applied = store.apply(&platform.text, &memberships, entry.serial)?;
+    let clusters = platform.lans.iter().flat_map(cluster_addresses).collect::<Vec<_>>();
+    let applied = store.apply(&platform.text, &memberships, &clusters, entry.serial)?;
     let of = memberships.iter().map(|membership| (membership.node, membership.lan));
-    Ok((applied.epoch, of.zip(applied.identities).collect()))
+    let of_clusters = clusters.iter().map(|cluster| (cluster.lan, cluster.address));
+    let members = of.zip(applied.identities).collect();
+    Ok((applied.epoch, Identities { members, clusters: of_clusters.zip(applied.cluster_macs).collect() }))
 }
 
 /// The uplink of a LAN, if it leaves by one of these devices.
@@ -173,7 +193,7 @@ fn uplink_config(lan: &Lan, identities: &Identities, devices: &Devices) -> Optio
     Some(UplinkConfig {
         device: devices.number_of(uplink)?,
         mode: match uplink.mode {
-            UplinkMode::Filtered => Mode::Filtered { system: identities[&(NodeNumber(0), lan.id)].mac },
+            UplinkMode::Filtered => Mode::Filtered { system: identities.members[&(NodeNumber(0), lan.id)].mac },
             UplinkMode::Unfiltered => Mode::Unfiltered,
         },
         vid: uplink.vid.and_then(Vid::new),
@@ -195,7 +215,12 @@ fn lan_options(lan: &Lan) -> LanOptions {
     }
 }
 
-fn lan_config(lan: &Lan, identities: &Identities, devices: &Devices) -> LanConfig {
+fn lan_config(
+    lan: &Lan,
+    identities: &Identities,
+    devices: &Devices,
+    clusters: Vec<ClusterEntry>,
+) -> LanConfig {
     let LanOptions { mtu, arp, port_security, floods, .. } = lan_options(lan);
     LanConfig {
         uplink: uplink_config(lan, identities, devices),
@@ -205,7 +230,8 @@ fn lan_config(lan: &Lan, identities: &Identities, devices: &Devices) -> LanConfi
         arp,
         port_security,
         multicast: MulticastConfig { floods, every_group: every_group(lan) },
-        members: lan.members.iter().map(|member| member_config(lan, member, identities)).collect(),
+        clusters,
+        members: lan.members.iter().map(|member| member_config(lan, member, &identities.members)).collect(),
     }
 }
 
@@ -214,7 +240,7 @@ fn every_group(lan: &Lan) -> Vec<MemberSlot> {
     slots.filter(|(_, member)| member.every_group).map(|(slot, _)| slot).collect()
 }
 
-fn member_config(lan: &Lan, member: &Member, identities: &Identities) -> MemberConfig {
+fn member_config(lan: &Lan, member: &Member, identities: &Members) -> MemberConfig {
     let Identity { vif, mac } = identities[&(member.node, lan.id)];
     MemberConfig {
         node: member.node,
@@ -224,14 +250,14 @@ fn member_config(lan: &Lan, member: &Member, identities: &Identities) -> MemberC
         addresses: member.addresses.clone(),
         gateways: member.gateways.clone(),
         may_listen: member.promiscuous,
-        sender: sender_config(member),
+        sender: sender_config(lan, member),
     }
 }
 
-fn sender_config(member: &Member) -> SenderConfig {
+fn sender_config(lan: &Lan, member: &Member) -> SenderConfig {
     SenderConfig {
         roles: member.roles,
-        aliases: member.aliases.clone(),
+        aliases: member.aliases.iter().copied().chain(served_addresses(lan, member.node)).collect(),
         learn: member.learn,
         limits: member.limits,
     }
@@ -246,7 +272,7 @@ fn member_options(lan: &Lan, member: &Member) -> MemberOptions {
         gateways: member.gateways.clone(),
         may_listen: member.promiscuous,
         gets_every_group: member.every_group,
-        sender: sender_config(member),
+        sender: sender_config(lan, member),
     }
 }
 
@@ -324,6 +350,30 @@ mod tests {
         assert!(config.lans.iter().flat_map(|lan| &lan.members).all(|member| member.mac != system));
         let again = configured(&text.join("\n"), &store);
         assert_eq!(again.lans, config.lans);
+    }
+
+    #[test]
+    fn clusters_come_with_their_macs_and_tables_and_their_servers_may_send_from_them() {
+        //= spec/cluster.md#addresses-of-servers
+        //= type=test
+        //# A real server MUST be allowed to send from the addresses of its clusters as from its own.
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/cluster.toml");
+        let text = std::fs::read_to_string(path).unwrap();
+        let lan = configured(&text, &store).lans.remove(0);
+        let [cluster] = &lan.clusters[..] else { panic!("one cluster: {:?}", lan.clusters) };
+        let addresses: Vec<IpAddr> = cluster.addresses.iter().map(|(address, _)| *address).collect();
+        assert_eq!(addresses, cluster.tables.addresses());
+        assert_eq!(cluster.tables.services().count(), 4);
+        assert_eq!(cluster.tables.servers(), [1, 2, 3].map(MemberSlot));
+        let macs = cluster.addresses.iter().map(|(_, mac)| *mac);
+        assert!(lan.members.iter().all(|member| macs.clone().all(|mac| mac != member.mac)));
+        for (member, serves) in lan.members.iter().zip([true, true, true, false]) {
+            let has = |address| member.sender.aliases.contains(address);
+            assert_eq!(addresses.iter().all(has), serves);
+        }
+        assert_eq!(configured(&text, &store).lans[0].clusters[0].addresses, cluster.addresses);
     }
 
     #[test]

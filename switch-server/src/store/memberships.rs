@@ -98,7 +98,7 @@ fn identify_macs(
 }
 
 /// Takes the counter's next value whose MAC is not in `fixed`.
-fn next_mac(
+pub(super) fn next_mac(
     serial: ControlNodeSerial,
     counter: &mut u32,
     fixed: &[MacAddress],

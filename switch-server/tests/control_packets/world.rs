@@ -156,6 +156,7 @@ fn control_config(control_node: usize, nodes: u16, process: ProcessId) -> Contro
             port_security: PortSecurity::Mac,
             multicast: Default::default(),
             uplink: None,
+            clusters: Vec::new(),
             members: (1..=nodes).map(member).collect(),
         }],
     }

@@ -6,6 +6,7 @@ use crate::time::Instant;
 use alloc::vec;
 use core::time::Duration;
 
+mod clusters;
 mod runs;
 mod stations;
 
@@ -29,6 +30,7 @@ fn config() -> InterfaceConfig {
         lan_name: "red".into(),
         addresses: vec![],
         gateways: vec![],
+        clusters: vec![],
     }
 }
 

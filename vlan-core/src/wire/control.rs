@@ -4,6 +4,7 @@
 //! the items. They are small and rare, so they are read into plain values.
 
 mod capture;
+mod cluster;
 mod fault;
 mod fields;
 mod grant;
@@ -27,6 +28,7 @@ use crate::wire::tlv::{TLV_HEADER_LEN, TlvError, TlvHeader};
 use fields::{Reader, Writer};
 
 pub use capture::{CaptureDirections, CaptureOrder, CapturePoint};
+pub use cluster::{FlowNotice, Listening, ListeningNotice, ServedCluster, ServedService};
 pub use fault::{FAULT_OFF, Fault, FaultDirection};
 pub use grant::{Grant, GrantedAssociation, RevokeReason};
 pub use groups::{GroupCause, GroupNotice, GroupPolicy, JoinedGroup};
@@ -136,6 +138,17 @@ pub enum ControlMessage {
         /// It listens from now on.
         listens: bool,
     },
+    /// Node to control node: its stack owns these flows of clusters that it serves.
+    Claims(FlowNotice),
+    /// Node to control node: its stack has these flows no more.
+    FlowsGone(FlowNotice),
+    /// Node to control node: every flow that an interface owns has been claimed.
+    FlowsTold {
+        /// The interface.
+        vif: VifNumber,
+    },
+    /// Node to control node: something listens at services of clusters, or nothing does any more.
+    Listening(ListeningNotice),
     /// Control node to node: another member came or went.
     Member(MemberNotice),
     /// Control node to node: where a MAC is (D2). Its location's RVI is 0 when the pair has no direct RVI.
@@ -265,6 +278,7 @@ kinds! {
     UNBIND = 0xc033, MEMBER = 0xc034, BINDING = 0xc035, REFUSED = 0xc036, FENCED = 0xc037,
     GROUPS = 0xc038, GROUP_POLICY = 0xc039,
     LEG_ADDRESSES = 0xc03c, ARENA_READY = 0xc03d, PROMISCUOUS = 0xc040,
+    CLAIMS = 0xc041, FLOWS_GONE = 0xc042, FLOWS_TOLD = 0xc043, LISTENING = 0xc044,
     INTERFACE = 0xc060, INTERFACE_REMOVED = 0xc061, CONFIGURATION_END = 0xc062, SENDER = 0xc063, GRANT = 0xc064,
     REVOKE = 0xc065, REVOKED = 0xc066, LEG_CUT = 0xc067, DIRECT_IDLE = 0xc068, DIRECT_LOST = 0xc069,
     BARRIER = 0x806a, BARRIER_ECHO = 0x806b, RELAY_DRAINED = 0x806c, FAULT = 0xc06d,
@@ -317,6 +331,10 @@ messages! {
     GROUP_POLICY => GroupPolicy(policy: GroupPolicy),
     GROUP_LIMITS => GroupLimits(limits: GroupLimits),
     PROMISCUOUS => Promiscuous { listener, listens },
+    CLAIMS => Claims(notice: FlowNotice),
+    FLOWS_GONE => FlowsGone(notice: FlowNotice),
+    FLOWS_TOLD => FlowsTold { vif },
+    LISTENING => Listening(notice: ListeningNotice),
     MEMBER => Member(notice: MemberNotice),
     BINDING => Binding { mac, location },
     SENDER => Sender(notice: SenderNotice),

@@ -189,6 +189,8 @@ impl FrameHeader {
     pub const ARP_COPY: u8 = 2;
     /// Flag of relayed frames: the sender has no binding for the destination and asks for one (D2).
     pub const UNBOUND: u8 = 8;
+    /// Flag of relayed frames to a real server: only for the owner of its flow.
+    pub const OWNER_ONLY: u8 = 16;
     /// Flag of ARP frames: the answer comes from a node of the platform (S44).
     pub const ARP_LOCAL: u8 = 4;
 

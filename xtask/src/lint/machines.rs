@@ -53,7 +53,7 @@ const DEPENDENCIES: &[(&str, &[&str])] = &[
     ("lan-proxy", &["vlan-core"]),
     ("cluster-proxy", &["vlan-core"]),
     ("switch-node", &["vlan-core", "rvi"]),
-    ("switch-server", &["vlan-core", "rvi", "arp-server", "lan-proxy", "hkdf", "sha2"]),
+    ("switch-server", &["vlan-core", "rvi", "arp-server", "cluster-proxy", "lan-proxy", "hkdf", "sha2"]),
 ];
 
 /// Finds clocks, sockets, globals and maps without order in machine code; its tests may use them.

@@ -83,6 +83,22 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// The key of a cluster's hashes, derived from the platform's grant key: the same on all control nodes, and on no node.
+//= spec/cluster.md#keys
+//# The key of a cluster's hashes MUST be derived from the platform's grant key, the LAN's number and the cluster's first address.
+#[must_use]
+pub fn cluster_key(grant_key: &[u8; SECRET_LEN], lan: u16, address: core::net::IpAddr) -> [u64; 2] {
+    let grant = Secret::extract(b"weft grant key", grant_key);
+    let address = match address {
+        core::net::IpAddr::V4(address) => address.to_ipv6_mapped(),
+        core::net::IpAddr::V6(address) => address,
+    };
+    let word = |number: u8| {
+        grant.derive_u64(&[b"weft cluster key", &lan.to_le_bytes(), &address.octets(), &[number]])
+    };
+    [word(0), word(1)]
+}
+
 /// What two nodes hold because a control node granted them an association.
 #[derive(Clone)]
 pub struct PairKey(Secret);
@@ -203,5 +219,22 @@ mod tests {
         assert_eq!(pool.draw(), copy.draw());
         copy.stir(b"resumed");
         assert_ne!(pool.draw(), copy.draw());
+    }
+
+    #[test]
+    fn a_clusters_key_is_its_own() {
+        //= spec/cluster.md#keys
+        //= type=test
+        //# The key of a cluster's hashes MUST be derived from the platform's grant key, the LAN's number and the cluster's first address.
+        let address = |tail: u8| core::net::IpAddr::from([10, 1, 0, tail]);
+        let key = cluster_key(&[7; SECRET_LEN], 10, address(100));
+        assert_eq!(key, cluster_key(&[7; SECRET_LEN], 10, address(100)));
+        assert_ne!(key[0], key[1]);
+        let others = [
+            cluster_key(&[8; SECRET_LEN], 10, address(100)),
+            cluster_key(&[7; SECRET_LEN], 11, address(100)),
+            cluster_key(&[7; SECRET_LEN], 10, address(101)),
+        ];
+        assert!(others.iter().all(|other| other[0] != key[0] && other[1] != key[1]));
     }
 }

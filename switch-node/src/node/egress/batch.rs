@@ -18,13 +18,16 @@ pub struct Batch<'n> {
     vif: VifNumber,
     /// The run that the last frame was of, and the place of the association that it goes by.
     run: Option<(OutgoingRun, usize)>,
+    /// The interface serves a cluster: what its stack sends says which flows it owns.
+    serves: bool,
 }
 
 impl Node {
     /// Begins to take frames from the stack behind `vif`.
     #[inline]
     pub fn batch(&mut self, now: Instant, vif: VifNumber) -> Batch<'_> {
-        Batch { node: self, now, vif, run: None }
+        let serves = self.serves(vif);
+        Batch { node: self, now, vif, run: None, serves }
     }
 }
 
@@ -32,6 +35,9 @@ impl Batch<'_> {
     /// Takes a frame. Its checksum and segmentation state travels with it.
     #[inline]
     pub fn send(&mut self, vnet: &Vnet, frame: &[u8]) -> Accept {
+        if self.serves {
+            self.node.hear_flow(self.now, self.vif, frame);
+        }
         let of_run = self.run.as_ref().and_then(|(run, _)| run.header(vnet, frame));
         let Some(header) = of_run.or_else(|| self.turn_to(vnet, frame)) else {
             return self.send_alone(vnet, frame);

@@ -31,9 +31,9 @@ pub(super) struct Run {
 impl Node {
     /// The run of the frames that follow the one in `message`, which has just been delivered to `vif`.
     pub(super) fn begin_run(&self, index: usize, vif: VifNumber, message: &Message<'_>) -> Option<Run> {
-        // Every message of a capture is looked at.
+        // Every message of a capture is looked at, and every frame for a cluster.
         let is_captured = is_tapped(self.captures.as_deref(), vif, PeerId::ControlNode(index as u8));
-        let interface = self.interface(vif).filter(|_| !is_captured)?;
+        let interface = self.interface(vif).filter(|_| !is_captured && !self.serves(vif))?;
         let header = FrameHeader::parse(message.head, message.len).ok()?;
         Some(Run { channel: message.channel, vif, frames: interface.driver.relayed_run(&header)? })
     }

@@ -1,11 +1,12 @@
 //! ARP and ND on their way through the control node: judged whole, shown to the ARP server, and given to whom it says.
 
 use arp_server::{ArpVerdict, Owner};
-use rvi::Part;
+use rvi::{Message, Part, SharedOctets};
 use vlan_core::Instant;
 use vlan_core::Location;
 use vlan_core::ethernet::EthernetHeader;
-use vlan_core::server::{MemberSlot, PortSecurity, Verdict};
+use vlan_core::limits::PRIVATE_HEAD_LEN;
+use vlan_core::server::{CLUSTER, MemberSlot, PortSecurity, Verdict};
 use vlan_core::wire::frame::{FrameHeader, FrameKind, Vnet};
 
 use super::{Inbound, whole};
@@ -17,8 +18,8 @@ impl ControlNode {
     pub(super) fn handle_arp(&mut self, now: Instant, session: &mut Session, inbound: &Inbound<'_>) {
         let Inbound { lan, from, ref header, message } = *inbound;
         // Copied whole: every octet of it is looked at (amendment 8).
-        let octets = whole(message);
-        let frame = &octets[header.kind.header_len()..];
+        let mut octets = whole(message);
+        let frame = &mut octets[header.kind.header_len()..];
         let account = &mut Account::of(session);
         let judged = self.lans[lan].server.check_resolution(from, frame);
         self.note_changed_senders(lan);
@@ -27,6 +28,13 @@ impl ControlNode {
             self.note_drop(now, inbound, reason);
             return;
         }
+        if !self.lans[lan].clusters.is_empty() {
+            self.lans[lan].ask_in_own_name(from, frame);
+        }
+        // What goes on is what was judged.
+        let (head, rest) = octets.split_at(octets.len().min(PRIVATE_HEAD_LEN));
+        let message = &Message { head, rest: SharedOctets::private(rest), ..*message };
+        let (inbound, frame) = (&Inbound { message, ..*inbound }, &octets[header.kind.header_len()..]);
         // Without port security a member may speak for stations behind it, and with it for those that were learned.
         let server = &self.lans[lan].server;
         let checked = server.port_security() != PortSecurity::Off && !server.learns(from);
@@ -66,7 +74,7 @@ impl ControlNode {
             Verdict::Unicast { to, .. } => self.forward_arp(now, account, inbound, to, frame),
             Verdict::Outside => self.send_outside(now, account, inbound),
             Verdict::Drop(reason) => self.note_drop(now, inbound, reason),
-            Verdict::Group | Verdict::Joined(_) | Verdict::Arp | Verdict::Copy => {}
+            Verdict::Group | Verdict::Joined(_) | Verdict::Arp | Verdict::Copy | Verdict::Cluster(_) => {}
         }
     }
 
@@ -140,6 +148,11 @@ impl ControlNode {
 
     /// Where a member is. Its direct RVI is not told here: grants are.
     pub(in crate::control_node) fn location(&self, lan: usize, slot: MemberSlot) -> Location {
+        if slot == CLUSTER {
+            // By way of the control node, and never direct (S147).
+            let lan = self.lans[lan].server.id();
+            return Location { cabinet: self.config.cabinet, lan, ..Location::default() };
+        }
         let member = self.lans[lan].member_config(slot);
         let process = self.lans[lan].server.member(slot).and_then(|member| member.process);
         Location {

@@ -106,7 +106,7 @@ impl ControlNode {
         let Uplinks { ports, links, .. } = &mut self.uplinks;
         let link = &mut links[link];
         if ports[link.device].has_carrier() {
-            let addresses = self.lans[lan].arp.bindings().map(|binding| binding.address);
+            let addresses = self.lans[lan].arp.addresses();
             link.announcements.restart(now, addresses, ROUNDS);
         }
     }
@@ -116,7 +116,7 @@ impl ControlNode {
         let Uplinks { ports, links, own, .. } = &mut self.uplinks;
         for link in links {
             if link.announcements.refresh_at.is_some_and(|due| due <= now) {
-                let addresses = self.lans[link.lan].arp.bindings().map(|binding| binding.address);
+                let addresses = self.lans[link.lan].arp.addresses();
                 link.announcements.restart(now, addresses, 1);
             }
             if link.announcements.not_before > now {

@@ -4,7 +4,7 @@ use lan_proxy::Inward;
 use rvi::{Message, Part, SharedOctets};
 use vlan_core::ethernet::{EthernetHeader, is_neighbour_resolution};
 use vlan_core::limits::PRIVATE_HEAD_LEN;
-use vlan_core::server::{MemberSlot, Verdict};
+use vlan_core::server::{CLUSTER, MemberSlot, Verdict};
 use vlan_core::wire::frame::{FRAME_HEADER_LEN, FrameHeader, FrameKind, Vnet};
 use vlan_core::{Channel, DropReason, Instant, LegNumber};
 
@@ -35,6 +35,7 @@ impl ControlNode {
             self.uplinks.taps.take(now, self.lans[lan].config.id, false, frame);
         }
         match verdict {
+            Inward::Member(CLUSTER) => self.cluster_from_outside(now, account, lan, &vnet, frame),
             Inward::Member(to) => {
                 self.give_member(now, account, lan, to, &vnet, frame);
                 self.copy_from_outside(now, account, (lan, Some(to)), &vnet, frame);
@@ -80,9 +81,10 @@ impl ControlNode {
             match control.lans[lan].server.decide_group_from_outside(frame) {
                 Verdict::Group => control.give_everybody(now, account, inbound),
                 Verdict::Joined(row) => control.give_joined(now, account, inbound, row),
+                Verdict::Arp if control.answer_resolution_outside(now, lan, frame) => {}
                 Verdict::Arp => control.flood_arp(now, account, inbound, frame),
                 Verdict::Drop(reason) => control.note_drop(now, inbound, reason),
-                Verdict::Unicast { .. } | Verdict::Outside | Verdict::Copy => {}
+                Verdict::Unicast { .. } | Verdict::Outside | Verdict::Copy | Verdict::Cluster(_) => {}
             }
         });
     }

@@ -67,6 +67,7 @@ fn machine() -> control_node::Status {
     drops.add(DropReason::Expired);
     control_node::Status {
         epoch: 3,
+        clusters: Vec::new(),
         nodes: vec![node(1, Some(0xabc)), node(2, None)],
         lans: vec![LanStatus {
             id: LanId(10),

@@ -29,6 +29,7 @@ fn driver(may_listen: bool) -> Driver {
         lan_name: "red".into(),
         addresses: vec![],
         gateways: vec![],
+        clusters: vec![],
     };
     let mut driver = Driver::new(NodeNumber(1), ProcessId(77), config, 16, 1);
     assert!(driver.handle_member(&notice(2, 9)));

@@ -4,6 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
+use super::cluster::ServedCluster;
 use super::fields::{Field, Reader, Writer, record};
 use crate::address::{Channel, LanId, MacAddress, NodeNumber, ProcessId, VifNumber};
 use crate::security::PortSecurity;
@@ -49,6 +50,8 @@ pub struct InterfaceConfig {
     pub addresses: Vec<InterfaceAddress>,
     /// Default gateways to configure, one for each family at most.
     pub gateways: Vec<IpAddr>,
+    /// The clusters that it serves.
+    pub clusters: Vec<ServedCluster>,
 }
 
 record!(InterfaceConfig {
@@ -65,6 +68,7 @@ record!(InterfaceConfig {
     lan_name: String,
     addresses: Vec<InterfaceAddress>,
     gateways: Vec<IpAddr>,
+    clusters: Vec<ServedCluster>,
 });
 
 /// Another member of a LAN: a connectivity notice.

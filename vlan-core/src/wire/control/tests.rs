@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::address::{Channel, EtherAddress, EtherPort, LegNumber, PairEpoch};
+use crate::cluster::{Flow, Protocol};
 use crate::key::{KEY_LEN, PublicKey, SecretKey};
 use crate::security::Rate;
 use alloc::format;
@@ -9,6 +10,13 @@ use alloc::vec;
 
 fn examples() -> Vec<ControlMessage> {
     let address = InterfaceAddress { address: "fd00:1::1".parse().unwrap(), prefix: 64 };
+    let flow = Flow {
+        protocol: Protocol::Tcp,
+        client: "10.1.0.9".parse().unwrap(),
+        client_port: 40_000,
+        address: "fd00::100".parse().unwrap(),
+        port: 80,
+    };
     vec![
         ControlMessage::Heartbeat { number: 1 },
         ControlMessage::HeartbeatReply { number: u32::MAX },
@@ -54,6 +62,10 @@ fn examples() -> Vec<ControlMessage> {
             lan_name: "red".into(),
             addresses: vec![address],
             gateways: vec!["10.1.0.254".parse().unwrap()],
+            clusters: vec![ServedCluster {
+                addresses: vec!["10.1.0.100".parse().unwrap(), "fd00::100".parse().unwrap()],
+                services: vec![ServedService { protocol: Protocol::Udp, port: 53, is_kept: true }],
+            }],
         }),
         ControlMessage::InterfaceRemoved { vif: VifNumber(2) },
         ControlMessage::ConfigurationEnd { epoch: 3 },
@@ -75,6 +87,18 @@ fn examples() -> Vec<ControlMessage> {
             listener: Location { vif: VifNumber(2), ..Location::default() },
             listens: true,
         },
+        ControlMessage::Claims(FlowNotice { vif: VifNumber(1), flows: vec![flow] }),
+        ControlMessage::FlowsGone(FlowNotice { vif: VifNumber(1), flows: vec![flow, flow] }),
+        ControlMessage::FlowsTold { vif: VifNumber(1) },
+        ControlMessage::Listening(ListeningNotice {
+            vif: VifNumber(1),
+            services: vec![Listening {
+                address: "10.1.0.100".parse().unwrap(),
+                protocol: Protocol::Tcp,
+                port: 80,
+                listens: true,
+            }],
+        }),
         ControlMessage::Member(MemberNotice {
             lan: LanId(10),
             node: NodeNumber(2),

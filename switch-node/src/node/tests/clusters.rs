@@ -1,0 +1,100 @@
+//! A node that serves a cluster: what it claims, tells and takes.
+
+use super::*;
+use vlan_core::cluster::{Flow, Protocol};
+use vlan_core::wire::control::{FlowNotice, Listening, ListeningNotice, ServedService};
+
+const CLUSTER: [u8; 4] = [10, 1, 0, 100];
+const CLIENT: [u8; 4] = [10, 1, 0, 2];
+const ACK: u8 = 16;
+
+/// A TCP segment between these addresses and ports.
+fn segment(macs: (MacAddress, MacAddress), from: ([u8; 4], u16), to: ([u8; 4], u16)) -> Vec<u8> {
+    let mut frame = [&macs.0.0[..], &macs.1.0, &[8, 0, 0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0, 0]].concat();
+    frame.extend(from.0.iter().chain(&to.0));
+    frame.extend(from.1.to_be_bytes().iter().chain(&to.1.to_be_bytes()));
+    frame.extend([0; 16]);
+    frame[34 + 13] = ACK;
+    frame
+}
+
+fn flow(client_port: u16) -> Flow {
+    Flow { protocol: Protocol::Tcp, client: CLIENT.into(), client_port, address: CLUSTER.into(), port: 80 }
+}
+
+fn served() -> ServedCluster {
+    let service = ServedService { protocol: Protocol::Tcp, port: 80, is_kept: true };
+    ServedCluster { addresses: vec![CLUSTER.into()], services: vec![service] }
+}
+
+/// Has a control node make the interface one that serves the cluster.
+fn serve(node: &mut Node, control: &mut Far) {
+    let config = node.interfaces().next().expect("an interface").config.clone();
+    control.tell(node, &ControlMessage::Interface(InterfaceConfig { clusters: vec![served()], ..config }));
+    control.told();
+}
+
+fn answer(node: &mut Node, client_port: u16) {
+    let frame = segment((PEER, OWN), (CLUSTER, 80), (CLIENT, client_port));
+    assert_eq!(node.send_frame(NOW, VIF, &Vnet::default(), &frame), Accept::Taken);
+    node.publish(NOW);
+}
+
+#[test]
+fn what_a_server_owns_is_claimed_once_and_told_to_each_control_node_that_accepts_it() {
+    //= spec/cluster.md#told-flows
+    //= type=test
+    //# A node MUST claim every flow that its stacks own at each control node that accepts it, and then say that this was all.
+    let mut node = node();
+    let mut control = Far::control(&mut node, 1);
+    answer(&mut node, 7);
+    assert!(
+        control.told().iter().all(|told| !matches!(told, ControlMessage::Claims(_))),
+        "it serves nothing"
+    );
+    serve(&mut node, &mut control);
+    answer(&mut node, 7);
+    answer(&mut node, 7);
+    let claims = |flows| ControlMessage::Claims(FlowNotice { vif: VIF, flows });
+    assert_eq!(control.told(), [claims(vec![flow(7)])]);
+    let listening = Listening { address: CLUSTER.into(), protocol: Protocol::Tcp, port: 80, listens: true };
+    node.handle_listening(NOW, VIF, &[listening]);
+    node.handle_listening(NOW, VIF, &[listening]);
+    node.publish(NOW);
+    assert_eq!(control.told().len(), 1, "said once");
+    lose_control(&mut node, 1);
+    answer(&mut node, 8);
+    let mut next = Far::connect(&mut node, PeerId::ControlNode(0), 2, &[RELAY, ARP]);
+    next.accept_with(&mut node, vec![served()]);
+    let told = next.told();
+    let expected = [
+        claims(vec![flow(7), flow(8)]),
+        ControlMessage::FlowsTold { vif: VIF },
+        ControlMessage::Listening(ListeningNotice { vif: VIF, services: vec![listening] }),
+    ];
+    assert!(told.ends_with(&expected), "{told:?}");
+    // What it serves no more it gives up.
+    let config = node.interfaces().next().expect("an interface").config.clone();
+    next.tell(&mut node, &ControlMessage::Interface(InterfaceConfig { clusters: vec![], ..config }));
+    let gone = FlowNotice { vif: VIF, flows: vec![flow(7), flow(8)] };
+    assert!(next.told().contains(&ControlMessage::FlowsGone(gone)));
+}
+
+#[test]
+fn a_segment_for_the_owner_alone_reaches_no_other_stack() {
+    let mut node = node();
+    let mut control = Far::control(&mut node, 1);
+    serve(&mut node, &mut control);
+    answer(&mut node, 7);
+    let give = |node: &mut Node, control: &mut Far, bseq, port| {
+        let frame = segment((OWN, PEER), (CLIENT, port), (CLUSTER, 80));
+        let header = FrameHeader { flags: FrameHeader::OWNER_ONLY, ..header(FrameKind::Relay, bseq) };
+        control.send(RELAY, &[&header.emit(frame.len())[..], &frame].concat());
+        turn(node);
+    };
+    give(&mut node, &mut control, 0, 7);
+    give(&mut node, &mut control, 1, 8);
+    assert_eq!(drops(&node, DropReason::NotOwner), 1);
+    let received: u64 = node.interfaces().map(|i| i.counters.received_relay.frames).sum();
+    assert_eq!(received, 1);
+}

@@ -1,0 +1,263 @@
+//! Clusters: frames to a cluster address go to the real server that its proxy names, and its ARP and ND are answered here.
+//!
+//! On the walk: the LAN's server says that a frame is for a cluster, or an uplink has taken one in for it; it is copied whole, the
+//! proxy reads it and names a member, and the frame goes there with that member's MAC as its destination. What the member answers
+//! goes to the client like any other frame.
+
+mod packets;
+mod resolution;
+mod status;
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+use cluster_proxy::{Balance, ClusterProxy, Limits, Tables};
+use vlan_core::counters::FrameCount;
+use vlan_core::server::MemberSlot;
+use vlan_core::wire::control::{FlowNotice, ListeningNotice, ServedCluster, ServedService};
+use vlan_core::{Instant, LanId, MacAddress, NodeNumber, VifNumber};
+
+use super::session::Session;
+use super::{ControlNode, ControlNodeEvent, Lan};
+
+pub use status::{ClusterStatus, ServerStatus, ServiceStatus};
+
+/// A cluster of a LAN, as the host has made it ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterEntry {
+    /// Its addresses, each with its MAC, which is on disk already.
+    pub addresses: Vec<(IpAddr, MacAddress)>,
+    /// Its tables, in which each server's slot is [`server_name`] of its node.
+    pub tables: Tables,
+}
+
+/// What a cluster's tables call the real server on a node: a node is a member of a LAN once, and keeps its number.
+#[must_use]
+pub const fn server_name(node: NodeNumber) -> MemberSlot {
+    MemberSlot(node.0)
+}
+
+/// A cluster and its proxy.
+pub(super) struct Cluster {
+    addresses: Vec<(IpAddr, MacAddress)>,
+    proxy: ClusterProxy,
+    /// By their names.
+    servers: Vec<Server>,
+}
+
+/// A real server.
+#[derive(Clone, Copy, Debug)]
+struct Server {
+    name: MemberSlot,
+    /// None while its node is no member.
+    slot: Option<MemberSlot>,
+    /// Frames that it was given.
+    given: FrameCount,
+}
+
+impl Cluster {
+    /// This control node has the cluster from its start on: the others hear the same claims.
+    pub fn new(now: Instant, entry: ClusterEntry) -> Self {
+        let mut proxy = ClusterProxy::new(now, entry.tables, &Limits::default());
+        proxy.handle_takeover(now);
+        let mut new = Self { addresses: entry.addresses, proxy, servers: Vec::new() };
+        new.list_servers();
+        new
+    }
+
+    /// Flows and what is known of servers stay.
+    fn change(&mut self, now: Instant, entry: ClusterEntry) {
+        self.addresses = entry.addresses;
+        self.proxy.apply(now, Box::new(entry.tables));
+        self.list_servers();
+    }
+
+    fn list_servers(&mut self) {
+        let before = core::mem::take(&mut self.servers);
+        let of = |name: &MemberSlot| {
+            let known = before.iter().find(|server| server.name == *name);
+            known.copied().unwrap_or(Server { name: *name, slot: None, given: FrameCount::default() })
+        };
+        self.servers = self.proxy.tables().servers().iter().map(of).collect();
+    }
+
+    fn server_mut(&mut self, name: MemberSlot) -> Option<&mut Server> {
+        let place = self.servers.binary_search_by_key(&name, |server| server.name).ok()?;
+        self.servers.get_mut(place)
+    }
+
+    fn has_address(&self, address: IpAddr) -> bool {
+        self.addresses.iter().any(|(own, _)| *own == address)
+    }
+
+    /// What the member on a node serves of it.
+    fn served_by(&self, node: NodeNumber) -> Option<ServedCluster> {
+        let serves = |service: &&cluster_proxy::ServiceConfig| service.servers.iter().any(|s| s.node == node);
+        let services = self.proxy.tables().services().filter(serves).map(|service| ServedService {
+            protocol: service.key.protocol,
+            port: service.key.port,
+            is_kept: service.balance != Balance::PerPacket,
+        });
+        let services: Vec<_> = services.collect();
+        let addresses = self.addresses.iter().map(|(address, _)| *address).collect();
+        (!services.is_empty()).then_some(ServedCluster { addresses, services })
+    }
+}
+
+impl Lan {
+    /// What the member on a node serves.
+    pub(super) fn clusters_served_by(&self, node: NodeNumber) -> Vec<ServedCluster> {
+        self.clusters.iter().filter_map(|cluster| cluster.served_by(node)).collect()
+    }
+
+    /// The MAC of a cluster address.
+    pub(super) fn cluster_mac(&self, address: IpAddr) -> Option<MacAddress> {
+        let mut addresses = self.clusters.iter().flat_map(|cluster| &cluster.addresses);
+        addresses.find(|(own, _)| *own == address).map(|(_, mac)| *mac)
+    }
+
+    /// The servers know the addresses and MACs of the clusters that there are now.
+    pub(super) fn name_clusters(&mut self) {
+        let numbered = (0..).zip(&self.clusters);
+        let macs = numbered.flat_map(|(number, c)| c.addresses.iter().map(move |(_, mac)| (*mac, number)));
+        self.server.set_clusters(&macs.collect::<Vec<_>>());
+        self.arp.reserve(self.clusters.iter().flat_map(|cluster| cluster.addresses.iter().copied()));
+    }
+
+    fn cluster_mut(&mut self, address: IpAddr) -> Option<&mut Cluster> {
+        self.clusters.iter_mut().find(|cluster| cluster.has_address(address))
+    }
+}
+
+impl ControlNode {
+    /// Puts other clusters of a LAN in the place of those that it has. One is the same as before when it has an address of it.
+    //= spec/cluster.md#changed-clusters
+    //# When a cluster changes, its control node MUST keep the flows that are claimed and what it knows of servers that stay.
+    pub(super) fn change_clusters(&mut self, now: Instant, lan: LanId, entries: Vec<ClusterEntry>) {
+        let Some(lan) = self.lan_place(lan) else { return };
+        let mut before = core::mem::take(&mut self.lans[lan].clusters);
+        for entry in entries {
+            let is_it =
+                |cluster: &Cluster| entry.addresses.iter().any(|(address, _)| cluster.has_address(*address));
+            let cluster = match before.iter().position(is_it) {
+                Some(place) => {
+                    let mut cluster = before.remove(place);
+                    cluster.change(now, entry);
+                    cluster
+                }
+                None => Cluster::new(now, entry),
+            };
+            self.lans[lan].clusters.push(cluster);
+        }
+        self.begin_clusters(now, lan);
+    }
+
+    /// Clusters are new or others: everybody knows their addresses, and their proxies know of their servers.
+    pub(super) fn begin_clusters(&mut self, now: Instant, lan: usize) {
+        self.lans[lan].name_clusters();
+        self.place_servers(now, lan);
+        let addresses: Vec<IpAddr> = self.lans[lan].arp.reserved().map(|(address, _)| address).collect();
+        for address in addresses {
+            self.announce(now, lan, address);
+        }
+    }
+
+    /// Tells the proxies of a LAN which servers can be reached, and which drain.
+    //= spec/cluster.md#reachable-servers
+    //# A real server MUST count as reachable while its node is attached to the control node as a member of the LAN, and as another life of it when its process is another.
+    pub(super) fn place_servers(&mut self, now: Instant, lan: usize) {
+        let Lan { clusters, routes, .. } = &mut self.lans[lan];
+        for cluster in clusters {
+            for server in &mut cluster.servers {
+                let node = NodeNumber(server.name.0);
+                let place = routes.iter().position(|route| route.node == node);
+                server.slot = place.map(|place| MemberSlot(place as u16));
+                let is_there = place.is_some_and(|place| routes[place].session.is_some());
+                cluster.proxy.set_reachable(now, server.name, is_there);
+                match self.drains.get(&node) {
+                    Some(deadline) => cluster.proxy.drain(server.name, *deadline),
+                    None => cluster.proxy.undrain(server.name),
+                }
+            }
+        }
+    }
+
+    /// A member's session has begun or ended.
+    pub(super) fn server_changed(&mut self, now: Instant, lan: usize) {
+        if !self.lans[lan].clusters.is_empty() {
+            self.place_servers(now, lan);
+        }
+    }
+
+    /// Takes new flows from a node's servers, until `deadline` at most, or lets them have new ones again.
+    pub(super) fn drain_node(&mut self, now: Instant, node: NodeNumber, drain: Option<Option<Instant>>) {
+        match drain {
+            Some(deadline) => _ = self.drains.insert(node, deadline),
+            None => _ = self.drains.remove(&node),
+        }
+        (0..self.lans.len()).for_each(|lan| self.place_servers(now, lan));
+    }
+
+    // --- what real servers say ------------------------------------------------------------------------------
+
+    //= spec/cluster.md#who-may-claim
+    //# A control node MUST take what a node says of flows and services for the members of that node alone.
+    pub(super) fn handle_flows(
+        &mut self,
+        now: Instant,
+        session: &Session,
+        notice: &FlowNotice,
+        claims: bool,
+    ) {
+        let Some((lan, name)) = self.server_of(session, notice.vif) else { return };
+        for flow in &notice.flows {
+            let Some(cluster) = self.lans[lan].cluster_mut(flow.address) else { continue };
+            // What is refused is counted there.
+            if claims {
+                let _ = cluster.proxy.handle_claim(now, name, flow);
+            } else {
+                cluster.proxy.handle_gone(now, name, flow);
+            }
+        }
+    }
+
+    pub(super) fn handle_flows_told(&mut self, session: &Session, vif: VifNumber) {
+        let Some((lan, name)) = self.server_of(session, vif) else { return };
+        self.lans[lan].clusters.iter_mut().for_each(|cluster| cluster.proxy.handle_told(name));
+    }
+
+    pub(super) fn handle_listening(&mut self, session: &Session, notice: &ListeningNotice) {
+        let Some((lan, name)) = self.server_of(session, notice.vif) else { return };
+        for said in &notice.services {
+            let key = cluster_proxy::ServiceKey { protocol: said.protocol, port: said.port };
+            if let Some(cluster) = self.lans[lan].cluster_mut(said.address) {
+                cluster.proxy.set_listens(name, key, said.listens);
+            }
+        }
+    }
+
+    fn server_of(&mut self, session: &Session, vif: VifNumber) -> Option<(usize, MemberSlot)> {
+        let found = self.membership(session, vif);
+        if found.is_none() {
+            self.log(ControlNodeEvent::BadControlMessage { node: session.node });
+        }
+        found.map(|(lan, _)| (lan, server_name(session.node)))
+    }
+
+    // --- time -----------------------------------------------------------------------------------------------
+
+    pub(super) fn cluster_timeouts(&mut self, now: Instant) {
+        for cluster in self.lans.iter_mut().flat_map(|lan| &mut lan.clusters) {
+            cluster.proxy.handle_timeout(now);
+        }
+    }
+
+    pub(super) fn clusters_timeout(&self) -> Option<Instant> {
+        self.lans
+            .iter()
+            .flat_map(|lan| &lan.clusters)
+            .filter_map(|cluster| cluster.proxy.poll_timeout())
+            .min()
+    }
+}

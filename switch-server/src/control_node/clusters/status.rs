@@ -1,0 +1,94 @@
+//! What `switchctl` shows of clusters.
+
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+use cluster_proxy::{Balance, ClusterCounters, ServiceKey, Sticky};
+use vlan_core::counters::FrameCount;
+use vlan_core::{LanId, MacAddress, NodeNumber};
+
+use super::server_name;
+use crate::control_node::ControlNode;
+
+/// A real server of a service.
+#[derive(Clone, Debug)]
+pub struct ServerStatus {
+    /// Its node.
+    pub node: NodeNumber,
+    /// Its share.
+    pub weight: u16,
+    /// Its node is attached.
+    pub is_attached: bool,
+    /// It drains.
+    pub drains: bool,
+    /// It gets new flows of this service.
+    pub takes_flows: bool,
+    /// The flows of the cluster that it has claimed.
+    pub flows: u32,
+    /// Frames of the cluster that it was given.
+    pub given: FrameCount,
+}
+
+/// A service of a cluster.
+#[derive(Clone, Debug)]
+pub struct ServiceStatus {
+    /// Its protocol and port.
+    pub key: ServiceKey,
+    /// How a server is chosen.
+    pub balance: Balance,
+    /// Whether clients stay.
+    pub sticky: Sticky,
+    /// Its servers.
+    pub servers: Vec<ServerStatus>,
+}
+
+/// A cluster.
+#[derive(Clone, Debug)]
+pub struct ClusterStatus {
+    /// Its LAN.
+    pub lan: LanId,
+    /// Its addresses with their MACs.
+    pub addresses: Vec<(IpAddr, MacAddress)>,
+    /// What it serves.
+    pub services: Vec<ServiceStatus>,
+    /// What its proxy has done.
+    pub counters: ClusterCounters,
+}
+
+impl ControlNode {
+    /// The clusters of all LANs.
+    #[must_use]
+    pub fn clusters(&self) -> Vec<ClusterStatus> {
+        let lans = self.lans.iter();
+        lans.flat_map(|lan| lan.clusters.iter().map(|cluster| self.cluster_status(lan, cluster))).collect()
+    }
+
+    fn cluster_status(&self, lan: &super::Lan, cluster: &super::Cluster) -> ClusterStatus {
+        let server = |key: ServiceKey, config: &cluster_proxy::ServerConfig| {
+            let name = server_name(config.node);
+            let known = cluster.servers.iter().find(|server| server.name == name);
+            let slot = known.and_then(|server| server.slot);
+            ServerStatus {
+                node: config.node,
+                weight: config.weight,
+                is_attached: slot.is_some_and(|slot| lan.routes[usize::from(slot.0)].session.is_some()),
+                drains: self.drains.contains_key(&config.node),
+                takes_flows: cluster.proxy.takes_flows(name, key),
+                flows: cluster.proxy.flows_of(name),
+                given: known.map(|server| server.given).unwrap_or_default(),
+            }
+        };
+        let services = cluster.proxy.tables().services().map(|service| ServiceStatus {
+            key: service.key,
+            balance: service.balance,
+            sticky: service.sticky,
+            servers: service.servers.iter().map(|config| server(service.key, config)).collect(),
+        });
+        ClusterStatus {
+            lan: lan.config.id,
+            addresses: cluster.addresses.clone(),
+            services: services.collect(),
+            counters: cluster.proxy.counters().clone(),
+        }
+    }
+}

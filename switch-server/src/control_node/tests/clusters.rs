@@ -1,0 +1,329 @@
+//! Clusters: who gets what is for their addresses, and who speaks for them.
+
+use cluster_proxy::{
+    Balance, Flow, HashKey, Protocol, ServerConfig, ServiceConfig, ServiceKey, Sticky, Tables,
+};
+use lan_proxy::{Device, Mode};
+use vlan_core::wire::control::{FlowNotice, Listening, ListeningNotice};
+
+use super::*;
+
+const ADDRESS: [u8; 4] = [10, 1, 0, 100];
+const CLUSTER_MAC: MacAddress = MacAddress([2, 0, 1, 0, 1, 0]);
+const SYSTEM: MacAddress = MacAddress([2, 0, 1, 0, 0, 0x77]);
+const OUTSIDER: MacAddress = MacAddress([0x52, 0, 0, 0, 0, 9]);
+const OUTSIDE_IP: [u8; 4] = [10, 1, 0, 200];
+const DEVICE: DeviceNumber = DeviceNumber(0);
+const SYN: u8 = 2;
+const ACK: u8 = 16;
+
+/// One service, TCP port 80, of these nodes.
+fn cluster(nodes: &[u16]) -> ClusterEntry {
+    let server = |&n: &u16| ServerConfig { slot: server_name(NodeNumber(n)), node: NodeNumber(n), weight: 1 };
+    let config = cluster_proxy::ClusterConfig {
+        addresses: vec![ADDRESS.into()],
+        services: vec![ServiceConfig {
+            key: ServiceKey { protocol: Protocol::Tcp, port: 80 },
+            balance: Balance::RoundRobin,
+            sticky: Sticky::None,
+            servers: nodes.iter().map(server).collect(),
+            check: None,
+        }],
+        rows: 256,
+        epoch: 1,
+    };
+    let tables = Tables::new(&config, HashKey([1, 2])).expect("a sound cluster");
+    ClusterEntry { addresses: vec![(ADDRESS.into(), CLUSTER_MAC)], tables }
+}
+
+fn clustered(nodes: &[u16], has_uplink: bool) -> ControlNode {
+    let mut config = config();
+    config.lans[0].clusters = vec![cluster(nodes)];
+    for member in &mut config.lans[0].members {
+        let address = ip_of(member.node.0).into();
+        member.addresses = vec![InterfaceAddress { address, prefix: 24 }];
+    }
+    if has_uplink {
+        config.devices = 1;
+        let mode = Mode::Filtered { system: SYSTEM };
+        let (vid, default_router, link_dependency) = (None, None, false);
+        config.lans[0].uplink =
+            Some(UplinkConfig { mode, vid, device: DEVICE, default_router, link_dependency });
+    }
+    let mut control = ControlNode::new(config);
+    if has_uplink {
+        let device = Device { mtu: 1500, offloads: false };
+        control.handle_device(NOW, DEVICE, DeviceState { device, has_carrier: true });
+    }
+    control
+}
+
+fn ip_of(node: u16) -> [u8; 4] {
+    [10, 1, 0, node as u8]
+}
+
+/// A TCP segment for the cluster.
+fn segment(to: MacAddress, from: (MacAddress, [u8; 4]), port: u16, flags: u8) -> Vec<u8> {
+    let mut frame = [&to.0[..], &from.0.0, &[8, 0]].concat();
+    frame.extend([0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, 6, 0, 0]);
+    frame.extend(from.1.iter().chain(&ADDRESS));
+    frame.extend(port.to_be_bytes().iter().chain(&[0, 80]));
+    frame.extend([0; 16]);
+    frame[14 + 20 + 13] = flags;
+    frame
+}
+
+fn arp(
+    to: MacAddress,
+    operation: u8,
+    sender: (MacAddress, [u8; 4]),
+    target: (MacAddress, [u8; 4]),
+) -> Vec<u8> {
+    let head = [&to.0[..], &sender.0.0, &[8, 6, 0, 1, 8, 0, 6, 4, 0, operation]].concat();
+    [&head[..], &sender.0.0, &sender.1, &target.0.0, &target.1].concat()
+}
+
+fn frames_of(end: &mut End) -> Vec<(FrameHeader, Vec<u8>)> {
+    let frames = end.arrived().into_iter().filter(|(channel, _)| *channel != Channel::CONTROL);
+    let parsed = frames.filter_map(|(_, octets)| {
+        let header = FrameHeader::parse(&octets, octets.len()).ok()?;
+        Some((header, octets[header.kind.header_len()..].to_vec()))
+    });
+    parsed.collect()
+}
+
+/// Members, and all that they were told taken away.
+fn members<const N: usize>(control: &mut ControlNode, nodes: [u16; N]) -> [End; N] {
+    let mut ends = nodes.map(|node| member(control, node));
+    ends.iter_mut().for_each(|end| drop(end.arrived()));
+    ends
+}
+
+#[track_caller]
+fn ledger_closes(control: &ControlNode) {
+    let lan = control.status().lans.remove(0);
+    assert!(lan.ledger.closes(lan.drops.total()), "{:?} {:?}", lan.ledger, lan.drops);
+}
+
+fn sent_outside(control: &mut ControlNode) -> Vec<Vec<u8>> {
+    let mut frames = Vec::new();
+    while let Some((_, frame)) = control.poll_outside(DEVICE) {
+        frames.push(frame.to_vec());
+        control.outside_taken(DEVICE, true);
+    }
+    frames
+}
+
+fn claim(control: &mut ControlNode, end: &mut End, port: u16) {
+    let flow = Flow {
+        protocol: Protocol::Tcp,
+        client: ip_of(3).into(),
+        client_port: port,
+        address: ADDRESS.into(),
+        port: 80,
+    };
+    end.tell(control, &ControlMessage::Claims(FlowNotice { vif: VifNumber(1), flows: vec![flow] }));
+}
+
+#[test]
+fn a_packet_for_a_cluster_goes_to_one_server_as_it_is_with_its_mac() {
+    //= spec/cluster.md#frames-for-a-cluster
+    //= type=test
+    //# The server of a LAN MUST give every unicast frame of a member to the MAC of a cluster address to the proxy of that cluster, and to nobody else.
+    //= spec/cluster.md#frames-for-servers
+    //= type=test
+    //# A control node MUST give a real server the packets of its flows as they are, with the MAC of its interface as their destination and their sender as their origin.
+    let mut control = clustered(&[1, 2], false);
+    let [mut one, mut two, mut client] = members(&mut control, [1, 2, 3]);
+    for port in [1000, 1001] {
+        client.send_frame(&mut control, &segment(CLUSTER_MAC, (mac(3), ip_of(3)), port, SYN));
+    }
+    let got = [frames_of(&mut one), frames_of(&mut two)];
+    for (node, frames) in (1..).zip(&got) {
+        let [(header, frame)] = &frames[..] else { panic!("{frames:?}") };
+        assert_eq!((header.origin, header.kind), (NodeNumber(3), FrameKind::Relay));
+        let port = u16::from_be_bytes([frame[34], frame[35]]);
+        assert_eq!(*frame, segment(mac(node), (mac(3), ip_of(3)), port, SYN));
+    }
+    assert!(frames_of(&mut client).is_empty());
+    // An unknown port, and the cluster's MAC with another address.
+    let mut unknown = segment(CLUSTER_MAC, (mac(3), ip_of(3)), 1002, SYN);
+    unknown[37] = 81;
+    client.send_frame(&mut control, &unknown);
+    let lan = control.status().lans.remove(0);
+    assert_eq!(lan.drops.of(DropReason::UnknownService), 1);
+    ledger_closes(&control);
+}
+
+#[test]
+fn a_server_that_is_not_attached_or_has_no_listener_gets_nothing() {
+    //= spec/cluster.md#reachable-servers
+    //= type=test
+    //# A real server MUST count as reachable while its node is attached to the control node as a member of the LAN, and as another life of it when its process is another.
+    let mut control = clustered(&[1, 2], false);
+    let [mut one, mut client] = members(&mut control, [1, 3]);
+    let begin = |control: &mut ControlNode, client: &mut End, ports: core::ops::Range<u16>| {
+        for port in ports {
+            client.send_frame(control, &segment(CLUSTER_MAC, (mac(3), ip_of(3)), port, SYN));
+        }
+    };
+    begin(&mut control, &mut client, 1..5);
+    assert_eq!(frames_of(&mut one).len(), 4);
+    let [mut two] = members(&mut control, [2]);
+    begin(&mut control, &mut client, 5..9);
+    assert_eq!([frames_of(&mut one).len(), frames_of(&mut two).len()], [2, 2]);
+    let listening = Listening { address: ADDRESS.into(), protocol: Protocol::Tcp, port: 80, listens: false };
+    let notice = ListeningNotice { vif: VifNumber(1), services: vec![listening] };
+    one.tell(&mut control, &ControlMessage::Listening(notice));
+    begin(&mut control, &mut client, 9..13);
+    assert_eq!([frames_of(&mut one).len(), frames_of(&mut two).len()], [0, 4]);
+    let servers = &control.clusters()[0].services[0].servers;
+    assert_eq!(
+        servers.iter().map(|s| (s.is_attached, s.takes_flows)).collect::<Vec<_>>(),
+        [(true, false), (true, true)]
+    );
+    ledger_closes(&control);
+}
+
+#[test]
+fn a_claimed_flow_stays_while_its_server_drains_and_the_cluster_changes() {
+    //= spec/cluster.md#changed-clusters
+    //= type=test
+    //# When a cluster changes, its control node MUST keep the flows that are claimed and what it knows of servers that stay.
+    let mut control = clustered(&[1], false);
+    let [mut one, mut two, mut client] = members(&mut control, [1, 2, 3]);
+    let send = |control: &mut ControlNode, client: &mut End, port, flags| {
+        client.send_frame(control, &segment(CLUSTER_MAC, (mac(3), ip_of(3)), port, flags));
+    };
+    send(&mut control, &mut client, 7, SYN);
+    assert_eq!(frames_of(&mut one).len(), 1);
+    claim(&mut control, &mut one, 7);
+    control.handle_command(NOW, Command::Drain { node: NodeNumber(1), within: None });
+    send(&mut control, &mut client, 7, ACK);
+    send(&mut control, &mut client, 8, SYN);
+    assert_eq!(frames_of(&mut one).len(), 1, "the old one and no new one");
+    let changes = Changes { clusters: vec![(LAN, vec![cluster(&[1, 2])])], ..Changes::default() };
+    control.handle_command(NOW, Command::Apply { epoch: 4, changes: alloc::boxed::Box::new(changes) });
+    send(&mut control, &mut client, 7, ACK);
+    send(&mut control, &mut client, 9, SYN);
+    assert_eq!([frames_of(&mut one).len(), frames_of(&mut two).len()], [1, 1]);
+    control.handle_command(NOW, Command::Undrain { node: NodeNumber(1) });
+    (10..14).for_each(|port| send(&mut control, &mut client, port, SYN));
+    assert_eq!([frames_of(&mut one).len(), frames_of(&mut two).len()], [2, 2]);
+    assert_eq!(control.clusters()[0].services[0].servers[0].flows, 1);
+    // Without a cluster its address is nobody's.
+    let changes = Changes { clusters: vec![(LAN, vec![])], ..Changes::default() };
+    control.handle_command(NOW, Command::Apply { epoch: 5, changes: alloc::boxed::Box::new(changes) });
+    send(&mut control, &mut client, 7, ACK);
+    assert!(frames_of(&mut one).is_empty() && frames_of(&mut two).is_empty());
+    ledger_closes(&control);
+}
+
+#[test]
+fn a_node_claims_for_itself_alone() {
+    //= spec/cluster.md#who-may-claim
+    //= type=test
+    //# A control node MUST take what a node says of flows and services for the members of that node alone.
+    let mut control = clustered(&[1, 2], false);
+    let [mut one, mut two, mut client] = members(&mut control, [1, 2, 3]);
+    for end in [&mut one, &mut two] {
+        end.tell(&mut control, &ControlMessage::FlowsTold { vif: VifNumber(1) });
+    }
+    client.send_frame(&mut control, &segment(CLUSTER_MAC, (mac(3), ip_of(3)), 7, SYN));
+    let is_one = frames_of(&mut one).len() == 1;
+    // The client serves nothing, and the other server was not given its flow.
+    claim(&mut control, &mut client, 7);
+    claim(&mut control, if is_one { &mut two } else { &mut one }, 7);
+    claim(&mut control, if is_one { &mut one } else { &mut two }, 7);
+    let counters = &control.clusters()[0].counters;
+    assert_eq!(counters.claims, 1, "{counters:?}");
+    assert!(counters.refused >= 1);
+}
+
+#[test]
+fn requests_for_the_address_are_answered_with_its_mac_and_those_of_servers_ask_in_their_own_name() {
+    //= spec/cluster.md#who-speaks-for-the-address
+    //= type=test
+    //# A control node MUST answer every ARP and ND request for a cluster address itself, inside with the MAC of that address, and let nobody else speak for it.
+    //= spec/cluster.md#requests-of-servers
+    //= type=test
+    //# A control node MUST pass an ARP request that a real server sends in the name of a cluster address on in the name of the server's own address, or of none if it has none.
+    let mut control = clustered(&[1], true);
+    let [mut one, mut client] = members(&mut control, [1, 3]);
+    sent_outside(&mut control);
+    let everybody = MacAddress::BROADCAST;
+    client.send_frame(&mut control, &arp(everybody, 1, (mac(3), ip_of(3)), (MacAddress::NULL, ADDRESS)));
+    let answered = frames_of(&mut client);
+    assert_eq!(answered[0].1, arp(mac(3), 2, (CLUSTER_MAC, ADDRESS), (mac(3), ip_of(3))));
+    assert!(frames_of(&mut one).is_empty());
+    assert!(sent_outside(&mut control).is_empty());
+    // A server's kernel asks for its client.
+    one.send_frame(&mut control, &arp(everybody, 1, (mac(1), ADDRESS), (MacAddress::NULL, ip_of(3))));
+    let asked = arp(everybody, 1, (mac(1), ip_of(1)), (MacAddress::NULL, ip_of(3)));
+    assert_eq!(frames_of(&mut client)[0].1, asked);
+    let asked_outside = arp(everybody, 1, (SYSTEM, ip_of(1)), (MacAddress::NULL, ip_of(3)));
+    assert_eq!(sent_outside(&mut control), [asked_outside]);
+    // Whatever else speaks for the address is dropped.
+    for frame in [
+        arp(everybody, 1, (mac(1), ADDRESS), (MacAddress::NULL, ADDRESS)),
+        arp(mac(3), 2, (mac(1), ADDRESS), (mac(3), ip_of(3))),
+    ] {
+        one.send_frame(&mut control, &frame);
+    }
+    client.send_frame(&mut control, &arp(everybody, 1, (mac(3), ADDRESS), (MacAddress::NULL, ip_of(1))));
+    assert!(frames_of(&mut client).is_empty() && frames_of(&mut one).is_empty());
+    let lan = control.status().lans.remove(0);
+    assert_eq!(lan.drops.of(DropReason::ClusterAddress), 3);
+    ledger_closes(&control);
+}
+
+#[test]
+fn outside_reaches_the_cluster_by_its_address() {
+    let mut control = clustered(&[1], true);
+    let [mut one] = members(&mut control, [1]);
+    sent_outside(&mut control);
+    let come_in = |control: &mut ControlNode, frame: Vec<u8>| {
+        control.handle_outside(NOW, DEVICE, &Vnet::default(), &mut frame.clone());
+        control.pump(NOW, 1000);
+    };
+    for to in [MacAddress::BROADCAST, SYSTEM] {
+        come_in(&mut control, arp(to, 1, (OUTSIDER, OUTSIDE_IP), (MacAddress::NULL, ADDRESS)));
+        let answer = arp(OUTSIDER, 2, (SYSTEM, ADDRESS), (OUTSIDER, OUTSIDE_IP));
+        assert_eq!(sent_outside(&mut control), [answer]);
+    }
+    assert!(frames_of(&mut one).is_empty());
+    come_in(&mut control, segment(SYSTEM, (OUTSIDER, OUTSIDE_IP), 7, SYN));
+    let [(header, frame)] = &frames_of(&mut one)[..] else { panic!("one frame") };
+    assert_eq!(header.origin, NodeNumber(0));
+    assert_eq!(*frame, segment(mac(1), (OUTSIDER, OUTSIDE_IP), 7, SYN));
+    // Who says outside that he is the cluster is not heard.
+    come_in(&mut control, segment(SYSTEM, (OUTSIDER, ADDRESS), 7, SYN));
+    assert!(frames_of(&mut one).is_empty());
+    ledger_closes(&control);
+}
+
+#[test]
+fn a_segment_of_an_unknown_flow_is_for_its_owner_alone_until_all_have_told_their_flows() {
+    //= spec/cluster.md#asked-servers
+    //= type=test
+    //# While some server may not have told all its flows, a control node MUST give a segment of an unknown flow to every server of its row that the proxy names, for the flow's owner alone.
+    let mut control = clustered(&[1, 2], false);
+    let [mut one, mut two, mut client] = members(&mut control, [1, 2, 3]);
+    let ack = segment(CLUSTER_MAC, (mac(3), ip_of(3)), 7, ACK);
+    // Past the window in which every server is asked.
+    let later = NOW + core::time::Duration::from_secs(1);
+    client.queue_frame(CLUSTER_MAC, 0, &ack);
+    control.pump(later, 1000);
+    for end in [&mut one, &mut two] {
+        let [(header, _)] = &frames_of(end)[..] else { panic!("one frame for each") };
+        assert_eq!(header.flags, FrameHeader::OWNER_ONLY);
+    }
+    for end in [&mut one, &mut two] {
+        end.tell(&mut control, &ControlMessage::FlowsTold { vif: VifNumber(1) });
+    }
+    client.queue_frame(CLUSTER_MAC, 0, &ack);
+    control.pump(later, 1000);
+    let got = [frames_of(&mut one), frames_of(&mut two)].concat();
+    assert_eq!(got.iter().map(|(header, _)| header.flags).collect::<Vec<_>>(), [0], "one that may refuse it");
+    ledger_closes(&control);
+}

@@ -1,0 +1,103 @@
+//! Services at cluster addresses, as the platform file, control nodes and drivers speak of them.
+
+mod served;
+
+use core::fmt;
+use core::net::IpAddr;
+
+use crate::ip::{TCP, UDP};
+
+pub use served::{FLOWS_MAX, News, Served, addresses_of};
+
+/// Transport protocol of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Protocol {
+    /// TCP.
+    Tcp = TCP,
+    /// UDP.
+    Udp = UDP,
+}
+
+impl Protocol {
+    /// The protocol with this number in an IP header.
+    #[must_use]
+    pub const fn from_number(number: u8) -> Option<Self> {
+        match number {
+            TCP => Some(Self::Tcp),
+            UDP => Some(Self::Udp),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+        })
+    }
+}
+
+/// Which service of a cluster (S135).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServiceKey {
+    /// Its transport protocol.
+    pub protocol: Protocol,
+    /// Its port.
+    pub port: u16,
+}
+
+impl fmt::Display for ServiceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} port {}", self.protocol, self.port)
+    }
+}
+
+/// How a service chooses a server for a new flow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Balance {
+    /// By a hash of the flow.
+    #[default]
+    Hash,
+    /// In turn, by weight.
+    RoundRobin,
+    /// The one with the fewest flows for its weight.
+    LeastConnections,
+    /// By a hash for each packet, without any memory (clusters of routers).
+    PerPacket,
+}
+
+/// Does a client stay with its server?
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sticky {
+    /// Each flow is chosen for itself.
+    #[default]
+    None,
+    /// All flows of a client address go to one server.
+    Client,
+}
+
+/// What a client sends from one address and port to a service at one of the cluster's addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Flow {
+    /// The transport protocol.
+    pub protocol: Protocol,
+    /// The client's address.
+    pub client: IpAddr,
+    /// The client's port.
+    pub client_port: u16,
+    /// The cluster address.
+    pub address: IpAddr,
+    /// The service's port.
+    pub port: u16,
+}
+
+impl Flow {
+    /// The service that it is for.
+    #[must_use]
+    pub const fn service(&self) -> ServiceKey {
+        ServiceKey { protocol: self.protocol, port: self.port }
+    }
+}

@@ -1,0 +1,253 @@
+//! What a real server's driver knows of the flows that its stack owns: it sees them leave, and claims them.
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
+use core::net::IpAddr;
+use core::time::Duration;
+
+use super::{Flow, Protocol};
+use crate::ethernet::EthernetHeader;
+use crate::ip::Packet;
+use crate::time::Instant;
+use crate::wire::control::ServedCluster;
+
+/// Flows that one interface claims at a time.
+pub const FLOWS_MAX: usize = 65_536;
+/// How long a TCP flow is known whose segments have ended (RFC 5382, 5: four minutes at most; the time that a stack waits).
+const CLOSING_TIME: Duration = Duration::from_secs(60);
+/// How long a TCP flow is known that is idle (RFC 5382, 5).
+const TCP_IDLE: Duration = Duration::from_secs(2 * 3600 + 4 * 60);
+/// How long one of UDP is.
+const UDP_IDLE: Duration = Duration::from_secs(30);
+/// Between two looks for flows that are too old.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
+/// Where the flags of a TCP header are.
+const FLAGS_AT: usize = 13;
+const FIN: u8 = 1;
+const SYN: u8 = 2;
+const RST: u8 = 4;
+
+/// What is to be told of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News {
+    /// The stack owns it.
+    Claimed(Flow),
+    /// The stack has it no more.
+    Gone(Flow),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    at: Instant,
+    is_closing: bool,
+}
+
+/// The clusters that an interface serves, and the flows that its stack owns.
+#[derive(Clone, Debug, Default)]
+pub struct Served {
+    clusters: Vec<ServedCluster>,
+    flows: BTreeMap<Flow, Seen>,
+    news: VecDeque<News>,
+    sweep_at: Option<Instant>,
+    /// Flows that found no room.
+    unclaimed: u64,
+}
+
+/// What a packet says of its flow.
+enum Said {
+    /// It is there.
+    Alive,
+    /// This side sends nothing more.
+    Closing,
+    /// It is over.
+    Over,
+}
+
+impl Served {
+    /// The interface serves these from now on. Flows of others are forgotten.
+    pub fn set_clusters(&mut self, clusters: &[ServedCluster]) {
+        self.clusters = clusters.to_vec();
+        let gone: Vec<Flow> = self.flows.keys().copied().filter(|flow| !self.keeps(flow)).collect();
+        for flow in gone {
+            self.forget(&flow);
+        }
+    }
+
+    /// True while the interface serves anything.
+    #[must_use]
+    pub fn is_any(&self) -> bool {
+        !self.clusters.is_empty()
+    }
+
+    /// Flows that are known.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.flows.len()
+    }
+
+    /// True when no flow is known.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.flows.is_empty()
+    }
+
+    /// Flows that found no room, so that nobody claims them.
+    #[must_use]
+    pub fn unclaimed(&self) -> u64 {
+        self.unclaimed
+    }
+
+    /// Hears what the stack sends: what follows the answer to a SYN, or a datagram, shows that the stack owns the flow.
+    //= spec/cluster.md#whose-flow-it-is
+    //# The driver of a real server MUST claim a flow when its stack sends a segment of it that is neither SYN nor RST, or a datagram, and give it up when it is reset, 60 s after its end, or when it is idle.
+    pub fn handle_outgoing(&mut self, now: Instant, frame: &[u8]) {
+        let Some((packet, protocol, said)) = read(frame) else { return };
+        let Some((source_port, port)) = ports(frame, &packet) else { return };
+        let flow = Flow {
+            protocol,
+            client: packet.destination,
+            client_port: port,
+            address: packet.source,
+            port: source_port,
+        };
+        match said {
+            Some(Said::Over) => self.forget(&flow),
+            Some(said) if self.keeps(&flow) => self.own(now, flow, matches!(said, Said::Closing)),
+            _ => {}
+        }
+    }
+
+    /// Hears what comes for the stack.
+    pub fn handle_incoming(&mut self, now: Instant, frame: &[u8]) {
+        let Some((packet, protocol, said)) = read(frame) else { return };
+        let Some((client_port, port)) = ports(frame, &packet) else { return };
+        let flow = Flow { protocol, client: packet.source, client_port, address: packet.destination, port };
+        match said {
+            Some(Said::Over) => self.forget(&flow),
+            _ => {
+                if let Some(seen) = self.flows.get_mut(&flow) {
+                    seen.at = now;
+                }
+            }
+        }
+    }
+
+    /// True for a packet that this stack is to have though only the owner of its flow may: it owns it, or the packet is of no flow.
+    //= spec/cluster.md#asked-servers
+    //# The driver of a real server MUST drop a segment that is for the owner of its flow alone, as `not-owner`, unless its stack owns the flow.
+    #[must_use]
+    pub fn may_have(&self, frame: &[u8]) -> bool {
+        let Some((packet, protocol, _)) = read(frame) else { return true };
+        let Some((client_port, port)) = ports(frame, &packet) else { return true };
+        let flow = Flow { protocol, client: packet.source, client_port, address: packet.destination, port };
+        self.flows.contains_key(&flow)
+    }
+
+    /// The next thing to be told.
+    pub fn poll_news(&mut self) -> Option<News> {
+        self.news.pop_front()
+    }
+
+    /// The next flow to be told, when it is claimed, or when it is gone.
+    pub fn poll_news_of(&mut self, is_claim: bool) -> Option<Flow> {
+        let is_it = matches!(self.news.front()?, News::Claimed(_)) == is_claim;
+        match self.news.pop_front_if(|_| is_it)? {
+            News::Claimed(flow) | News::Gone(flow) => Some(flow),
+        }
+    }
+
+    /// Every flow that is known.
+    pub fn flows(&self) -> impl Iterator<Item = Flow> + '_ {
+        self.flows.keys().copied()
+    }
+
+    /// When [`Self::handle_timeout`] is wanted next.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.sweep_at
+    }
+
+    /// Forgets what is too old.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.sweep_at.is_none_or(|at| at > now) {
+            return;
+        }
+        let old: Vec<Flow> = self.flows.iter().filter(|entry| is_old(now, entry)).map(|(f, _)| *f).collect();
+        for flow in old {
+            self.forget(&flow);
+        }
+        self.sweep_at = (!self.flows.is_empty()).then(|| now + SWEEP_INTERVAL);
+    }
+
+    fn own(&mut self, now: Instant, flow: Flow, is_closing: bool) {
+        if let Some(seen) = self.flows.get_mut(&flow) {
+            *seen = Seen { at: now, is_closing: seen.is_closing || is_closing };
+            return;
+        }
+        if self.flows.len() == FLOWS_MAX {
+            self.unclaimed += 1;
+            return;
+        }
+        self.flows.insert(flow, Seen { at: now, is_closing });
+        self.news.push_back(News::Claimed(flow));
+        self.sweep_at = self.sweep_at.or(Some(now + SWEEP_INTERVAL));
+    }
+
+    fn forget(&mut self, flow: &Flow) {
+        if self.flows.remove(flow).is_some() {
+            self.news.push_back(News::Gone(*flow));
+        }
+    }
+
+    /// The flow is of a service that is served here and keeps its flows.
+    fn keeps(&self, flow: &Flow) -> bool {
+        let of = |cluster: &&ServedCluster| cluster.addresses.contains(&flow.address);
+        let cluster = self.clusters.iter().find(of);
+        cluster.is_some_and(|cluster| {
+            let service = |s: &crate::wire::control::ServedService| s.is_kept && s.key() == flow.service();
+            cluster.services.iter().any(service)
+        })
+    }
+}
+
+fn is_old(now: Instant, (flow, seen): &(&Flow, &Seen)) -> bool {
+    let kept = match flow.protocol {
+        Protocol::Udp => UDP_IDLE,
+        Protocol::Tcp if seen.is_closing => CLOSING_TIME,
+        Protocol::Tcp => TCP_IDLE,
+    };
+    now.since(seen.at) > kept
+}
+
+/// A whole packet of TCP or UDP, and what it says of its flow: nothing, when it begins it.
+fn read(frame: &[u8]) -> Option<(Packet, Protocol, Option<Said>)> {
+    let header = EthernetHeader::parse(frame)?;
+    // The length in the header is the sender's affair: ports and flags lie in front.
+    let packet = Packet::read(frame, header.ethertype, true).ok()??;
+    let protocol = Protocol::from_number(packet.protocol?)?;
+    if protocol == Protocol::Udp {
+        return Some((packet, protocol, Some(Said::Alive)));
+    }
+    let flags = *frame.get(packet.upper_at + FLAGS_AT)?;
+    let said = match flags {
+        flags if flags & RST != 0 => Some(Said::Over),
+        flags if flags & SYN != 0 => None,
+        flags if flags & FIN != 0 => Some(Said::Closing),
+        _ => Some(Said::Alive),
+    };
+    Some((packet, protocol, said))
+}
+
+/// Source and destination port.
+fn ports(frame: &[u8], packet: &Packet) -> Option<(u16, u16)> {
+    let &[a, b, c, d] = frame.get(packet.upper_at..)?.first_chunk::<4>()?;
+    Some((u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])))
+}
+
+/// The addresses that are to be on the loopback.
+pub fn addresses_of(clusters: &[ServedCluster]) -> impl Iterator<Item = IpAddr> + '_ {
+    clusters.iter().flat_map(|cluster| cluster.addresses.iter().copied())
+}
+
+#[cfg(test)]
+mod tests;

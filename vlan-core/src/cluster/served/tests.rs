@@ -1,0 +1,131 @@
+use alloc::vec;
+
+use super::*;
+use crate::wire::control::ServedService;
+
+const CLIENT: [u8; 4] = [10, 1, 0, 9];
+const CLUSTER: [u8; 4] = [10, 1, 0, 100];
+const ACK: u8 = 16;
+
+fn served() -> Served {
+    let mut served = Served::default();
+    let service = |protocol, port, is_kept| ServedService { protocol, port, is_kept };
+    served.set_clusters(&[ServedCluster {
+        addresses: vec![CLUSTER.into()],
+        services: vec![
+            service(Protocol::Tcp, 80, true),
+            service(Protocol::Udp, 53, true),
+            service(Protocol::Udp, 54, false),
+        ],
+    }]);
+    served
+}
+
+/// A packet between two addresses and ports.
+fn packet(from: ([u8; 4], u16), to: ([u8; 4], u16), protocol: Protocol, flags: u8) -> Vec<u8> {
+    let mut frame = vec![2; 12];
+    frame.extend([8, 0, 0x45, 0, 0, 40, 0, 0, 0, 0, 64, protocol as u8, 0, 0]);
+    frame.extend(from.0.iter().chain(&to.0));
+    frame.extend(from.1.to_be_bytes().iter().chain(&to.1.to_be_bytes()));
+    frame.extend([0; 16]);
+    frame[34 + FLAGS_AT] = flags;
+    frame
+}
+
+fn out(client_port: u16, flags: u8) -> Vec<u8> {
+    packet((CLUSTER, 80), (CLIENT, client_port), Protocol::Tcp, flags)
+}
+
+fn back(client_port: u16, flags: u8) -> Vec<u8> {
+    packet((CLIENT, client_port), (CLUSTER, 80), Protocol::Tcp, flags)
+}
+
+fn flow(client_port: u16) -> Flow {
+    Flow { protocol: Protocol::Tcp, client: CLIENT.into(), client_port, address: CLUSTER.into(), port: 80 }
+}
+
+fn news(served: &mut Served) -> Vec<News> {
+    core::iter::from_fn(|| served.poll_news()).collect()
+}
+
+fn at(seconds: u64) -> Instant {
+    Instant::from_nanos(seconds * 1_000_000_000)
+}
+
+#[test]
+fn a_flow_is_claimed_by_what_follows_its_beginning_and_given_up_at_its_end() {
+    //= spec/cluster.md#whose-flow-it-is
+    //= type=test
+    //# The driver of a real server MUST claim a flow when its stack sends a segment of it that is neither SYN nor RST, or a datagram, and give it up when it is reset, 60 s after its end, or when it is idle.
+    let mut served = served();
+    // Nothing that a client sends makes one, nor the answer to a SYN, nor a refusal.
+    for frame in [back(1000, ACK), back(1000, SYN), out(1000, SYN | ACK), out(1000, RST | ACK)] {
+        served.handle_outgoing(at(1), &frame);
+        served.handle_incoming(at(1), &frame);
+    }
+    assert!(news(&mut served).is_empty() && served.is_empty());
+    // Both kinds of answers to a request, once.
+    for _ in 0..2 {
+        served.handle_outgoing(at(1), &out(1000, ACK));
+    }
+    assert_eq!(news(&mut served), [News::Claimed(flow(1000))]);
+    // Reset by the client, and by the server.
+    served.handle_outgoing(at(1), &out(1001, ACK));
+    served.handle_outgoing(at(1), &out(1002, ACK));
+    served.handle_incoming(at(1), &back(1001, RST));
+    served.handle_outgoing(at(1), &out(1002, RST));
+    let told = news(&mut served);
+    assert_eq!(told[2..], [News::Gone(flow(1001)), News::Gone(flow(1002))]);
+    // Ended: it stays as long as segments of it may come.
+    served.handle_outgoing(at(2), &out(1000, FIN | ACK));
+    served.handle_timeout(at(30));
+    assert_eq!(served.len(), 1);
+    served.handle_timeout(at(63));
+    assert_eq!(news(&mut served), [News::Gone(flow(1000))]);
+    assert_eq!(served.poll_timeout(), None);
+}
+
+#[test]
+fn only_flows_of_services_that_keep_them_are_claimed() {
+    let mut served = served();
+    let udp = |port| packet((CLUSTER, port), (CLIENT, 7), Protocol::Udp, 0);
+    let other = packet(([10, 1, 0, 1], 80), (CLIENT, 7), Protocol::Tcp, ACK);
+    for frame in [udp(53), udp(54), udp(55), other, vec![0; 20], vec![]] {
+        served.handle_outgoing(at(1), &frame);
+    }
+    let told = news(&mut served);
+    assert!(matches!(&told[..], [News::Claimed(Flow { port: 53, .. })]), "{told:?}");
+    // A datagram is idle sooner than a connection.
+    served.handle_outgoing(at(1), &out(1, ACK));
+    served.handle_timeout(at(32));
+    assert_eq!(served.flows().collect::<Vec<_>>(), [flow(1)]);
+    // One that is served no more is given up.
+    served.set_clusters(&[]);
+    assert!(served.is_empty() && !served.is_any());
+    assert_eq!(news(&mut served).last(), Some(&News::Gone(flow(1))));
+}
+
+#[test]
+fn a_segment_for_the_owner_alone_is_for_the_owner() {
+    //= spec/cluster.md#asked-servers
+    //= type=test
+    //# The driver of a real server MUST drop a segment that is for the owner of its flow alone, as `not-owner`, unless its stack owns the flow.
+    let mut served = served();
+    served.handle_outgoing(at(1), &out(7, ACK));
+    assert!(served.may_have(&back(7, ACK)) && !served.may_have(&back(8, ACK)));
+    // An error about a packet is for whoever sent that, and its stack knows.
+    let mut error = back(8, ACK);
+    error[23] = 1;
+    assert!(served.may_have(&error));
+}
+
+#[test]
+fn what_finds_no_room_is_counted_and_claimed_by_nobody() {
+    let mut served = served();
+    for client in 0..=FLOWS_MAX as u32 {
+        let [_, a, b, c] = client.to_be_bytes();
+        let frame = packet((CLUSTER, 80), ([11, a, b, c], 5), Protocol::Tcp, ACK);
+        served.handle_outgoing(at(1), &frame);
+    }
+    assert_eq!((served.len(), served.unclaimed()), (FLOWS_MAX, 1));
+}
