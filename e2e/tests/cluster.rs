@@ -173,6 +173,20 @@ fn a_cluster_is_reached_from_inside_and_outside_and_its_answers_pass_nobody() ->
 }
 
 #[test]
+fn an_unfiltered_uplink_shows_the_clusters_own_mac() -> Result<()> {
+    let cluster =
+        Cluster::start("e2ecun", |text| text.replace("mode = \"filtered\"", "mode = \"unfiltered\""))?;
+    let clusters = cluster.lab.json(&["clusters"])?;
+    for (place, address) in ADDRESSES.into_iter().enumerate() {
+        ensure!(cluster.ask("client", address, 80)?.is_some(), "client to {address}");
+        let known = cluster.lab.exec("client", 5, &["ip", "neigh", "show", address])?.ok()?;
+        let mac = clusters[0]["macs"][place].as_str().context("no MAC")?;
+        ensure!(known.contains(mac), "{known}, not {mac}");
+    }
+    cluster.lab.stop()
+}
+
+#[test]
 fn servers_are_chosen_by_weight_and_a_client_of_a_sticky_service_stays() -> Result<()> {
     let cluster = Cluster::start("e2ecwt", |text| text)?;
     // In turn, by weight.

@@ -1,8 +1,9 @@
 //! Whole messages into the parsers of the TLV layer: what parses must survive being written and read again.
 
+use vlan_core::cluster::{Flow, Protocol};
 use vlan_core::limits::RELAYED_PACKET_LEN_MAX;
 use vlan_core::location::{LOCATION_LEN, Location};
-use vlan_core::wire::control::InterfaceAddress;
+use vlan_core::wire::control::{FlowNotice, InterfaceAddress, Listening, ListeningNotice};
 use vlan_core::wire::frame::{ARP_HEADER_LEN, FRAME_HEADER_LEN, PROMISCUOUS_HEADER_LEN};
 use vlan_core::wire::{
     ControlMessage, FrameHeader, FrameKind, RELAYED_HEADER_LEN, RelayedPacket, TlvHeader, Vnet,
@@ -90,6 +91,10 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let copy = header(FrameKind::Promiscuous).emit_promiscuous(NodeNumber(3), frame.len());
     seeds.push([&copy[..], &frame].concat());
     let address = InterfaceAddress { address: [10, 1, 0, 1].into(), prefix: 24 };
+    let (cluster, protocol) = ([10, 1, 0, 100].into(), Protocol::Tcp);
+    let flow =
+        Flow { protocol, client: [10, 1, 0, 9].into(), client_port: 40_000, address: cluster, port: 80 };
+    let listening = Listening { address: cluster, protocol, port: 80, listens: true };
     let relayed = RelayedPacket { node: NodeNumber(2), epoch: PairEpoch(5) };
     seeds.push([&relayed.emit(frame.len())[..], &frame].concat());
     seeds.extend([
@@ -97,6 +102,9 @@ pub fn seeds() -> Vec<Vec<u8>> {
         ControlMessage::Bind { vif: VifNumber(1), address }.emit(),
         ControlMessage::Promiscuous { listener: location, listens: true }.emit(),
         ControlMessage::Binding { mac: MacAddress([2; 6]), location }.emit(),
+        ControlMessage::Claims(FlowNotice { vif: VifNumber(1), flows: vec![flow, flow] }).emit(),
+        ControlMessage::FlowsTold { vif: VifNumber(1) }.emit(),
+        ControlMessage::Listening(ListeningNotice { vif: VifNumber(1), services: vec![listening] }).emit(),
     ]);
     seeds
 }
