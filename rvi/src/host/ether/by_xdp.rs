@@ -96,7 +96,9 @@ impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Asked => f.write_str("the platform file says so"),
-            Self::Auto => f.write_str("`auto`: TCP was measured faster so than by AF_XDP where that has to copy"),
+            Self::Auto => {
+                f.write_str("`auto`: TCP was measured faster so than by AF_XDP where that has to copy")
+            }
             Self::Refused(error) => write!(f, "{error}: {}", error.hint()),
             Self::Short { frame_len_max } => {
                 write!(f, "AF_XDP takes frames of {frame_len_max} octets here: set a smaller MTU")
