@@ -15,8 +15,6 @@ pub mod cli;
 #[cfg(feature = "std")]
 pub mod legs;
 pub mod node;
-#[cfg(feature = "std")]
-pub mod polling;
 
 pub use node::{
     Accept, Batch, Delivery, FrameSink, InterfaceState, Node, NodeConfig, NodeEvent, Output, PeerId,

@@ -18,7 +18,6 @@ use crate::agent::spin::{Did, Spin};
 use crate::agent::{End, WaitPolicy, packets};
 use crate::legs::log_ways;
 use crate::node::{Node, NodeEvent, Output};
-use crate::polling::Polling;
 
 /// Messages out of the fabric that go into one batch.
 const RECEIVE_BUDGET: usize = 256;
@@ -50,7 +49,6 @@ pub(super) struct Pump {
 #[derive(Default)]
 pub(super) struct PumpState {
     spin: Spin,
-    polling: Polling,
     round: u32,
     /// Something happened that the next round must publish before the pump may sleep.
     is_unsettled: bool,
@@ -171,12 +169,11 @@ impl Pump {
         }
         if did.is_some() || is_unsettled {
             self.state.waiting_since = None;
-            self.state.polling.handle_work();
             return self.look_while_busy(now);
         }
         let is_waiting = self.ports.is_any_waiting() && !self.node.is_leaving();
         if self.policy == WaitPolicy::Poll || self.stays_awake(now, is_waiting) {
-            if is_waiting || self.policy == WaitPolicy::Interrupt || self.state.polling.handle_idle() {
+            if is_waiting || self.policy == WaitPolicy::Interrupt {
                 // Whoever is to answer, or to make room, may need this core.
                 std::thread::yield_now();
             }

@@ -5,7 +5,6 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::TryRecvError;
@@ -18,7 +17,6 @@ use rvi::host::{
 };
 use rvi::{ShmConfig, ShmLeg};
 use switch_node::legs::log_ways;
-use switch_node::polling::Polling;
 use tracing::{debug, error, info, warn};
 use vlan_core::wire::control::{Fault, FaultDirection};
 use vlan_core::{Instant, LegNumber, PairEpoch};
@@ -153,7 +151,6 @@ impl Pump {
     pub fn run(mut self) {
         let mut busy_until = now() + SPIN;
         let mut batches = 0;
-        let mut polling = Polling::default();
         loop {
             let at = now();
             let received = self.receive_packets(at) + self.outside.receive(at, &mut self.machine);
@@ -167,10 +164,6 @@ impl Pump {
             }
             if taken > 0 || !is_all_sent {
                 busy_until = at + SPIN;
-                polling.handle_work();
-            } else if self.wait == WaitPolicy::Poll && polling.handle_idle() {
-                // Whoever is to send something may need this core.
-                thread::yield_now();
             }
             batches += 1;
             let idle = taken == 0 && is_all_sent && self.wait == WaitPolicy::Interrupt && at >= busy_until;

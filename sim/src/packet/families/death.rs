@@ -50,10 +50,10 @@ fn busy(seed: u64) -> PacketPlan {
 }
 
 /// Busy, and then no leg answers. While none does an end asks ten times a second (`PTO_LONGEST_ALONE`): what waits is sent so long
-/// after the legs have healed, and has arrived some wake-ups later.
+/// after the legs have healed, or one such time later where the first answer was for another leg.
 fn silenced(seed: u64) -> PacketPlan {
     let mut plan = busy(seed);
-    plan.promise.delay_max = ms(120);
+    plan.promise.delay_max = ms(250);
     plan
 }
 
