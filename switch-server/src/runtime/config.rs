@@ -193,7 +193,9 @@ fn uplink_config(lan: &Lan, identities: &Identities, devices: &Devices) -> Optio
     Some(UplinkConfig {
         device: devices.number_of(uplink)?,
         mode: match uplink.mode {
-            UplinkMode::Filtered => Mode::Filtered { system: identities.members[&(NodeNumber(0), lan.id)].mac },
+            UplinkMode::Filtered => {
+                Mode::Filtered { system: identities.members[&(NodeNumber(0), lan.id)].mac }
+            }
             UplinkMode::Unfiltered => Mode::Unfiltered,
         },
         vid: uplink.vid.and_then(Vid::new),
