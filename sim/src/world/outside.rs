@@ -418,8 +418,12 @@ impl World {
                 let mtu = self.outside.as_ref().map_or(0, |outside| outside.stack.config.mtu);
                 let len = (datagram.frame_len, mtu);
                 let (vnet, mut frame) = self.checker.next_frame(flow, len.0, len.1);
-                if !self.is_filtered() && frame[..6] != mac.0 {
-                    // For the MAC of a former member, which nobody has: at most listeners would see it.
+                let is_known = match self.is_filtered() {
+                    true => *mac == SYSTEM_MAC || mac.is_group(),
+                    false => frame[..6] == mac.0,
+                };
+                if !is_known {
+                    // For the MAC of a former member or mode, which nobody has: at most listeners would see it.
                     return;
                 }
                 frame[..6].copy_from_slice(&mac.0);
