@@ -11,7 +11,7 @@ use crate::script::Script;
 const BASE: &str = include_str!("../data/platform.toml");
 
 /// Values to put in place of others: edges of every kind of value.
-const VALUES: [&str; 24] = [
+const VALUES: [&str; 25] = [
     "0",
     "-1",
     "65535",
