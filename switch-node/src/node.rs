@@ -201,6 +201,8 @@ pub struct Node {
     leaving: Option<Leaving>,
     /// Its host can map arenas.
     takes_arenas: bool,
+    /// When it looks whether it has arenas of LANs that it has left.
+    unmaps_at: Option<Instant>,
     /// It was asked to spoil its packets, and not to stop since.
     is_spoiled: bool,
     /// None while nothing is captured, which is nearly always.
@@ -246,6 +248,7 @@ impl Node {
             ether_legs: BTreeMap::new(),
             leaving: None,
             takes_arenas: false,
+            unmaps_at: None,
             is_spoiled: false,
             captures: None,
             drop_examples: DropExamples::default(),
@@ -416,6 +419,7 @@ impl Node {
         self.barrier_timeouts(now);
         self.group_timeouts(now);
         self.flow_timeouts(now);
+        self.unmap_arenas(now);
         self.expire_held(now);
         self.expire_copies(now);
         self.flush_held(now);
@@ -434,7 +438,14 @@ impl Node {
         let direct = self.direct.iter().flatten().filter_map(|link| link.poll_timeout());
         let interfaces = self.interfaces.iter().flatten().filter_map(Interface::poll_timeout);
         let leaving = self.leaving.as_ref().and_then(Leaving::poll_timeout);
-        control.chain(direct).chain(interfaces).chain(leaving).chain(self.copies_timeout()).min()
+        let arenas = self.unmaps_at;
+        control
+            .chain(direct)
+            .chain(interfaces)
+            .chain(leaving)
+            .chain(self.copies_timeout())
+            .chain(arenas)
+            .min()
     }
 
     /// The next thing for the host to do.

@@ -4,6 +4,7 @@
 //! there as one that came itself.
 
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use rvi::{ArenaFault, ArenaReader, Message, Region, SharedOctets};
 use vlan_core::limits::PRIVATE_HEAD_LEN;
@@ -18,6 +19,10 @@ use crate::node::{FrameSink, Node, PeerId};
 /// Arenas of one LAN that a node holds for each control node: the present one, and the one before, to which references may be on
 /// their way.
 const ARENAS_PER_LAN_MAX: usize = 2;
+
+/// How long the arenas of a LAN stay that this node has left: who comes again has the next one by a socket, perhaps before it hears
+/// from a ring that it had left.
+pub(super) const ARENA_KEEP: Duration = Duration::from_secs(1);
 
 /// The arenas of one control node.
 #[derive(Debug, Default)]
@@ -54,9 +59,9 @@ impl Arenas {
         self.mapped.push(Mapped { lan, reader, ended: None });
     }
 
-    /// Gives back the memory of a LAN's arenas.
-    pub fn forget(&mut self, lan: LanId) {
-        self.mapped.retain(|mapped| mapped.lan != lan);
+    /// Gives back the memory of the arenas of other LANs.
+    pub fn retain(&mut self, is_kept: impl Fn(LanId) -> bool) {
+        self.mapped.retain(|mapped| is_kept(mapped.lan));
     }
 
     /// Copies out the message that a reference names, with its destination interface in its header.

@@ -6,8 +6,9 @@ use vlan_core::driver::DriverCounters;
 use vlan_core::limits::VIFS_PER_NODE_MAX;
 use vlan_core::wire::control::{ControlMessage, InterfaceConfig};
 use vlan_core::wire::frame::FrameHeader;
-use vlan_core::{DropReason, Instant, LanId, NodeNumber, VifNumber};
+use vlan_core::{DropReason, Instant, NodeNumber, VifNumber};
 
+use crate::node::arenas::ARENA_KEEP;
 use crate::node::interface::Interface;
 use crate::node::{Node, NodeEvent, Output, PeerId};
 
@@ -86,7 +87,7 @@ impl Node {
         self.former.drops.add_many(DropReason::NotMember, interface.held.len() as u64);
         self.former.drops.add_many(DropReason::ListenerGone, interface.copies.len() as u64);
         self.forget_resends_of(vif);
-        self.unmap_arenas_of(interface.driver.lan());
+        self.unmaps_at = Some(now + ARENA_KEEP);
         self.outputs.push_back(Output::InterfaceRemoved { vif });
     }
 
@@ -108,8 +109,15 @@ impl Node {
         }
     }
 
-    fn unmap_arenas_of(&mut self, lan: LanId) {
-        self.control.iter_mut().for_each(|link| link.arenas.forget(lan));
+    /// Gives back the arenas of LANs on which this node has had no interface for a while.
+    //= spec/arena.md#the-end-of-a-membership
+    //# A node MUST give the arenas of a LAN back a second after its last interface there was taken away, unless it has another one then.
+    pub(super) fn unmap_arenas(&mut self, now: Instant) {
+        if self.unmaps_at.take_if(|at| *at <= now).is_some() {
+            let interfaces = &self.interfaces;
+            let is_own = |lan| interfaces.iter().flatten().any(|interface| interface.driver.lan() == lan);
+            self.control.iter_mut().for_each(|link| link.arenas.retain(is_own));
+        }
     }
 
     /// Everything is named: what was not is taken away, and what this node has to say of the rest is said.

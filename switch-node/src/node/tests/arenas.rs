@@ -165,3 +165,40 @@ fn a_node_holds_two_arenas_of_a_lan_and_none_of_a_session_that_is_over() {
     lose_control(&mut node, 1);
     assert!(arenas.iter().all(|(_, memory)| memory.clones() == 2));
 }
+
+#[test]
+fn who_leaves_a_lan_and_comes_again_keeps_the_arena_that_it_was_given_meanwhile() {
+    //= spec/arena.md#the-end-of-a-membership
+    //= type=test
+    //# A node MUST give the arenas of a LAN back a second after its last interface there was taken away, unless it has another one then.
+    let (mut node, mut control) = attached();
+    let mut config = node.interfaces().next().expect("an interface").config.clone();
+    let (relay, vif) = (Channel(3), VifNumber(VIF.0 + 1));
+    (config.relay_channel, config.arp_channel, config.vif) = (relay, Channel(4), vif);
+    control.0.open_channel(relay);
+    let (mut writer, memory) = arena(7);
+    // It has not heard yet that it had left.
+    assert!(node.handle_arena(NOW, 0, ProcessId(1), LAN, memory.clone()));
+    control.tell(&mut node, &ControlMessage::InterfaceRemoved { vif: VIF });
+    control.tell(&mut node, &ControlMessage::Interface(config));
+    let other = MemberNotice {
+        lan: LAN,
+        node: NodeNumber(2),
+        vif: VIF,
+        mac: PEER,
+        process: ProcessId(22),
+        attached: true,
+    };
+    control.tell(&mut node, &ControlMessage::Member(other));
+    let second = NOW + Duration::from_secs(1);
+    node.handle_timeout(second);
+    let place = writer.put(&[Part::Private(&message(0, 300))]).expect("room");
+    let reference = Reference { lan: LAN, destination_vif: vif, arena: 7, place, stay: 1 };
+    control.send(relay, &reference.emit());
+    assert_eq!(take(&mut node).len(), 1);
+    // It leaves for good.
+    control.tell(&mut node, &ControlMessage::InterfaceRemoved { vif });
+    assert_eq!((node.poll_timeout().is_some_and(|at| at <= second), memory.clones()), (true, 3));
+    node.handle_timeout(second);
+    assert_eq!(memory.clones(), 2);
+}
