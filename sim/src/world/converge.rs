@@ -157,13 +157,14 @@ impl World {
         }
     }
 
-    /// Packet legs that are not good, of which node to which other.
+    /// Packet legs that are not good, of which node to which other. A node that was removed keeps what it has, for nobody tells it.
     fn legs_away(&self) -> Vec<(usize, NodeNumber, PacketLeg, PacketLegState)> {
-        let honest = |node: &usize| self.plan.hostile != Some(*node);
+        let machine_of = |node: usize| self.nodes[node].machine.as_ref().filter(|m| m.is_attached());
+        let judged = |node: &usize| self.plan.hostile != Some(*node) && machine_of(*node).is_some();
         let mut away = Vec::new();
-        for node in (0..self.nodes.len()).filter(honest) {
-            let Some(machine) = &self.nodes[node].machine else { continue };
-            for peer in (0..self.nodes.len()).filter(honest).map(Plan::number) {
+        for node in (0..self.nodes.len()).filter(judged) {
+            let Some(machine) = machine_of(node) else { continue };
+            for peer in (0..self.nodes.len()).filter(judged).map(Plan::number) {
                 let legs = machine.packet_legs_to(peer).filter(|leg| leg.state != PacketLegState::Good);
                 away.extend(legs.map(|leg| (node, peer, leg.leg, leg.state)));
             }
