@@ -145,7 +145,10 @@ impl Ports {
 
     /// Takes nothing more from any device.
     pub fn rest(&mut self, poller: &Poller) {
-        self.ports_mut().for_each(|port| port.listen(poller, false));
+        for port in self.ports_mut() {
+            port.pause.end();
+            port.listen(poller, false);
+        }
     }
 
     fn ports_mut(&mut self) -> impl Iterator<Item = &mut Port> {

@@ -11,6 +11,8 @@ use crate::node::Node;
 
 /// Flows in one message: of IPv6 they take 10 KiB.
 const FLOWS_PER_MESSAGE: usize = 256;
+/// Services in one message: of IPv6 they take 10.5 KiB. A node may serve 1,024 on one LAN.
+const SERVICES_PER_MESSAGE: usize = 512;
 
 impl Node {
     /// Hears what a stack sends that serves a cluster.
@@ -36,11 +38,8 @@ impl Node {
         let changed: Vec<Listening> =
             services.iter().filter(|service| !interface.listening.contains(service)).copied().collect();
         interface.listening = services.to_vec();
-        if !changed.is_empty() {
-            self.tell_all_attached(
-                now,
-                &ControlMessage::Listening(ListeningNotice { vif, services: changed }),
-            );
+        for message in listening_messages(vif, &changed) {
+            self.tell_all_attached(now, &message);
         }
     }
 
@@ -94,10 +93,7 @@ impl Node {
                 chunks.map(|flows| ControlMessage::Claims(FlowNotice { vif, flows: flows.to_vec() })),
             );
             messages.push(ControlMessage::FlowsTold { vif });
-            if !interface.listening.is_empty() {
-                let services = interface.listening.clone();
-                messages.push(ControlMessage::Listening(ListeningNotice { vif, services }));
-            }
+            messages.extend(listening_messages(vif, &interface.listening));
         }
         for message in &messages {
             self.send_control(now, index, message);
@@ -120,4 +116,10 @@ impl Node {
             }
         }
     }
+}
+
+/// What says whether something listens at these services.
+fn listening_messages(vif: VifNumber, services: &[Listening]) -> impl Iterator<Item = ControlMessage> {
+    let notice = move |services: &[Listening]| ListeningNotice { vif, services: services.to_vec() };
+    services.chunks(SERVICES_PER_MESSAGE).map(move |services| ControlMessage::Listening(notice(services)))
 }

@@ -206,6 +206,10 @@ impl ByXdp {
     //# An ether leg for which AF_XDP was asked MUST go by a packet socket while its device cannot be had by AF_XDP, say why, and
     //# try again when the device is another, has another MAC address or comes up, and every 10 s while another program has it.
     pub fn look(&self, now: Instant, device: &Device, port: EtherPort) {
+        if !device.is_running && matches!(&*self.state.borrow(), State::Closed) {
+            // It may come up as another one, or with fewer queues.
+            self.tried.set(None);
+        }
         if self.is_to_be_opened(now, device) {
             return self.begin(now, device, port);
         }

@@ -98,3 +98,21 @@ fn a_segment_for_the_owner_alone_reaches_no_other_stack() {
     let received: u64 = node.interfaces().map(|i| i.counters.received_relay.frames).sum();
     assert_eq!(received, 1);
 }
+
+#[test]
+fn as_many_services_as_a_node_may_serve_are_told_of_in_several_messages() {
+    let mut node = node();
+    let mut control = Far::control(&mut node, 1);
+    serve(&mut node, &mut control);
+    let address = "fd00:1::100".parse().expect("an address");
+    let service = |port| Listening { address, protocol: Protocol::Udp, port, listens: true };
+    let services: Vec<_> = (1..=1024).map(service).collect();
+    let notice = |message| match message {
+        ControlMessage::Listening(notice) => notice.services,
+        _ => Vec::new(),
+    };
+    node.handle_listening(NOW, VIF, &services);
+    node.publish(NOW);
+    let told: Vec<_> = control.told().into_iter().flat_map(notice).collect();
+    assert!(told == services, "{} are told of", told.len());
+}
