@@ -41,7 +41,7 @@ fn proxy(balance: Balance, flows: u32) -> ClusterProxy {
         // A few of them find no room.
         let _ = proxy.handle_claim(NOW, MemberSlot(1 + number as u16 % SERVERS), &flow(number));
     }
-    (1..=SERVERS).for_each(|server| proxy.handle_told(MemberSlot(server)));
+    (1..=SERVERS).for_each(|server| proxy.handle_told(NOW, MemberSlot(server)));
     proxy
 }
 

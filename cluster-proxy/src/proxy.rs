@@ -111,6 +111,8 @@ pub struct ClusterProxy {
     telling_until: Option<Instant>,
     /// Segments of unknown flows go to every server, until then.
     asking_until: Option<Instant>,
+    /// A server that tells its flows is believed, until then.
+    believing_until: Option<Instant>,
     asks: Option<Meters>,
     errors: Option<Meters>,
     echoes: Option<Meters>,
@@ -141,6 +143,7 @@ impl ClusterProxy {
             stands_by: true,
             telling_until: None,
             asking_until: None,
+            believing_until: None,
             asks: meters(ASKED_PER_SECOND_MAX),
             errors: meters(ERRORS_PER_SECOND_MAX),
             echoes: meters(ECHOES_PER_SECOND_MAX),
@@ -192,8 +195,11 @@ impl ClusterProxy {
             return;
         }
         server.is_reachable = is_reachable;
-        server.telling_until = is_reachable.then(|| now + TELLING_TIME_MAX);
-        if !is_reachable {
+        if is_reachable {
+            server.begin_telling(now);
+        } else {
+            server.end_telling(now);
+            server.lost_in = server.lost_in.or(Some(server.life));
             self.end_life(now, index);
             self.services.iter_mut().for_each(|service| service.forget_port(index));
         }
@@ -249,7 +255,8 @@ impl ClusterProxy {
     pub fn handle_takeover(&mut self, now: Instant) {
         self.stands_by = false;
         self.asking_until = Some(now + ASKING_TIME);
-        self.servers.all_tell_until(now + TELLING_TIME_MAX);
+        self.believing_until = Some(now + TELLING_TIME_MAX);
+        self.servers.all_tell(now);
         self.judge();
     }
 
@@ -333,6 +340,7 @@ impl ClusterProxy {
         server.flows = 0;
         let is_round = server.life == 0;
         if is_round {
+            server.lost_in = None;
             // Entries of the lives that are about to be counted again must not come to life with them.
             for lines in [&mut self.flows, &mut self.half_open, &mut self.fragments] {
                 lines.sweep(1, |entry| entry.server != index);
@@ -355,9 +363,8 @@ impl ClusterProxy {
         let servers = &mut self.servers;
         let parts = if is_late { 1 } else { SWEEP_PARTS };
         self.flows.sweep(parts, |entry| {
-            let worth = servers.worth(now, entry);
-            let keep = worth == Worth::Alive && !(is_late && entry.kind == Kind::Udp);
-            if !keep && worth != Worth::Orphaned {
+            let keep = servers.keeps(now, entry) && !(is_late && entry.kind == Kind::Udp);
+            if !keep && servers.worth(now, entry) != Worth::Orphaned {
                 servers.lose_flow(entry.server);
             }
             keep

@@ -9,7 +9,7 @@ use vlan_core::server::MemberSlot;
 use crate::config::SERVERS_MAX;
 use crate::lines::{Entry, Kind, SERVERS};
 
-/// How long a server may take to tell all its flows once it can be reached.
+/// How long a server may take to tell all its flows, in all of its lives since the takeover together.
 pub(crate) const TELLING_TIME_MAX: Duration = Duration::from_secs(10);
 /// A flow of TCP without a packet for so long is forgotten (RFC 5382, 5, as address translators do).
 pub(crate) const TCP_IDLE: Duration = Duration::from_secs(7440);
@@ -50,6 +50,10 @@ pub(crate) struct Server {
     pub flows: u32,
     /// It may still have flows that it has not told, until then.
     pub telling_until: Option<Instant>,
+    /// What is left of its time to tell once that is over.
+    telling_left: Duration,
+    /// The first life in which it was lost: it may claim again what it owned in that one and those after it.
+    pub lost_in: Option<u8>,
 }
 
 impl Server {
@@ -68,6 +72,20 @@ impl Server {
         match self.drain {
             Drain::Until(deadline) => deadline,
             Drain::No | Drain::Over => None,
+        }
+    }
+
+    /// It can be reached from now on, and is to tell its flows.
+    //= spec/cluster.md#time-to-tell
+    //# A server MUST NOT have more than 10 s to tell its flows, in all of its lives since the takeover together.
+    pub fn begin_telling(&mut self, now: Instant) {
+        self.telling_until = (!self.telling_left.is_zero()).then(|| now + self.telling_left);
+    }
+
+    /// It has told all its flows, or cannot tell more.
+    pub fn end_telling(&mut self, now: Instant) {
+        if let Some(until) = self.telling_until.take() {
+            self.telling_left = until.since(now);
         }
     }
 
@@ -125,7 +143,8 @@ impl Servers {
 
     /// In the place of one that has gone, if there is one: of all places, of one with the fewest flows.
     fn add(&mut self, slot: MemberSlot) -> Option<Index> {
-        let server = Server { slot, is_configured: true, ..Server::default() };
+        let telling_left = TELLING_TIME_MAX;
+        let server = Server { slot, is_configured: true, telling_left, ..Server::default() };
         let is_full = self.servers.len() >= usize::from(SERVERS);
         let left = self.servers.iter_mut().zip(0..).filter(|(server, _)| !server.is_configured);
         let (place, index) = match left.min_by_key(|(server, _)| server.flows) {
@@ -149,6 +168,21 @@ impl Servers {
         if is_idle(now, entry) { Worth::Idle } else { Worth::Alive }
     }
 
+    /// The flow of an entry that has no owner was the server's when that was lost, and nobody else's since.
+    pub fn was_of(&self, index: Index, entry: Entry) -> bool {
+        let Some(server) = self.server(index).filter(|_| entry.server == index) else { return false };
+        server.lost_in.is_some_and(|lost| entry.life.wrapping_sub(lost) < server.life.wrapping_sub(lost))
+    }
+
+    /// An entry is to be kept: its flow is alive, or its owner may come back and claim it.
+    pub fn keeps(&self, now: Instant, entry: Entry) -> bool {
+        match self.worth(now, entry) {
+            Worth::Alive => true,
+            Worth::Idle => false,
+            Worth::Orphaned => self.was_of(entry.server, entry) && !is_idle(now, entry),
+        }
+    }
+
     /// A server has one flow less.
     pub fn lose_flow(&mut self, index: Index) {
         if let Some(server) = self.server_mut(index) {
@@ -161,10 +195,13 @@ impl Servers {
         self.servers.iter().any(|server| server.flows > 0)
     }
 
-    /// All that can be reached are to tell their flows.
-    pub fn all_tell_until(&mut self, until: Instant) {
-        for server in self.servers.iter_mut().filter(|server| server.may_own()) {
-            server.telling_until = Some(until);
+    /// All have their time to tell before them, and that of those that can be reached begins.
+    pub fn all_tell(&mut self, now: Instant) {
+        for server in &mut self.servers {
+            server.telling_left = TELLING_TIME_MAX;
+            if server.may_own() {
+                server.begin_telling(now);
+            }
         }
     }
 

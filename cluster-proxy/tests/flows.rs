@@ -167,7 +167,7 @@ fn nobody_refuses_before_all_have_told() {
     assert!(may_refuse(&mut world, &flow), "who is gone owns nothing");
     world.proxy.set_reachable(world.now, MemberSlot(3), true);
     assert!(!may_refuse(&mut world, &flow));
-    world.proxy.handle_told(MemberSlot(3));
+    world.proxy.handle_told(world.now, MemberSlot(3));
     assert!(may_refuse(&mut world, &flow));
     world.proxy.handle_takeover(world.now);
     world.wait(Duration::from_millis(9999));
@@ -200,7 +200,7 @@ fn after_a_takeover_all_are_asked_for_a_while() {
     world.wait(Duration::from_millis(1));
     assert_eq!(world.hops(&unknown).len(), 2);
     world.proxy.handle_takeover(world.now);
-    (1..=4).for_each(|server| world.proxy.handle_told(MemberSlot(server)));
+    (1..=4).for_each(|server| world.proxy.handle_told(world.now, MemberSlot(server)));
     assert_eq!(world.hops(&unknown).len(), 2, "all have told");
     world.check_ledger();
 }
@@ -209,7 +209,7 @@ fn after_a_takeover_all_are_asked_for_a_while() {
 fn a_claim_needs_a_reason() {
     //= spec/cluster.md#claims
     //= type=test
-    //# A claim MUST be accepted only from a real server of the flow's service, for a flow that has no other owner, and that this proxy has given it, would give it now or would have given it before it drained; or while the server tells its flows, or this proxy stands by.
+    //# A claim MUST be accepted only from a real server of the flow's service, for a flow that has no other owner, and that it owned when it was lost, or that this proxy has given it, would give it now or would have given it before it drained; or while this proxy stands by, or the server tells its flows within 10 s of a takeover.
     let services = vec![service(WEB, Balance::RoundRobin, 8), service(DNS, Balance::PerPacket, 9)];
     let mut world = World::new(&config(services));
     let first = flow(WEB, 1);
@@ -255,6 +255,85 @@ fn a_claim_needs_a_reason() {
     assert_eq!(world.claim(stranger, &third), Ok(Claimed::New));
     let counters = world.proxy.counters();
     assert_eq!((counters.claims, counters.conflicts, counters.refused), (3, 2, 8));
+}
+
+/// A server is lost and can be reached again.
+fn flap(world: &mut World, server: u16, pause: Duration) {
+    world.proxy.set_reachable(world.now, MemberSlot(server), false);
+    world.wait(pause);
+    world.proxy.set_reachable(world.now, MemberSlot(server), true);
+}
+
+#[test]
+fn a_server_that_comes_back_claims_what_it_had_and_nothing_else() {
+    let mut world = web(Balance::RoundRobin, 8);
+    let flows: Vec<_> = (1..200).map(|port| flow(WEB, port)).collect();
+    let owners: Vec<_> = flows.iter().map(|flow| world.establish(flow)).collect();
+    let of = |server| flows.iter().zip(&owners).filter(move |(_, owner)| **owner == server);
+    world.wait(Duration::from_secs(20));
+    // Gone for longer than a look at the whole table takes; then once more before it has told anything, and by another process that
+    // has told already that it knows of nothing.
+    flap(&mut world, 1, Duration::from_secs(120));
+    flap(&mut world, 1, Duration::from_secs(1));
+    world.proxy.handle_told(world.now, MemberSlot(1));
+    for (flow, _) in of(1) {
+        assert_eq!(world.claim(1, flow), Ok(Claimed::New));
+    }
+    // What is nobody's, and what another had that is away.
+    let mine = |port: &u16| row_of_eight(&flow(WEB, *port)).contains(&1);
+    let strange = (1000..).find(|port| !mine(port)).expect("a flow of others");
+    flap(&mut world, 1, Duration::from_secs(1));
+    assert_eq!(world.claim(1, &flow(WEB, strange)), Err(Refusal::NotChosen));
+    world.proxy.set_reachable(world.now, MemberSlot(2), false);
+    let (of_another, _) = of(2).find(|(flow, _)| !row_of_eight(flow).contains(&1)).expect("one");
+    assert_eq!(world.claim(1, of_another), Err(Refusal::NotChosen));
+    // What has got another owner meanwhile is lost.
+    let (taken, other) =
+        of(1).map(|(flow, _)| (flow, row_of_eight(flow)[0])).find(|(_, row)| *row > 2).expect("one");
+    assert_eq!(world.claim(other, taken), Ok(Claimed::New));
+    assert_eq!(world.claim(1, taken), Err(Refusal::Conflict { owner: MemberSlot(other) }));
+}
+
+#[test]
+fn a_server_that_takes_the_place_of_another_has_nothing_of_it() {
+    let mut world = web(Balance::RoundRobin, 4);
+    let flows: Vec<_> = (1..100).map(|port| flow(WEB, port)).collect();
+    let of_four: Vec<_> = flows.iter().filter(|flow| world.establish(flow) == 4).collect();
+    world.wait(Duration::from_secs(20));
+    world.proxy.set_reachable(world.now, MemberSlot(4), false);
+    let mut changed = config(vec![service(WEB, Balance::RoundRobin, 3)]);
+    world.proxy.apply(world.now, Box::new(tables(&changed)));
+    changed.services[0].servers.push(server(77, 1));
+    world.proxy.apply(world.now, Box::new(tables(&changed)));
+    flap(&mut world, 77, Duration::from_secs(1));
+    let accepted = of_four.iter().filter(|flow| world.claim(77, flow).is_ok()).count();
+    assert!((1..of_four.len()).contains(&accepted), "{accepted} of {}: by their rows", of_four.len());
+}
+
+#[test]
+fn a_server_that_comes_and_goes_does_not_keep_others_from_refusing() {
+    //= spec/cluster.md#time-to-tell
+    //= type=test
+    //# A server MUST NOT have more than 10 s to tell its flows, in all of its lives since the takeover together.
+    let mut world = web(Balance::Hash, 8);
+    let unknown = flow(WEB, 1);
+    let stranger = stranger(&unknown, 8);
+    world.wait(Duration::from_secs(60));
+    flap(&mut world, stranger, Duration::from_secs(1));
+    world.wait(Duration::from_secs(6));
+    assert!(!may_refuse(&mut world, &unknown));
+    // One that tells uses as much as it needs; this one has used six seconds.
+    world.proxy.handle_told(world.now, MemberSlot(stranger));
+    flap(&mut world, stranger, Duration::from_secs(100));
+    world.wait(Duration::from_millis(3999));
+    assert!(!may_refuse(&mut world, &unknown));
+    world.wait(Duration::from_millis(1));
+    assert!(may_refuse(&mut world, &unknown));
+    flap(&mut world, stranger, Duration::from_secs(1));
+    assert!(may_refuse(&mut world, &unknown), "its time is over");
+    world.proxy.handle_takeover(world.now);
+    world.wait(Duration::from_secs(1));
+    assert!(!may_refuse(&mut world, &unknown), "until somebody else has the cluster");
 }
 
 fn row_of_eight(flow: &Flow) -> Vec<u16> {

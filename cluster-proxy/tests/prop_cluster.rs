@@ -92,7 +92,7 @@ impl Cluster {
         let mut standby = ClusterProxy::new(world.now, tables(&config), &LIMITS);
         for server in 1..=SERVERS {
             standby.set_reachable(world.now, MemberSlot(server), true);
-            standby.handle_told(MemberSlot(server));
+            standby.handle_told(world.now, MemberSlot(server));
         }
         world.now = world.now + Duration::from_millis(1);
         let server = Server { is_up: true, is_configured: true, ..Server::default() };
@@ -239,7 +239,7 @@ impl Cluster {
             let claim = self.world.claim(owner, &flow(WEB, port));
             assert_eq!(claim, Ok(Claimed::New), "{port} of {owner}");
         }
-        (1..=SERVERS).for_each(|server| self.world.proxy.handle_told(MemberSlot(server)));
+        (1..=SERVERS).for_each(|server| self.world.proxy.handle_told(now, MemberSlot(server)));
         // The standby is a new one as well, which has heard the same.
         self.standby = self.world.proxy.clone();
         self.standby.stand_by();

@@ -125,7 +125,7 @@ impl World {
                 if script.flag()? {
                     self.proxy.handle_takeover(self.now)
                 } else {
-                    self.proxy.handle_told(slot)
+                    self.proxy.handle_told(self.now, slot)
                 }
                 while let Some(request) = self.proxy.poll_check() {
                     self.proxy.handle_checked(&request, script.flag()?);

@@ -101,7 +101,8 @@ impl ClusterProxy {
             Some((place, entry)) => Some((place, Some(entry))),
             None => None,
         };
-        self.check_claim(now, index, flow, hash)?;
+        let former = place.and_then(|(_, former)| former);
+        self.check_claim(now, index, (flow, hash), former)?;
         let share = self.share();
         if server.flows >= share {
             return Err(Refusal::ShareFull { share });
@@ -115,8 +116,14 @@ impl ClusterProxy {
 
     /// A server may own a flow that nobody owns.
     //= spec/cluster.md#claims
-    //# A claim MUST be accepted only from a real server of the flow's service, for a flow that has no other owner, and that this proxy has given it, would give it now or would have given it before it drained; or while the server tells its flows, or this proxy stands by.
-    fn check_claim(&self, now: Instant, index: Index, flow: &Flow, hash: u64) -> Result<(), Refusal> {
+    //# A claim MUST be accepted only from a real server of the flow's service, for a flow that has no other owner, and that it owned when it was lost, or that this proxy has given it, would give it now or would have given it before it drained; or while this proxy stands by, or the server tells its flows within 10 s of a takeover.
+    fn check_claim(
+        &self,
+        now: Instant,
+        index: Index,
+        (flow, hash): (&Flow, u64),
+        former: Option<Entry>,
+    ) -> Result<(), Refusal> {
         let at = self.tables.find(flow.service()).ok_or(Refusal::NoService)?;
         let is_kept = self.tables.services[at].config.balance != Balance::PerPacket;
         if !is_kept || !self.tables.has_address(flow.address) || !is_host(flow.client) {
@@ -128,11 +135,18 @@ impl ClusterProxy {
         let is_right = match self.remembered(now, hash) {
             Some(chosen) => chosen == index,
             None => {
-                let is_telling = self.servers.server(index).is_some_and(|server| server.is_telling(now));
-                is_telling || self.stands_by || self.may_have_chosen(at, flow, hash, index)
+                let was_its = former.is_some_and(|former| self.servers.was_of(index, former));
+                was_its || self.believes(now, index) || self.may_have_chosen(at, flow, hash, index)
             }
         };
         if is_right { Ok(()) } else { Err(Refusal::NotChosen) }
+    }
+
+    /// The server may have flows that this proxy cannot know of.
+    fn believes(&self, now: Instant, index: Index) -> bool {
+        let is_new = self.believing_until.is_some_and(|until| now < until);
+        let is_telling = self.servers.server(index).is_some_and(|server| server.is_telling(now));
+        self.stands_by || is_new && is_telling
     }
 
     fn own(&mut self, now: Instant, hash: u64, place: Place, former: Option<Entry>, entry: Entry) {
@@ -163,10 +177,10 @@ impl ClusterProxy {
     }
 
     /// The server `from` has told all its flows.
-    pub fn handle_told(&mut self, from: MemberSlot) {
+    pub fn handle_told(&mut self, now: Instant, from: MemberSlot) {
         let index = self.servers.find(from);
         if let Some(server) = index.and_then(|index| self.servers.server_mut(index)) {
-            server.telling_until = None;
+            server.end_telling(now);
             self.telling_until = self.servers.telling_until();
         }
     }

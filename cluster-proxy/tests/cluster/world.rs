@@ -140,7 +140,7 @@ impl World {
         world.proxy.handle_takeover(now);
         config.services.iter().flat_map(|service| &service.servers).for_each(|server| {
             world.proxy.set_reachable(now, server.slot, true);
-            world.proxy.handle_told(server.slot);
+            world.proxy.handle_told(now, server.slot);
         });
         world.now = now + Duration::from_secs(1);
         world

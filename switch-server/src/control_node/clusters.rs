@@ -222,9 +222,9 @@ impl ControlNode {
         }
     }
 
-    pub(super) fn handle_flows_told(&mut self, session: &Session, vif: VifNumber) {
+    pub(super) fn handle_flows_told(&mut self, now: Instant, session: &Session, vif: VifNumber) {
         let Some((lan, name)) = self.server_of(session, vif) else { return };
-        self.lans[lan].clusters.iter_mut().for_each(|cluster| cluster.proxy.handle_told(name));
+        self.lans[lan].clusters.iter_mut().for_each(|cluster| cluster.proxy.handle_told(now, name));
     }
 
     pub(super) fn handle_listening(&mut self, session: &Session, notice: &ListeningNotice) {
