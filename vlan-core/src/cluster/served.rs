@@ -39,7 +39,18 @@ pub enum News {
 #[derive(Clone, Copy, Debug)]
 struct Seen {
     at: Instant,
-    is_closing: bool,
+    end: End,
+}
+
+/// How far a TCP flow has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// Not at all.
+    None,
+    /// A RST has come for it, from whomever: the stack knows whether it counts, and has sent nothing since.
+    Doubtful,
+    /// The stack sends nothing more.
+    Closing,
 }
 
 /// The clusters that an interface serves, and the flows that its stack owns.
@@ -99,7 +110,7 @@ impl Served {
 
     /// Hears what the stack sends: what follows the answer to a SYN, or a datagram, shows that the stack owns the flow.
     //= spec/cluster.md#whose-flow-it-is
-    //# The driver of a real server MUST claim a flow when its stack sends a segment of it that is neither SYN nor RST, or a datagram, and give it up when it is reset, 60 s after its end, or when it is idle.
+    //# The driver of a real server MUST claim a flow when its stack sends a segment of it that is neither SYN nor RST, or a datagram, and give it up when its stack resets it, 60 s after its end, or when it is idle.
     pub fn handle_outgoing(&mut self, now: Instant, frame: &[u8]) {
         let Some((packet, protocol, said)) = read(frame) else { return };
         let Some((source_port, port)) = ports(frame, &packet) else { return };
@@ -122,13 +133,10 @@ impl Served {
         let Some((packet, protocol, said)) = read(frame) else { return };
         let Some((client_port, port)) = ports(frame, &packet) else { return };
         let flow = Flow { protocol, client: packet.source, client_port, address: packet.destination, port };
+        let Some(seen) = self.flows.get_mut(&flow) else { return };
         match said {
-            Some(Said::Over) => self.forget(&flow),
-            _ => {
-                if let Some(seen) = self.flows.get_mut(&flow) {
-                    seen.at = now;
-                }
-            }
+            Some(Said::Over) => seen.doubt(now),
+            _ => seen.at = now,
         }
     }
 
@@ -181,14 +189,15 @@ impl Served {
 
     fn own(&mut self, now: Instant, flow: Flow, is_closing: bool) {
         if let Some(seen) = self.flows.get_mut(&flow) {
-            *seen = Seen { at: now, is_closing: seen.is_closing || is_closing };
+            seen.sent(now, is_closing);
             return;
         }
         if self.flows.len() == FLOWS_MAX {
             self.unclaimed += 1;
             return;
         }
-        self.flows.insert(flow, Seen { at: now, is_closing });
+        let end = if is_closing { End::Closing } else { End::None };
+        self.flows.insert(flow, Seen { at: now, end });
         self.news.push_back(News::Claimed(flow));
         self.sweep_at = self.sweep_at.or(Some(now + SWEEP_INTERVAL));
     }
@@ -210,11 +219,28 @@ impl Served {
     }
 }
 
+impl Seen {
+    /// The stack has sent something of it.
+    fn sent(&mut self, now: Instant, is_closing: bool) {
+        let is_closing = is_closing || self.end == End::Closing;
+        *self = Self { at: now, end: if is_closing { End::Closing } else { End::None } };
+    }
+
+    /// Somebody says that it is over; more of them do not make it last longer.
+    //= spec/cluster.md#resets-that-come
+    //# The driver of a real server MUST keep a flow for which a RST comes for 60 s, and as ever when its stack sends a segment of it meanwhile.
+    fn doubt(&mut self, now: Instant) {
+        if self.end == End::None {
+            *self = Self { at: now, end: End::Doubtful };
+        }
+    }
+}
+
 fn is_old(now: Instant, (flow, seen): &(&Flow, &Seen)) -> bool {
     let kept = match flow.protocol {
         Protocol::Udp => UDP_IDLE,
-        Protocol::Tcp if seen.is_closing => CLOSING_TIME,
-        Protocol::Tcp => TCP_IDLE,
+        Protocol::Tcp if seen.end == End::None => TCP_IDLE,
+        Protocol::Tcp => CLOSING_TIME,
     };
     now.since(seen.at) > kept
 }
