@@ -75,6 +75,7 @@ impl World {
             sender: Default::default(),
         };
         let mut control = ControlNode::new(ControlNodeConfig {
+            started: Instant::ZERO,
             serial: ControlNodeSerial(1),
             cabinet: CabinetNumber(1),
             process: CONTROL,

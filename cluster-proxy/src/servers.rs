@@ -50,6 +50,8 @@ pub(crate) struct Server {
     pub flows: u32,
     /// It may still have flows that it has not told, until then.
     pub telling_until: Option<Instant>,
+    /// It has not come since the takeover: what it owns nobody here can know.
+    pub is_awaited: bool,
     /// What is left of its time to tell once that is over.
     telling_left: Duration,
     /// The first life in which it was lost: it may claim again what it owned in that one and those after it.
@@ -79,6 +81,7 @@ impl Server {
     //= spec/cluster.md#time-to-tell
     //# A server MUST NOT have more than 10 s to tell its flows, in all of its lives since the takeover together.
     pub fn begin_telling(&mut self, now: Instant) {
+        self.is_awaited = false;
         self.telling_until = (!self.telling_left.is_zero()).then(|| now + self.telling_left);
     }
 
@@ -195,19 +198,19 @@ impl Servers {
         self.servers.iter().any(|server| server.flows > 0)
     }
 
-    /// All have their time to tell before them, and that of those that can be reached begins.
+    /// All have their time to tell before them, also those that have yet to come.
     pub fn all_tell(&mut self, now: Instant) {
         for server in &mut self.servers {
             server.telling_left = TELLING_TIME_MAX;
-            if server.may_own() {
-                server.begin_telling(now);
-            }
+            server.begin_telling(now);
+            server.is_awaited = server.is_configured && !server.is_reachable;
         }
     }
 
-    /// When the last of those that can be reached is to have told its flows; `None` when all have.
+    /// When the last of those that can be reached, or have yet to come, is to have told its flows; `None` when all have.
     pub fn telling_until(&self) -> Option<Instant> {
-        self.servers.iter().filter(|server| server.may_own()).filter_map(|server| server.telling_until).max()
+        let may_own = self.servers.iter().filter(|server| server.may_own() || server.is_awaited);
+        may_own.filter_map(|server| server.telling_until).max()
     }
 
     /// The next deadline of a draining server.

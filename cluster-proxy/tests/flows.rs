@@ -159,7 +159,7 @@ fn may_refuse(world: &mut World, flow: &Flow) -> bool {
 fn nobody_refuses_before_all_have_told() {
     //= spec/cluster.md#refusals
     //= type=test
-    //# A server MUST be allowed to refuse such a segment only when every server that can be reached has told all its flows.
+    //# A server MUST be allowed to refuse such a segment only when every server has told all its flows that can be reached, or has not come since the takeover and may still.
     let mut world = web(Balance::Hash, 3);
     let flow = flow(WEB, 1);
     assert!(may_refuse(&mut world, &flow));
@@ -174,6 +174,18 @@ fn nobody_refuses_before_all_have_told() {
     assert!(!may_refuse(&mut world, &flow));
     world.wait(Duration::from_millis(1));
     assert!(may_refuse(&mut world, &flow), "10 s are enough");
+    // Servers come to a control node that has just started one after the other.
+    world.proxy.set_reachable(world.now, MemberSlot(3), false);
+    world.proxy.handle_takeover(world.now);
+    [1, 2].into_iter().for_each(|server| world.proxy.handle_told(world.now, MemberSlot(server)));
+    world.wait(Duration::from_millis(300));
+    assert!(!may_refuse(&mut world, &flow), "one has yet to come");
+    world.proxy.set_reachable(world.now, MemberSlot(3), true);
+    assert!(!may_refuse(&mut world, &flow), "and to tell");
+    world.proxy.handle_told(world.now, MemberSlot(3));
+    assert!(may_refuse(&mut world, &flow));
+    world.proxy.set_reachable(world.now, MemberSlot(3), false);
+    assert!(may_refuse(&mut world, &flow), "it has come, and is gone");
     world.proxy.stand_by();
     assert!(!may_refuse(&mut world, &flow), "another control node knows");
 }

@@ -285,6 +285,7 @@ fn configuration(numbers: &[NodeNumber], process: ProcessId) -> ControlNodeConfi
         sender: Default::default(),
     };
     ControlNodeConfig {
+        started: Instant::ZERO,
         serial: ControlNodeSerial(1),
         cabinet: CabinetNumber(1),
         process,

@@ -152,7 +152,8 @@ impl ControlNode {
     #[must_use]
     pub fn new(config: ControlNodeConfig) -> Self {
         let mut random = Random::new(config.seed);
-        let mut lans: Vec<Lan> = config.lans.iter().map(|lan| Lan::new(lan, random.next_u64())).collect();
+        let mut lans: Vec<Lan> =
+            config.lans.iter().map(|lan| Lan::new(config.started, lan, random.next_u64())).collect();
         let mut uplinks = Uplinks::new(config.devices, &mut lans, random.next_u64());
         uplinks.members_changed(&lans);
         let first_epoch = Random::new(!config.seed).next_u64() as u32;
@@ -434,7 +435,7 @@ impl ControlNode {
 }
 
 impl Lan {
-    fn new(lan: &LanConfig, seed: u64) -> Self {
+    fn new(now: Instant, lan: &LanConfig, seed: u64) -> Self {
         let members = lan.members.iter().map(|member| (member.node, member.vif, member.mac)).collect();
         let server = LanServer::new(LanServerConfig {
             id: lan.id,
@@ -457,7 +458,7 @@ impl Lan {
             arena: LanArena::default(),
             uplink: None,
             been_outside: Once::default(),
-            clusters: lan.clusters.iter().cloned().map(|c| Cluster::new(Instant::ZERO, c)).collect(),
+            clusters: lan.clusters.iter().cloned().map(|c| Cluster::new(now, c)).collect(),
             moves: Moves::default(),
             config: LanConfig { clusters: Vec::new(), ..lan.clone() },
         };

@@ -61,7 +61,7 @@ impl ClusterProxy {
         self.counters.packets.add(frame.len());
         if let Some(owner) = hash.and_then(|hash| self.owner(now, hash)) {
             let slot = self.slot(owner);
-            return self.forward(frame, Hops::one(slot), now);
+            return self.forward(frame, Hops::one(slot), true);
         }
         self.decide_slowly(now, vnet, frame)
     }
@@ -76,9 +76,14 @@ impl ClusterProxy {
         match way {
             Ok(Way::Server(index)) => {
                 let slot = self.slot(index);
-                self.forward(frame, Hops::one(slot), now)
+                self.forward(frame, Hops::one(slot), true)
             }
-            Ok(Way::Hops(hops)) => self.forward(frame, hops, now),
+            Ok(Way::Hops(hops)) => {
+                //= spec/cluster.md#refusals
+                //# A server MUST be allowed to refuse such a segment only when every server has told all its flows that can be reached, or has not come since the takeover and may still.
+                let may_refuse = !self.is_telling(now) && !self.stands_by;
+                self.forward(frame, hops, may_refuse)
+            }
             Ok(Way::Owners) => {
                 self.counters.asked.add(frame.len());
                 Verdict::Owners
@@ -249,11 +254,8 @@ impl ClusterProxy {
         Verdict::Answer(&self.answer)
     }
 
-    //= spec/cluster.md#refusals
-    //# A server MUST be allowed to refuse such a segment only when every server that can be reached has told all its flows.
-    fn forward(&mut self, frame: &[u8], hops: Hops, now: Instant) -> Verdict<'_> {
+    fn forward(&mut self, frame: &[u8], hops: Hops, may_refuse: bool) -> Verdict<'_> {
         self.counters.forwarded.add(frame.len());
-        let may_refuse = !self.is_telling(now) && !self.stands_by;
         Verdict::Forward(Forward { hops, may_refuse, epoch: self.tables.epoch })
     }
 

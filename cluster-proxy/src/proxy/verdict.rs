@@ -43,7 +43,8 @@ impl Hops {
 pub struct Forward {
     /// The first server gets it; each that does not own its flow passes it on to the next.
     pub hops: Hops,
-    /// The last may leave it to its stack, which refuses what it does not know; else it drops it in silence.
+    /// The last may leave it to its stack, which refuses what it does not know; else it drops it in silence. Always so where the proxy
+    /// knows the server of the flow, or has just chosen it.
     pub may_refuse: bool,
     /// By which version of the configuration.
     pub epoch: u32,

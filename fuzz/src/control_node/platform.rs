@@ -47,6 +47,7 @@ pub(super) fn config(port_security: PortSecurity, has_uplinks: bool) -> ControlN
         legs: vec![vec![LegKind::Unix, LegKind::Udp], vec![LegKind::Udp, LegKind::Ether, LegKind::Unix]],
     };
     ControlNodeConfig {
+        started: Instant::ZERO,
         serial: ControlNodeSerial(1),
         cabinet: CabinetNumber(1),
         process: ProcessId(0xc0),

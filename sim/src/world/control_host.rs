@@ -85,6 +85,7 @@ impl World {
         // A LAN without members has been removed.
         let lans = lans.filter(|lan: &LanConfig| !lan.members.is_empty());
         ControlNodeConfig {
+            started: self.now(),
             serial: SERIAL,
             cabinet: CabinetNumber(1),
             process,

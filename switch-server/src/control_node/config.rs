@@ -9,7 +9,9 @@ use vlan_core::address::ControlNodeSerial;
 use vlan_core::group::members::MulticastConfig;
 use vlan_core::server::PortSecurity;
 use vlan_core::wire::control::{InterfaceAddress, LegKind};
-use vlan_core::{CabinetNumber, LanId, MacAddress, NodeNumber, ProcessId, PublicKey, SecretKey, VifNumber};
+use vlan_core::{
+    CabinetNumber, Instant, LanId, MacAddress, NodeNumber, ProcessId, PublicKey, SecretKey, VifNumber,
+};
 
 /// How ARP and ND are handled on a LAN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +93,8 @@ pub struct LanConfig {
 /// What a control node is told when it is made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ControlNodeConfig {
+    /// When it starts: from then on nodes may come that know what was before it.
+    pub started: Instant,
     /// Its serial number.
     pub serial: ControlNodeSerial,
     /// Its cabinet.

@@ -51,7 +51,7 @@ impl ControlNode {
         if self.lan_place(config.id).is_some() {
             return;
         }
-        let lan = Lan::new(config, self.random.next_u64());
+        let lan = Lan::new(now, config, self.random.next_u64());
         let vacant = (0..self.lans.len()).find(|&place| self.is_lan_free(place));
         let place = vacant.unwrap_or(self.lans.len());
         match vacant {

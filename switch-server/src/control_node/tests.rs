@@ -84,6 +84,7 @@ pub(super) fn config() -> ControlNodeConfig {
         legs: vec![vec![LegKind::Unix]; 2],
     };
     ControlNodeConfig {
+        started: Instant::ZERO,
         serial: ControlNodeSerial(1),
         cabinet: CabinetNumber(1),
         process: ProcessId(1),

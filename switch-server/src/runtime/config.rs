@@ -15,6 +15,7 @@ use vlan_core::{LanId, MacAddress, NodeNumber, ProcessId, SecretKey};
 
 use self::clusters::{cluster_addresses, cluster_entries, served_addresses};
 use super::devices::{Devices, Modes};
+use super::pump::now;
 use super::refuse_store;
 use crate::control_node::{
     AddedMember, ArpMode, Changes, ClusterEntry, ControlNodeConfig, FabricEntry, LanConfig, LanOptions,
@@ -40,6 +41,7 @@ pub fn control_node_config(
     let (epoch, identities) = take_into_use(platform, entry, store, devices).map_err(refuse_store)?;
     let clusters = |lan: &Lan| cluster_entries(lan, &identities, &keys.grant, epoch);
     Ok(ControlNodeConfig {
+        started: now(),
         serial: entry.serial,
         cabinet: platform.cabinet,
         process,

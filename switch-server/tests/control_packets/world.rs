@@ -139,6 +139,7 @@ fn control_config(control_node: usize, nodes: u16, process: ProcessId) -> Contro
         legs: vec![vec![LegKind::Udp], vec![LegKind::Ether]],
     };
     ControlNodeConfig {
+        started: Instant::ZERO,
         serial: serial(control_node),
         cabinet: CabinetNumber(1),
         process,

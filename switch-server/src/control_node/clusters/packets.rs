@@ -75,12 +75,11 @@ impl ControlNode {
         //# While some server may not have told all its flows, a control node MUST give a segment of an unknown flow to every server of its row that the proxy names, for the flow's owner alone.
         let names: Vec<MemberSlot> = match cluster.proxy.handle(now, &inbound.header.vnet, frame) {
             Verdict::Forward(Forward { hops, may_refuse, .. }) => match *hops.as_slice() {
-                [_, _, ..] if !may_refuse => hops.as_slice().to_vec(),
-                [first, ..] => {
+                [first, ..] if may_refuse => {
                     let slot = cluster.give(first, frame);
                     return slot.map_or(To::Nobody(DropReason::NoServer), To::Server);
                 }
-                [] => Vec::new(),
+                ref hops => hops.to_vec(),
             },
             Verdict::Owners => cluster.proxy.reachable().collect(),
             Verdict::Answer(answer) => return To::Sender(answer.to_vec()),

@@ -37,7 +37,12 @@ fn cluster(nodes: &[u16]) -> ClusterEntry {
 }
 
 fn clustered(nodes: &[u16], has_uplink: bool) -> ControlNode {
-    let mut config = config();
+    clustered_from(Instant::ZERO, nodes, has_uplink)
+}
+
+/// The same of a control node that starts then.
+fn clustered_from(started: Instant, nodes: &[u16], has_uplink: bool) -> ControlNode {
+    let mut config = ControlNodeConfig { started, ..config() };
     config.lans[0].clusters = vec![cluster(nodes)];
     for member in &mut config.lans[0].members {
         let address = ip_of(member.node.0).into();
@@ -325,5 +330,27 @@ fn a_segment_of_an_unknown_flow_is_for_its_owner_alone_until_all_have_told_their
     control.pump(later, 1000);
     let got = [frames_of(&mut one), frames_of(&mut two)].concat();
     assert_eq!(got.iter().map(|(header, _)| header.flags).collect::<Vec<_>>(), [0], "one that may refuse it");
+    ledger_closes(&control);
+}
+
+#[test]
+fn a_control_node_that_has_started_waits_for_servers_that_have_yet_to_come() {
+    //= spec/cluster.md#refusals
+    //= type=test
+    //# A server MUST be allowed to refuse such a segment only when every server has told all its flows that can be reached, or has not come since the takeover and may still.
+    // Clocks count from the start of a host, not from that of a process.
+    let started = Instant::ZERO + core::time::Duration::from_secs(1000);
+    let mut control = clustered_from(started, &[1, 2], false);
+    let [mut one, mut client] = members(&mut control, [1, 3]);
+    one.tell(&mut control, &ControlMessage::FlowsTold { vif: VifNumber(1) });
+    let mut flags_at = |seconds, flags| {
+        client.queue_frame(CLUSTER_MAC, 0, &segment(CLUSTER_MAC, (mac(3), ip_of(3)), 7, flags));
+        control.pump(started + core::time::Duration::from_secs(seconds), 1000);
+        frames_of(&mut one).iter().map(|(header, _)| header.flags).collect::<Vec<_>>()
+    };
+    assert_eq!(flags_at(0, ACK), [FrameHeader::OWNER_ONLY], "every server is asked");
+    assert_eq!(flags_at(9, ACK), [FrameHeader::OWNER_ONLY], "the only one in its row");
+    assert_eq!(flags_at(10, ACK), [0]);
+    assert_eq!(flags_at(10, SYN), [0], "a new flow has no owner yet");
     ledger_closes(&control);
 }
