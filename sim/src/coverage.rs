@@ -49,6 +49,10 @@ pub enum Fault {
     Joining,
     /// Another file is applied: a node, a member or a LAN goes or comes, or options change.
     Apply,
+    /// The servers of a cluster on a node drain, or take new flows again.
+    Drain,
+    /// Their ports are closed, or open again.
+    Service,
     /// Packets of a host are lost, independently of each other.
     Loss,
     /// Packets of a host are lost in bursts.
@@ -71,7 +75,7 @@ pub enum Fault {
 
 impl Fault {
     /// What can be done to processes and memory, in the order of the table.
-    pub const ON_ONE_HOST: [Self; 22] = [
+    pub const ON_ONE_HOST: [Self; 24] = [
         Self::NodeCrash,
         Self::ControlCrash,
         Self::ControlCrashInBatch,
@@ -94,10 +98,13 @@ impl Fault {
         Self::Listening,
         Self::Joining,
         Self::Apply,
+        Self::Drain,
+        Self::Service,
     ];
 
     /// Faults that not every plan has, drawn apart from the others.
-    pub const DRAWN_APART: [Self; 3] = [Self::Listening, Self::Joining, Self::Apply];
+    pub const DRAWN_APART: [Self; 5] =
+        [Self::Listening, Self::Joining, Self::Apply, Self::Drain, Self::Service];
 
     /// What can be done to fabrics between hosts, in the order of the table.
     pub const OF_FABRICS: [Self; 9] = [
@@ -149,6 +156,8 @@ impl Fault {
             Self::Listening => "listening",
             Self::Joining => "joining",
             Self::Apply => "apply",
+            Self::Drain => "drain",
+            Self::Service => "service",
             Self::Loss => "loss",
             Self::Bursts => "bursts",
             Self::Corruption => "corruption",
@@ -443,7 +452,7 @@ mod tests {
         let mut sum = coverage.clone();
         sum.add(&coverage);
         assert_eq!(sum.of(Fault::Hostile, met), 2);
-        assert_eq!(sum.to_string().lines().count(), 2 + 22 + 1 + 2 + 31 + 1 + 1 + 31);
+        assert_eq!(sum.to_string().lines().count(), 2 + 24 + 1 + 2 + 33 + 1 + 1 + 33);
         coverage.count_listened(Fault::Cut, PairState::Barrier);
         sum.add(&coverage);
         let of = |pair| sum.listened(Fault::Cut, pair);

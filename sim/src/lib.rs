@@ -16,6 +16,7 @@ pub mod packet;
 pub mod plan;
 pub mod runner;
 pub mod scenarios;
+pub mod segment;
 pub mod simulation;
 pub mod stack;
 pub mod world;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rvi::ShmConfig;
 use rvi::keys::PrivateKey;
+use vlan_core::cluster::Balance;
 use vlan_core::random::Random;
 use vlan_core::wire::control::InterfaceAddress;
 use vlan_core::{ControlNodeSerial, LanId, MacAddress, NodeNumber, VifNumber};
@@ -56,6 +57,15 @@ pub enum OutsidePlan {
     Unfiltered,
 }
 
+/// A cluster of the first LAN.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterPlan {
+    /// How its first service balances; the clients of the second stay with their servers.
+    pub balance: Balance,
+    /// Its real servers: places in the list of nodes, and weights.
+    pub servers: Vec<(usize, u16)>,
+}
+
 /// How much is sent, and how large it is.
 #[derive(Clone, Debug)]
 pub struct TrafficPlan {
@@ -88,6 +98,8 @@ pub struct Plan {
     pub lans: Vec<LanPlan>,
     /// What the first LAN's uplink is like, if it has one.
     pub outside: Option<OutsidePlan>,
+    /// The first LAN's cluster, if it has one.
+    pub cluster: Option<ClusterPlan>,
     /// Stations that may listen promiscuously, as places in the list of stations.
     pub listeners: Vec<usize>,
     /// Stations that send to multicast groups.
@@ -142,6 +154,7 @@ impl Plan {
             control_nodes: 1,
             lans: vec![lan],
             outside: None,
+            cluster: None,
             listeners: Vec::new(),
             streamers: Vec::new(),
             joined: Vec::new(),
@@ -211,6 +224,7 @@ impl Plan {
         plan.draw_listeners();
         plan.draw_groups();
         plan.draw_applies();
+        plan.draw_cluster();
         plan
     }
 
@@ -252,6 +266,34 @@ impl Plan {
             // Twice: there are several things that a file can change.
             self.fault_menu.extend([Fault::Apply; 2]);
         }
+    }
+
+    /// A third of the plans without a hostile node have a cluster, drawn apart from the rest: one to three of the first LAN's
+    /// members serve it, and one at least calls.
+    fn draw_cluster(&mut self) {
+        let mut random = Random::new(self.seed ^ 0x636c_7573_7465_7221);
+        let mut members = self.lans[0].members.clone();
+        if random.below(3) > 0 || self.hostile.is_some() || members.len() < 2 {
+            return;
+        }
+        let servers = 1 + random.below(3.min(members.len() as u64 - 1));
+        let mut draw = |_| {
+            let place = random.below(members.len() as u64) as usize;
+            (members.remove(place), 1 + random.below(3) as u16)
+        };
+        let servers = (0..servers).map(&mut draw).collect();
+        let balances = [Balance::Hash, Balance::RoundRobin, Balance::LeastConnections];
+        let balance = balances[random.below(3) as usize];
+        self.cluster = Some(ClusterPlan { balance, servers });
+        self.fault_menu.extend([Fault::Drain, Fault::Service]);
+    }
+
+    /// The same with a cluster of its first LAN.
+    #[must_use]
+    pub fn with_cluster(mut self, balance: Balance, servers: &[usize]) -> Self {
+        let servers = servers.iter().map(|node| (*node, 1)).collect();
+        self.cluster = Some(ClusterPlan { balance, servers });
+        self
     }
 
     /// A calm platform on which these stations may listen promiscuously.

@@ -8,6 +8,7 @@ use crate::simulation::Simulation;
 use crate::world::World;
 
 mod applies;
+mod clusters;
 mod control_loss;
 mod direct;
 mod groups;
@@ -35,6 +36,7 @@ pub struct Scenario {
 pub fn all() -> Vec<Scenario> {
     [
         applies::SCENARIOS,
+        clusters::SCENARIOS,
         control_loss::SCENARIOS,
         direct::SCENARIOS,
         groups::SCENARIOS,

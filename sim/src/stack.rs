@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
+use vlan_core::cluster::addresses_of;
 use vlan_core::ethernet::{ETHERTYPE_ARP, ETHERTYPE_IPV6, EthernetHeader};
 use vlan_core::limits::ETHERNET_HEADER_LEN;
 use vlan_core::wire::control::{InterfaceAddress, InterfaceConfig};
@@ -51,8 +52,8 @@ pub struct Datagram {
 /// A frame on its way to the fabric.
 #[derive(Clone, Debug)]
 pub enum Outgoing {
-    /// ARP or ND.
-    Resolution(Vec<u8>),
+    /// A whole frame, which nobody counts: ARP, ND, or a segment of TCP.
+    Frame(Vec<u8>),
     /// A datagram with its neighbour's MAC; it becomes a frame when the fabric takes it.
     Datagram(Datagram, MacAddress),
 }
@@ -107,7 +108,7 @@ impl Stack {
         self.queue.retain(|outgoing| match outgoing {
             // Kernels send no super-frames to groups.
             Outgoing::Datagram(datagram, mac) => !mac.is_group() || datagram.frame_len <= plain_max,
-            Outgoing::Resolution(_) => true,
+            Outgoing::Frame(_) => true,
         });
         for address in wanted {
             if self.usable.contains(&address) || self.detecting.iter().any(|(a, _)| *a == address) {
@@ -117,11 +118,11 @@ impl Stack {
                 IpAddr::V4(own) => {
                     self.usable.push(address);
                     let announcement = arp(1, self.config.mac, own.octets(), MacAddress::NULL, own.octets());
-                    self.push(Outgoing::Resolution(announcement));
+                    self.push(Outgoing::Frame(announcement));
                 }
                 IpAddr::V6(own) => {
                     self.detecting.push((address, now + DETECTION));
-                    self.push(Outgoing::Resolution(solicitation(self.config.mac, None, own, None)));
+                    self.push(Outgoing::Frame(solicitation(self.config.mac, None, own, None)));
                 }
             }
         }
@@ -139,6 +140,12 @@ impl Stack {
             Neighbour::Known { mac, .. } => Some((address, *mac)),
             Neighbour::Asked { .. } => None,
         })
+    }
+
+    /// True for an address of a cluster that is served here.
+    #[must_use]
+    pub fn is_on_loopback(&self, address: IpAddr) -> bool {
+        addresses_of(&self.config.clusters).any(|own| own == address)
     }
 
     /// True when `address` is usable.
@@ -159,7 +166,7 @@ impl Stack {
                 if *probes == 0 && now.since(*confirmed) > self.times.reachable {
                     *probes = 1;
                     *next_probe = now + self.times.retransmit;
-                    self.push_request(datagram.destination, Some(mac));
+                    self.push_request(None, datagram.destination, Some(mac));
                 }
                 self.push(Outgoing::Datagram(datagram, mac));
             }
@@ -170,15 +177,42 @@ impl Stack {
                     waiting.push_back(datagram);
                 }
             }
-            None => {
-                let asked = Neighbour::Asked {
-                    requests: 1,
-                    next: now + self.times.retransmit,
-                    waiting: VecDeque::from([datagram]),
-                };
-                self.neighbours.insert(datagram.destination, asked);
-                self.push_request(datagram.destination, None);
+            None => self.ask(now, None, datagram.destination, VecDeque::from([datagram])),
+        }
+    }
+
+    fn ask(
+        &mut self,
+        now: Instant,
+        source: Option<IpAddr>,
+        destination: IpAddr,
+        waiting: VecDeque<Datagram>,
+    ) {
+        let asked = Neighbour::Asked { requests: 1, next: now + self.times.retransmit, waiting };
+        self.neighbours.insert(destination, asked);
+        self.push_request(source, destination, None);
+    }
+
+    /// Sends a frame to a unicast address when its neighbour is known, and asks for it in the name of `source` when it is not:
+    /// the frame is lost then, as whoever sends it tries again.
+    pub fn send_frame(
+        &mut self,
+        now: Instant,
+        (source, destination): (IpAddr, IpAddr),
+        make: impl FnOnce(MacAddress, MacAddress) -> Vec<u8>,
+    ) {
+        match self.neighbours.get_mut(&destination) {
+            Some(Neighbour::Known { mac, confirmed, probes, next_probe }) => {
+                let mac = *mac;
+                if *probes == 0 && now.since(*confirmed) > self.times.reachable {
+                    *probes = 1;
+                    *next_probe = now + self.times.retransmit;
+                    self.push_request(Some(source), destination, Some(mac));
+                }
+                self.push(Outgoing::Frame(make(self.config.mac, mac)));
             }
+            Some(Neighbour::Asked { .. }) => {}
+            None => self.ask(now, Some(source), destination, VecDeque::new()),
         }
     }
 
@@ -258,7 +292,7 @@ impl Stack {
                 Some(*mac)
             }
         };
-        self.push_request(address, probe_to);
+        self.push_request(None, address, probe_to);
     }
 
     fn handle_arp(&mut self, now: Instant, frame: &[u8]) {
@@ -270,8 +304,10 @@ impl Stack {
             return;
         }
         self.learn(now, IpAddr::from(sender), sender_mac, o[7] == 2);
-        if o[7] == 1 && sender != target && self.has(IpAddr::from(target)) {
-            self.push(Outgoing::Resolution(arp(2, self.config.mac, target, sender_mac, sender)));
+        // A kernel answers for every address that it has, also on its loopback.
+        let is_own = self.has(IpAddr::from(target)) || self.is_on_loopback(IpAddr::from(target));
+        if o[7] == 1 && sender != target && is_own {
+            self.push(Outgoing::Frame(arp(2, self.config.mac, target, sender_mac, sender)));
         }
     }
 
@@ -292,7 +328,7 @@ impl Stack {
                 if let Some((address, mac)) = asker {
                     self.learn(now, IpAddr::V6(address), mac, false);
                 }
-                self.push(Outgoing::Resolution(advertisement(self.config.mac, target, asker)));
+                self.push(Outgoing::Frame(advertisement(self.config.mac, target, asker)));
             }
             136 => {
                 if self.detecting.iter().any(|(a, _)| a.address == IpAddr::V6(target)) {
@@ -327,8 +363,10 @@ impl Stack {
         }
     }
 
-    fn push_request(&mut self, target: IpAddr, probe_to: Option<MacAddress>) {
+    /// Asks in the name of the address that it sends from, if it is of IPv4, as kernels do; else of its own.
+    fn push_request(&mut self, source: Option<IpAddr>, target: IpAddr, probe_to: Option<MacAddress>) {
         let own = self.usable.iter().map(|a| a.address).find(|a| a.is_ipv4() == target.is_ipv4());
+        let own = source.filter(IpAddr::is_ipv4).or(own);
         let request = match (own, target) {
             (Some(IpAddr::V4(own)), IpAddr::V4(target)) => {
                 let mut frame = arp(1, self.config.mac, own.octets(), MacAddress::NULL, target.octets());
@@ -342,7 +380,7 @@ impl Stack {
             }
             _ => return,
         };
-        self.push(Outgoing::Resolution(request));
+        self.push(Outgoing::Frame(request));
     }
 
     fn push(&mut self, outgoing: Outgoing) {
@@ -488,12 +526,12 @@ mod tests {
                 while let Some(outgoing) = from.peek().cloned() {
                     from.pop();
                     match outgoing {
-                        Outgoing::Resolution(frame) => to.handle_resolution(now, &frame),
+                        Outgoing::Frame(frame) => to.handle_resolution(now, &frame),
                         Outgoing::Datagram(..) => arrived += 1,
                     }
                 }
             }
-            while let Some(Outgoing::Resolution(frame)) = b.peek().cloned() {
+            while let Some(Outgoing::Frame(frame)) = b.peek().cloned() {
                 b.pop();
                 a.handle_resolution(now, &frame);
             }

@@ -7,6 +7,8 @@
 mod applies;
 mod arenas;
 mod beliefs;
+mod calls;
+mod cluster;
 mod connections;
 mod control_host;
 mod converge;
@@ -45,6 +47,7 @@ use crate::simulation::Simulation;
 
 pub use converge::Outcome;
 
+use cluster::Cluster;
 use connections::{Connection, ConnectionIndex, Party, Side};
 use control_host::ControlHost;
 use node_host::NodeHost;
@@ -76,6 +79,8 @@ enum Event {
     Outside,
     /// It sends some datagrams.
     OutsideTraffic,
+    /// Clients of the cluster look at their calls.
+    Calls,
     /// A stack's timers.
     Stack { node: usize, life: u32 },
     /// A dead process is started again.
@@ -129,6 +134,8 @@ pub struct World {
     underlay: Underlay,
     /// What is at the other end of the first LAN's uplink, if it has one.
     outside: Option<Outside>,
+    /// The first LAN's cluster, if it has one.
+    cluster: Option<Cluster>,
     buffer: TransmitBuffer,
     sources: Vec<Source>,
     weather: Weather,
@@ -228,6 +235,7 @@ impl World {
             connections: Vec::new(),
             underlay: Underlay::new(&fabrics, &parties, plan.seed),
             outside: beyond,
+            cluster: plan.cluster.clone().map(|cluster| Cluster::new(cluster, plan.lans[0].id)),
             buffer: TransmitBuffer::new(SEGMENTS_MAX, TRANSMIT_OCTETS_MAX),
             sources: Vec::new(),
             weather: Weather::default(),
@@ -277,6 +285,7 @@ impl World {
             Event::Traffic { source } => self.source_sends(now, source),
             Event::Outside => self.outside_acts(now),
             Event::OutsideTraffic => self.outside_traffic(now),
+            Event::Calls => self.call_around(now),
             Event::Stack { node, life } => self.stack_timers(now, node, life),
             Event::Start { party } => self.start(now, party),
             Event::Fault => self.inject_next_fault(now),

@@ -29,6 +29,7 @@ impl World {
         let gone = self.gone_memberships();
         match self.random.below(8) {
             _ if self.outside_station().is_some() && self.chance(20) => self.change_uplink_at_random(),
+            _ if self.cluster.is_some() && self.chance(20) => self.change_weights(now),
             0 if !gone.is_empty() => {
                 let (node, lan) = gone[self.random.below(gone.len() as u64) as usize];
                 let _ = self.add_membership(now, node, lan);
@@ -241,7 +242,11 @@ impl World {
             addresses: vec![plan.ipv4, plan.ipv6],
             gateways: Vec::new(),
             may_listen: self.plan.listeners.contains(&station),
-            sender: SenderConfig { limits: self.limits_of(station), ..SenderConfig::default() },
+            sender: SenderConfig {
+                limits: self.limits_of(station),
+                aliases: self.served_addresses(station),
+                ..SenderConfig::default()
+            },
         }
     }
 

@@ -71,6 +71,7 @@ impl World {
         for (a, b, leg) in self.cuts.clone() {
             self.command(now, Command::Cut { a, b, leg });
         }
+        self.drain_again(now);
     }
 
     fn control_config(&self, process: ProcessId, seed: u64) -> ControlNodeConfig {
@@ -131,7 +132,7 @@ impl World {
             port_security: if lan.checks_addresses { PortSecurity::Address } else { PortSecurity::Mac },
             multicast: Default::default(),
             uplink: self.uplink_config().filter(|_| place == 0),
-            clusters: Vec::new(),
+            clusters: self.cluster_entries(place),
             members: Vec::new(),
         }
     }
@@ -275,6 +276,9 @@ impl World {
             ControlNodeEvent::Detached { node, .. } => (*node, false),
             _ => return,
         };
+        if !attached {
+            self.excuse_calls_of(usize::from(number.0) - 1);
+        }
         for (place, station) in self.stations.iter().enumerate() {
             if Plan::number(station.node) == number {
                 self.checker.attach(now, StationIndex(place), attached);

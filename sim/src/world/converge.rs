@@ -68,6 +68,7 @@ impl World {
             self.run_for(Duration::from_millis(10))?;
         }
         self.everybody_talks()?;
+        self.everybody_calls()?;
         self.all_legs_come_back()?;
         self.run_for(DRAIN)?;
         self.watch_idle()?;
@@ -93,6 +94,7 @@ impl World {
         self.timers_late = Duration::ZERO;
         self.underlay.heal();
         self.restore_uplink();
+        self.restore_servers();
         self.plan.fault_menu.clear();
         self.journal.line(now, format_args!("everything is healed"));
         let controls = (0..self.controls.len()).map(Party::Control);
@@ -271,11 +273,6 @@ impl World {
         let refused = drops.of(DropReason::NotAttached) + drops.of(DropReason::NotMember) + too_long_apart;
         let unaccounted = lost > permitted || lost + audit.detached > permitted + refused;
         if unaccounted {
-            if std::env::var_os("DBG").is_some() {
-                for (f, n, at) in self.checker.lost() {
-                    println!("LOST {} {} {}", f.0, n, at);
-                }
-            }
             let first: Vec<_> = self
                 .checker
                 .lost()

@@ -116,6 +116,8 @@ impl World {
             Fault::Listening => self.turn_a_listener(),
             Fault::Joining => self.turn_a_member(),
             Fault::Apply => self.apply_something(now),
+            Fault::Drain => self.turn_a_drain(now),
+            Fault::Service => self.turn_a_service(),
             // These come with the plan: its rings, and its hostile node.
             Fault::Starved | Fault::Hostile => {}
             Fault::Loss

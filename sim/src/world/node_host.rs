@@ -135,6 +135,7 @@ impl World {
                 let deadline = self.nodes[node].machine.as_ref().and_then(Node::poll_timeout);
                 self.check_node(node);
                 self.check_beliefs(node);
+                self.check_cluster_beliefs(node);
                 self.batch_over(now, Party::Node(node), messages, deadline, more);
                 self.stack_changed(now, node);
             }
@@ -224,13 +225,18 @@ impl World {
             is_hostile: self.plan.hostile == Some(node),
             refused: 0,
             delivered: 0,
+            segments: Vec::new(),
         };
         let received = machine.receive(now, budget, &mut devices);
         let (refused, delivered) = (devices.refused, devices.delivered);
+        let segments = std::mem::take(&mut devices.segments);
         host.refused += refused;
         host.delivered += delivered;
         if refused > 0 {
             self.count_fault_of(Fault::DeviceFull, Party::Node(node));
+        }
+        for (station, segment) in segments {
+            self.segment_arrives(now, station, segment);
         }
         received
     }
@@ -275,7 +281,7 @@ impl World {
         outgoing: &Outgoing,
     ) -> Accept {
         match outgoing {
-            Outgoing::Resolution(frame) => machine.send_frame(now, vif, &PLAIN, frame),
+            Outgoing::Frame(frame) => machine.send_frame(now, vif, &PLAIN, frame),
             Outgoing::Datagram(datagram, _) => {
                 let flow = FlowIndex(datagram.flow as usize);
                 let mtu = self.nodes[node].stacks[&vif.0].config.mtu;
@@ -337,6 +343,7 @@ impl World {
         }
         self.tell_memberships(station.0, machine, vif);
         self.tell_promiscuity(station.0, machine, vif);
+        self.tell_listening(now, node, machine, vif);
         self.run_at(Party::Node(node), now);
     }
 
@@ -345,6 +352,7 @@ impl World {
             && let Some(StationIndex(station)) = self.station_at(node, vif)
         {
             self.checker.station_down(self.queue.now(), StationIndex(station));
+            self.calls_end(StationIndex(station));
         }
     }
 

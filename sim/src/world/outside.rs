@@ -18,11 +18,12 @@ use vlan_core::wire::frame::Vnet;
 use vlan_core::{Channel, Instant, LanId, MacAddress, VifNumber};
 
 use super::connections::Party;
-use super::{Event, World};
+use super::{Event, World, cluster};
 use crate::checker::{FlowIndex, Receivers, StationIndex, Violation};
 use crate::coverage::Fault;
 use crate::frame::{self, Addressing};
 use crate::plan::{OutsidePlan, SERIAL, StationPlan};
+use crate::segment::Segment;
 use crate::simulation::Simulation;
 use crate::stack::{Datagram, Outgoing, PLAIN, Stack};
 
@@ -246,11 +247,7 @@ impl World {
             );
         }
         let stated = audit::stated_macs(octets);
-        if is_filtered
-            && let Some(mac) = stated
-                .into_iter()
-                .find(|mac| self.stations.iter().any(|s| s.mac == *mac && s.node != NOWHERE))
-        {
+        if is_filtered && let Some(mac) = stated.into_iter().find(|mac| is_hidden(&self.stations, *mac)) {
             return broken("I-40 hidden MACs", format!("{mac} is seen outside"));
         }
         if vnet.gso_type == 0
@@ -260,6 +257,13 @@ impl World {
         }
         if is_neighbour_resolution(header.ethertype, octets) {
             outside.stack.handle_resolution(now, octets);
+            return Ok(());
+        }
+        if let Some(segment) = Segment::parse(octets) {
+            let station = outside.station.0;
+            if header.destination == OUTSIDE_MAC {
+                self.segment_arrives(now, station, segment);
+            }
             return Ok(());
         }
         let Some(numbering) = frame::parse(octets) else { return Ok(()) };
@@ -289,6 +293,24 @@ impl World {
     }
 
     // --- from outside ---------------------------------------------------------------------------------------
+
+    /// The stack of the station outside, if there is one.
+    pub(super) fn outside_stack(&self) -> Option<&Stack> {
+        self.outside.as_ref().map(|outside| &outside.stack)
+    }
+
+    /// The station outside sends a frame that nobody counts.
+    pub(super) fn send_frame_of_outside(
+        &mut self,
+        now: Instant,
+        addresses: (IpAddr, IpAddr),
+        make: impl FnOnce(MacAddress, MacAddress) -> Vec<u8>,
+    ) {
+        if let Some(outside) = &mut self.outside {
+            outside.stack.send_frame(now, addresses, make);
+        }
+        self.arm_outside(now);
+    }
 
     /// Makes the flows between a member and the station outside.
     pub(super) fn add_outside_sources(&mut self, member: usize) {
@@ -408,7 +430,7 @@ impl World {
 
     fn give_inward(&mut self, now: Instant, machine: &mut ControlNode, outgoing: &Outgoing) {
         match outgoing {
-            Outgoing::Resolution(frame) => machine.handle_outside(now, DEVICE, &PLAIN, &mut frame.clone()),
+            Outgoing::Frame(frame) => machine.handle_outside(now, DEVICE, &PLAIN, &mut frame.clone()),
             Outgoing::Datagram(datagram, mac) => {
                 let flow = FlowIndex(datagram.flow as usize);
                 if matches!(self.checker.flow(flow).to, Receivers::One(to) if self.removed[to.0]) {
@@ -442,6 +464,11 @@ impl World {
             }
         }
     }
+}
+
+/// True for a MAC that filtered mode hides: of a member, or of a cluster address.
+fn is_hidden(stations: &[StationPlan], mac: MacAddress) -> bool {
+    cluster::MACS.contains(&mac) || stations.iter().any(|s| s.mac == mac && s.node != NOWHERE)
 }
 
 /// Frames from outside that a control node has let in.

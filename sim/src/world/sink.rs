@@ -15,6 +15,7 @@ use crate::checker::{Checker, StationIndex, Violation};
 use crate::frame;
 use crate::journal::Journal;
 use crate::plan::{Plan, StationPlan};
+use crate::segment::Segment;
 use crate::stack::Stack;
 
 /// The devices of one node during one batch.
@@ -36,6 +37,8 @@ pub(super) struct Devices<'a> {
     pub is_hostile: bool,
     pub refused: u64,
     pub delivered: u64,
+    /// Segments of TCP that stacks got, with their stations.
+    pub segments: Vec<(usize, Segment)>,
 }
 
 impl FrameSink for Devices<'_> {
@@ -93,6 +96,13 @@ impl Devices<'_> {
         // Queries are the fabric's own; these stacks answer none, as their hosts say what they have joined.
         let is_query = EthernetHeader::parse(octets).is_some_and(|h| h.source == QUERIER_MAC);
         if is_query || self.is_hostile || self.is_hostiles_own(station, octets) {
+            return Ok(());
+        }
+        if let Some(segment) = Segment::parse(octets) {
+            if !self.is_own(station, octets) {
+                return self.check_listens(vif, station);
+            }
+            self.segments.extend((!refuse).then_some((station, segment)));
             return Ok(());
         }
         let numbering = self.checker.frame_arrived(self.now, StationIndex(station), vnet, octets, refuse)?;

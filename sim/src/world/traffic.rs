@@ -102,6 +102,7 @@ impl World {
     pub fn start_traffic(&mut self) {
         self.traffic_on = true;
         self.let_send(0);
+        self.start_calls();
         if self.outside.is_some() {
             let at = self.soon(self.plan.traffic.interval);
             self.queue.schedule(at, Event::OutsideTraffic);

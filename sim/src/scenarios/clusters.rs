@@ -1,0 +1,183 @@
+//! A cluster address that several members serve.
+
+use vlan_core::cluster::Balance;
+
+use super::{Scenario, boot, ms};
+use crate::checker::Violation;
+use crate::plan::{OutsidePlan, Plan};
+use crate::simulation::Simulation;
+use crate::world::World;
+
+pub(super) const SCENARIOS: &[Scenario] = &[
+    Scenario { name: "calls_are_answered_and_stay_with_their_servers", plan: hashed, script: calls },
+    Scenario { name: "calls_from_outside_are_answered", plan: filtered, script: calls },
+    Scenario {
+        name: "calls_from_outside_to_the_clusters_own_mac_are_answered",
+        plan: unfiltered,
+        script: calls,
+    },
+    Scenario { name: "calls_outlive_their_control_node", plan: in_turn, script: control_node_dies },
+    Scenario {
+        name: "calls_to_hosts_of_their_own_outlive_their_control_node",
+        plan: |seed| in_turn(seed).with_elsewhere(&[0, 3]),
+        script: control_node_dies,
+    },
+    Scenario {
+        name: "a_server_that_drains_keeps_its_calls_and_gets_no_new_ones",
+        plan: least,
+        script: drains,
+    },
+    Scenario { name: "weights_change_under_calls", plan: filtered, script: weights_change },
+    Scenario { name: "a_server_whose_port_closes_keeps_its_calls", plan: hashed, script: ports_close },
+    Scenario { name: "a_server_that_dies_loses_its_calls_and_no_others", plan: least, script: server_dies },
+];
+
+/// Three servers and two clients.
+fn of(seed: u64, balance: Balance) -> Plan {
+    let mut plan = Plan::calm(seed, 5).with_cluster(balance, &[0, 1, 2]);
+    // Few other frames: calls are what is looked at.
+    plan.traffic.interval = ms(8);
+    plan
+}
+
+fn hashed(seed: u64) -> Plan {
+    of(seed, Balance::Hash)
+}
+
+fn in_turn(seed: u64) -> Plan {
+    of(seed, Balance::RoundRobin)
+}
+
+fn least(seed: u64) -> Plan {
+    of(seed, Balance::LeastConnections)
+}
+
+fn filtered(seed: u64) -> Plan {
+    hashed(seed).with_outside(OutsidePlan::Filtered)
+}
+
+fn unfiltered(seed: u64) -> Plan {
+    in_turn(seed).with_outside(OutsidePlan::Unfiltered).with_listeners(&[4])
+}
+
+fn begin(world: &mut World) -> Result<(), Violation> {
+    boot(world)?;
+    world.start_traffic();
+    world.run_for(ms(150))
+}
+
+fn calls(world: &mut World) -> Result<(), Violation> {
+    begin(world)?;
+    world.run_for(ms(300))?;
+    world.expect_calls(10)
+}
+
+fn control_node_dies(world: &mut World) -> Result<(), Violation> {
+    begin(world)?;
+    for _ in 0..4 {
+        world.kill_control_in_next_batch(false);
+        world.run_for(ms(20))?;
+        world.start_control_again();
+        world.run_for(ms(100))?;
+    }
+    world.expect_calls(10)
+}
+
+fn drains(world: &mut World) -> Result<(), Violation> {
+    begin(world)?;
+    for node in [0, 1, 0, 2] {
+        let now = world.now();
+        world.drain(now, node, true);
+        world.run_for(ms(60))?;
+        // Also at a control node that starts while it drains.
+        world.kill_control();
+        world.start_control_again();
+        world.run_for(ms(60))?;
+        let now = world.now();
+        world.drain(now, node, false);
+        world.run_for(ms(40))?;
+    }
+    world.expect_calls(10)
+}
+
+fn weights_change(world: &mut World) -> Result<(), Violation> {
+    begin(world)?;
+    for _ in 0..6 {
+        let now = world.now();
+        world.change_weights(now);
+        world.run_for(ms(50))?;
+    }
+    world.expect_calls(10)
+}
+
+fn ports_close(world: &mut World) -> Result<(), Violation> {
+    begin(world)?;
+    for node in [0, 1, 2, 0] {
+        world.open_service(node, false);
+        world.run_for(ms(60))?;
+        world.open_service(node, true);
+        world.run_for(ms(30))?;
+    }
+    world.expect_calls(10)
+}
+
+fn server_dies(world: &mut World) -> Result<(), Violation> {
+    begin(world)?;
+    for node in [0, 2, 1] {
+        world.kill_node_at(node);
+        world.run_for(ms(80))?;
+        world.start_node_again(node);
+        world.run_for(ms(80))?;
+    }
+    world.expect_calls(10)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::scenarios::testing::passes;
+
+    #[test]
+    fn calls_are_answered_and_stay_with_their_servers() {
+        passes("calls_are_answered_and_stay_with_their_servers");
+    }
+
+    #[test]
+    fn calls_from_outside_are_answered() {
+        passes("calls_from_outside_are_answered");
+    }
+
+    #[test]
+    fn calls_from_outside_to_the_clusters_own_mac_are_answered() {
+        passes("calls_from_outside_to_the_clusters_own_mac_are_answered");
+    }
+
+    #[test]
+    fn calls_outlive_their_control_node() {
+        passes("calls_outlive_their_control_node");
+    }
+
+    #[test]
+    fn calls_to_hosts_of_their_own_outlive_their_control_node() {
+        passes("calls_to_hosts_of_their_own_outlive_their_control_node");
+    }
+
+    #[test]
+    fn a_server_that_drains_keeps_its_calls_and_gets_no_new_ones() {
+        passes("a_server_that_drains_keeps_its_calls_and_gets_no_new_ones");
+    }
+
+    #[test]
+    fn weights_change_under_calls() {
+        passes("weights_change_under_calls");
+    }
+
+    #[test]
+    fn a_server_whose_port_closes_keeps_its_calls() {
+        passes("a_server_whose_port_closes_keeps_its_calls");
+    }
+
+    #[test]
+    fn a_server_that_dies_loses_its_calls_and_no_others() {
+        passes("a_server_that_dies_loses_its_calls_and_no_others");
+    }
+}

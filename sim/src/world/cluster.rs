@@ -1,0 +1,204 @@
+//! A cluster of the first LAN: its configuration, which servers drain or have closed their ports, and its weights. Calls: `calls.rs`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use cluster_proxy::{
+    ClusterConfig, HashKey, Protocol, ServerConfig, ServiceConfig, ServiceKey, Sticky, Tables,
+};
+use switch_node::node::Node;
+use switch_server::control_node::{Changes, ClusterEntry, Command, server_name};
+use vlan_core::wire::control::Listening;
+use vlan_core::{Instant, LanId, MacAddress, VifNumber};
+
+use super::World;
+use super::calls::Call;
+use super::connections::Party;
+use crate::coverage::Fault;
+use crate::plan::{ClusterPlan, Plan, SERIAL};
+use crate::simulation::Simulation;
+
+/// The service that balances as the plan says.
+pub(super) const PLAIN_PORT: u16 = 80;
+/// The one whose clients stay with their servers.
+pub(super) const STICKY_PORT: u16 = 81;
+/// Nobody serves this one.
+pub(super) const UNKNOWN_PORT: u16 = 82;
+/// The MACs of its addresses, of IPv4 and IPv6: of the control node's counter.
+pub(super) const MACS: [MacAddress; 2] = [mac(1), mac(2)];
+/// Rows of a service's table: few, as every control node that starts works them out.
+const ROWS: u32 = 256;
+
+const fn mac(number: u8) -> MacAddress {
+    MacAddress([2, 0, SERIAL.0 as u8, 0x78, 0x78, number])
+}
+
+/// The cluster, and the calls to it.
+pub(super) struct Cluster {
+    plan: ClusterPlan,
+    /// Its addresses, of IPv4 and IPv6.
+    pub addresses: [IpAddr; 2],
+    /// Nodes that drain, and since when.
+    pub draining: BTreeMap<usize, Instant>,
+    /// Nodes on which nothing listens.
+    pub closed: BTreeSet<usize>,
+    /// Every call, by its number.
+    pub calls: Vec<Call>,
+    /// Which calls are in the stacks of which nodes.
+    pub connections: BTreeSet<(usize, usize)>,
+}
+
+impl Cluster {
+    pub fn new(plan: ClusterPlan, lan: LanId) -> Self {
+        let ipv4 = Ipv4Addr::new(10, lan.0 as u8, 0, 250);
+        let ipv6 = Ipv6Addr::new(0xfd00, lan.0, 0, 0, 0, 0, 0, 250);
+        Self {
+            plan,
+            addresses: [ipv4.into(), ipv6.into()],
+            draining: BTreeMap::new(),
+            closed: BTreeSet::new(),
+            calls: Vec::new(),
+            connections: BTreeSet::new(),
+        }
+    }
+
+    /// True for a node that is a real server.
+    pub fn serves(&self, node: usize) -> bool {
+        self.plan.servers.iter().any(|(server, _)| *server == node)
+    }
+
+    /// What control nodes make of it.
+    fn entry(&self, epoch: u64) -> ClusterEntry {
+        let server = |&(node, weight): &(usize, u16)| {
+            let node = Plan::number(node);
+            ServerConfig { slot: server_name(node), node, weight }
+        };
+        let service = |port, sticky| ServiceConfig {
+            key: ServiceKey { protocol: Protocol::Tcp, port },
+            balance: self.plan.balance,
+            sticky,
+            servers: self.plan.servers.iter().map(server).collect(),
+            check: None,
+        };
+        let config = ClusterConfig {
+            addresses: self.addresses.to_vec(),
+            services: vec![service(PLAIN_PORT, Sticky::None), service(STICKY_PORT, Sticky::Client)],
+            rows: ROWS,
+            epoch: epoch as u32,
+        };
+        let tables = Tables::new(&config, HashKey([5, 6])).expect("a sound cluster");
+        ClusterEntry { addresses: self.addresses.into_iter().zip(MACS).collect(), tables }
+    }
+}
+
+impl World {
+    /// The clusters of a LAN.
+    pub(super) fn cluster_entries(&self, lan: usize) -> Vec<ClusterEntry> {
+        let cluster = self.cluster.as_ref().filter(|_| lan == 0);
+        cluster.map(|cluster| cluster.entry(self.epoch)).into_iter().collect()
+    }
+
+    /// The cluster addresses that a station may send from.
+    pub(super) fn served_addresses(&self, station: usize) -> Vec<IpAddr> {
+        let station = self.stations[station];
+        let served = self.cluster.iter().filter(|cluster| station.lan == 0 && cluster.serves(station.node));
+        served.flat_map(|cluster| cluster.addresses).collect()
+    }
+
+    /// A server drains, or takes new flows again.
+    pub(super) fn turn_a_drain(&mut self, now: Instant) {
+        let Some(node) = self.draw_server() else { return };
+        let drains = self.cluster.as_ref().is_some_and(|cluster| cluster.draining.contains_key(&node));
+        self.count_fault_of(Fault::Drain, Party::Node(node));
+        self.drain(now, node, !drains);
+    }
+
+    /// A node's servers get no new flows from now on, or they do.
+    pub fn drain(&mut self, now: Instant, node: usize, drains: bool) {
+        let Some(cluster) = &mut self.cluster else { return };
+        self.journal.line(now, format_args!("node {node} drains: {drains}"));
+        match drains {
+            true => _ = cluster.draining.insert(node, now),
+            false => _ = cluster.draining.remove(&node),
+        }
+        let node = Plan::number(node);
+        let command = if drains { Command::Drain { node, within: None } } else { Command::Undrain { node } };
+        self.command(now, command);
+    }
+
+    /// What the administrator drained still drains: the management tool says it again.
+    pub(super) fn drain_again(&mut self, now: Instant) {
+        let draining = self.cluster.iter().flat_map(|cluster| cluster.draining.keys().copied());
+        for node in draining.collect::<Vec<_>>() {
+            self.command(now, Command::Drain { node: Plan::number(node), within: None });
+        }
+    }
+
+    /// A server's ports are closed, or open again.
+    pub(super) fn turn_a_service(&mut self) {
+        let Some(node) = self.draw_server() else { return };
+        let is_open = self.cluster.as_ref().is_some_and(|cluster| !cluster.closed.contains(&node));
+        self.count_fault_of(Fault::Service, Party::Node(node));
+        self.open_service(node, !is_open);
+    }
+
+    /// Something listens on a node from now on, or nothing does.
+    pub fn open_service(&mut self, node: usize, is_open: bool) {
+        let now = self.now();
+        let Some(cluster) = &mut self.cluster else { return };
+        self.journal.line(now, format_args!("node {node} listens: {is_open}"));
+        match is_open {
+            true => _ = cluster.closed.remove(&node),
+            false => _ = cluster.closed.insert(node),
+        }
+        let Some(mut machine) = self.nodes[node].machine.take() else { return };
+        for vif in self.nodes[node].stacks.keys().copied().collect::<Vec<_>>() {
+            self.tell_listening(now, node, &mut machine, VifNumber(vif));
+        }
+        self.nodes[node].machine = Some(machine);
+        self.run_at(Party::Node(node), now);
+    }
+
+    /// Tells a node whether something listens at what an interface of it serves.
+    pub(super) fn tell_listening(&self, now: Instant, node: usize, machine: &mut Node, vif: VifNumber) {
+        let Some(stack) = self.nodes[node].stacks.get(&vif.0) else { return };
+        let Some(cluster) = &self.cluster else { return };
+        let listens = !cluster.closed.contains(&node);
+        let of = |cluster: &vlan_core::wire::control::ServedCluster| {
+            let address = cluster.addresses.first().copied();
+            let services = cluster.services.clone().into_iter();
+            services.filter_map(move |s| {
+                Some(Listening { address: address?, protocol: s.protocol, port: s.port, listens })
+            })
+        };
+        let services: Vec<_> = stack.config.clusters.iter().flat_map(of).collect();
+        machine.handle_listening(now, vif, &services);
+    }
+
+    /// The servers have other weights.
+    pub fn change_weights(&mut self, now: Instant) {
+        let Some(mut cluster) = self.cluster.take() else { return };
+        for (node, weight) in &mut cluster.plan.servers {
+            *weight = 1 + self.random.below(4) as u16;
+            self.count_fault_of(Fault::Apply, Party::Node(*node));
+        }
+        self.journal.line(now, format_args!("apply: weights {:?}", cluster.plan.servers));
+        self.cluster = Some(cluster);
+        let clusters = vec![(self.plan.lans[0].id, self.cluster_entries(0))];
+        self.apply(now, Changes { clusters, ..Changes::default() });
+    }
+
+    /// Every server listens and takes new flows.
+    pub(super) fn restore_servers(&mut self) {
+        let now = self.now();
+        let Some(cluster) = &self.cluster else { return };
+        let (draining, closed) = (cluster.draining.clone(), cluster.closed.clone());
+        draining.into_keys().for_each(|node| self.drain(now, node, false));
+        closed.into_iter().for_each(|node| self.open_service(node, true));
+    }
+
+    fn draw_server(&mut self) -> Option<usize> {
+        let servers = self.cluster.as_ref()?.plan.servers.clone();
+        Some(servers[self.random.below(servers.len() as u64) as usize].0)
+    }
+}
