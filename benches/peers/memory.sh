@@ -6,27 +6,18 @@
 #
 # Needs root, dpdk-testpmd, openvswitch-switch-dpdk (Debian packages; where `dpdk` has no testpmd, `dpdk-dev` has), and
 # the release build of switch-bench. The switch runs on core 1, what makes and takes the frames on core 0, as the two
-# ends of `direct` do. 2 GiB of huge pages are taken and given back. Measurements hold BENCH_LOCK, so that several jobs
-# on one machine do not measure each other.
-set -euo pipefail
-
+# ends of `direct` do. 2 GiB of huge pages are taken and given back.
+source "$(dirname "$0")/common.sh"
 seconds=${1:-3}
 rounds=${2:-3}
-release=${CARGO_TARGET_DIR:-$(dirname "$0")/../../target}/release
-bench=$(realpath "$release/switch-bench")
-lock=${BENCH_LOCK:-${TMPDIR:-/tmp}/bench.lock}
-work=$(mktemp -d)
+bench=$release/switch-bench
 huge_before=$(cat /proc/sys/vm/nr_hugepages)
-pids=()
 
-cleanup() {
-    for pid in "${pids[@]}"; do kill "$pid" && kill -CONT "$pid" || true; done 2>/dev/null
-    for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null || true; done
-    umount "$work/huge" 2>/dev/null || true
+cleanup_more() {
+    for pid in "${pids[@]}"; do kill "$pid" && kill -CONT "$pid" && wait "$pid" || true; done 2>/dev/null
+    umount "$work/huge" 2>/dev/null
     echo "$huge_before" >/proc/sys/vm/nr_hugepages
-    rm -rf "$work"
 }
-trap cleanup EXIT
 
 huge_pages() {
     echo 1024 >/proc/sys/vm/nr_hugepages
@@ -120,7 +111,6 @@ huge_pages
 open_vswitch
 for round in $(seq "$rounds"); do
     for size in 64 1500; do
-        exec 9>"$lock"
         flock 9
         m=$(memif $size)
         d=$(weft direct $size)

@@ -6,39 +6,10 @@
 #
 # Needs root, iperf3, ethtool, wireguard-go and wireguard-tools (Debian packages), and the release build of
 # switch-server and switch-bench. The iperf3 client runs on core 0, the server on core 1; daemons run where they like.
-# Measurements hold BENCH_LOCK, so that several jobs on one machine do not measure each other.
-set -euo pipefail
-
+source "$(dirname "$0")/common.sh"
 seconds=${1:-10}
 rounds=${2:-2}
-release=${CARGO_TARGET_DIR:-$(dirname "$0")/../../target}/release
-release=$(realpath "$release")
-lock=${BENCH_LOCK:-${TMPDIR:-/tmp}/bench.lock}
-work=$(mktemp -d)
 a=peer-a$$ b=peer-b$$
-pids=() namespaces=()
-
-cleanup() {
-    for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
-    for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null || true; done
-    for name in "${namespaces[@]}"; do ip netns del "$name" || true; done
-    rm -rf "$work"
-}
-trap cleanup EXIT
-
-background() {
-    "$@" >>"$work/log" 2>&1 &
-    pids+=($!)
-}
-
-# namespace NAME...
-namespace() {
-    for name in "$@"; do
-        ip netns add "$name"
-        namespaces+=("$name")
-        ip -n "$name" link set lo up
-    done
-}
 
 # --- the ways --------------------------------------------------------------------------------------------------
 
@@ -123,68 +94,17 @@ weft() {
     platform "$2" "$3" >"$folder/peers.toml"
     "$release/switch-server" keys "$folder/peers.toml" >>"$work/log"
     namespace "$1-a$$" "$1-b$$"
-    background ip netns exec "$a" "$release/switch-server" run "$folder/peers.toml" --name cn
-    for end in a b; do
-        local underlay=$a
-        if [ $end = b ]; then underlay=$b; fi
-        # The same program plays a node under this name.
-        background ip netns exec "$underlay" bash -c 'exec -a switch-node "$@"' _ \
-            "$release/switch-server" run "$folder/peers.toml" --name $end --netns "$1-$end$$"
-    done
+    control_node "$a" "$folder/peers.toml"
+    node "$a" "$folder/peers.toml" a "$1-a$$"
+    node "$b" "$folder/peers.toml" b "$1-b$$"
 }
 
 # --- the measurements ------------------------------------------------------------------------------------------
-
-# until_up NAMESPACE ADDRESS
-until_up() {
-    for _ in $(seq 100); do
-        if ip netns exec "$1" ping -c 1 -W 1 "$2" >/dev/null 2>&1; then return; fi
-        sleep 0.1
-    done
-    echo "error: $2 does not answer" >&2
-    cat "$work/log" >&2
-    exit 1
-}
-
-# iperf FROM TO ADDRESS OPTION...: the server's summary line
-iperf() {
-    local from=$1 to=$2 address=$3
-    shift 3
-    ip netns exec "$to" taskset -c 1 iperf3 -s -1 >/dev/null 2>&1 &
-    local server=$!
-    until ip netns exec "$to" ss -Hltn 'sport = :5201' | grep -q .; do sleep 0.05; done
-    ip netns exec "$from" taskset -c 0 iperf3 -c "$address" -t "$seconds" -f m "$@" | grep receiver
-    wait $server || true
-}
-
-# tcp FROM TO ADDRESS: Gbit/s
-tcp() { iperf "$@" | awk '{ for (i = 1; i < NF; i++) if ($(i + 1) == "Mbits/sec") print $i / 1000 }'; }
-
-# small FROM TO ADDRESS: thousands of datagrams of 64 octets that arrive in a second
-small() {
-    iperf "$@" -u -b 0 -l 64 | awk -v seconds="$seconds" '
-        { for (i = 1; i <= NF; i++) if ($i ~ /^[0-9]+\/[0-9]+$/) { split($i, n, "/"); print (n[2] - n[1]) / seconds / 1000 } }'
-}
 
 # bench MODE OPTION...: Gbit/s of a mode of switch-bench over the same veth
 bench() {
     "$release/switch-bench" "$@" --seconds "$seconds" --ends "10.78.0.1@$a,10.78.0.2@$b" --json |
         sed -E 's/.*"gigabits_per_second":([0-9.]+).*/\1/'
-}
-
-declare -A values
-order=()
-
-# measure NAME COMMAND...: once in each round
-measure() {
-    local name=$1 value
-    shift
-    flock 9
-    value=$(printf '%.4g' "$("$@")")
-    flock -u 9
-    if [[ -z ${values[$name]-} ]]; then order+=("$name"); fi
-    values[$name]+=" $value"
-    printf '%-32s %s\n' "$name" "$value"
 }
 
 # inner KIND: TCP or small datagrams through each way
@@ -200,26 +120,6 @@ offloads() {
     for name in "$a" "$b"; do ip netns exec "$name" ethtool -K u0 tso "$1" gso "$1" gro "$1" >/dev/null 2>&1; done
 }
 
-# The mean of each figure, its spread, and its ratio to what its kind is measured against: VXLAN, or WireGuard where
-# packets are encrypted.
-table() {
-    printf '\n| what | mean | least to most | to vxlan | to wireguard-go |\n|---|---|---|---|---|\n'
-    for name in "${order[@]}"; do
-        local kind=${name%% *}
-        awk -v name="$name" -v own="${values[$name]}" -v vxlan="${values[$kind vxlan]-}" \
-            -v wireguard="${values[$kind wireguard-go]-}" '
-            function mean(text, n, of, i, sum) { n = split(text, of); for (i in of) sum += of[i]; return n ? sum / n : 0 }
-            function ratio(to) { return to ? sprintf("%.2f", mean(own) / to) : "" }
-            BEGIN {
-                n = split(own, of); least = most = of[1]
-                for (i in of) { if (of[i] + 0 < least + 0) least = of[i]; if (of[i] + 0 > most + 0) most = of[i] }
-                printf "| %s | %.3g | %.3g to %.3g | %s | %s |\n", name, mean(own), least, most, \
-                    ratio(mean(vxlan)), ratio(mean(wireguard))
-            }'
-    done
-}
-
-exec 9>"$lock"
 underlay
 vxlan
 wireguard
@@ -238,4 +138,4 @@ for _ in $(seq "$rounds"); do
     inner tcp-no-offload-gbit tcp
     offloads on
 done
-table
+table to vxlan wireguard-go

@@ -9,46 +9,23 @@
 # core 0, the receiver on core 1, and whatever forwards where it likes, but for Open vSwitch's AF_XDP thread, which has core 1.
 #
 # Needs root, iperf3, openvswitch-switch (Debian packages; no service of it is used), and the release build of switch-server and
-# switch-bench. Measurements hold BENCH_LOCK, so that several jobs on one machine do not measure each other.
-set -euo pipefail
-
+# switch-bench.
+source "$(dirname "$0")/common.sh"
 seconds=${1:-5}
 rounds=${2:-3}
-release=${CARGO_TARGET_DIR:-$(dirname "$0")/../../target}/release
-release=$(realpath "$release")
-lock=${BENCH_LOCK:-${TMPDIR:-/tmp}/bench.lock}
-work=$(mktemp -d)
 host=peer-o$$ inside=peer-i$$ outside=peer-x$$ under=peer-u$$ flat=peer-f$$
-pids=() namespaces=()
 
-cleanup() {
-    for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
-    for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null || true; done
-    for name in "${namespaces[@]}"; do ip netns del "$name" 2>/dev/null || true; done
-    rm -rf "$work"
-}
-trap cleanup EXIT
-
-background() {
-    "$@" >>"$work/log" 2>&1 &
-    pids+=($!)
-}
-
-# namespace NAME...
-namespace() {
-    for name in "$@"; do
-        ip netns add "$name"
-        namespaces+=("$name")
-        ip -n "$name" link set lo up
-        ip netns exec "$name" sysctl -qw net.ipv6.conf.all.disable_ipv6=1
-    done
+# quiet NAME...: namespaces that say nothing by themselves
+quiet() {
+    namespace "$@"
+    for name in "$@"; do ip netns exec "$name" sysctl -qw net.ipv6.conf.all.disable_ipv6=1; done
 }
 
 # --- the ways --------------------------------------------------------------------------------------------------
 
 # Two hosts, each with a veth pair to the namespace in which a switch is.
 hosts() {
-    namespace "$host" "$inside" "$outside"
+    quiet "$host" "$inside" "$outside"
     ip link add e0 netns "$inside" type veth peer name p1 netns "$host"
     ip link add e0 netns "$outside" type veth peer name p2 netns "$host"
     ip -n "$inside" addr add 10.83.0.1/24 dev e0
@@ -96,9 +73,7 @@ switch() {
 }
 
 no_switch() {
-    # The last two in the background are its own.
-    for pid in "${pids[@]: -2}"; do kill "$pid" 2>/dev/null || true; wait "$pid" 2>/dev/null || true; done
-    pids=("${pids[@]:0:${#pids[@]}-2}")
+    stop 2
     no_hosts
 }
 
@@ -130,65 +105,26 @@ driver = "$1"
 ports = [ { control-node = "cn", device = "eth1" } ]
 END
     "$release/switch-server" keys "$work/peers.toml" >>"$work/log"
-    namespace "$under" "$flat" "$outside"
+    quiet "$under" "$flat" "$outside"
     ip link add eth1 netns "$under" type veth peer name e0 netns "$outside"
     ip -n "$under" link set eth1 up
     ip -n "$outside" addr add 10.83.1.2/24 dev e0
     ip -n "$outside" link set e0 up
-    background ip netns exec "$under" "$release/switch-server" run "$work/peers.toml" --name cn
-    # The same program plays a node under this name.
-    background ip netns exec "$under" bash -c 'exec -a switch-node "$@"' _ \
-        "$release/switch-server" run "$work/peers.toml" --name a --netns "$flat"
+    control_node "$under" "$work/peers.toml"
+    node "$under" "$work/peers.toml" a "$flat"
 }
 
 no_weft() {
-    for pid in "${pids[@]: -2}"; do kill "$pid" 2>/dev/null || true; wait "$pid" 2>/dev/null || true; done
-    pids=("${pids[@]:0:${#pids[@]}-2}")
+    stop 2
     for name in "$under" "$flat" "$outside"; do ip netns del "$name"; done
 }
 
 # --- the measurements ------------------------------------------------------------------------------------------
 
-# until_up NAMESPACE ADDRESS
-until_up() {
-    for _ in $(seq 100); do
-        if ip netns exec "$1" ping -c 1 -W 1 "$2" >/dev/null 2>&1; then return; fi
-        sleep 0.1
-    done
-    echo "error: $2 does not answer" >&2
-    cat "$work/log" >&2
-    exit 1
-}
-
-# tcp FROM TO ADDRESS: Gbit/s
-tcp() {
-    ip netns exec "$2" taskset -c 1 iperf3 -s -1 >/dev/null 2>&1 &
-    local server=$!
-    until ip netns exec "$2" ss -Hltn 'sport = :5201' | grep -q .; do sleep 0.05; done
-    ip netns exec "$1" taskset -c 0 iperf3 -c "$3" -t "$seconds" -f m | grep receiver |
-        awk '{ for (i = 1; i < NF; i++) if ($(i + 1) == "Mbits/sec") print $i / 1000 }'
-    wait $server || true
-}
-
 # bench NAMESPACE MODE OPTION...: millions of frames that arrive in a second
 bench() {
     ip netns exec "$1" "$release/switch-bench" "${@:2}" --seconds "$seconds" --json |
         sed -E 's/.*"frames_per_second":([0-9.]+).*/\1/' | awk '{ print $1 / 1e6 }'
-}
-
-declare -A values
-order=()
-
-# measure NAME COMMAND...: once in each round
-measure() {
-    local name=$1 value
-    shift
-    flock 9
-    value=$(printf '%.4g' "$("$@")")
-    flock -u 9
-    if [[ -z ${values[$name]-} ]]; then order+=("$name"); fi
-    values[$name]+=" $value"
-    printf '%-28s %s\n' "$name" "$value"
 }
 
 # peer NAME: both kinds of figures of the switch that is there
@@ -206,23 +142,8 @@ peer() {
     done
 }
 
-# The mean of each figure, its spread, and ours as a ratio to it.
-table() {
-    printf '\n| what | mean | least to most | weft to it |\n|---|---|---|---|\n'
-    for name in "${order[@]}"; do
-        awk -v name="$name" -v own="${values[$name]}" -v weft="${values[${name%% *} weft]-}" '
-            function mean(text, n, of, i, sum) { n = split(text, of); for (i in of) sum += of[i]; return n ? sum / n : 0 }
-            BEGIN {
-                n = split(own, of); least = most = of[1]
-                for (i in of) { if (of[i] + 0 < least + 0) least = of[i]; if (of[i] + 0 > most + 0) most = of[i] }
-                printf "| %s | %.3g | %.3g to %.3g | %.2f |\n", name, mean(own), least, most, mean(weft) / mean(own)
-            }'
-    done
-}
-
-exec 9>"$lock"
 for _ in $(seq "$rounds"); do
-    namespace "$host"
+    quiet "$host"
     ip -n "$host" link add up0 type veth peer name up1
     for device in up0 up1; do ip -n "$host" link set $device up; done
     for size in 64 1500; do
@@ -247,4 +168,4 @@ for _ in $(seq "$rounds"); do
         no_switch
     done
 done
-table
+table of weft
