@@ -325,13 +325,14 @@ impl World {
         self.live_stations().iter().any(serves)
     }
 
-    /// The call is claimed, and its server has it.
+    /// The call is claimed, its server has it, and its client is there: one that has been removed may not know it.
     fn is_kept(&self, number: usize) -> bool {
         let call = self.calls()[number];
         let State::Open { server } = call.state else { return false };
         let cluster = self.cluster.as_ref();
         let has_it = cluster.is_some_and(|cluster| cluster.connections.contains(&(server, number)));
-        call.is_claimed && !call.is_excused && has_it
+        let is_there = self.is_outside(call.client) || !self.removed[call.client.0];
+        call.is_claimed && !call.is_excused && has_it && is_there
     }
 
     fn judge_sticky(&self, calls: &[usize]) -> Result<(), Violation> {
