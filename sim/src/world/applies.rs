@@ -210,6 +210,9 @@ impl World {
     fn retire(&mut self, now: Instant, station: usize) {
         self.removed[station] = true;
         self.checker.retire(now, StationIndex(station));
+        if self.stations[station].lan == 0 {
+            self.excuse_calls_of(self.stations[station].node);
+        }
     }
 
     /// The stations that are members now.

@@ -238,7 +238,7 @@ impl World {
         }
     }
 
-    /// The control node has lost a node: the flows of its servers have no owner until it is back.
+    /// The control node has lost a node, or it is no member any more: the flows of its servers have no owner until it is back.
     pub(super) fn excuse_calls_of(&mut self, node: usize) {
         for call in self.cluster.iter_mut().flat_map(|cluster| &mut cluster.calls) {
             call.is_excused |= call.state == State::Open { server: node };
