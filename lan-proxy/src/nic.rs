@@ -109,7 +109,7 @@ impl Nic {
     /// Has the device hear everything for as long as somebody inside listens, beside what its uplinks need. A TAP always does.
     ///
     /// # Errors
-    /// What the kernel says; then nothing has changed.
+    /// What the kernel says; it is asked again by the next call.
     pub fn set_promiscuous(&mut self, is_promiscuous: bool) -> Result<(), Errno> {
         match self {
             Self::AfPacket(nic) => nic.set_promiscuous(is_promiscuous),

@@ -43,7 +43,7 @@ impl AfXdp {
         let readable = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(OpenError::Socket)?;
         let mut opened =
             Self { sockets: None, readable, questions, looked, hearing: Hearing::new(modes), too_long: 0 };
-        let Self { readable, questions, hearing, .. } = &opened;
+        let Self { readable, questions, hearing, .. } = &mut opened;
         let sockets = attach(readable, questions, hearing, name, found.index, XdpSockets::open_after_others)?;
         if let Some(len) = sockets.frame_len_max() {
             opened.looked.limit((len - ETHERNET_HEADER_LEN - TAG_LEN) as u16);
@@ -65,12 +65,12 @@ impl AfXdp {
 
     /// As [`super::Nic::set_modes`].
     pub(super) fn set_modes(&mut self, modes: &[Mode]) -> Result<(), Errno> {
-        self.hearing.set_modes(&self.questions, self.looked.index, modes)
+        self.hearing.set_modes(&self.questions, modes)
     }
 
     /// As [`super::Nic::set_promiscuous`].
     pub(super) fn set_promiscuous(&mut self, is_promiscuous: bool) -> Result<(), Errno> {
-        self.hearing.set_promiscuous(&self.questions, self.looked.index, is_promiscuous)
+        self.hearing.set_promiscuous(&self.questions, is_promiscuous)
     }
 
     /// As [`super::Nic::look`].
@@ -157,7 +157,7 @@ impl AsFd for AfXdp {
 fn attach(
     readable: &OwnedFd,
     questions: &OwnedFd,
-    hearing: &Hearing,
+    hearing: &mut Hearing,
     name: &str,
     index: i32,
     open: fn(u32, Frames) -> Result<XdpSockets, XdpOpenError>,
