@@ -75,8 +75,9 @@ impl AfPacket {
     /// As [`super::Nic::look`].
     pub(super) fn look(&mut self) -> bool {
         let Self { descriptor, looked, hearing } = self;
-        looked.look(descriptor, true, |index| {
-            let is_attached = attach(descriptor, hearing, index).is_ok();
+        let attached = Some(looked.index);
+        looked.look(descriptor, attached, |found| {
+            let is_attached = attach(descriptor, hearing, found.index).is_ok();
             if is_attached {
                 // That the earlier device went would be told at the next call.
                 let _ = rustix::net::sockopt::socket_error(&*descriptor);

@@ -37,12 +37,17 @@ impl Looked {
         self.device.mtu = self.device.mtu.min(mtu_max);
     }
 
-    /// Looks again; true when anything has changed. `attach` is called with the index of another device that has the name now, or of
-    /// this one where the driver is not attached, and says whether it could be used.
+    /// Looks again; true when anything has changed. `attach` is called with the device of the name where the driver is attached to another
+    /// one, by its index, or to none, and says whether it can be used now.
     //= spec/uplink.md#devices-that-change
     //# A look at a device MUST find its MTU, whether it has a carrier, and another device that has taken its place under its name,
     //# which the uplink then uses; frames MUST be judged by that MTU from then on.
-    pub fn look(&mut self, socket: &impl AsFd, is_attached: bool, attach: impl FnOnce(i32) -> bool) -> bool {
+    pub fn look(
+        &mut self,
+        socket: &impl AsFd,
+        attached: Option<i32>,
+        attach: impl FnOnce(&packet_socket::Device) -> bool,
+    ) -> bool {
         let before = (self.index, self.device, self.has_carrier);
         // One that has gone may come back.
         let found = packet_socket::device(socket, &self.name).ok().flatten();
@@ -50,7 +55,7 @@ impl Looked {
             found.and_then(|found| Some((found, device_of(&found, self.device.offloads, self.mtu_max)?)));
         self.has_carrier = usable.is_some_and(|(found, _)| found.is_running);
         if let Some((found, device)) = usable {
-            if (found.index != self.index || !is_attached) && !attach(found.index) {
+            if attached != Some(found.index) && !attach(&found) {
                 // Tried again at the next look.
                 self.has_carrier = false;
                 return before.2;

@@ -59,7 +59,8 @@ impl TapDevice {
         if tap.is_none() {
             *tap = attach(readable, questions, &looked.name).ok();
         }
-        looked.look(questions, tap.is_some(), |_| tap.is_some())
+        let attached = tap.is_some().then_some(looked.index);
+        looked.look(questions, attached, |_| tap.is_some())
     }
 
     pub(super) fn looked(&self) -> &Looked {

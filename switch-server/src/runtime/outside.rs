@@ -18,6 +18,8 @@ use crate::control_node::{ControlNode, DeviceNumber, DeviceState};
 const FRAMES_PER_TURN: usize = 64;
 /// How often a device is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How often one that is being opened again.
+const OPENING_LOOK: Duration = Duration::from_millis(20);
 /// How soon a device that was full is tried again.
 const FULL_PAUSE: Duration = Duration::from_millis(1);
 
@@ -141,11 +143,10 @@ impl Outside {
         if self.next_look.is_none_or(|due| due > at) {
             return;
         }
-        self.next_look = Some(at + LOOK_INTERVAL);
         for nic in &mut self.nics {
             let too_long = nic.device.too_long();
             machine.handle_too_long(nic.number, too_long - std::mem::replace(&mut nic.too_long, too_long));
-            if nic.device.look() {
+            if nic.device.look(at) {
                 let state = nic.state();
                 info!(
                     device = nic.device.name(),
@@ -156,6 +157,8 @@ impl Outside {
                 machine.handle_device(at, nic.number, state);
             }
         }
+        let is_opening = self.nics.iter().any(|nic| nic.device.is_opening());
+        self.next_look = Some(at + if is_opening { OPENING_LOOK } else { LOOK_INTERVAL });
     }
 }
 
