@@ -474,4 +474,4 @@ impl Lan {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
