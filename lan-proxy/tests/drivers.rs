@@ -166,7 +166,9 @@ fn a_tap_device_is_taken_or_made_and_made_again() {
         kept.keep().unwrap();
         drop(kept);
         let index = index_of("up0").unwrap();
-        drop(open().unwrap());
+        let taken = open().unwrap();
+        assert!(taken.has_carrier(), "it has one from the start");
+        drop(taken);
         assert_eq!(index_of("up0"), Ok(index));
         let wrong = Nic::open("lo", Driver::Tap, &[Mode::Unfiltered]).unwrap_err();
         assert!(wrong.hint().contains("another kind of device"), "{wrong} {}", wrong.hint());
