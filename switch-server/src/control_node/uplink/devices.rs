@@ -99,7 +99,7 @@ impl Port {
 
 impl Uplinks {
     /// What is known of a device, whether an uplink goes by it yet or not.
-    pub fn port(&mut self, number: DeviceNumber) -> &mut Port {
+    pub(super) fn port(&mut self, number: DeviceNumber) -> &mut Port {
         let place = usize::from(number.0);
         if self.ports.len() <= place {
             self.ports.resize_with(place + 1, Port::default);
