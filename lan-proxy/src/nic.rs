@@ -18,6 +18,7 @@ use std::boxed::Box;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::io::Errno;
+use vlan_core::Instant;
 use vlan_core::limits::FRAME_LEN_MAX;
 use vlan_core::wire::Vnet;
 
@@ -109,7 +110,7 @@ impl Nic {
     /// Has the device hear everything for as long as somebody inside listens, beside what its uplinks need. A TAP always does.
     ///
     /// # Errors
-    /// What the kernel says; then nothing has changed.
+    /// What the kernel says; it is asked again by the next call.
     pub fn set_promiscuous(&mut self, is_promiscuous: bool) -> Result<(), Errno> {
         match self {
             Self::AfPacket(nic) => nic.set_promiscuous(is_promiscuous),
@@ -128,12 +129,22 @@ impl Nic {
     }
 
     /// Looks at the device again: whether it has a carrier, its MTU, and whether another one has its name now. True when any of that has
-    /// changed; what it is says [`Self::device`], which goes to [`crate::LanProxy::set_device`], and [`Self::has_carrier`].
-    pub fn look(&mut self) -> bool {
+    /// changed; what it is says [`Self::device`], which goes to [`crate::LanProxy::set_device`], and [`Self::has_carrier`]. `now` never goes
+    /// back.
+    pub fn look(&mut self, now: Instant) -> bool {
         match self {
             Self::AfPacket(nic) => nic.look(),
-            Self::AfXdp(nic) => nic.look(),
+            Self::AfXdp(nic) => nic.look(now),
             Self::Tap(nic) => nic.look(),
+        }
+    }
+
+    /// It is being opened again and has no carrier until a look finds that done: worth a look in a moment.
+    #[must_use]
+    pub fn is_opening(&self) -> bool {
+        match self {
+            Self::AfXdp(nic) => nic.is_opening(),
+            Self::AfPacket(_) | Self::Tap(_) => false,
         }
     }
 

@@ -12,18 +12,24 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::mpsc;
 use std::thread;
+use std::time::Instant as Clock;
 
-use lan_proxy::nic::{Driver, Nic, NicError, Sent};
+use lan_proxy::nic::{Driver, FrameBuffer, Nic, NicError, Sent};
 use lan_proxy::{Device, Mode};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType};
 use rvi::host::packet_socket;
+use rvi::host::xdp_socket::{Frames, XdpSockets};
 use sandbox::in_own_namespace;
 use switch_node::agent::netlink::{Netlink, VethPair};
-use switch_node::agent::tap::Tap;
+use switch_node::agent::tap::{Tap, TapBuffer};
+use vlan_core::Instant;
 use vlan_core::wire::Vnet;
-use world::{HOST, HOST_ADDRESSES, MTU, SYSTEM, Stack, Uplink, drivers, here, member, talk};
+use world::{
+    HOST, HOST_ADDRESSES, MTU, PATIENCE, SYSTEM, Stack, Uplink, drivers, here, look_until_carrier, member,
+    talk, wire_end,
+};
 
 /// Carries frames between the member and the device while both talk. The device is given back, so that it is closed when the caller
 /// says so: the host may still send.
@@ -146,12 +152,12 @@ fn a_tap_device_is_taken_or_made_and_made_again() {
         let open = || Nic::open("up0", Driver::Tap, &[Mode::Unfiltered]);
         let is_there = || std::fs::exists("/sys/class/net/up0").unwrap_or(false) || index_of("up0").is_ok();
         let mut nic = open().unwrap();
-        assert!(nic.has_carrier() && is_there() && !nic.look());
+        assert!(nic.has_carrier() && is_there() && !nic.look(Instant::ZERO));
         let busy = open().unwrap_err();
         assert!(busy.hint().contains("another program"), "{busy} {}", busy.hint());
         // Its name is free, and the device is made again.
         rename("up0", "up9");
-        assert!(nic.look() && nic.has_carrier() && is_there());
+        assert!(nic.look(Instant::ZERO) && nic.has_carrier() && is_there());
         assert_eq!(nic.send(&Vnet::default(), &[0; 60]), Sent::Taken);
         drop(nic);
         assert!(!is_there());
@@ -160,7 +166,9 @@ fn a_tap_device_is_taken_or_made_and_made_again() {
         kept.keep().unwrap();
         drop(kept);
         let index = index_of("up0").unwrap();
-        drop(open().unwrap());
+        let taken = open().unwrap();
+        assert!(taken.has_carrier(), "it has one from the start");
+        drop(taken);
         assert_eq!(index_of("up0"), Ok(index));
         let wrong = Nic::open("lo", Driver::Tap, &[Mode::Unfiltered]).unwrap_err();
         assert!(wrong.hint().contains("another kind of device"), "{wrong} {}", wrong.hint());
@@ -183,6 +191,82 @@ fn a_device_that_cannot_be_driven_so_is_refused_with_what_to_do() {
             let error = error.unwrap_err();
             assert!(matches!(error, NicError::Xdp { .. }) && error.hint().contains("root"), "{error}");
         }
+    });
+}
+
+#[test]
+fn a_device_that_was_down_hears_and_carries_what_it_did() {
+    in_own_namespace("a_device_that_was_down_hears_and_carries_what_it_did", || {
+        for driver in drivers() {
+            let wire = wire_end(MTU);
+            let mut nic = Nic::open("up0", driver, &[Mode::Unfiltered]).unwrap();
+            let mut netlink = Netlink::open(&here()).unwrap();
+            let index = netlink.index_of("up0").unwrap();
+            end_by_down(&mut nic, &mut netlink);
+            look_until_carrier(&mut nic, Instant::ZERO);
+            assert!(netlink.is_promiscuous(index).unwrap());
+            // For a station beside its own the device has to hear everything, too: all that is left is groups.
+            nic.set_modes(&[]).unwrap();
+            assert!(!netlink.is_promiscuous(index).unwrap(), "{driver}: it was asked more than once");
+            nic.set_promiscuous(true).unwrap();
+            assert!(netlink.is_promiscuous(index).unwrap());
+            nic.set_promiscuous(false).unwrap();
+            assert!(!netlink.is_promiscuous(index).unwrap());
+            assert_eq!(nic.send(&Vnet::default(), &FRAME), Sent::Taken);
+            assert!(nic.flush());
+            let mut buffer = TapBuffer::default();
+            let len = wire.read(&mut buffer).unwrap().expect("it is on the wire");
+            assert_eq!(buffer.frame(len).1, FRAME);
+        }
+    });
+}
+
+/// A frame of no protocol.
+const FRAME: [u8; 60] = [0x52; 60];
+
+/// Sends while the device is down, and sets it up again.
+fn end_by_down(nic: &mut Nic, netlink: &mut Netlink) {
+    let index = netlink.index_of("up0").unwrap();
+    netlink.set_down(index).unwrap();
+    let _ = nic.send(&Vnet::default(), &FRAME);
+    nic.flush();
+    // Whoever sends or receives next is told.
+    let _ = nic.receive(&mut FrameBuffer::default());
+    assert!(nic.look(Instant::ZERO) && !nic.has_carrier());
+    netlink.set_up(index).unwrap();
+}
+
+#[test]
+fn a_device_that_another_program_has_is_tried_again_in_ten_seconds() {
+    //= spec/uplink.md#devices-by-af_xdp-that-come-back
+    //= type=test
+    //# A device by AF_XDP whose sockets have ended MUST be opened again when it is another one or comes up, and while it cannot be had
+    //# every 10 s.
+    //= spec/xdp.md#sockets-that-come-and-go
+    //= type=test
+    //# Sockets MUST be opened and closed without a wait of whoever carries frames, but for the first ones at the start.
+    in_own_namespace("a_device_that_another_program_has_is_tried_again_in_ten_seconds", || {
+        if !drivers().contains(&Driver::AfXdp) {
+            return;
+        }
+        let _wire = wire_end(MTU);
+        let mut nic = Nic::open("up0", Driver::AfXdp, &[Mode::Unfiltered]).unwrap();
+        end_by_down(&mut nic, &mut Netlink::open(&here()).unwrap());
+        let device = index_of("up0").unwrap().cast_unsigned();
+        let other = XdpSockets::open_after_others(device, Frames::All).unwrap();
+        let seconds = |seconds: u64| Instant::from_nanos(seconds * 1_000_000_000);
+        // Nobody waits for it here, whatever comes of it.
+        assert!(!nic.look(seconds(1)) && nic.is_opening());
+        let deadline = Clock::now() + PATIENCE;
+        while nic.is_opening() {
+            assert!(!nic.look(seconds(1)) && Clock::now() < deadline);
+            thread::yield_now();
+        }
+        drop(other);
+        assert!(!nic.look(seconds(2)) && !nic.is_opening());
+        assert!(!nic.look(seconds(10)) && !nic.is_opening());
+        assert!(!nic.look(seconds(11)) && nic.is_opening());
+        look_until_carrier(&mut nic, seconds(11));
     });
 }
 

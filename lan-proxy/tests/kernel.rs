@@ -23,14 +23,13 @@ use lan_proxy::nic::{Driver, FrameBuffer, Nic, Sent};
 use lan_proxy::{Device, LanProxy, Mode, Outward, UplinkConfig, Vid, audit};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sandbox::in_own_namespace;
-use switch_node::agent::netlink::Netlink;
-use switch_node::agent::tap::{self, Tap, TapBuffer};
+use switch_node::agent::tap::{Tap, TapBuffer};
 use vlan_core::security::Limits;
 use vlan_core::wire::Vnet;
 use vlan_core::{Instant, MacAddress};
 use world::{
     HOST, HOST_V4, HOST_V6, LAN_MTU, MEMBER, MEMBER_V4, MEMBER_V6, MTU, OneMember, PATIENCE, SYSTEM, Stack,
-    Uplink, drivers, here, host, member, talk, write,
+    Uplink, drivers, host, look_until_carrier, member, talk, wire_end, write,
 };
 
 /// A device of this namespace that nothing else uses, and the wire at its other end.
@@ -41,19 +40,6 @@ fn device(driver: Driver, mode: Mode) -> (Nic, Tap) {
     assert_eq!((nic.name(), nic.driver(), nic.device()), ("up0", driver, Device { mtu: MTU, offloads }));
     assert!(nic.has_carrier());
     (nic, up)
-}
-
-/// Makes a device of this namespace that is up.
-fn wire_end(mtu: u16) -> Tap {
-    let here = here();
-    let up = tap::create(&here, "up0").unwrap();
-    let mut netlink = Netlink::open(&here).unwrap();
-    let index = netlink.index_of("up0").unwrap();
-    // This namespace's own stack has nothing to do with the device.
-    std::fs::write("/proc/sys/net/ipv6/conf/up0/disable_ipv6", "1").unwrap();
-    netlink.set_mtu(index, mtu).unwrap();
-    netlink.set_up(index).unwrap();
-    up
 }
 
 /// What went by on the wire.
@@ -291,9 +277,9 @@ fn another_device_of_the_name_is_used_with_its_mtu() {
             //# which the uplink then uses; frames MUST be judged by that MTU from then on.
             let mode = Mode::Filtered { system: SYSTEM };
             let (mut nic, up) = device(driver, mode);
-            assert!(!nic.look());
+            assert!(!nic.look(Instant::ZERO));
             drop(up);
-            assert!(nic.look() && !nic.has_carrier());
+            assert!(nic.look(Instant::ZERO) && !nic.has_carrier());
             let config = UplinkConfig {
                 mode,
                 vid: None,
@@ -304,7 +290,8 @@ fn another_device_of_the_name_is_used_with_its_mtu() {
             };
             let mut proxy = LanProxy::new(&config).unwrap();
             let up = wire_end(4000);
-            assert!(nic.look() && nic.has_carrier() && !nic.look());
+            look_until_carrier(&mut nic, Instant::ZERO);
+            assert!(!nic.look(Instant::ZERO));
             proxy.set_device(nic.device()).unwrap();
             let mut frame =
                 [&HOST.0[..], &MEMBER.0, &[8, 0, 0x45, 0, 0x0f, 0xa0, 0, 0, 0x40, 0, 64, 1, 0, 0]].concat();

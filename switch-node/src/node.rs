@@ -40,7 +40,9 @@ use vlan_core::limits::RECONNECT_MIN;
 use vlan_core::random::Random;
 use vlan_core::wire::control::{Fault, InterfaceAddress, InterfaceConfig, OfferedLeg};
 use vlan_core::wire::frame::Vnet;
-use vlan_core::{CabinetNumber, DropReason, Instant, LegNumber, NodeNumber, PairEpoch, ProcessId, VifNumber};
+use vlan_core::{
+    CabinetNumber, DropReason, Instant, LanId, LegNumber, NodeNumber, PairEpoch, ProcessId, VifNumber,
+};
 
 use capture::Captures;
 use control::{ControlLink, LegState};
@@ -201,8 +203,8 @@ pub struct Node {
     leaving: Option<Leaving>,
     /// Its host can map arenas.
     takes_arenas: bool,
-    /// When it looks whether it has arenas of LANs that it has left.
-    unmaps_at: Option<Instant>,
+    /// When it gives back the arenas of LANs that it has left, the earliest first.
+    unmaps: Vec<(LanId, Instant)>,
     /// It was asked to spoil its packets, and not to stop since.
     is_spoiled: bool,
     /// None while nothing is captured, which is nearly always.
@@ -248,7 +250,7 @@ impl Node {
             ether_legs: BTreeMap::new(),
             leaving: None,
             takes_arenas: false,
-            unmaps_at: None,
+            unmaps: Vec::new(),
             is_spoiled: false,
             captures: None,
             drop_examples: DropExamples::default(),
@@ -438,7 +440,7 @@ impl Node {
         let direct = self.direct.iter().flatten().filter_map(|link| link.poll_timeout());
         let interfaces = self.interfaces.iter().flatten().filter_map(Interface::poll_timeout);
         let leaving = self.leaving.as_ref().and_then(Leaving::poll_timeout);
-        let arenas = self.unmaps_at;
+        let arenas = self.unmaps.first().map(|(_, at)| *at);
         control
             .chain(direct)
             .chain(interfaces)

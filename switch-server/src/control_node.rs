@@ -475,4 +475,4 @@ impl Lan {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -57,26 +57,27 @@ impl AfPacket {
         if rustix::net::sockopt::set_socket_recv_buffer_size_force(socket, RECEIVE_BUFFER_LEN).is_err() {
             let _ = rustix::net::sockopt::set_socket_recv_buffer_size(socket, RECEIVE_BUFFER_LEN);
         }
-        let opened = Self { descriptor, looked, hearing: Hearing::new(modes) };
-        attach(&opened.descriptor, &opened.hearing, found.index)?;
+        let mut opened = Self { descriptor, looked, hearing: Hearing::new(modes) };
+        attach(&opened.descriptor, &mut opened.hearing, found.index)?;
         Ok(opened)
     }
 
     /// As [`super::Nic::set_modes`].
     pub(super) fn set_modes(&mut self, modes: &[Mode]) -> Result<(), Errno> {
-        self.hearing.set_modes(&self.descriptor, self.looked.index, modes)
+        self.hearing.set_modes(&self.descriptor, modes)
     }
 
     /// As [`super::Nic::set_promiscuous`].
     pub(super) fn set_promiscuous(&mut self, is_promiscuous: bool) -> Result<(), Errno> {
-        self.hearing.set_promiscuous(&self.descriptor, self.looked.index, is_promiscuous)
+        self.hearing.set_promiscuous(&self.descriptor, is_promiscuous)
     }
 
     /// As [`super::Nic::look`].
     pub(super) fn look(&mut self) -> bool {
         let Self { descriptor, looked, hearing } = self;
-        looked.look(descriptor, true, |index| {
-            let is_attached = attach(descriptor, hearing, index).is_ok();
+        let attached = Some(looked.index);
+        looked.look(descriptor, attached, |found| {
+            let is_attached = attach(descriptor, hearing, found.index).is_ok();
             if is_attached {
                 // That the earlier device went would be told at the next call.
                 let _ = rustix::net::sockopt::socket_error(&*descriptor);
@@ -146,7 +147,7 @@ fn native(vnet: Vnet) -> Vnet {
 }
 
 /// Has the socket hear a device, and the device hear what its uplinks are to hear.
-fn attach(socket: &OwnedFd, hearing: &Hearing, index: i32) -> Result<(), OpenError> {
+fn attach(socket: &OwnedFd, hearing: &mut Hearing, index: i32) -> Result<(), OpenError> {
     packet_socket::bind(socket.as_fd(), ETH_P_ALL, index).map_err(refused("binding to the device"))?;
     hearing.join(socket, index)
 }

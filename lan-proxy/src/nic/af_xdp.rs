@@ -3,12 +3,14 @@
 
 mod sums;
 
+use core::time::Duration;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::epoll;
 use rustix::io::Errno;
 use rvi::host::packet_socket::{self, OpenError};
-use rvi::host::xdp_socket::{Frames, Queued, XdpError, XdpOpenError, XdpSockets};
+use rvi::host::xdp_socket::{ChangingSockets, Frames, Queued, XdpError, XdpOpenError, XdpSockets};
+use vlan_core::Instant;
 use vlan_core::limits::ETHERNET_HEADER_LEN;
 use vlan_core::wire::Vnet;
 
@@ -17,19 +19,24 @@ use crate::nic::{FrameBuffer, NicError, Sent};
 use crate::proxy::Mode;
 use crate::tag::TAG_LEN;
 
+/// Between two tries to have a device that could not be had.
+const AGAIN: Duration = Duration::from_secs(10);
+
 /// A device that belongs to uplinks, by a socket for each of its queues.
 #[derive(Debug)]
 pub struct AfXdp {
     /// None while there is no device that can be used.
-    sockets: Option<XdpSockets>,
+    sockets: ChangingSockets<XdpOpenError>,
+    /// The device of the sockets, or for which some were to be opened last.
+    index: i32,
+    /// Before then that device is not tried again.
+    again_at: Option<Instant>,
     /// Readable when the sockets are; it stays the same when they are others.
     readable: OwnedFd,
     /// A packet socket that hears nothing itself.
     questions: OwnedFd,
     looked: Looked,
     hearing: Hearing,
-    /// What sockets that were closed had counted, as [`XdpSockets::too_long`].
-    too_long: u64,
 }
 
 impl AfXdp {
@@ -41,48 +48,91 @@ impl AfXdp {
         let (questions, found) = packet_socket::open_for(name)?;
         let looked = Looked::new(name, &found, false)?;
         let readable = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(OpenError::Socket)?;
-        let mut opened =
-            Self { sockets: None, readable, questions, looked, hearing: Hearing::new(modes), too_long: 0 };
-        let Self { readable, questions, hearing, .. } = &opened;
-        let sockets = attach(readable, questions, hearing, name, found.index, XdpSockets::open_after_others)?;
-        if let Some(len) = sockets.frame_len_max() {
+        let sockets = open(&questions, name, found.index)
+            .map_err(|error| NicError::Xdp { device: name.into(), error })?;
+        let frame_len_max = sockets.frame_len_max();
+        let mut opened = Self {
+            sockets: ChangingSockets::new(&readable).map_err(OpenError::Socket)?,
+            index: found.index,
+            again_at: None,
+            readable,
+            questions,
+            looked,
+            hearing: Hearing::new(modes),
+        };
+        opened.use_sockets(sockets)?;
+        if let Some(len) = frame_len_max {
             opened.looked.limit((len - ETHERNET_HEADER_LEN - TAG_LEN) as u16);
         }
-        opened.sockets = Some(sockets);
         Ok(opened)
+    }
+
+    /// Uses sockets of the device, and has it hear what its uplinks are to hear.
+    fn use_sockets(&mut self, sockets: XdpSockets) -> Result<(), OpenError> {
+        self.sockets.set(sockets).map_err(OpenError::Socket)?;
+        let joined = self.hearing.join(&self.questions, self.index);
+        if joined.is_err() {
+            self.sockets.close();
+        }
+        joined
     }
 
     /// How the frames come here, in words, for who reads the log.
     #[must_use]
     pub fn way(&self) -> &'static str {
-        self.sockets.as_ref().map_or("not at all", XdpSockets::way)
+        self.sockets.sockets().map_or("not at all", XdpSockets::way)
     }
 
     /// As [`super::Nic::too_long`].
     pub(super) fn too_long(&self) -> u64 {
-        self.too_long + self.sockets.as_ref().map_or(0, XdpSockets::too_long)
+        self.sockets.drops()[1]
     }
 
     /// As [`super::Nic::set_modes`].
     pub(super) fn set_modes(&mut self, modes: &[Mode]) -> Result<(), Errno> {
-        self.hearing.set_modes(&self.questions, self.looked.index, modes)
+        self.hearing.set_modes(&self.questions, modes)
     }
 
     /// As [`super::Nic::set_promiscuous`].
     pub(super) fn set_promiscuous(&mut self, is_promiscuous: bool) -> Result<(), Errno> {
-        self.hearing.set_promiscuous(&self.questions, self.looked.index, is_promiscuous)
+        self.hearing.set_promiscuous(&self.questions, is_promiscuous)
     }
 
     /// As [`super::Nic::look`].
-    pub(super) fn look(&mut self) -> bool {
-        let Self { sockets, readable, questions, looked, hearing, too_long } = self;
+    //= spec/uplink.md#devices-by-af_xdp-that-come-back
+    //# A device by AF_XDP whose sockets have ended MUST be opened again when it is another one or comes up, and while it cannot be had
+    //# every 10 s.
+    pub(super) fn look(&mut self, now: Instant) -> bool {
+        if let Some(Ok(sockets)) = self.sockets.poll_opened() {
+            // Without them it is tried again, as when there are none.
+            let _ = self.use_sockets(sockets);
+        }
+        let Self { sockets, index, again_at, questions, looked, .. } = self;
+        let attached = sockets.sockets().is_some().then_some(*index);
         let name = looked.name.clone();
-        looked.look(questions, sockets.is_some(), |index| {
-            // The kernel gives a queue to one socket at a time.
-            *too_long += sockets.take().map_or(0, |sockets| sockets.too_long());
-            *sockets = attach(readable, questions, hearing, &name, index, XdpSockets::open).ok();
-            sockets.is_some()
+        looked.look(questions, attached, |found| {
+            if !found.is_running {
+                // It may come up with fewer queues, or without the program that had it.
+                *again_at = None;
+            }
+            let is_early = *index == found.index && again_at.is_some_and(|at| now < at);
+            if found.is_running && !is_early && !sockets.is_opening() {
+                (*index, *again_at) = (found.index, Some(now + AGAIN));
+                let index = found.index;
+                let questions = questions.try_clone();
+                // Without a thread it is as if another program had the device.
+                let _ = sockets.begin(move || {
+                    let questions = questions.map_err(|_| XdpOpenError::InUse)?;
+                    open(&questions, &name, index)
+                });
+            }
+            false
         })
+    }
+
+    /// As [`super::Nic::is_opening`].
+    pub(super) fn is_opening(&self) -> bool {
+        self.sockets.is_opening()
     }
 
     pub(super) fn looked(&self) -> &Looked {
@@ -91,7 +141,7 @@ impl AfXdp {
 
     /// As [`super::Nic::send`].
     pub(super) fn send(&mut self, vnet: &Vnet, frame: &[u8]) -> Sent {
-        let Some(sockets) = &mut self.sockets else { return Sent::Refused(Errno::NETDOWN) };
+        let Some(sockets) = self.sockets.sockets_mut() else { return Sent::Refused(Errno::NETDOWN) };
         if frame.len() > usize::from(self.looked.device.mtu) + ETHERNET_HEADER_LEN + TAG_LEN {
             return Sent::Refused(Errno::MSGSIZE);
         }
@@ -109,7 +159,7 @@ impl AfXdp {
 
     /// As [`super::Nic::flush`].
     pub(super) fn flush(&mut self) -> bool {
-        match self.sockets.as_mut().map(XdpSockets::flush) {
+        match self.sockets.sockets_mut().map(XdpSockets::flush) {
             Some(Err(error)) => {
                 self.close(error);
                 true
@@ -124,7 +174,7 @@ impl AfXdp {
         &mut self,
         buffer: &'b mut FrameBuffer,
     ) -> Result<Option<(Vnet, &'b mut [u8])>, Errno> {
-        let Some(sockets) = &mut self.sockets else { return Ok(None) };
+        let Some(sockets) = self.sockets.sockets_mut() else { return Ok(None) };
         match sockets.receive(&mut buffer.0) {
             Ok(Some(len)) => {
                 let frame = &mut buffer.0[..len];
@@ -135,13 +185,11 @@ impl AfXdp {
         }
     }
 
-    /// Ends what can no longer be used, and what waits there with it: the next look begins anew.
+    /// Ends what can no longer be used, and what waits there with it: a look begins anew, at once if the device was down.
     fn close(&mut self, error: XdpError) -> Errno {
-        self.too_long += self.sockets.take().map_or(0, |sockets| sockets.too_long());
-        match error {
-            XdpError::System(errno) => errno,
-            _ => Errno::IO,
-        }
+        self.sockets.close();
+        self.again_at = None;
+        error.errno()
     }
 }
 
@@ -151,23 +199,11 @@ impl AsFd for AfXdp {
     }
 }
 
-/// Takes a device's frames, has it hear what its uplinks are to hear, and leave the tags where they are.
+/// Takes a device's frames, and has it leave the tags where they are.
 //= spec/uplink.md#tags-by-af_xdp
 //# A device that is driven by AF_XDP MUST be told to leave tags in frames, and MUST be refused when it does not.
-fn attach(
-    readable: &OwnedFd,
-    questions: &OwnedFd,
-    hearing: &Hearing,
-    name: &str,
-    index: i32,
-    open: fn(u32, Frames) -> Result<XdpSockets, XdpOpenError>,
-) -> Result<XdpSockets, NicError> {
-    let refused = |error| NicError::Xdp { device: name.into(), error };
+fn open(questions: &OwnedFd, name: &str, index: i32) -> Result<XdpSockets, XdpOpenError> {
     packet_socket::leave_tags(questions, name)
-        .map_err(|errno| refused(XdpOpenError::Step { name: "leaving tags in frames", errno }))?;
-    let sockets = open(index.cast_unsigned(), Frames::All).map_err(refused)?;
-    hearing.join(questions, index)?;
-    epoll::add(readable, &sockets, epoll::EventData::new_u64(0), epoll::EventFlags::IN)
-        .map_err(OpenError::Socket)?;
-    Ok(sockets)
+        .map_err(|errno| XdpOpenError::Step { name: "leaving tags in frames", errno })?;
+    XdpSockets::open_after_others(index.cast_unsigned(), Frames::All)
 }

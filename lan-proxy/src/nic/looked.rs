@@ -37,12 +37,17 @@ impl Looked {
         self.device.mtu = self.device.mtu.min(mtu_max);
     }
 
-    /// Looks again; true when anything has changed. `attach` is called with the index of another device that has the name now, or of
-    /// this one where the driver is not attached, and says whether it could be used.
+    /// Looks again; true when anything has changed. `attach` is called with the device of the name where the driver is attached to another
+    /// one, by its index, or to none, and says whether it can be used now.
     //= spec/uplink.md#devices-that-change
     //# A look at a device MUST find its MTU, whether it has a carrier, and another device that has taken its place under its name,
     //# which the uplink then uses; frames MUST be judged by that MTU from then on.
-    pub fn look(&mut self, socket: &impl AsFd, is_attached: bool, attach: impl FnOnce(i32) -> bool) -> bool {
+    pub fn look(
+        &mut self,
+        socket: &impl AsFd,
+        attached: Option<i32>,
+        attach: impl FnOnce(&packet_socket::Device) -> bool,
+    ) -> bool {
         let before = (self.index, self.device, self.has_carrier);
         // One that has gone may come back.
         let found = packet_socket::device(socket, &self.name).ok().flatten();
@@ -50,7 +55,7 @@ impl Looked {
             found.and_then(|found| Some((found, device_of(&found, self.device.offloads, self.mtu_max)?)));
         self.has_carrier = usable.is_some_and(|(found, _)| found.is_running);
         if let Some((found, device)) = usable {
-            if (found.index != self.index || !is_attached) && !attach(found.index) {
+            if attached != Some(found.index) && !attach(&found) {
                 // Tried again at the next look.
                 self.has_carrier = false;
                 return before.2;
@@ -81,56 +86,68 @@ pub(super) struct Hearing {
     modes: Vec<Mode>,
     /// It is to hear everything for now.
     is_promiscuous: bool,
+    /// The device that hears what `joined` says.
+    index: i32,
+    /// What the kernel was asked for, each once: it counts how often.
+    joined: Vec<Membership>,
+    /// It hears neither less nor more than it is to hear.
+    is_settled: bool,
 }
 
 impl Hearing {
     pub fn new(modes: &[Mode]) -> Self {
-        Self { modes: modes.to_vec(), is_promiscuous: false }
+        let modes = modes.to_vec();
+        Self { modes, is_promiscuous: false, index: 0, joined: Vec::new(), is_settled: true }
     }
 
-    /// Has a device hear what its uplinks are to hear.
+    /// Has a device hear what its uplinks are to hear, and the one that did so before nothing more.
     //= spec/uplink.md#what-a-device-hears
     //# The device of an uplink MUST be made to hear the uplink's system MAC and every group in filtered mode, and everything in
     //# unfiltered mode.
-    pub fn join(&self, socket: &impl AsFd, index: i32) -> Result<(), OpenError> {
-        let join =
-            |membership, name| packet_socket::join(socket.as_fd(), index, membership).map_err(refused(name));
-        join(Membership::AllGroups, "PACKET_MR_ALLMULTI")?;
-        for mode in &self.modes {
-            join(membership_of(*mode), "PACKET_ADD_MEMBERSHIP")?;
+    pub fn join(&mut self, socket: &impl AsFd, index: i32) -> Result<(), OpenError> {
+        for membership in self.joined.drain(..) {
+            // It is gone with the device where that is not there any more.
+            let _ = packet_socket::leave(socket.as_fd(), self.index, membership);
         }
-        if self.is_promiscuous { join(Membership::Promiscuous, "PACKET_MR_PROMISC") } else { Ok(()) }
+        self.index = index;
+        self.settle(socket).map_err(refused("PACKET_ADD_MEMBERSHIP"))
     }
 
-    /// Has a device hear what these uplinks are to hear in place of what others were. The kernel counts who wants what, so nothing is
-    /// missed in between.
-    pub fn set_modes(&mut self, socket: &impl AsFd, index: i32, modes: &[Mode]) -> Result<(), Errno> {
-        if self.modes == modes {
-            return Ok(());
+    /// Has the device hear what these uplinks are to hear in place of what others were.
+    pub fn set_modes(&mut self, socket: &impl AsFd, modes: &[Mode]) -> Result<(), Errno> {
+        if self.modes != modes {
+            self.modes = modes.to_vec();
+            self.is_settled = false;
         }
-        for mode in modes {
-            packet_socket::join(socket.as_fd(), index, membership_of(*mode))?;
-        }
-        for mode in core::mem::replace(&mut self.modes, modes.to_vec()) {
-            // It is gone with the device where it is not there any more.
-            let _ = packet_socket::leave(socket.as_fd(), index, membership_of(mode));
-        }
-        Ok(())
+        if self.is_settled { Ok(()) } else { self.settle(socket) }
     }
 
-    /// Has a device hear everything for as long as somebody inside listens, beside what its uplinks need.
-    pub fn set_promiscuous(
-        &mut self,
-        socket: &impl AsFd,
-        index: i32,
-        is_promiscuous: bool,
-    ) -> Result<(), Errno> {
-        if is_promiscuous == self.is_promiscuous {
-            return Ok(());
+    /// Has the device hear everything for as long as somebody inside listens, beside what its uplinks need.
+    pub fn set_promiscuous(&mut self, socket: &impl AsFd, is_promiscuous: bool) -> Result<(), Errno> {
+        if self.is_promiscuous != is_promiscuous {
+            self.is_promiscuous = is_promiscuous;
+            self.is_settled = false;
         }
-        let change = if is_promiscuous { packet_socket::join } else { packet_socket::leave };
-        change(socket.as_fd(), index, Membership::Promiscuous)?;
-        self.is_promiscuous = is_promiscuous;
+        if self.is_settled { Ok(()) } else { self.settle(socket) }
+    }
+
+    /// Asks for what is missing before it takes back what is too much, so that nothing is missed in between.
+    fn settle(&mut self, socket: &impl AsFd) -> Result<(), Errno> {
+        self.is_settled = false;
+        let promiscuous = self.is_promiscuous.then_some(Membership::Promiscuous);
+        let modes = self.modes.iter().copied().map(membership_of);
+        let wanted: Vec<_> =
+            core::iter::once(Membership::AllGroups).chain(modes).chain(promiscuous).collect();
+        for membership in &wanted {
+            if !self.joined.contains(membership) {
+                packet_socket::join(socket.as_fd(), self.index, *membership)?;
+                self.joined.push(*membership);
+            }
+        }
+        for membership in self.joined.extract_if(.., |membership| !wanted.contains(membership)) {
+            let _ = packet_socket::leave(socket.as_fd(), self.index, membership);
+        }
+        self.is_settled = true;
         Ok(())
     }
 }

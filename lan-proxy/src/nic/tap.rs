@@ -2,6 +2,8 @@
 //! are left to the kernel, both ways.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::event::epoll;
 use rustix::io::Errno;
@@ -13,6 +15,11 @@ use vlan_core::wire::Vnet;
 
 use crate::nic::looked::Looked;
 use crate::nic::{FrameBuffer, NicError, Sent};
+
+/// How long the kernel may take to give a device that stayed the carrier which it has when somebody takes it.
+const CARRIER_MAX: Duration = Duration::from_millis(200);
+/// Between two looks whether it has.
+const CARRIER_PAUSE: Duration = Duration::from_millis(1);
 
 /// A TAP device that belongs to uplinks.
 #[derive(Debug)]
@@ -27,7 +34,8 @@ pub struct TapDevice {
 }
 
 impl TapDevice {
-    /// Takes the TAP device of this name in this thread's network namespace, or makes it, until this is dropped; sets it up.
+    /// Takes the TAP device of this name in this thread's network namespace, or makes it, until this is dropped; sets it up, and waits for
+    /// its carrier.
     ///
     /// # Errors
     /// When there is another device of this name, when somebody has it, when its MTU is too small, or when the process may not have
@@ -40,9 +48,7 @@ impl TapDevice {
                 .map_err(OpenError::Socket)?;
         let readable = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(OpenError::Socket)?;
         let tap = attach(&readable, &questions, name)?;
-        let found = packet_socket::device(&questions, name)
-            .map_err(OpenError::Socket)?
-            .ok_or_else(|| OpenError::NotEthernet(name.into()))?;
+        let found = found(&questions, name)?;
         let offloads = tap.has_tcp_segmentation() && tap.has_udp_segmentation();
         let looked = Looked::new(name, &found, offloads)?;
         Ok(Self { tap: Some(tap), readable, questions, looked })
@@ -59,7 +65,8 @@ impl TapDevice {
         if tap.is_none() {
             *tap = attach(readable, questions, &looked.name).ok();
         }
-        looked.look(questions, tap.is_some(), |_| tap.is_some())
+        let attached = tap.is_some().then_some(looked.index);
+        looked.look(questions, attached, |_| tap.is_some())
     }
 
     pub(super) fn looked(&self) -> &Looked {
@@ -97,6 +104,19 @@ impl TapDevice {
 impl AsFd for TapDevice {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.readable.as_fd()
+    }
+}
+
+/// What the device is like, once it has the carrier that its being taken gives it.
+fn found(questions: &OwnedFd, name: &str) -> Result<packet_socket::Device, OpenError> {
+    let began = Instant::now();
+    loop {
+        let found = packet_socket::device(questions, name).map_err(OpenError::Socket)?;
+        let found = found.ok_or_else(|| OpenError::NotEthernet(name.into()))?;
+        if found.is_running || began.elapsed() >= CARRIER_MAX {
+            return Ok(found);
+        }
+        thread::sleep(CARRIER_PAUSE);
     }
 }
 

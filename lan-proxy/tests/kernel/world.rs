@@ -177,6 +177,28 @@ impl Uplink {
     }
 }
 
+/// Makes a device of this namespace that is up.
+pub fn wire_end(mtu: u16) -> Tap {
+    let here = here();
+    let up = tap::create(&here, "up0").unwrap();
+    let mut netlink = Netlink::open(&here).unwrap();
+    let index = netlink.index_of("up0").unwrap();
+    // This namespace's own stack has nothing to do with the device.
+    std::fs::write("/proc/sys/net/ipv6/conf/up0/disable_ipv6", "1").unwrap();
+    netlink.set_mtu(index, mtu).unwrap();
+    netlink.set_up(index).unwrap();
+    up
+}
+
+/// Looks until the device has a carrier: by AF_XDP it is opened beside, which takes a moment.
+pub fn look_until_carrier(nic: &mut Nic, now: Instant) {
+    let deadline = Clock::now() + PATIENCE;
+    while !(nic.look(now) && nic.has_carrier()) {
+        assert!(Clock::now() < deadline, "{} gets no carrier", nic.name());
+        thread::yield_now();
+    }
+}
+
 pub fn write(tap: &Tap, vnet: &Vnet, frame: &[u8]) {
     let written = tap.write(vnet, frame, SharedOctets::empty());
     assert!(matches!(written, Written::Taken), "{written:?}: {vnet:?}, {} octets", frame.len());

@@ -144,6 +144,18 @@ impl EtherSocket {
         self.device.get().mtu.saturating_sub(HEADER_LEN_IN_MTU).min(usize::from(u16::MAX))
     }
 
+    /// True while packets wait here that the device had no room for: they go with the next ones, or by [`Self::flush`].
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.xdp.as_ref().is_some_and(ByXdp::is_full)
+    }
+
+    /// Has packets go that wait for room at the device.
+    pub fn flush(&self) {
+        // An error has ended the sockets: what waited there is lost, and the packet socket goes on.
+        let _ = self.xdp.as_ref().and_then(|xdp| xdp.with(XdpSockets::flush));
+    }
+
     /// What the socket has sent, refused and received.
     #[must_use]
     pub fn counters(&self) -> EtherCounters {

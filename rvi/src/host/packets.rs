@@ -33,6 +33,8 @@ const POOLS_MAX: usize = 4;
 const RUNS_MAX: usize = 64;
 /// Between two looks at the devices of ether legs.
 const DEVICE_LOOK: Duration = Duration::from_secs(1);
+/// How soon a device that had no room for packets is tried again.
+const FLUSH_AGAIN: Duration = Duration::from_millis(1);
 /// While packets come, it is asked this often what the routes take.
 const ROUTES_AGAIN: Duration = Duration::from_secs(10);
 
@@ -150,6 +152,8 @@ pub struct PacketSockets {
     looks_at: Option<Instant>,
     /// When the routes are asked again.
     routes_at: Instant,
+    /// When devices are tried again that had no room for packets.
+    flush_at: Option<Instant>,
 }
 
 impl PacketSockets {
@@ -174,6 +178,7 @@ impl PacketSockets {
             buffer: TransmitBuffer::new(SEGMENTS_MAX, UDP_PAYLOAD_LEN_MAX),
             looks_at: has_devices.then_some(Instant::ZERO),
             routes_at: Instant::ZERO,
+            flush_at: None,
         }))
     }
 
@@ -257,6 +262,30 @@ impl PacketSockets {
 
     /// Sends what the machine has to send, up to a bound.
     pub fn transmit(&mut self, now: Instant, machine: &mut impl PacketMachine) -> Transmitted {
+        let transmitted = self.transmit_runs(now, machine);
+        self.note_full(now);
+        transmitted
+    }
+
+    /// Nobody says when a device has room again: it is asked.
+    //= spec/leg-ether.md#packets-that-wait-for-a-device
+    //# A packet that was taken and waits for room at the device MUST be tried again within 1 ms, whether others follow it or not.
+    fn note_full(&mut self, now: Instant) {
+        if !self.ether_sockets().any(EtherSocket::is_full) {
+            self.flush_at = None;
+        } else if self.flush_at.is_none() {
+            self.flush_at = Some(now + FLUSH_AGAIN);
+        }
+    }
+
+    fn ether_sockets(&self) -> impl Iterator<Item = &EtherSocket> {
+        self.fabrics.iter().filter_map(|fabric| match &fabric.socket {
+            Socket::Ether(socket) => Some(socket.socket()),
+            Socket::Udp(_) => None,
+        })
+    }
+
+    fn transmit_runs(&mut self, now: Instant, machine: &mut impl PacketMachine) -> Transmitted {
         let mut narrow = None;
         for _ in 0..RUNS_MAX {
             let Some(batch) = machine.poll_transmit(now, &mut self.buffer) else {
@@ -295,15 +324,20 @@ impl PacketSockets {
     /// When [`Self::handle_timeout`] has something to do.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.fabrics.iter().filter_map(|fabric| fabric.socket.poll_timeout()).chain(self.looks_at).min()
+        let held = self.fabrics.iter().filter_map(|fabric| fabric.socket.poll_timeout());
+        held.chain(self.looks_at).chain(self.flush_at).min()
     }
 
-    /// Passes on what faults have delayed, and looks at the devices of ether legs. True when a leg ends at another address
-    /// than it did.
+    /// Passes on what faults have delayed and what devices had no room for, and looks at the devices of ether legs. True when a leg
+    /// ends at another address than it did.
     pub fn handle_timeout(&mut self, now: Instant, machine: &mut impl PacketMachine) -> bool {
         for Fabric { leg, socket, .. } in &mut self.fabrics {
             socket.handle_timeout(now, |from, packet| machine.handle_packet(now, *leg, from, packet));
         }
+        if self.flush_at.take_if(|at| *at <= now).is_some() {
+            self.ether_sockets().for_each(EtherSocket::flush);
+        }
+        self.note_full(now);
         if self.looks_at.is_none_or(|at| at > now) {
             return false;
         }

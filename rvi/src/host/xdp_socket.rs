@@ -8,6 +8,7 @@
 //! The rules stand in `spec/xdp.md`. A frame has the tag that it had on the wire where the device leaves it there, and nothing is said
 //! of its checksums; there are no super-frames. The kernel's interface is described in its `Documentation/networking/af_xdp.rst`.
 
+mod changing;
 mod program;
 mod queue;
 mod redirect;
@@ -22,6 +23,8 @@ use std::vec::Vec;
 use rustix::event::epoll;
 use rustix::io::Errno;
 use vlan_core::EtherAddress;
+
+pub use changing::ChangingSockets;
 
 use queue::{CHUNK_LEN, HEADROOM_LEN, Queue};
 use redirect::{Program, Redirect};
@@ -69,6 +72,17 @@ pub enum XdpError {
     System(Errno),
     /// The sockets are not to be used any more.
     Fault(RingFault),
+}
+
+impl XdpError {
+    /// As what the kernel says.
+    #[must_use]
+    pub fn errno(&self) -> Errno {
+        match self {
+            Self::System(errno) => *errno,
+            Self::Fault(_) => Errno::IO,
+        }
+    }
 }
 
 impl fmt::Display for XdpError {
@@ -173,6 +187,8 @@ pub struct XdpSockets {
     turn: usize,
     readable: OwnedFd,
     has_frags: bool,
+    /// The device has not had room for all that was to go.
+    is_full: bool,
 }
 
 impl XdpSockets {
@@ -207,7 +223,7 @@ impl XdpSockets {
             let data = epoll::EventData::new_u64(u64::from(number));
             epoll::add(&readable, queue, data, epoll::EventFlags::IN).map_err(XdpOpenError::of("epoll"))?;
         }
-        Ok(Self { redirect, queues, turn: 0, readable, has_frags })
+        Ok(Self { redirect, queues, turn: 0, readable, has_frags, is_full: false })
     }
 
     /// How the frames come here, in words, for who reads the log.
@@ -265,7 +281,15 @@ impl XdpSockets {
     /// # Errors
     /// When the device is down or has gone, or the sockets are not to be used any more.
     pub fn flush(&mut self) -> Result<bool, XdpError> {
-        self.queues[0].flush()
+        self.is_full = !self.queues[0].flush()?;
+        Ok(!self.is_full)
+    }
+
+    /// True while some of what was taken waits for room at the device: [`Self::flush`] is to be called again in a moment, since nobody says
+    /// that there is some.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.is_full
     }
 
     /// Frames that the kernel had no room for in the sockets.

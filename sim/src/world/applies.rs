@@ -203,8 +203,8 @@ impl World {
 
     pub(super) fn apply(&mut self, now: Instant, changes: Changes) {
         self.epoch += 1;
-        self.command(now, Command::Apply { epoch: self.epoch, changes: Box::new(changes) });
         self.look_at_devices(now);
+        self.command(now, Command::Apply { epoch: self.epoch, changes: Box::new(changes) });
     }
 
     fn retire(&mut self, now: Instant, station: usize) {

@@ -170,7 +170,7 @@ impl World {
         }
     }
 
-    /// Control nodes that have another configuration look at their devices.
+    /// Control nodes look at their devices, before another configuration is in use.
     pub(super) fn look_at_devices(&mut self, now: Instant) {
         let Some(outside) = &self.outside else { return };
         let device = Device { mtu: outside.stack.config.mtu, offloads: true };

@@ -59,9 +59,13 @@ impl Arenas {
         self.mapped.push(Mapped { lan, reader, ended: None });
     }
 
-    /// Gives back the memory of the arenas of other LANs.
-    pub fn retain(&mut self, is_kept: impl Fn(LanId) -> bool) {
-        self.mapped.retain(|mapped| is_kept(mapped.lan));
+    fn has(&self, lan: LanId) -> bool {
+        self.mapped.iter().any(|mapped| mapped.lan == lan)
+    }
+
+    /// Gives back the memory of the arenas of a LAN.
+    fn remove(&mut self, lan: LanId) {
+        self.mapped.retain(|mapped| mapped.lan != lan);
     }
 
     /// Copies out the message that a reference names, with its destination interface in its header.
@@ -117,7 +121,7 @@ impl Node {
     ) -> bool {
         let index = usize::from(control_node);
         let is_session = self.control.get(index).is_some_and(|link| link.process == Some(process));
-        let is_member = self.interfaces.iter().flatten().any(|interface| interface.driver.lan() == lan);
+        let is_member = self.has_interface_on(lan);
         let len = memory.len();
         let Ok(reader) = ArenaReader::new(memory, len) else { return false };
         if !is_session || !is_member {
@@ -127,6 +131,30 @@ impl Node {
         self.control[index].arenas.add(lan, reader);
         self.send_control(now, index, &ControlMessage::ArenaReady { lan, arena });
         true
+    }
+
+    fn has_interface_on(&self, lan: LanId) -> bool {
+        self.interfaces.iter().flatten().any(|interface| interface.driver.lan() == lan)
+    }
+
+    /// An interface on a LAN has been taken away: its arenas, if there are any, stay for a while.
+    pub(super) fn keep_arenas(&mut self, now: Instant, lan: LanId) {
+        self.unmaps.retain(|(other, _)| *other != lan);
+        if self.control.iter().any(|link| link.arenas.has(lan)) {
+            self.unmaps.push((lan, now + ARENA_KEEP));
+        }
+    }
+
+    /// Gives back the arenas of LANs on which this node has had no interface for a while.
+    //= spec/arena.md#the-end-of-a-membership
+    //# A node MUST give the arenas of a LAN back a second after its last interface there was taken away, unless it has another one then.
+    pub(super) fn unmap_arenas(&mut self, now: Instant) {
+        while let Some((lan, _)) = self.unmaps.first().copied().filter(|(_, at)| *at <= now) {
+            self.unmaps.remove(0);
+            if !self.has_interface_on(lan) {
+                self.control.iter_mut().for_each(|link| link.arenas.remove(lan));
+            }
+        }
     }
 
     /// Takes the frame that a reference names.

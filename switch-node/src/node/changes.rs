@@ -8,7 +8,6 @@ use vlan_core::wire::control::{ControlMessage, InterfaceConfig};
 use vlan_core::wire::frame::FrameHeader;
 use vlan_core::{DropReason, Instant, NodeNumber, VifNumber};
 
-use crate::node::arenas::ARENA_KEEP;
 use crate::node::interface::Interface;
 use crate::node::{Node, NodeEvent, Output, PeerId};
 
@@ -87,7 +86,7 @@ impl Node {
         self.former.drops.add_many(DropReason::NotMember, interface.held.len() as u64);
         self.former.drops.add_many(DropReason::ListenerGone, interface.copies.len() as u64);
         self.forget_resends_of(vif);
-        self.unmaps_at = Some(now + ARENA_KEEP);
+        self.keep_arenas(now, interface.driver.lan());
         self.outputs.push_back(Output::InterfaceRemoved { vif });
     }
 
@@ -106,17 +105,6 @@ impl Node {
             });
             let gone = before - link.resend.len();
             self.former.drops.add_many(DropReason::NotMember, gone as u64);
-        }
-    }
-
-    /// Gives back the arenas of LANs on which this node has had no interface for a while.
-    //= spec/arena.md#the-end-of-a-membership
-    //# A node MUST give the arenas of a LAN back a second after its last interface there was taken away, unless it has another one then.
-    pub(super) fn unmap_arenas(&mut self, now: Instant) {
-        if self.unmaps_at.take_if(|at| *at <= now).is_some() {
-            let interfaces = &self.interfaces;
-            let is_own = |lan| interfaces.iter().flatten().any(|interface| interface.driver.lan() == lan);
-            self.control.iter_mut().for_each(|link| link.arenas.retain(is_own));
         }
     }
 

@@ -107,6 +107,7 @@ impl ControlNode {
             let Some(slot) = self.lans[lan].slot_of_node(options.node) else { continue };
             self.change_member(now, lan, slot, options);
         }
+        self.uplinks.close_unused();
         self.uplinks.members_changed(&self.lans);
     }
 

@@ -65,7 +65,7 @@ fn control_node() -> ControlNode {
     ControlNode::new(config())
 }
 
-pub(super) fn config() -> ControlNodeConfig {
+pub(crate) fn config() -> ControlNodeConfig {
     let member = |node: u16| MemberConfig {
         node: NodeNumber(node),
         vif: VifNumber(1),

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use tracing::{info, warn};
 use vlan_core::Instant;
 
-use super::devices::DeviceChanges;
+use super::devices::Modes;
 use super::legs::{Legs, Source};
 use crate::control_node::{ControlNode, DeviceNumber, DeviceState};
 
@@ -18,6 +18,8 @@ use crate::control_node::{ControlNode, DeviceNumber, DeviceState};
 const FRAMES_PER_TURN: usize = 64;
 /// How often a device is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How often one that is being opened again.
+const OPENING_LOOK: Duration = Duration::from_millis(20);
 /// How soon a device that was full is tried again.
 const FULL_PAUSE: Duration = Duration::from_millis(1);
 
@@ -49,23 +51,38 @@ impl Outside {
         self.nics.retain(|nic| !numbers.contains(&nic.number));
     }
 
-    /// Takes new devices, and tells the machine, which knows their uplinks, what they are like.
+    /// Takes new devices, and tells the machine, before it knows their uplinks, what they are like. [`Self::set_modes`] is to follow.
     ///
     /// # Errors
     ///
-    /// What the system says when one cannot be watched; it is as if it had no carrier then.
+    /// What the system said first where some could not be watched; those are closed, as if they had no carrier.
+    //= spec/control-node.md#state-of-the-devices-of-an-applied-file
+    //# The state of a device that comes with a file MUST be known before the file is in use, and members MUST be told of the carrier only
+    //# where that is another one then.
     pub fn open(
         &mut self,
         at: Instant,
-        changes: DeviceChanges,
+        opened: Vec<(DeviceNumber, nic::Nic)>,
         legs: &Legs,
         machine: &mut ControlNode,
     ) -> io::Result<()> {
-        for (number, device) in changes.opened {
-            legs.watch(device.as_fd(), Source::Device(usize::from(number.0)))?;
-            self.nics.push(Nic { number, device, modes: Vec::new(), is_readable: true, too_long: 0 });
+        let mut watched = Ok(());
+        for (number, device) in opened {
+            match legs.watch(device.as_fd(), Source::Device(usize::from(number.0))) {
+                Ok(()) => {
+                    let nic = Nic { number, device, modes: Vec::new(), is_readable: true, too_long: 0 };
+                    machine.handle_device(at, number, nic.state());
+                    self.nics.push(nic);
+                }
+                Err(error) => watched = watched.and(Err(error)),
+            }
         }
-        for (number, modes) in changes.modes {
+        watched
+    }
+
+    /// Has devices hear what the uplinks that go by them now are to hear.
+    pub fn set_modes(&mut self, at: Instant, modes: Modes, machine: &mut ControlNode) {
+        for (number, modes) in modes {
             if let Some(nic) = self.nics.iter_mut().find(|nic| nic.number == number) {
                 nic.modes = modes;
                 nic.hear(machine);
@@ -73,7 +90,6 @@ impl Outside {
             }
         }
         self.next_look = (!self.nics.is_empty()).then(|| at + LOOK_INTERVAL);
-        Ok(())
     }
 
     /// The kernel says that a device has something.
@@ -141,11 +157,10 @@ impl Outside {
         if self.next_look.is_none_or(|due| due > at) {
             return;
         }
-        self.next_look = Some(at + LOOK_INTERVAL);
         for nic in &mut self.nics {
             let too_long = nic.device.too_long();
             machine.handle_too_long(nic.number, too_long - std::mem::replace(&mut nic.too_long, too_long));
-            if nic.device.look() {
+            if nic.device.look(at) {
                 let state = nic.state();
                 info!(
                     device = nic.device.name(),
@@ -156,6 +171,8 @@ impl Outside {
                 machine.handle_device(at, nic.number, state);
             }
         }
+        let is_opening = self.nics.iter().any(|nic| nic.device.is_opening());
+        self.next_look = Some(at + if is_opening { OPENING_LOOK } else { LOOK_INTERVAL });
     }
 }
 
@@ -170,3 +187,6 @@ impl Nic {
         DeviceState { device: self.device.device(), has_carrier: self.device.has_carrier() }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -126,7 +126,8 @@ impl Pump {
             packets.start(&mut machine);
         }
         let mut outside = Outside::default();
-        outside.open(now(), parts.devices, &legs, &mut machine)?;
+        outside.open(now(), parts.devices.opened, &legs, &mut machine)?;
+        outside.set_modes(now(), parts.devices.modes, &mut machine);
         let listener = |(leg, listener)| Listener { leg, listener, rests_until: None };
         Ok(Self {
             process,
@@ -336,10 +337,11 @@ impl Pump {
         // By the file that was in use until now.
         self.outside.send(&mut self.machine);
         self.outside.close(&devices.closed);
-        self.machine.handle_command(at, Command::Apply { epoch, changes });
-        if let Err(error) = self.outside.open(at, devices, &self.legs, &mut self.machine) {
+        if let Err(error) = self.outside.open(at, devices.opened, &self.legs, &mut self.machine) {
             error!(%error, "cannot watch a device for uplinks; start the control node again");
         }
+        self.machine.handle_command(at, Command::Apply { epoch, changes });
+        self.outside.set_modes(at, devices.modes, &mut self.machine);
         self.carry_out(at);
     }
 

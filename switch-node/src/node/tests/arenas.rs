@@ -1,6 +1,7 @@
 //! Frames that come as references: copied out, checked like any other, and left alone when they are gone.
 
 use super::*;
+use crate::node::arenas::ARENA_KEEP;
 use rvi::{ArenaConfig, ArenaWriter};
 use vlan_core::wire::reference::{Place, Reference};
 
@@ -201,4 +202,27 @@ fn who_leaves_a_lan_and_comes_again_keeps_the_arena_that_it_was_given_meanwhile(
     assert_eq!((node.poll_timeout().is_some_and(|at| at <= second), memory.clones()), (true, 3));
     node.handle_timeout(second);
     assert_eq!(memory.clones(), 2);
+}
+
+#[test]
+fn the_arenas_of_a_lan_do_not_wait_for_those_of_another() {
+    let (mut node, mut control) = attached();
+    let mut config = node.interfaces().next().expect("an interface").config.clone();
+    (config.lan, config.vif) = (LanId(11), VifNumber(VIF.0 + 1));
+    (config.mac, config.relay_channel, config.arp_channel) = (PEER, Channel(3), Channel(4));
+    control.tell(&mut node, &ControlMessage::Interface(config));
+    let given = [(LAN, 7), (LanId(11), 8)].map(|(lan, number)| {
+        let (_, memory) = arena(number);
+        assert!(node.handle_arena(NOW, 0, ProcessId(1), lan, memory.clone()));
+        memory
+    });
+    let held = || given.each_ref().map(|memory| memory.clones() - 1);
+    let [first, second] = [0, 600].map(|ms| NOW + Duration::from_millis(ms));
+    node.remove_interface(first, VIF);
+    node.remove_interface(second, VifNumber(VIF.0 + 1));
+    assert!(node.poll_timeout().is_some_and(|at| at <= first + ARENA_KEEP));
+    node.unmap_arenas(first + ARENA_KEEP);
+    assert_eq!(held(), [0, 1]);
+    node.unmap_arenas(second + ARENA_KEEP);
+    assert_eq!((held(), node.unmaps.len()), ([0, 0], 0));
 }

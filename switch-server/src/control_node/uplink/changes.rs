@@ -5,7 +5,6 @@ use alloc::vec::Vec;
 use lan_proxy::{Device, LanProxy, MTU_MIN, Mode, Vid};
 use vlan_core::{Instant, LanId};
 
-use super::devices::Port;
 use super::{Announcements, DeviceNumber, Uplink, UplinkConfig, Uplinks};
 use crate::control_node::{ControlNode, Lan};
 
@@ -38,11 +37,7 @@ impl Uplinks {
             }
             return;
         };
-        let device = usize::from(config.device.0);
-        if self.ports.len() <= device {
-            self.ports.resize_with(device + 1, Port::default);
-        }
-        let found = self.ports[device].state.map_or(UNKNOWN_DEVICE, |state| state.device);
+        let found = self.port(config.device).state.map_or(UNKNOWN_DEVICE, |state| state.device);
         match link {
             Some(link) => self.links[link].change(config, found),
             None => self.links.extend(Uplink::new(place, config, (found, lan.config.mtu), self.seed)),
@@ -65,6 +60,11 @@ impl Uplinks {
                 self.links.push(link);
             }
         }
+    }
+
+    /// Ends what waits for devices by which no uplink goes any more. To follow when all uplinks have their places: a device that comes
+    /// with a configuration has been looked at before.
+    pub(in crate::control_node) fn close_unused(&mut self) {
         for (place, port) in self.ports.iter_mut().enumerate() {
             if self.links.iter().all(|link| link.device != place) {
                 port.close();

@@ -3,7 +3,7 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use lan_proxy::Trunk;
+use lan_proxy::{MTU_MIN, Trunk};
 use vlan_core::counters::DropCounters;
 use vlan_core::wire::frame::Vnet;
 use vlan_core::{DropReason, Instant};
@@ -97,17 +97,29 @@ impl Port {
     }
 }
 
+impl Uplinks {
+    /// What is known of a device, whether an uplink goes by it yet or not.
+    pub(super) fn port(&mut self, number: DeviceNumber) -> &mut Port {
+        let place = usize::from(number.0);
+        if self.ports.len() <= place {
+            self.ports.resize_with(place + 1, Port::default);
+        }
+        &mut self.ports[place]
+    }
+}
+
 impl ControlNode {
-    /// The host has looked at a device: at the start, and whenever something of it has changed.
+    /// The host has looked at a device: at the start, before a configuration is applied with which it comes, and whenever something
+    /// of it has changed.
     //= spec/uplink.md#no-carrier
     //# What is for an uplink whose device is not there, or has no carrier, MUST be dropped as `no-carrier`.
     pub fn handle_device(&mut self, now: Instant, number: DeviceNumber, state: DeviceState) {
-        let Uplinks { ports, links, .. } = &mut self.uplinks;
         let place = usize::from(number.0);
-        let Some(port) = ports.get_mut(place) else { return };
-        let had_carrier = port.has_carrier();
-        let mut links = links.iter_mut().filter(|link| link.device == place);
-        let is_usable = links.all(|link| link.proxy.set_device(state.device).is_ok());
+        let had_carrier = self.uplinks.port(number).has_carrier();
+        let mut links = self.uplinks.links.iter_mut().filter(|link| link.device == place);
+        let is_usable =
+            state.device.mtu >= MTU_MIN && links.all(|link| link.proxy.set_device(state.device).is_ok());
+        let port = self.uplinks.port(number);
         port.state = Some(state).filter(|_| is_usable);
         if !port.has_carrier() {
             port.clear();

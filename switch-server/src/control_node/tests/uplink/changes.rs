@@ -166,18 +166,51 @@ fn what_has_gone_outside_by_the_earlier_uplink_does_not_go_again() {
     assert_eq!(sent(&mut control).len(), 1);
 }
 
+/// What an end was told of its carrier since it was asked last.
+fn carriers(end: &mut End) -> Vec<bool> {
+    let of = |message: &ControlMessage| match message {
+        ControlMessage::Interface(interface) => Some(interface.has_carrier),
+        _ => None,
+    };
+    end.told().iter().filter_map(of).collect()
+}
+
+#[test]
+fn members_keep_their_carrier_while_their_uplink_moves_to_a_device_that_has_one() {
+    //= spec/control-node.md#state-of-the-devices-of-an-applied-file
+    //= type=test
+    //# The state of a device that comes with a file MUST be known before the file is in use, and members MUST be told of the carrier only
+    //# where that is another one then.
+    let (mut control, mut ends) = without();
+    let dependent = |device| UplinkConfig { link_dependency: true, ..uplink(Mode::Unfiltered, device) };
+    let state = |has_carrier| DeviceState { device: Device { mtu: 1500, offloads: false }, has_carrier };
+    set_carrier(&mut control, true);
+    to_uplink(&mut control, Some(dependent(DEVICE)));
+    for (device, has_carrier, told) in
+        [(OTHER, true, &[][..]), (DEVICE, false, &[false]), (OTHER, false, &[]), (DEVICE, true, &[true])]
+    {
+        control.handle_device(NOW, device, state(has_carrier));
+        to_uplink(&mut control, Some(dependent(device)));
+        assert_eq!(carriers(&mut ends[0]), told, "{device:?} {has_carrier}");
+        let states: Vec<_> = control.uplinks().1.iter().map(|device| device.state.is_some()).collect();
+        assert_eq!(states, [device == DEVICE, device == OTHER], "the other one is not used any more");
+    }
+    // A LAN that comes finds its device known, too, though another uplink was changed before it.
+    let mut lan = config().lans.remove(0);
+    (lan.id, lan.members, lan.uplink) = (LanId(99), vec![], Some(dependent(OTHER)));
+    control.handle_device(NOW, OTHER, state(true));
+    let uplinks = vec![UplinkChange { lan: LAN, uplink: None }];
+    control.handle_command(NOW, applied(Changes { uplinks, added_lans: vec![lan], ..Changes::default() }));
+    assert_eq!(control.uplinks().1[usize::from(OTHER.0)].state, Some(state(true)));
+}
+
 #[test]
 fn members_that_depend_on_an_uplink_lose_and_get_their_carrier_with_it() {
     let (mut control, mut ends) = without();
     let dependent = Some(UplinkConfig { link_dependency: true, ..uplink(Mode::Unfiltered, DEVICE) });
     let mut carriers = |control: &mut ControlNode, uplink: Option<UplinkConfig>| {
         to_uplink(control, uplink);
-        let told = ends[0].told();
-        let of = |message: &ControlMessage| match message {
-            ControlMessage::Interface(interface) => Some(interface.has_carrier),
-            _ => None,
-        };
-        told.iter().filter_map(of).collect::<Vec<_>>()
+        carriers(&mut ends[0])
     };
     assert_eq!(carriers(&mut control, dependent.clone()), [false], "nobody has looked at the device");
     assert!(carriers(&mut control, dependent.clone()).is_empty());
