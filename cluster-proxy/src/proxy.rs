@@ -20,7 +20,7 @@ use vlan_core::wire::Vnet;
 use crate::config::ServiceKey;
 use crate::echo;
 use crate::lines::{Entry, Kind, Lines};
-use crate::servers::{Drain, Index, Servers, TELLING_TIME_MAX, Worth};
+use crate::servers::{Drain, Index, Server, Servers, TELLING_TIME_MAX, Worth};
 use crate::service::{CheckRequest, Service};
 use crate::tables::Tables;
 
@@ -90,6 +90,8 @@ pub struct ClusterCounters {
     pub conflicts: u64,
     /// Claims that were refused for other reasons.
     pub refused: u64,
+    /// Times that it was worked out which servers take new flows.
+    pub judgements: u64,
 }
 
 /// The proxy of one cluster.
@@ -117,6 +119,8 @@ pub struct ClusterProxy {
     errors: Option<Meters>,
     echoes: Option<Meters>,
     due: VecDeque<CheckRequest>,
+    /// While several changes are made: one of them matters to who takes new flows.
+    unjudged: Option<bool>,
     /// The last look for what is too old.
     swept_at: Instant,
     /// Looks until everything that is there now has been seen twice.
@@ -148,6 +152,7 @@ impl ClusterProxy {
             errors: meters(ERRORS_PER_SECOND_MAX),
             echoes: meters(ECHOES_PER_SECOND_MAX),
             due: VecDeque::new(),
+            unjudged: None,
             swept_at: now,
             sweeps_left: 0,
             answer: Vec::with_capacity(echo::ANSWER_LEN_MAX),
@@ -185,6 +190,15 @@ impl ClusterProxy {
         self.judge();
     }
 
+    /// Makes several changes, and works out once what follows from them.
+    pub fn together(&mut self, changes: impl FnOnce(&mut Self)) {
+        self.unjudged = Some(false);
+        changes(self);
+        if self.unjudged.take() == Some(true) {
+            self.judge();
+        }
+    }
+
     /// A real server can be reached, or not any more. A process that is another one than before could not be reached in between.
     //= spec/cluster.md#servers-that-come-and-go
     //# When a real server can no longer be reached, its flows MUST have no owner at once.
@@ -220,7 +234,14 @@ impl ClusterProxy {
 
     fn set_drain(&mut self, slot: MemberSlot, drain: Drain) {
         let index = self.servers.find(slot);
-        if let Some(server) = index.and_then(|index| self.servers.server_mut(index)) {
+        let server = index.and_then(|index| self.servers.server_mut(index));
+        // Whose deadline is past has lost its flows, and is told so only once.
+        let is_news = |server: &&mut Server| {
+            let is_past =
+                matches!((server.drain, drain), (Drain::Over(at), Drain::Until(Some(new))) if at == new);
+            server.drain != drain && !is_past
+        };
+        if let Some(server) = server.filter(is_news) {
             server.drain = drain;
             self.judge();
         }
@@ -325,6 +346,11 @@ impl ClusterProxy {
 
     /// Something has changed about a server.
     fn judge(&mut self) {
+        if let Some(unjudged) = &mut self.unjudged {
+            *unjudged = true;
+            return;
+        }
+        self.counters.judgements += 1;
         for (service, table) in self.services.iter_mut().zip(&self.tables.services) {
             service.judge(&table.config, &self.servers);
         }

@@ -1,5 +1,6 @@
 //! The real servers of a cluster: who can be reached, who drains, and whether a flow's owner lives.
 
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -33,7 +34,7 @@ pub(crate) enum Drain {
     /// It gets no new flows, until this moment, when it loses its old ones too.
     Until(Option<Instant>),
     /// That moment is past.
-    Over,
+    Over(Instant),
 }
 
 /// One real server.
@@ -73,7 +74,7 @@ impl Server {
     fn deadline(&self) -> Option<Instant> {
         match self.drain {
             Drain::Until(deadline) => deadline,
-            Drain::No | Drain::Over => None,
+            Drain::No | Drain::Over(_) => None,
         }
     }
 
@@ -102,6 +103,8 @@ impl Server {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Servers {
     servers: Vec<Server>,
+    /// Which of them is a member's.
+    by_slot: BTreeMap<MemberSlot, Index>,
 }
 
 /// What an entry of the table of flows is worth.
@@ -131,14 +134,18 @@ impl Servers {
 
     /// The server of a member.
     pub fn find(&self, slot: MemberSlot) -> Option<Index> {
-        self.servers.iter().position(|server| server.slot == slot).map(|at| at as Index)
+        self.by_slot.get(&slot).copied()
     }
 
     /// These are the configured ones now, as checked. Others keep their flows. Gives the numbers that stand for another
     /// server than before.
     pub fn configure(&mut self, slots: &[MemberSlot]) -> Vec<Index> {
         for server in &mut self.servers {
-            server.is_configured = slots.contains(&server.slot);
+            server.is_configured = false;
+        }
+        for slot in slots {
+            let known = self.find(*slot).and_then(|index| self.server_mut(index));
+            known.into_iter().for_each(|server| server.is_configured = true);
         }
         let new: Vec<_> = slots.iter().filter(|slot| self.find(**slot).is_none()).collect();
         new.into_iter().filter_map(|slot| self.add(*slot)).collect()
@@ -153,11 +160,14 @@ impl Servers {
         let (place, index) = match left.min_by_key(|(server, _)| server.flows) {
             Some(left) if left.0.flows == 0 || is_full => left,
             _ => {
+                self.by_slot.insert(slot, self.servers.len() as Index);
                 self.servers.push(server);
                 return None;
             }
         };
-        *place = Server { life: place.life, ..server };
+        let former = core::mem::replace(place, Server { life: place.life, ..server });
+        self.by_slot.remove(&former.slot);
+        self.by_slot.insert(slot, index);
         Some(index)
     }
 
@@ -222,7 +232,7 @@ impl Servers {
     pub fn past_deadline(&mut self, now: Instant) -> Option<Index> {
         let is_past = |server: &Server| server.deadline().is_some_and(|deadline| deadline <= now);
         let index = self.servers.iter().position(is_past)?;
-        self.servers[index].drain = Drain::Over;
+        self.servers[index].drain = Drain::Over(self.servers[index].deadline()?);
         Some(index as Index)
     }
 }

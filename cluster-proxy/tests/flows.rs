@@ -452,6 +452,38 @@ fn a_draining_server_keeps_what_it_has_until_its_deadline() {
 }
 
 #[test]
+fn a_deadline_that_is_past_is_past_also_when_it_is_said_again() {
+    let mut world = web(Balance::Hash, 4);
+    let deadline = world.now + Duration::from_secs(5);
+    world.proxy.drain(MemberSlot(1), Some(deadline));
+    // Until nothing is looked for any more.
+    world.wait(Duration::from_secs(200));
+    let judged = world.proxy.counters().judgements;
+    world.proxy.drain(MemberSlot(1), Some(deadline));
+    assert_eq!(world.proxy.poll_timeout(), None, "its flows are not taken once more");
+    (2..=4).for_each(|server| world.proxy.undrain(MemberSlot(server)));
+    assert_eq!(world.proxy.counters().judgements, judged, "nothing is new");
+    // Another deadline is another one.
+    let later = world.now + Duration::from_secs(60);
+    world.proxy.drain(MemberSlot(1), Some(later));
+    assert_eq!(world.proxy.poll_timeout(), Some(later));
+}
+
+#[test]
+fn what_follows_from_changes_that_are_made_together_is_worked_out_once() {
+    let mut world = web(Balance::Hash, 8);
+    let judged = world.proxy.counters().judgements;
+    world.proxy.together(|proxy| {
+        (1..=7).for_each(|server| proxy.set_listens(MemberSlot(server), WEB, false));
+        proxy.drain(MemberSlot(7), None);
+    });
+    assert_eq!(world.proxy.counters().judgements, judged + 1);
+    assert!((1..100).all(|port| world.syn(&flow(WEB, port)) == 8));
+    world.proxy.together(|proxy| proxy.set_listens(MemberSlot(1), WEB, false));
+    assert_eq!(world.proxy.counters().judgements, judged + 1);
+}
+
+#[test]
 fn a_server_that_leaves_the_configuration_drains() {
     let mut world = web(Balance::Hash, 4);
     let flow = flow(WEB, 1);

@@ -85,7 +85,7 @@ impl ClusterProxy {
         if !server.is_reachable {
             return Err(Refusal::NotAServer);
         }
-        if server.drain == Drain::Over {
+        if matches!(server.drain, Drain::Over(_)) {
             return Err(Refusal::Drained);
         }
         let hash = hash::of_flow(&self.tables.key, flow);
