@@ -149,6 +149,7 @@ impl ControlNode {
     //# When a cluster changes, its control node MUST keep the flows that are claimed and what it knows of servers that stay.
     pub(super) fn change_clusters(&mut self, now: Instant, lan: LanId, entries: Vec<ClusterEntry>) {
         let Some(lan) = self.lan_place(lan) else { return };
+        let addresses_before = core::mem::take(&mut self.lans[lan].cluster_addresses);
         let mut before = core::mem::take(&mut self.lans[lan].clusters);
         for entry in entries {
             let is_it =
@@ -164,6 +165,13 @@ impl ControlNode {
             self.lans[lan].clusters.push(cluster);
         }
         self.begin_clusters(now, lan);
+        //= spec/cluster.md#who-is-not-heard
+        //# A control node MUST tell every member of a LAN the addresses of its clusters, and again when they change.
+        if !self.lans[lan].cluster_addresses.keys().eq(addresses_before.keys()) {
+            for slot in self.lans[lan].slots() {
+                self.tell_interface(now, lan, slot);
+            }
+        }
     }
 
     /// Clusters are new or others: everybody knows their addresses, and their proxies know of their servers.

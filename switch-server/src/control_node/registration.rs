@@ -231,6 +231,7 @@ impl ControlNode {
             addresses: member.addresses.clone(),
             gateways: member.gateways.clone(),
             clusters: self.lans[lan].clusters_served_by(member.node),
+            cluster_addresses: self.lans[lan].cluster_addresses.keys().copied().collect(),
         }
     }
 

@@ -442,3 +442,29 @@ fn a_node_pays_for_each_flow_that_it_claims() {
     control.pump(NOW, 1000);
     assert_eq!(control.clusters()[0].counters.claims, 8 * 256);
 }
+
+#[test]
+fn every_member_knows_which_addresses_are_clusters() {
+    //= spec/cluster.md#who-is-not-heard
+    //= type=test
+    //# A control node MUST tell every member of a LAN the addresses of its clusters, and again when they change.
+    let mut control = clustered(&[1], false);
+    let known = |told: Vec<ControlMessage>| -> Vec<_> {
+        let interface = |message| match message {
+            ControlMessage::Interface(config) => Some(config.cluster_addresses),
+            _ => None,
+        };
+        told.into_iter().filter_map(interface).collect()
+    };
+    let mut client = End::connect(&mut control, 3, process(3), &ShmConfig::default());
+    let told = client.register(&mut control);
+    assert_eq!(known(told), [vec![core::net::IpAddr::from(ADDRESS)]]);
+    let mut apply = |clusters| {
+        let changes = Changes { clusters: vec![(LAN, clusters)], ..Changes::default() };
+        control.handle_command(NOW, Command::Apply { epoch: 4, changes: alloc::boxed::Box::new(changes) });
+        control.pump(NOW, 1000);
+        known(client.told())
+    };
+    assert!(apply(vec![cluster(&[1, 2])]).is_empty(), "the addresses are the same");
+    assert_eq!(apply(vec![]), [Vec::<core::net::IpAddr>::new()]);
+}
