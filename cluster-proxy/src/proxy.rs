@@ -363,7 +363,7 @@ impl ClusterProxy {
         self.note_entries(now);
         let Some(server) = self.servers.server_mut(index) else { return };
         server.life = server.life.wrapping_add(1);
-        server.flows = 0;
+        (server.flows, server.udp_flows) = (0, 0);
         let is_round = server.life == 0;
         if is_round {
             server.lost_in = None;
@@ -391,7 +391,7 @@ impl ClusterProxy {
         self.flows.sweep(parts, |entry| {
             let keep = servers.keeps(now, entry) && !(is_late && entry.kind == Kind::Udp);
             if !keep && servers.worth(now, entry) != Worth::Orphaned {
-                servers.lose_flow(entry.server);
+                servers.lose_flow(entry);
             }
             keep
         });

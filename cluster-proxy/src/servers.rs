@@ -49,6 +49,8 @@ pub(crate) struct Server {
     pub life: u8,
     /// Flows that it has claimed.
     pub flows: u32,
+    /// Those of UDP.
+    pub udp_flows: u32,
     /// It may still have flows that it has not told, until then.
     pub telling_until: Option<Instant>,
     /// It has not come since the takeover: what it owns nobody here can know.
@@ -196,10 +198,19 @@ impl Servers {
         }
     }
 
-    /// A server has one flow less.
-    pub fn lose_flow(&mut self, index: Index) {
-        if let Some(server) = self.server_mut(index) {
+    /// Its server has this flow from now on.
+    pub fn gain_flow(&mut self, entry: Entry) {
+        if let Some(server) = self.server_mut(entry.server) {
+            server.flows += 1;
+            server.udp_flows += u32::from(entry.kind == Kind::Udp);
+        }
+    }
+
+    /// Its server has this flow no more.
+    pub fn lose_flow(&mut self, entry: Entry) {
+        if let Some(server) = self.server_mut(entry.server) {
             server.flows = server.flows.saturating_sub(1);
+            server.udp_flows = server.udp_flows.saturating_sub(u32::from(entry.kind == Kind::Udp));
         }
     }
 

@@ -15,6 +15,8 @@ use crate::wire::control::ServedCluster;
 
 /// Flows that one interface claims at a time.
 pub const FLOWS_MAX: usize = 65_536;
+/// Of these, flows of UDP: a client makes as many as it likes.
+const UDP_FLOWS_MAX: usize = FLOWS_MAX / 2;
 /// How long a TCP flow is known whose segments have ended (RFC 5382, 5: four minutes at most; the time that a stack waits).
 const CLOSING_TIME: Duration = Duration::from_secs(60);
 /// How long a TCP flow is known that is idle (RFC 5382, 5).
@@ -62,6 +64,8 @@ pub struct Served {
     addresses: Vec<IpAddr>,
     services: Vec<(IpAddr, ServiceKey)>,
     flows: FlowSet<Seen>,
+    /// Those of UDP.
+    udp: usize,
     news: VecDeque<News>,
     sweep_at: Option<Instant>,
     /// Flows that found no room.
@@ -86,6 +90,7 @@ impl Served {
             addresses: Vec::new(),
             services: Vec::new(),
             flows: FlowSet::new(seed),
+            udp: 0,
             news: VecDeque::new(),
             sweep_at: None,
             unclaimed: 0,
@@ -233,11 +238,13 @@ impl Served {
         if !self.keeps(&flow) {
             return;
         }
-        if self.flows.len() == FLOWS_MAX {
+        let is_udp = flow.protocol == Protocol::Udp;
+        if self.flows.len() == FLOWS_MAX || is_udp && self.udp == UDP_FLOWS_MAX {
             self.unclaimed += 1;
             return;
         }
         let end = if is_closing { End::Closing } else { End::None };
+        self.udp += usize::from(is_udp);
         self.flows.insert(flow, Seen { at: now, end });
         self.news.push_back(News::Claimed(flow));
         self.sweep_at = self.sweep_at.or(Some(now + SWEEP_INTERVAL));
@@ -245,6 +252,7 @@ impl Served {
 
     fn forget(&mut self, flow: &Flow) {
         if self.flows.remove(flow).is_some() {
+            self.udp -= usize::from(flow.protocol == Protocol::Udp);
             self.news.push_back(News::Gone(*flow));
         }
     }

@@ -147,3 +147,20 @@ fn what_finds_no_room_is_counted_and_claimed_by_nobody() {
     }
     assert_eq!((served.len(), served.unclaimed()), (FLOWS_MAX, 1));
 }
+
+#[test]
+fn datagrams_leave_half_of_the_room_to_connections() {
+    let mut served = served();
+    let udp = |client: u32| {
+        let [_, a, b, c] = client.to_be_bytes();
+        packet((CLUSTER, 53), ([11, a, b, c], 5), Protocol::Udp, 0)
+    };
+    (0..FLOWS_MAX as u32).for_each(|client| served.handle_outgoing(at(1), &udp(client)));
+    assert_eq!((served.len(), served.unclaimed()), (FLOWS_MAX / 2, FLOWS_MAX as u64 / 2));
+    (0..100).for_each(|port| served.handle_outgoing(at(1), &out(port, ACK)));
+    assert_eq!(served.len(), FLOWS_MAX / 2 + 100);
+    // What goes makes room again.
+    served.handle_timeout(at(32));
+    served.handle_outgoing(at(33), &udp(7));
+    assert_eq!(served.len(), 101);
+}
