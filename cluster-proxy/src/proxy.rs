@@ -109,6 +109,8 @@ pub struct ClusterProxy {
     is_serving: bool,
     /// Another control node chooses.
     stands_by: bool,
+    /// When the next draining server is to lose its flows.
+    deadline: Option<Instant>,
     /// Some server may still have flows that it has not told, until then.
     telling_until: Option<Instant>,
     /// Segments of unknown flows go to every server, until then.
@@ -145,6 +147,7 @@ impl ClusterProxy {
             fragments: Lines::new(limits.fragmented_max, false),
             is_serving: false,
             stands_by: true,
+            deadline: None,
             telling_until: None,
             asking_until: None,
             believing_until: None,
@@ -294,13 +297,16 @@ impl ClusterProxy {
         let services = self.services.iter().zip(&self.tables.services);
         let check =
             services.filter_map(|(service, table)| service.next_check(&table.config, &self.servers)).min();
-        [sweep, check, self.servers.next_deadline()].into_iter().flatten().min()
+        [sweep, check, self.deadline].into_iter().flatten().min()
     }
 
     /// Does what is due: checks, deadlines of draining servers, forgetting.
     pub fn handle_timeout(&mut self, now: Instant) {
-        while let Some(index) = self.servers.past_deadline(now) {
-            self.end_life(now, index);
+        if self.deadline.is_some_and(|deadline| deadline <= now) {
+            while let Some(index) = self.servers.past_deadline(now) {
+                self.end_life(now, index);
+            }
+            self.deadline = self.servers.next_deadline();
         }
         let mut has_changed = false;
         for (service, table) in self.services.iter_mut().zip(&self.tables.services) {
@@ -356,6 +362,7 @@ impl ClusterProxy {
         }
         self.is_serving = self.services.iter().any(|service| service.servers.iter().any(|s| s.takes));
         self.telling_until = self.servers.telling_until();
+        self.deadline = self.servers.next_deadline();
     }
 
     /// Nobody owns the flows of a server any more.
@@ -363,10 +370,12 @@ impl ClusterProxy {
         self.note_entries(now);
         let Some(server) = self.servers.server_mut(index) else { return };
         server.life = server.life.wrapping_add(1);
-        (server.flows, server.udp_flows) = (0, 0);
         let is_round = server.life == 0;
         if is_round {
             server.lost_in = None;
+        }
+        self.servers.lose_all_flows(index);
+        if is_round {
             // Entries of the lives that are about to be counted again must not come to life with them.
             for lines in [&mut self.flows, &mut self.half_open, &mut self.fragments] {
                 lines.sweep(1, |entry| entry.server != index);

@@ -107,6 +107,8 @@ pub(crate) struct Servers {
     servers: Vec<Server>,
     /// Which of them is a member's.
     by_slot: BTreeMap<MemberSlot, Index>,
+    /// Flows of all of them.
+    flows: u64,
 }
 
 /// What an entry of the table of flows is worth.
@@ -168,6 +170,7 @@ impl Servers {
             }
         };
         let former = core::mem::replace(place, Server { life: place.life, ..server });
+        self.flows -= u64::from(former.flows);
         self.by_slot.remove(&former.slot);
         self.by_slot.insert(slot, index);
         Some(index)
@@ -200,23 +203,34 @@ impl Servers {
 
     /// Its server has this flow from now on.
     pub fn gain_flow(&mut self, entry: Entry) {
-        if let Some(server) = self.server_mut(entry.server) {
+        if let Some(server) = self.servers.get_mut(usize::from(entry.server)) {
             server.flows += 1;
             server.udp_flows += u32::from(entry.kind == Kind::Udp);
+            self.flows += 1;
         }
     }
 
     /// Its server has this flow no more.
     pub fn lose_flow(&mut self, entry: Entry) {
-        if let Some(server) = self.server_mut(entry.server) {
+        if let Some(server) = self.servers.get_mut(usize::from(entry.server)) {
+            debug_assert!(server.flows > 0 && self.flows > 0, "a flow that nobody has");
             server.flows = server.flows.saturating_sub(1);
             server.udp_flows = server.udp_flows.saturating_sub(u32::from(entry.kind == Kind::Udp));
+            self.flows = self.flows.saturating_sub(1);
+        }
+    }
+
+    /// The server has no flow any more.
+    pub fn lose_all_flows(&mut self, index: Index) {
+        if let Some(server) = self.servers.get_mut(usize::from(index)) {
+            self.flows -= u64::from(server.flows);
+            (server.flows, server.udp_flows) = (0, 0);
         }
     }
 
     /// Some server has flows.
     pub fn have_flows(&self) -> bool {
-        self.servers.iter().any(|server| server.flows > 0)
+        self.flows > 0
     }
 
     /// All have their time to tell before them, also those that have yet to come.

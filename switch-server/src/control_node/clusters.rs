@@ -86,6 +86,11 @@ impl Cluster {
         self.servers = self.proxy.tables().servers().iter().map(of).collect();
     }
 
+    fn server(&self, name: MemberSlot) -> Option<&Server> {
+        let place = self.servers.binary_search_by_key(&name, |server| server.name).ok()?;
+        self.servers.get(place)
+    }
+
     fn server_mut(&mut self, name: MemberSlot) -> Option<&mut Server> {
         let place = self.servers.binary_search_by_key(&name, |server| server.name).ok()?;
         self.servers.get_mut(place)
