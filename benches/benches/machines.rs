@@ -82,6 +82,7 @@ fn driver() -> Driver {
         addresses: Vec::new(),
         gateways: Vec::new(),
         clusters: Vec::new(),
+        cluster_addresses: Vec::new(),
     };
     let mut driver = Driver::new(NodeNumber(1), ProcessId(100), config, 64, 7);
     for node in 2..34 {

@@ -3,6 +3,7 @@
 use core::net::IpAddr;
 
 pub use vlan_core::cluster::Flow;
+use vlan_core::siphash::siphash;
 
 /// The secret key of a cluster's hashes, the same on all its control nodes and on no node.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -44,16 +45,16 @@ pub(crate) fn of_fragments(key: &HashKey, from: IpAddr, to: IpAddr, identificati
 //# A sticky service MUST choose by the client's address alone, of IPv6 its first 64 bits, for any way of balancing.
 pub(crate) fn of_client(key: &HashKey, client: IpAddr) -> u64 {
     match client {
-        IpAddr::V4(client) => siphash::<1, 3, 1>(key, [OF_CLIENTS | u64::from(client.to_bits())]),
+        IpAddr::V4(client) => siphash::<1, 3, 1>(key.0, [OF_CLIENTS | u64::from(client.to_bits())]),
         IpAddr::V6(client) => {
-            siphash::<1, 3, 2>(key, [(client.to_bits() >> 64) as u64, OF_IPV6 | OF_CLIENTS])
+            siphash::<1, 3, 2>(key.0, [(client.to_bits() >> 64) as u64, OF_IPV6 | OF_CLIENTS])
         }
     }
 }
 
 /// What the score of a server in a row is drawn from.
 pub(crate) fn of_score(key: &HashKey, node: u16, row: u32) -> u64 {
-    siphash::<1, 3, 1>(key, [OF_SCORES | u64::from(node) << 32 | u64::from(row)])
+    siphash::<1, 3, 1>(key.0, [OF_SCORES | u64::from(node) << 32 | u64::from(row)])
 }
 
 fn hash_pair(key: &HashKey, from: IpAddr, to: IpAddr, rest: u64) -> u64 {
@@ -66,14 +67,14 @@ fn hash_pair(key: &HashKey, from: IpAddr, to: IpAddr, rest: u64) -> u64 {
 /// The hash of a pair of addresses of IPv4 and another word.
 #[inline]
 pub(crate) fn of_ipv4(key: &HashKey, from: u32, to: u32, rest: u64) -> u64 {
-    siphash::<1, 3, 2>(key, [u64::from(from) << 32 | u64::from(to), rest])
+    siphash::<1, 3, 2>(key.0, [u64::from(from) << 32 | u64::from(to), rest])
 }
 
 /// The same of IPv6.
 #[inline]
 pub(crate) fn of_ipv6(key: &HashKey, from: u128, to: u128, rest: u64) -> u64 {
     let words = [(from >> 64) as u64, from as u64, (to >> 64) as u64, to as u64, OF_IPV6 | rest];
-    siphash::<1, 3, 5>(key, words)
+    siphash::<1, 3, 5>(key.0, words)
 }
 
 fn bits(address: IpAddr) -> u128 {
@@ -81,60 +82,6 @@ fn bits(address: IpAddr) -> u128 {
         IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
         IpAddr::V6(address) => address.to_bits(),
     }
-}
-
-/// SipHash of whole words with `C` rounds for each and `D` at the end (Aumasson, Bernstein, INDOCRYPT 2012). 1 and 3 are
-/// enough for tables.
-#[inline]
-fn siphash<const C: usize, const D: usize, const N: usize>(key: &HashKey, words: [u64; N]) -> u64 {
-    let mut state = start(key);
-    for word in words {
-        absorb::<C>(&mut state, word);
-    }
-    absorb::<C>(&mut state, ((8 * N) as u64) << 56);
-    finish::<D>(state)
-}
-
-#[inline]
-fn start(HashKey([k0, k1]): &HashKey) -> [u64; 4] {
-    [
-        k0 ^ 0x736f_6d65_7073_6575,
-        k1 ^ 0x646f_7261_6e64_6f6d,
-        k0 ^ 0x6c79_6765_6e65_7261,
-        k1 ^ 0x7465_6462_7974_6573,
-    ]
-}
-
-#[inline]
-fn absorb<const C: usize>(state: &mut [u64; 4], word: u64) {
-    state[3] ^= word;
-    for _ in 0..C {
-        round(state);
-    }
-    state[0] ^= word;
-}
-
-#[inline]
-fn finish<const D: usize>(mut state: [u64; 4]) -> u64 {
-    state[2] ^= 0xff;
-    for _ in 0..D {
-        round(&mut state);
-    }
-    state[0] ^ state[1] ^ state[2] ^ state[3]
-}
-
-#[inline]
-fn round([a, b, c, d]: &mut [u64; 4]) {
-    *a = a.wrapping_add(*b);
-    *b = b.rotate_left(13) ^ *a;
-    *a = a.rotate_left(32);
-    *c = c.wrapping_add(*d);
-    *d = d.rotate_left(16) ^ *c;
-    *a = a.wrapping_add(*d);
-    *d = d.rotate_left(21) ^ *a;
-    *c = c.wrapping_add(*b);
-    *b = b.rotate_left(17) ^ *c;
-    *c = c.rotate_left(32);
 }
 
 #[cfg(test)]
@@ -146,15 +93,6 @@ mod tests {
     use vlan_core::cluster::Protocol;
 
     const KEY: HashKey = HashKey([0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908]);
-
-    #[test]
-    fn the_hash_is_siphash() {
-        // The vector of the paper's appendix A: SipHash-2-4 of the octets 0 to 14.
-        let mut state = start(&KEY);
-        absorb::<2>(&mut state, 0x0706_0504_0302_0100);
-        absorb::<2>(&mut state, 0x0f0e_0d0c_0b0a_0908);
-        assert_eq!(finish::<4>(state), 0xa129_ca61_49be_45e5);
-    }
 
     #[test]
     fn every_part_of_a_flow_counts_and_kinds_never_meet() {

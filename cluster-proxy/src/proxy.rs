@@ -20,7 +20,7 @@ use vlan_core::wire::Vnet;
 use crate::config::ServiceKey;
 use crate::echo;
 use crate::lines::{Entry, Kind, Lines};
-use crate::servers::{Drain, Index, Servers, TELLING_TIME_MAX, Worth};
+use crate::servers::{Drain, Index, Server, Servers, TELLING_TIME_MAX, Worth};
 use crate::service::{CheckRequest, Service};
 use crate::tables::Tables;
 
@@ -90,6 +90,8 @@ pub struct ClusterCounters {
     pub conflicts: u64,
     /// Claims that were refused for other reasons.
     pub refused: u64,
+    /// Times that it was worked out which servers take new flows.
+    pub judgements: u64,
 }
 
 /// The proxy of one cluster.
@@ -107,6 +109,8 @@ pub struct ClusterProxy {
     is_serving: bool,
     /// Another control node chooses.
     stands_by: bool,
+    /// When the next draining server is to lose its flows.
+    deadline: Option<Instant>,
     /// Some server may still have flows that it has not told, until then.
     telling_until: Option<Instant>,
     /// Segments of unknown flows go to every server, until then.
@@ -117,6 +121,8 @@ pub struct ClusterProxy {
     errors: Option<Meters>,
     echoes: Option<Meters>,
     due: VecDeque<CheckRequest>,
+    /// While several changes are made: one of them matters to who takes new flows.
+    unjudged: Option<bool>,
     /// The last look for what is too old.
     swept_at: Instant,
     /// Looks until everything that is there now has been seen twice.
@@ -141,6 +147,7 @@ impl ClusterProxy {
             fragments: Lines::new(limits.fragmented_max, false),
             is_serving: false,
             stands_by: true,
+            deadline: None,
             telling_until: None,
             asking_until: None,
             believing_until: None,
@@ -148,6 +155,7 @@ impl ClusterProxy {
             errors: meters(ERRORS_PER_SECOND_MAX),
             echoes: meters(ECHOES_PER_SECOND_MAX),
             due: VecDeque::new(),
+            unjudged: None,
             swept_at: now,
             sweeps_left: 0,
             answer: Vec::with_capacity(echo::ANSWER_LEN_MAX),
@@ -185,6 +193,15 @@ impl ClusterProxy {
         self.judge();
     }
 
+    /// Makes several changes, and works out once what follows from them.
+    pub fn together(&mut self, changes: impl FnOnce(&mut Self)) {
+        self.unjudged = Some(false);
+        changes(self);
+        if self.unjudged.take() == Some(true) {
+            self.judge();
+        }
+    }
+
     /// A real server can be reached, or not any more. A process that is another one than before could not be reached in between.
     //= spec/cluster.md#servers-that-come-and-go
     //# When a real server can no longer be reached, its flows MUST have no owner at once.
@@ -220,7 +237,14 @@ impl ClusterProxy {
 
     fn set_drain(&mut self, slot: MemberSlot, drain: Drain) {
         let index = self.servers.find(slot);
-        if let Some(server) = index.and_then(|index| self.servers.server_mut(index)) {
+        let server = index.and_then(|index| self.servers.server_mut(index));
+        // Whose deadline is past has lost its flows, and is told so only once.
+        let is_news = |server: &&mut Server| {
+            let is_past =
+                matches!((server.drain, drain), (Drain::Over(at), Drain::Until(Some(new))) if at == new);
+            server.drain != drain && !is_past
+        };
+        if let Some(server) = server.filter(is_news) {
             server.drain = drain;
             self.judge();
         }
@@ -273,13 +297,16 @@ impl ClusterProxy {
         let services = self.services.iter().zip(&self.tables.services);
         let check =
             services.filter_map(|(service, table)| service.next_check(&table.config, &self.servers)).min();
-        [sweep, check, self.servers.next_deadline()].into_iter().flatten().min()
+        [sweep, check, self.deadline].into_iter().flatten().min()
     }
 
     /// Does what is due: checks, deadlines of draining servers, forgetting.
     pub fn handle_timeout(&mut self, now: Instant) {
-        while let Some(index) = self.servers.past_deadline(now) {
-            self.end_life(now, index);
+        if self.deadline.is_some_and(|deadline| deadline <= now) {
+            while let Some(index) = self.servers.past_deadline(now) {
+                self.end_life(now, index);
+            }
+            self.deadline = self.servers.next_deadline();
         }
         let mut has_changed = false;
         for (service, table) in self.services.iter_mut().zip(&self.tables.services) {
@@ -325,11 +352,17 @@ impl ClusterProxy {
 
     /// Something has changed about a server.
     fn judge(&mut self) {
+        if let Some(unjudged) = &mut self.unjudged {
+            *unjudged = true;
+            return;
+        }
+        self.counters.judgements += 1;
         for (service, table) in self.services.iter_mut().zip(&self.tables.services) {
             service.judge(&table.config, &self.servers);
         }
         self.is_serving = self.services.iter().any(|service| service.servers.iter().any(|s| s.takes));
         self.telling_until = self.servers.telling_until();
+        self.deadline = self.servers.next_deadline();
     }
 
     /// Nobody owns the flows of a server any more.
@@ -337,10 +370,12 @@ impl ClusterProxy {
         self.note_entries(now);
         let Some(server) = self.servers.server_mut(index) else { return };
         server.life = server.life.wrapping_add(1);
-        server.flows = 0;
         let is_round = server.life == 0;
         if is_round {
             server.lost_in = None;
+        }
+        self.servers.lose_all_flows(index);
+        if is_round {
             // Entries of the lives that are about to be counted again must not come to life with them.
             for lines in [&mut self.flows, &mut self.half_open, &mut self.fragments] {
                 lines.sweep(1, |entry| entry.server != index);
@@ -365,7 +400,7 @@ impl ClusterProxy {
         self.flows.sweep(parts, |entry| {
             let keep = servers.keeps(now, entry) && !(is_late && entry.kind == Kind::Udp);
             if !keep && servers.worth(now, entry) != Worth::Orphaned {
-                servers.lose_flow(entry.server);
+                servers.lose_flow(entry);
             }
             keep
         });

@@ -1,5 +1,6 @@
 //! The real servers of a cluster: who can be reached, who drains, and whether a flow's owner lives.
 
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -33,7 +34,7 @@ pub(crate) enum Drain {
     /// It gets no new flows, until this moment, when it loses its old ones too.
     Until(Option<Instant>),
     /// That moment is past.
-    Over,
+    Over(Instant),
 }
 
 /// One real server.
@@ -48,6 +49,8 @@ pub(crate) struct Server {
     pub life: u8,
     /// Flows that it has claimed.
     pub flows: u32,
+    /// Those of UDP.
+    pub udp_flows: u32,
     /// It may still have flows that it has not told, until then.
     pub telling_until: Option<Instant>,
     /// It has not come since the takeover: what it owns nobody here can know.
@@ -73,7 +76,7 @@ impl Server {
     fn deadline(&self) -> Option<Instant> {
         match self.drain {
             Drain::Until(deadline) => deadline,
-            Drain::No | Drain::Over => None,
+            Drain::No | Drain::Over(_) => None,
         }
     }
 
@@ -102,6 +105,10 @@ impl Server {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Servers {
     servers: Vec<Server>,
+    /// Which of them is a member's.
+    by_slot: BTreeMap<MemberSlot, Index>,
+    /// Flows of all of them.
+    flows: u64,
 }
 
 /// What an entry of the table of flows is worth.
@@ -131,14 +138,18 @@ impl Servers {
 
     /// The server of a member.
     pub fn find(&self, slot: MemberSlot) -> Option<Index> {
-        self.servers.iter().position(|server| server.slot == slot).map(|at| at as Index)
+        self.by_slot.get(&slot).copied()
     }
 
     /// These are the configured ones now, as checked. Others keep their flows. Gives the numbers that stand for another
     /// server than before.
     pub fn configure(&mut self, slots: &[MemberSlot]) -> Vec<Index> {
         for server in &mut self.servers {
-            server.is_configured = slots.contains(&server.slot);
+            server.is_configured = false;
+        }
+        for slot in slots {
+            let known = self.find(*slot).and_then(|index| self.server_mut(index));
+            known.into_iter().for_each(|server| server.is_configured = true);
         }
         let new: Vec<_> = slots.iter().filter(|slot| self.find(**slot).is_none()).collect();
         new.into_iter().filter_map(|slot| self.add(*slot)).collect()
@@ -153,11 +164,15 @@ impl Servers {
         let (place, index) = match left.min_by_key(|(server, _)| server.flows) {
             Some(left) if left.0.flows == 0 || is_full => left,
             _ => {
+                self.by_slot.insert(slot, self.servers.len() as Index);
                 self.servers.push(server);
                 return None;
             }
         };
-        *place = Server { life: place.life, ..server };
+        let former = core::mem::replace(place, Server { life: place.life, ..server });
+        self.flows -= u64::from(former.flows);
+        self.by_slot.remove(&former.slot);
+        self.by_slot.insert(slot, index);
         Some(index)
     }
 
@@ -186,16 +201,36 @@ impl Servers {
         }
     }
 
-    /// A server has one flow less.
-    pub fn lose_flow(&mut self, index: Index) {
-        if let Some(server) = self.server_mut(index) {
+    /// Its server has this flow from now on.
+    pub fn gain_flow(&mut self, entry: Entry) {
+        if let Some(server) = self.servers.get_mut(usize::from(entry.server)) {
+            server.flows += 1;
+            server.udp_flows += u32::from(entry.kind == Kind::Udp);
+            self.flows += 1;
+        }
+    }
+
+    /// Its server has this flow no more.
+    pub fn lose_flow(&mut self, entry: Entry) {
+        if let Some(server) = self.servers.get_mut(usize::from(entry.server)) {
+            debug_assert!(server.flows > 0 && self.flows > 0, "a flow that nobody has");
             server.flows = server.flows.saturating_sub(1);
+            server.udp_flows = server.udp_flows.saturating_sub(u32::from(entry.kind == Kind::Udp));
+            self.flows = self.flows.saturating_sub(1);
+        }
+    }
+
+    /// The server has no flow any more.
+    pub fn lose_all_flows(&mut self, index: Index) {
+        if let Some(server) = self.servers.get_mut(usize::from(index)) {
+            self.flows -= u64::from(server.flows);
+            (server.flows, server.udp_flows) = (0, 0);
         }
     }
 
     /// Some server has flows.
     pub fn have_flows(&self) -> bool {
-        self.servers.iter().any(|server| server.flows > 0)
+        self.flows > 0
     }
 
     /// All have their time to tell before them, also those that have yet to come.
@@ -222,7 +257,7 @@ impl Servers {
     pub fn past_deadline(&mut self, now: Instant) -> Option<Index> {
         let is_past = |server: &Server| server.deadline().is_some_and(|deadline| deadline <= now);
         let index = self.servers.iter().position(is_past)?;
-        self.servers[index].drain = Drain::Over;
+        self.servers[index].drain = Drain::Over(self.servers[index].deadline()?);
         Some(index as Index)
     }
 }

@@ -414,7 +414,7 @@ fn a_server_that_is_gone_owns_nothing() {
 fn a_server_owns_twice_its_share_at_most() {
     //= spec/cluster.md#shares
     //= type=test
-    //# A real server MUST NOT own more than twice its equal share of the table of flows.
+    //# A real server MUST NOT own more than twice its equal share of the table of flows, and half of that of flows of UDP.
     let mut world = web(Balance::Hash, 8);
     world.proxy.handle_takeover(world.now);
     let share = (2 * LIMITS.flows_max / 8) as u32;
@@ -424,6 +424,22 @@ fn a_server_owns_twice_its_share_at_most() {
     let others = (0..LIMITS.flows_max as u16 / 4 * 3)
         .filter(|number| world.claim(2 + number % 7, &flow_of(client(*number, false), 9, WEB)).is_ok());
     assert!(others.count() > LIMITS.flows_max / 4 * 3 - 8, "the others have their room");
+}
+
+#[test]
+fn datagrams_leave_half_of_a_share_to_connections() {
+    let mut world = World::new(&config(vec![service(WEB, Balance::Hash, 8), service(DNS, Balance::Hash, 8)]));
+    world.proxy.handle_takeover(world.now);
+    let share = (2 * LIMITS.flows_max / 8) as u32;
+    let mut of = |service, clients: core::ops::Range<u16>| {
+        clients.filter(|number| world.claim(1, &flow_of(client(*number, true), 9, service)).is_ok()).count()
+            as u32
+    };
+    assert_eq!(of(DNS, 0..2000), share / 2);
+    assert_eq!(of(WEB, 0..2000), share / 2);
+    // One that ends makes room for one of its kind.
+    assert!(world.proxy.handle_gone(world.now, MemberSlot(1), &flow_of(client(0, true), 9, DNS)));
+    assert_eq!(world.claim(1, &flow_of(client(3000, true), 9, DNS)), Ok(Claimed::New));
 }
 
 #[test]
@@ -449,6 +465,38 @@ fn a_draining_server_keeps_what_it_has_until_its_deadline() {
     assert_eq!(world.claim(1, &late), Err(Refusal::Drained));
     world.proxy.undrain(MemberSlot(1));
     assert!((2000..2100).any(|port| world.syn(&flow(WEB, port)) == 1));
+}
+
+#[test]
+fn a_deadline_that_is_past_is_past_also_when_it_is_said_again() {
+    let mut world = web(Balance::Hash, 4);
+    let deadline = world.now + Duration::from_secs(5);
+    world.proxy.drain(MemberSlot(1), Some(deadline));
+    // Until nothing is looked for any more.
+    world.wait(Duration::from_secs(200));
+    let judged = world.proxy.counters().judgements;
+    world.proxy.drain(MemberSlot(1), Some(deadline));
+    assert_eq!(world.proxy.poll_timeout(), None, "its flows are not taken once more");
+    (2..=4).for_each(|server| world.proxy.undrain(MemberSlot(server)));
+    assert_eq!(world.proxy.counters().judgements, judged, "nothing is new");
+    // Another deadline is another one.
+    let later = world.now + Duration::from_secs(60);
+    world.proxy.drain(MemberSlot(1), Some(later));
+    assert_eq!(world.proxy.poll_timeout(), Some(later));
+}
+
+#[test]
+fn what_follows_from_changes_that_are_made_together_is_worked_out_once() {
+    let mut world = web(Balance::Hash, 8);
+    let judged = world.proxy.counters().judgements;
+    world.proxy.together(|proxy| {
+        (1..=7).for_each(|server| proxy.set_listens(MemberSlot(server), WEB, false));
+        proxy.drain(MemberSlot(7), None);
+    });
+    assert_eq!(world.proxy.counters().judgements, judged + 1);
+    assert!((1..100).all(|port| world.syn(&flow(WEB, port)) == 8));
+    world.proxy.together(|proxy| proxy.set_listens(MemberSlot(1), WEB, false));
+    assert_eq!(world.proxy.counters().judgements, judged + 1);
 }
 
 #[test]

@@ -139,7 +139,7 @@ local messages = {
         { "has_carrier", "bool" },
         { "interface_name", "text" }, { "lan_name", "text" },
         { "addresses", "list", { { "address", "prefix" } } }, { "gateways", "list", { { "gateway", "ip" } } },
-        { "clusters", "list", served_cluster },
+        { "clusters", "list", served_cluster }, { "cluster_addresses", "list", { { "cluster_address", "ip" } } },
     } },
     [0xc061] = { "INTERFACE_REMOVED", { { "vif", "u16" } } },
     [0xc062] = { "CONFIGURATION_END", { { "configuration", "u64" } } },

@@ -75,6 +75,7 @@ fn driver() -> Driver {
         addresses: Vec::new(),
         gateways: Vec::new(),
         clusters: Vec::new(),
+        cluster_addresses: Vec::new(),
     };
     Driver::new(NodeNumber(1), ProcessId(1), config, 64, 1)
 }

@@ -72,6 +72,7 @@ fn config() -> InterfaceConfig {
         addresses: Vec::new(),
         gateways: Vec::new(),
         clusters: Vec::new(),
+        cluster_addresses: Vec::new(),
     })
     .emit();
     match ControlMessage::parse(&octets) {

@@ -508,6 +508,7 @@ mod tests {
             ],
             gateways: vec![],
             clusters: vec![],
+            cluster_addresses: vec![],
         };
         let times =
             StackTimes { reachable: Duration::from_millis(100), retransmit: Duration::from_millis(10) };

@@ -200,6 +200,7 @@ fn interface() -> InterfaceConfig {
         addresses: vec![at("10.9.0.1", 24), at("fd00:9::1", 64)],
         gateways: Vec::new(),
         clusters: Vec::new(),
+        cluster_addresses: Vec::new(),
     }
 }
 

@@ -45,7 +45,7 @@ use vlan_core::limits::ADDRESSES_PER_VIF_MAX;
 use vlan_core::random::Random;
 use vlan_core::server::{LanServer, LanServerConfig, MemberSlot};
 use vlan_core::wire::control::ControlMessage;
-use vlan_core::{Channel, Instant, LegNumber, NodeNumber, ProcessId, VifNumber};
+use vlan_core::{Channel, Instant, LegNumber, MacAddress, NodeNumber, ProcessId, VifNumber};
 
 pub use apply::{Changes, LanOptions, MemberOptions};
 pub use arena::{ArenaPolicy, ArenaStatus};
@@ -104,6 +104,8 @@ struct Lan {
     been_outside: Once,
     /// By their numbers in its server.
     clusters: Vec<Cluster>,
+    /// The number of the cluster that has an address, and the MAC of that.
+    cluster_addresses: BTreeMap<IpAddr, (u16, MacAddress)>,
     moves: Moves,
 }
 
@@ -389,9 +391,9 @@ impl ControlNode {
             Command::CaptureCredit { id, octets } => self.credit_capture(now, id, octets),
             Command::Apply { epoch, changes } => self.apply(now, epoch, *changes),
             Command::Drain { node, within } => {
-                self.drain_node(now, node, Some(within.map(|within| now + within)));
+                self.drain_node(node, Some(within.map(|within| now + within)));
             }
-            Command::Undrain { node } => self.drain_node(now, node, None),
+            Command::Undrain { node } => self.drain_node(node, None),
             Command::CaptureEnd { id, discard } => self.end_capture(now, id, discard),
             Command::RequestReports { id } => {
                 for session in self.sessions.iter_mut().flatten().filter(|s| s.is_registered()) {
@@ -458,6 +460,7 @@ impl Lan {
             arena: LanArena::default(),
             uplink: None,
             been_outside: Once::default(),
+            cluster_addresses: BTreeMap::new(),
             clusters: lan.clusters.iter().cloned().map(|c| Cluster::new(now, c)).collect(),
             moves: Moves::default(),
             config: LanConfig { clusters: Vec::new(), ..lan.clone() },

@@ -1,5 +1,6 @@
 //! Services at cluster addresses, as the platform file, control nodes and drivers speak of them.
 
+mod flow_set;
 mod served;
 
 use core::fmt;

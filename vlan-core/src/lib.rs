@@ -27,6 +27,7 @@ pub mod mac_table;
 pub mod random;
 pub mod security;
 pub mod server;
+pub mod siphash;
 pub mod super_frame;
 pub mod time;
 pub mod window;

@@ -5,7 +5,7 @@ use core::fmt;
 use vlan_core::Instant;
 use vlan_core::server::MemberSlot;
 
-use crate::config::{Balance, is_host};
+use crate::config::{Balance, Protocol, is_host};
 use crate::hash::{self, Flow};
 use crate::lines::{Entry, Place};
 use crate::proxy::ClusterProxy;
@@ -85,7 +85,7 @@ impl ClusterProxy {
         if !server.is_reachable {
             return Err(Refusal::NotAServer);
         }
-        if server.drain == Drain::Over {
+        if matches!(server.drain, Drain::Over(_)) {
             return Err(Refusal::Drained);
         }
         let hash = hash::of_flow(&self.tables.key, flow);
@@ -106,6 +106,9 @@ impl ClusterProxy {
         let share = self.share();
         if server.flows >= share {
             return Err(Refusal::ShareFull { share });
+        }
+        if flow.protocol == Protocol::Udp && server.udp_flows >= share / 2 {
+            return Err(Refusal::ShareFull { share: share / 2 });
         }
         let is_free = |entry| self.servers.worth(now, entry) != Worth::Alive;
         let (place, former) = place.or_else(|| self.flows.room(hash, is_free)).ok_or(Refusal::TableFull)?;
@@ -152,13 +155,11 @@ impl ClusterProxy {
     fn own(&mut self, now: Instant, hash: u64, place: Place, former: Option<Entry>, entry: Entry) {
         // What is idle still counts as its owner's, until it is forgotten here.
         if let Some(former) = former.filter(|former| self.servers.worth(now, *former) == Worth::Idle) {
-            self.servers.lose_flow(former.server);
+            self.servers.lose_flow(former);
         }
         self.note_entries(now);
         self.flows.set(place, hash, entry);
-        if let Some(server) = self.servers.server_mut(entry.server) {
-            server.flows += 1;
-        }
+        self.servers.gain_flow(entry);
         if let Some((place, _)) = self.half_open.find(hash) {
             self.half_open.clear(place);
         }
@@ -172,7 +173,7 @@ impl ClusterProxy {
             return false;
         }
         self.flows.clear(place);
-        self.servers.lose_flow(entry.server);
+        self.servers.lose_flow(entry);
         true
     }
 
@@ -187,7 +188,7 @@ impl ClusterProxy {
 
     /// The flows that one server may own.
     //= spec/cluster.md#shares
-    //# A real server MUST NOT own more than twice its equal share of the table of flows.
+    //# A real server MUST NOT own more than twice its equal share of the table of flows, and half of that of flows of UDP.
     fn share(&self) -> u32 {
         let share = (2 * self.flows_max).div_ceil(self.tables.servers.len().max(1));
         u32::try_from(share).unwrap_or(u32::MAX)

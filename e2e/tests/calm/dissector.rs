@@ -139,6 +139,7 @@ fn messages() -> Vec<(&'static str, ControlMessage)> {
                     addresses: vec![[10, 1, 0, 100].into()],
                     services: vec![ServedService { protocol: Protocol::Tcp, port: 80, is_kept: true }],
                 }],
+                cluster_addresses: vec![[10, 1, 0, 100].into(), [10, 1, 0, 101].into()],
             }),
         ),
         ("INTERFACE_REMOVED", M::InterfaceRemoved { vif }),

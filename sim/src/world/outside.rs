@@ -96,6 +96,7 @@ impl Outside {
             addresses: vec![plan.ipv4, plan.ipv6],
             gateways: Vec::new(),
             clusters: Vec::new(),
+            cluster_addresses: Vec::new(),
         };
         let stack = Stack::new(Instant::ZERO, config, world.stack_times);
         Self { station, stack, flows: Vec::new(), timer: None, has_carrier: true, uplink: world.outside }

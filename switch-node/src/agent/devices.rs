@@ -14,7 +14,7 @@ use std::thread::{Builder, JoinHandle};
 
 use rustix::event::{EventfdFlags, eventfd};
 use tracing::{error, warn};
-use vlan_core::wire::control::{InterfaceAddress, InterfaceConfig};
+use vlan_core::wire::control::{InterfaceAddress, InterfaceConfig, ServedCluster};
 
 use crate::agent::namespace::Namespace;
 use crate::agent::netlink::{
@@ -31,8 +31,8 @@ pub(super) enum Order {
     Change(u64, InterfaceIndex, Box<(InterfaceConfig, InterfaceConfig)>),
     /// Have these addresses on the loopback, and no others of clusters.
     Serve(BTreeSet<IpAddr>),
-    /// Read what listens.
-    Listen,
+    /// Read what listens at the services of these.
+    Listen(Vec<ServedCluster>),
     /// Read what the stacks of these have.
     Look(Vec<InterfaceIndex>),
 }
@@ -43,9 +43,10 @@ pub(super) enum Done {
     Made(u64, Result<Made, DeviceError>),
     Changed(u64, Result<InterfaceConfig, DeviceError>),
     Looked(Stacks),
-    Serving,
+    /// True when all of them are as they are to be.
+    Served(bool),
     /// What listens; none when it could not be read.
-    Listened(Option<Vec<Listener>>),
+    Listened(Option<BTreeSet<Listener>>),
 }
 
 /// A device that was made, as it is configured.
@@ -138,7 +139,7 @@ impl Devices {
                 // Full is rung.
                 let _ = rustix::io::write(&*ring, &1u64.to_ne_bytes());
             }
-            worker.serve(BTreeSet::new());
+            worker.serve(&BTreeSet::new());
         })?;
         Ok(Self { orders: Some(orders), done, bell, is_busy: false, thread: Some(thread) })
     }
@@ -203,11 +204,8 @@ impl Worker {
                 Done::Changed(number, self.change(index, &from, &to).map(|()| to).map_err(DeviceError::from))
             }
             Order::Look(indices) => Done::Looked(self.look(&indices)),
-            Order::Serve(addresses) => {
-                self.serve(addresses);
-                Done::Serving
-            }
-            Order::Listen => Done::Listened(self.listen()),
+            Order::Serve(addresses) => Done::Served(self.serve(&addresses)),
+            Order::Listen(clusters) => Done::Listened(self.listen(&clusters)),
         }
     }
 
@@ -282,33 +280,40 @@ impl Worker {
     /// Puts the addresses of clusters on the loopback, where no station is asked for them and none is told of them.
     //= spec/cluster.md#the-loopback
     //# A host MUST put the addresses of the clusters that its node serves on the loopback of the node's namespace, whole and without a subnet, take them away when it serves them no more or ends, and write no sysctl.
-    fn serve(&mut self, addresses: BTreeSet<IpAddr>) {
+    ///
+    /// True when they all are as they are to be: what the kernel refuses may do later.
+    fn serve(&mut self, addresses: &BTreeSet<IpAddr>) -> bool {
         let loopback = match self.netlink.index_of("lo") {
             Ok(loopback) => loopback,
-            Err(error) => return error!(%error, "cluster addresses not set"),
+            Err(error) => {
+                error!(%error, "cluster addresses not set");
+                return false;
+            }
         };
         let whole =
             |address: IpAddr| InterfaceAddress { address, prefix: if address.is_ipv4() { 32 } else { 128 } };
-        for address in self.served.difference(&addresses) {
-            if let Err(error) = self.netlink.remove_address(loopback, whole(*address)) {
-                error!(%address, %error, "cluster address not taken away");
+        for address in self.served.difference(addresses).copied().collect::<Vec<_>>() {
+            match self.netlink.remove_address(loopback, whole(address)) {
+                Ok(()) => _ = self.served.remove(&address),
+                Err(error) => error!(%address, %error, "cluster address not taken away"),
             }
         }
-        for address in addresses.difference(&self.served) {
-            if let Err(error) = self.netlink.add_address(loopback, whole(*address)) {
-                error!(%address, %error, "cluster address not set");
+        for address in addresses.difference(&self.served).copied().collect::<Vec<_>>() {
+            match self.netlink.add_address(loopback, whole(address)) {
+                Ok(()) => _ = self.served.insert(address),
+                Err(error) => error!(%address, %error, "cluster address not set"),
             }
         }
-        self.served = addresses;
+        self.served == *addresses
     }
 
-    fn listen(&mut self) -> Option<Vec<Listener>> {
+    fn listen(&mut self, clusters: &[ServedCluster]) -> Option<BTreeSet<Listener>> {
         let mut read = || {
             let listeners = match &mut self.listeners {
                 Some(listeners) => listeners,
                 none => none.insert(Listeners::open(&self.namespace)?),
             };
-            listeners.read()
+            listeners.read(clusters)
         };
         read().inspect_err(|error: &io::Error| warn!(%error, "not known what listens")).ok()
     }

@@ -5,8 +5,7 @@
 
 use rvi::SharedOctets;
 use tracing::{debug, error, info, warn};
-use vlan_core::cluster::addresses_of;
-use vlan_core::wire::control::{InterfaceAddress, InterfaceConfig};
+use vlan_core::wire::control::{InterfaceAddress, InterfaceConfig, ServedCluster};
 use vlan_core::wire::frame::Vnet;
 use vlan_core::{Instant, VifNumber};
 
@@ -34,6 +33,8 @@ const BATCH_FRAMES_MAX: usize = 64;
 const BATCH_OCTETS_MAX: usize = 128 * 1024;
 /// How long an interface waits that could not be made, or whose device was taken away.
 const RETRY: Duration = Duration::from_millis(500);
+/// Before an address of a cluster that the kernel has refused is tried again.
+const SERVE_RETRY: Duration = Duration::from_secs(5);
 /// Between two looks at what listens, while a cluster is served.
 const LISTEN_INTERVAL: Duration = Duration::from_millis(200);
 /// How soon it is tried again while a former device of its name is being closed.
@@ -78,8 +79,8 @@ pub(super) struct Ports {
     closing: Closing,
     /// What the stacks have may have changed.
     look_is_due: bool,
-    /// Other clusters are served.
-    serve_is_due: bool,
+    /// When the addresses of clusters are to be put where they belong: others are served, or the kernel has refused some.
+    serve_at: Option<Instant>,
     /// The addresses of clusters that are wanted on the loopback, and whether they are there.
     served: BTreeSet<IpAddr>,
     is_serving: bool,
@@ -96,7 +97,7 @@ impl Ports {
             numbers: 0,
             closing,
             look_is_due: false,
-            serve_is_due: false,
+            serve_at: None,
             served: BTreeSet::new(),
             is_serving: true,
             listen_at: None,
@@ -181,12 +182,17 @@ impl Ports {
 
     /// Other clusters may be served.
     fn serve(&mut self, now: Instant) {
-        let clusters = self.wanted.values().map(|wanted| &wanted.config.clusters);
-        let served: BTreeSet<IpAddr> = clusters.flat_map(|clusters| addresses_of(clusters)).collect();
+        let served: BTreeSet<IpAddr> =
+            self.clusters().flat_map(|cluster| &cluster.addresses).copied().collect();
         if served != self.served {
-            (self.served, self.serve_is_due, self.is_serving) = (served, true, false);
+            (self.served, self.serve_at, self.is_serving) = (served, Some(now), false);
         }
         self.listen_at = (!self.served.is_empty()).then_some(now);
+    }
+
+    /// What the interfaces serve.
+    fn clusters(&self) -> impl Iterator<Item = &ServedCluster> {
+        self.wanted.values().flat_map(|wanted| &wanted.config.clusters)
     }
 
     /// What the stacks have may have changed.
@@ -204,12 +210,12 @@ impl Ports {
             let indices = self.ports_mut().map(|port| port.index).collect();
             return self.devices.order(Order::Look(indices));
         }
-        if std::mem::take(&mut self.serve_is_due) {
+        if self.serve_at.take_if(|at| *at <= now).is_some() {
             return self.devices.order(Order::Serve(self.served.clone()));
         }
         if self.listen_at.is_some_and(|at| at <= now) {
             self.listen_at = Some(now + LISTEN_INTERVAL);
-            return self.devices.order(Order::Listen);
+            return self.devices.order(Order::Listen(self.clusters().cloned().collect()));
         }
         let due = self.wanted.values_mut().filter(|wanted| wanted.due.is_some_and(|at| at <= now));
         for wanted in due {
@@ -222,7 +228,8 @@ impl Ports {
     /// When [`Self::proceed`] or [`Self::send_frames`] is wanted next.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let is_busy = self.devices.is_busy();
-        let due = self.wanted.values().filter_map(|wanted| wanted.due).chain(self.listen_at);
+        let due =
+            self.wanted.values().filter_map(|wanted| wanted.due).chain(self.listen_at).chain(self.serve_at);
         let ports = self.wanted.values().filter_map(|wanted| wanted.port.as_ref());
         due.filter(|_| !is_busy).chain(ports.filter_map(|port| port.pause.until())).min()
     }
@@ -241,11 +248,19 @@ impl Ports {
                 self.look_is_due = true;
             }
             Some(Done::Looked(stacks)) => self.handle_stacks(now, node, &stacks),
-            Some(Done::Serving) => self.is_serving = true,
-            Some(Done::Listened(listeners)) => self.handle_listeners(now, node, listeners.as_deref()),
+            Some(Done::Served(is_done)) => self.handle_served(now, is_done),
+            Some(Done::Listened(listeners)) => self.handle_listeners(now, node, listeners.as_ref()),
             None => {}
         }
         self.proceed(now, poller);
+    }
+
+    /// What the kernel refuses is tried again; the node is ready without it.
+    fn handle_served(&mut self, now: Instant, is_done: bool) {
+        self.is_serving = true;
+        if !is_done {
+            self.serve_at = self.serve_at.or(Some(now + SERVE_RETRY));
+        }
     }
 
     fn handle_made(&mut self, now: Instant, number: u64, result: Result<Made, DeviceError>, poller: &Poller) {
@@ -291,7 +306,7 @@ impl Ports {
     }
 
     /// Tells `node` where something listens. What could not be read is as it was.
-    fn handle_listeners(&mut self, now: Instant, node: &mut Node, listeners: Option<&[Listener]>) {
+    fn handle_listeners(&mut self, now: Instant, node: &mut Node, listeners: Option<&BTreeSet<Listener>>) {
         let Some(listeners) = listeners else { return };
         for (vif, wanted) in self.wanted.iter().filter(|(_, wanted)| !wanted.config.clusters.is_empty()) {
             node.handle_listening(now, *vif, &listening(&wanted.config.clusters, listeners));

@@ -53,7 +53,7 @@ impl Node {
             // Else all interfaces say it together, when all of them are named.
             self.announce_groups(now, index);
             self.announce_permitted(now, index, vif);
-            self.announce_flows(now, index);
+            self.announce_flows(now, index, vif);
         }
     }
 
@@ -132,7 +132,7 @@ impl Node {
         self.announce_groups(now, index);
         self.announce_listeners(now, index);
         self.announce_arenas(now, index);
-        self.announce_flows(now, index);
+        self.announce_all_flows(now, index);
         self.flush_held(now);
     }
 }

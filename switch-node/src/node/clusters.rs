@@ -3,16 +3,21 @@
 
 use alloc::vec::Vec;
 
-use vlan_core::cluster::{Flow, News};
+use vlan_core::cluster::{FLOWS_MAX, Flow, News};
 use vlan_core::wire::control::{ControlMessage, FlowNotice, Listening, ListeningNotice};
 use vlan_core::{Instant, VifNumber};
 
 use crate::node::Node;
+use crate::node::control::ControlLink;
 
 /// Flows in one message: of IPv6 they take 10 KiB.
 const FLOWS_PER_MESSAGE: usize = 256;
 /// Services in one message: of IPv6 they take 10.5 KiB. A node may serve 1,024 on one LAN.
 const SERVICES_PER_MESSAGE: usize = 512;
+/// Octets of control messages that wait for room: while there are more no flows are told.
+const WAITING_OCTETS_MAX: usize = 64 * 1024;
+/// News of flows that wait for a control node which has no room. With more of them it is told everything later, and the others go on.
+const NEWS_HELD_MAX: usize = 4096;
 
 impl Node {
     /// Hears what a stack sends that serves a cluster.
@@ -20,7 +25,8 @@ impl Node {
     pub(super) fn hear_flow(&mut self, now: Instant, vif: VifNumber, frame: &[u8]) {
         if let Some(served) = self.interface_mut(vif).and_then(|interface| interface.served.as_mut()) {
             served.handle_outgoing(now, frame);
-            self.has_flow_news = true;
+            let has_news = served.news_len() > 0;
+            self.has_flow_news |= has_news;
         }
     }
 
@@ -49,19 +55,46 @@ impl Node {
         if core::mem::take(&mut self.has_flow_news) {
             self.tell_flow_news(now);
         }
+        for index in 0..self.control.len() {
+            if !self.control[index].telling.is_empty() {
+                self.go_on_telling(now, index);
+            }
+        }
     }
 
     #[cold]
     fn tell_flow_news(&mut self, now: Instant) {
+        let is_full = |link: &ControlLink| link.is_attached() && !has_room(link);
+        let is_any_full = self.control.iter().any(is_full);
         for place in 0..self.interfaces.len() {
-            while let Some(message) = self.next_flow_notice(place) {
-                self.tell_all_attached(now, &message);
+            let served = self.interfaces[place].as_ref().and_then(|interface| interface.served.as_ref());
+            if is_any_full && served.is_some_and(|served| served.news_len() < NEWS_HELD_MAX) {
+                self.has_flow_news = true;
+                continue;
+            }
+            while let Some((vif, message)) = self.next_flow_notice(place) {
+                self.tell_flow_notice(now, vif, &message);
+            }
+        }
+    }
+
+    /// A control node without room for it is told everything when it has room; what has gone it forgets when that is idle.
+    fn tell_flow_notice(&mut self, now: Instant, vif: VifNumber, message: &ControlMessage) {
+        for index in 0..self.control.len() {
+            let link = &mut self.control[index];
+            if !link.is_attached() {
+                continue;
+            }
+            if has_room(link) {
+                self.send_control(now, index, message);
+            } else {
+                link.telling.insert(vif, FLOWS_MAX);
             }
         }
     }
 
     /// The next news of an interface of one kind, as many as one message holds.
-    fn next_flow_notice(&mut self, place: usize) -> Option<ControlMessage> {
+    fn next_flow_notice(&mut self, place: usize) -> Option<(VifNumber, ControlMessage)> {
         let interface = self.interfaces[place].as_mut()?;
         let vif = interface.driver.vif();
         let served = interface.served.as_mut()?;
@@ -76,27 +109,50 @@ impl Node {
             flows.push(flow);
         }
         let notice = FlowNotice { vif, flows };
-        Some(if is_claim { ControlMessage::Claims(notice) } else { ControlMessage::FlowsGone(notice) })
+        let message =
+            if is_claim { ControlMessage::Claims(notice) } else { ControlMessage::FlowsGone(notice) };
+        Some((vif, message))
     }
 
-    /// Tells a control node everything.
+    /// Tells a control node everything of all interfaces.
+    pub(super) fn announce_all_flows(&mut self, now: Instant, index: usize) {
+        let vifs: Vec<_> = self.interfaces.iter().flatten().map(|interface| interface.driver.vif()).collect();
+        vifs.into_iter().for_each(|vif| self.announce_flows(now, index, vif));
+    }
+
+    /// Tells a control node everything of one interface: its flows as far as there is room for them, and what listens.
+    pub(super) fn announce_flows(&mut self, now: Instant, index: usize, vif: VifNumber) {
+        let Some(interface) = self.interface(vif).filter(|interface| interface.served.is_some()) else {
+            return;
+        };
+        let listening: Vec<_> = listening_messages(vif, &interface.listening).collect();
+        self.control[index].telling.insert(vif, FLOWS_MAX);
+        self.go_on_telling(now, index);
+        listening.iter().for_each(|message| self.send_control(now, index, message));
+    }
+
+    /// Tells a control node more of what it is to know, while it takes it.
     //= spec/cluster.md#told-flows
     //# A node MUST claim every flow that its stacks own at each control node that accepts it, and then say that this was all.
-    pub(super) fn announce_flows(&mut self, now: Instant, index: usize) {
-        let mut messages = Vec::new();
-        for interface in self.interfaces.iter_mut().flatten() {
-            let vif = interface.driver.vif();
-            let Some(served) = &mut interface.served else { continue };
-            let flows: Vec<Flow> = served.flows().collect();
-            let chunks = flows.chunks(FLOWS_PER_MESSAGE);
-            messages.extend(
-                chunks.map(|flows| ControlMessage::Claims(FlowNotice { vif, flows: flows.to_vec() })),
-            );
-            messages.push(ControlMessage::FlowsTold { vif });
-            messages.extend(listening_messages(vif, &interface.listening));
-        }
-        for message in &messages {
-            self.send_control(now, index, message);
+    //= spec/cluster.md#room-for-claims
+    //# A node MUST NOT tell a control node of more flows while 64 KiB of control messages wait for room there, and go on when there is room.
+    fn go_on_telling(&mut self, now: Instant, index: usize) {
+        while has_room(&self.control[index])
+            && let Some((&vif, &left)) = self.control[index].telling.first_key_value()
+        {
+            // From the last to the first: so none is missed that stays.
+            let served = self.interface(vif).and_then(|interface| interface.served.as_ref());
+            let left = left.min(served.map_or(0, |served| served.len()));
+            let next = left.saturating_sub(FLOWS_PER_MESSAGE);
+            let flows: Vec<Flow> = served.into_iter().flat_map(|served| served.flows(next..left)).collect();
+            if !flows.is_empty() {
+                self.send_control(now, index, &ControlMessage::Claims(FlowNotice { vif, flows }));
+            }
+            self.control[index].telling.insert(vif, next);
+            if next == 0 {
+                self.control[index].telling.remove(&vif);
+                self.send_control(now, index, &ControlMessage::FlowsTold { vif });
+            }
         }
     }
 
@@ -104,7 +160,7 @@ impl Node {
     pub(super) fn flow_timeouts(&mut self, now: Instant) {
         for served in self.interfaces.iter_mut().flatten().filter_map(|i| i.served.as_mut()) {
             served.handle_timeout(now);
-            self.has_flow_news = true;
+            self.has_flow_news |= served.news_len() > 0;
         }
         self.tell_flows(now);
     }
@@ -116,6 +172,11 @@ impl Node {
             }
         }
     }
+}
+
+/// A control node has taken so much of what it was told that it can be told of flows.
+fn has_room(link: &ControlLink) -> bool {
+    link.association.waiting().control_octets <= WAITING_OCTETS_MAX
 }
 
 /// What says whether something listens at these services.

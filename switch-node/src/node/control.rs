@@ -1,7 +1,7 @@
 //! The links to the control nodes: connecting, registering, taking configuration, and sending again what a lost
 //! control node had not settled.
 
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -72,6 +72,8 @@ pub(super) struct ControlLink {
     pub resend: VecDeque<Vec<u8>>,
     /// Where group frames lie that come as references.
     pub arenas: Arenas,
+    /// The interfaces with flows that it is still to be told, and how many of the first of these.
+    pub telling: BTreeMap<VifNumber, usize>,
     pub heard: Instant,
     heartbeat: Heartbeat,
     /// When a registration that has not been answered is given up.
@@ -151,6 +153,7 @@ impl ControlLink {
             vif_by_channel: [VifNumber(0); 256],
             resend: VecDeque::new(),
             arenas: Arenas::default(),
+            telling: BTreeMap::new(),
             heard: Instant::ZERO,
             heartbeat: Heartbeat::default(),
             register_until: None,
@@ -426,6 +429,7 @@ impl Node {
         let link = &mut self.control[place];
         link.stage = Stage::Down;
         link.register_until = None;
+        link.telling.clear();
         let process = link.process.take().unwrap_or_default();
         link.session = link.session.wrapping_add(1);
         link.peer_session = None;

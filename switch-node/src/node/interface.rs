@@ -47,6 +47,7 @@ pub(super) struct Interface {
     pub group_meters: GroupMeters,
     /// The flows of clusters that its stack owns; none while it serves none.
     pub served: Option<Box<Served>>,
+    seed: u64,
     /// What listens at the services of these.
     pub listening: Vec<Listening>,
     pub addresses: Vec<InterfaceAddress>,
@@ -65,6 +66,7 @@ impl Interface {
             listener: Listener::new(config.vif),
             group_meters: GroupMeters::default(),
             served: None,
+            seed,
             listening: Vec::new(),
             driver: Driver::new(node, process, config, PEERS_MAX, seed),
             addresses: Vec::new(),
@@ -101,7 +103,7 @@ impl Interface {
         if self.served.is_none() && clusters.is_empty() {
             return;
         }
-        let served = self.served.get_or_insert_default();
+        let served = self.served.get_or_insert_with(|| Box::new(Served::new(self.seed)));
         served.set_clusters(clusters);
         self.listening.retain(|known| clusters.iter().any(|c| c.addresses.first() == Some(&known.address)));
     }

@@ -108,6 +108,7 @@ impl Far {
             addresses: vec![],
             gateways: vec![],
             clusters,
+            cluster_addresses: vec![],
         };
         let member = MemberNotice {
             lan: LanId(10),

@@ -9,19 +9,23 @@ mod resolution;
 mod status;
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-use cluster_proxy::{Balance, ClusterProxy, Limits, Tables};
+use cluster_proxy::{Balance, ClusterProxy, Limits, ServiceKey, Tables};
 use vlan_core::counters::FrameCount;
 use vlan_core::server::MemberSlot;
-use vlan_core::wire::control::{FlowNotice, ListeningNotice, ServedCluster, ServedService};
+use vlan_core::wire::control::{FlowNotice, Listening, ListeningNotice, ServedCluster, ServedService};
 use vlan_core::{Instant, LanId, MacAddress, NodeNumber, VifNumber};
 
 use super::session::Session;
 use super::{ControlNode, ControlNodeEvent, Lan};
 
 pub use status::{ClusterStatus, ServerStatus, ServiceStatus};
+
+/// What each flow in a message counts for in its node's turn, beside the octets of the message.
+const FLOW_OCTETS: i32 = 256;
 
 /// A cluster of a LAN, as the host has made it ready.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,6 +86,11 @@ impl Cluster {
         self.servers = self.proxy.tables().servers().iter().map(of).collect();
     }
 
+    fn server(&self, name: MemberSlot) -> Option<&Server> {
+        let place = self.servers.binary_search_by_key(&name, |server| server.name).ok()?;
+        self.servers.get(place)
+    }
+
     fn server_mut(&mut self, name: MemberSlot) -> Option<&mut Server> {
         let place = self.servers.binary_search_by_key(&name, |server| server.name).ok()?;
         self.servers.get_mut(place)
@@ -112,21 +121,30 @@ impl Lan {
     }
 
     /// The MAC of a cluster address.
+    #[inline]
     pub(super) fn cluster_mac(&self, address: IpAddr) -> Option<MacAddress> {
-        let mut addresses = self.clusters.iter().flat_map(|cluster| &cluster.addresses);
-        addresses.find(|(own, _)| *own == address).map(|(_, mac)| *mac)
+        self.cluster_addresses.get(&address).map(|(_, mac)| *mac)
     }
 
     /// The servers know the addresses and MACs of the clusters that there are now.
     pub(super) fn name_clusters(&mut self) {
         let numbered = (0..).zip(&self.clusters);
-        let macs = numbered.flat_map(|(number, c)| c.addresses.iter().map(move |(_, mac)| (*mac, number)));
+        let named =
+            numbered.flat_map(|(number, c)| c.addresses.iter().map(move |(ip, mac)| (*ip, (number, *mac))));
+        self.cluster_addresses = named.collect();
+        let macs = self.cluster_addresses.values().map(|(number, mac)| (*mac, *number));
         self.server.set_clusters(&macs.collect::<Vec<_>>());
         self.arp.reserve(self.clusters.iter().flat_map(|cluster| cluster.addresses.iter().copied()));
     }
 
+    /// The number of the cluster that has an address.
+    fn cluster_of(&self, address: IpAddr) -> Option<u16> {
+        self.cluster_addresses.get(&address).map(|(number, _)| *number)
+    }
+
     fn cluster_mut(&mut self, address: IpAddr) -> Option<&mut Cluster> {
-        self.clusters.iter_mut().find(|cluster| cluster.has_address(address))
+        let number = self.cluster_of(address)?;
+        self.clusters.get_mut(usize::from(number))
     }
 }
 
@@ -136,6 +154,7 @@ impl ControlNode {
     //# When a cluster changes, its control node MUST keep the flows that are claimed and what it knows of servers that stay.
     pub(super) fn change_clusters(&mut self, now: Instant, lan: LanId, entries: Vec<ClusterEntry>) {
         let Some(lan) = self.lan_place(lan) else { return };
+        let addresses_before = core::mem::take(&mut self.lans[lan].cluster_addresses);
         let mut before = core::mem::take(&mut self.lans[lan].clusters);
         for entry in entries {
             let is_it =
@@ -151,6 +170,13 @@ impl ControlNode {
             self.lans[lan].clusters.push(cluster);
         }
         self.begin_clusters(now, lan);
+        //= spec/cluster.md#who-is-not-heard
+        //# A control node MUST tell every member of a LAN the addresses of its clusters, and again when they change.
+        if !self.lans[lan].cluster_addresses.keys().eq(addresses_before.keys()) {
+            for slot in self.lans[lan].slots() {
+                self.tell_interface(now, lan, slot);
+            }
+        }
     }
 
     /// Clusters are new or others: everybody knows their addresses, and their proxies know of their servers.
@@ -164,39 +190,51 @@ impl ControlNode {
     }
 
     /// Tells the proxies of a LAN which servers can be reached, and which drain.
-    //= spec/cluster.md#reachable-servers
-    //# A real server MUST count as reachable while its node is attached to the control node as a member of the LAN, and as another life of it when its process is another.
-    pub(super) fn place_servers(&mut self, now: Instant, lan: usize) {
+    fn place_servers(&mut self, now: Instant, lan: usize) {
         let Lan { clusters, routes, .. } = &mut self.lans[lan];
-        for cluster in clusters {
-            for server in &mut cluster.servers {
-                let node = NodeNumber(server.name.0);
-                let place = routes.iter().position(|route| route.node == node);
-                server.slot = place.map(|place| MemberSlot(place as u16));
-                let is_there = place.is_some_and(|place| routes[place].session.is_some());
-                cluster.proxy.set_reachable(now, server.name, is_there);
-                match self.drains.get(&node) {
-                    Some(deadline) => cluster.proxy.drain(server.name, *deadline),
-                    None => cluster.proxy.undrain(server.name),
+        let by_node: BTreeMap<NodeNumber, usize> =
+            routes.iter().enumerate().map(|(place, route)| (route.node, place)).collect();
+        let drains = &self.drains;
+        for Cluster { servers, proxy, .. } in clusters {
+            proxy.together(|proxy| {
+                for server in servers {
+                    let node = NodeNumber(server.name.0);
+                    let place = by_node.get(&node).copied();
+                    server.slot = place.map(|place| MemberSlot(place as u16));
+                    let is_there = place.is_some_and(|place| routes[place].session.is_some());
+                    proxy.set_reachable(now, server.name, is_there);
+                    set_drain(proxy, server.name, drains.get(&node));
                 }
-            }
+            });
         }
     }
 
-    /// A member's session has begun or ended.
-    pub(super) fn server_changed(&mut self, now: Instant, lan: usize) {
-        if !self.lans[lan].clusters.is_empty() {
-            self.place_servers(now, lan);
+    /// A node's session as a member has begun or ended, or it is a member no more.
+    //= spec/cluster.md#reachable-servers
+    //# A real server MUST count as reachable while its node is attached to the control node as a member of the LAN, and as another life of it when its process is another.
+    pub(super) fn server_changed(&mut self, now: Instant, lan: usize, node: NodeNumber) {
+        let Lan { clusters, routes, .. } = &mut self.lans[lan];
+        if clusters.is_empty() {
+            return;
+        }
+        let place = routes.iter().position(|route| route.node == node);
+        let is_there = place.is_some_and(|place| routes[place].session.is_some());
+        for cluster in clusters {
+            let Some(server) = cluster.server_mut(server_name(node)) else { continue };
+            server.slot = place.map(|place| MemberSlot(place as u16));
+            cluster.proxy.set_reachable(now, server_name(node), is_there);
         }
     }
 
     /// Takes new flows from a node's servers, until `deadline` at most, or lets them have new ones again.
-    pub(super) fn drain_node(&mut self, now: Instant, node: NodeNumber, drain: Option<Option<Instant>>) {
+    pub(super) fn drain_node(&mut self, node: NodeNumber, drain: Option<Option<Instant>>) {
         match drain {
             Some(deadline) => _ = self.drains.insert(node, deadline),
             None => _ = self.drains.remove(&node),
         }
-        (0..self.lans.len()).for_each(|lan| self.place_servers(now, lan));
+        for cluster in self.lans.iter_mut().flat_map(|lan| &mut lan.clusters) {
+            set_drain(&mut cluster.proxy, server_name(node), drain.as_ref());
+        }
     }
 
     // --- what real servers say ------------------------------------------------------------------------------
@@ -206,11 +244,12 @@ impl ControlNode {
     pub(super) fn handle_flows(
         &mut self,
         now: Instant,
-        session: &Session,
+        session: &mut Session,
         notice: &FlowNotice,
         claims: bool,
     ) {
         let Some((lan, name)) = self.server_of(session, notice.vif) else { return };
+        session.turn -= FLOW_OCTETS * notice.flows.len() as i32;
         for flow in &notice.flows {
             let Some(cluster) = self.lans[lan].cluster_mut(flow.address) else { continue };
             // What is refused is counted there.
@@ -229,11 +268,17 @@ impl ControlNode {
 
     pub(super) fn handle_listening(&mut self, session: &Session, notice: &ListeningNotice) {
         let Some((lan, name)) = self.server_of(session, notice.vif) else { return };
-        for said in &notice.services {
-            let key = cluster_proxy::ServiceKey { protocol: said.protocol, port: said.port };
-            if let Some(cluster) = self.lans[lan].cluster_mut(said.address) {
-                cluster.proxy.set_listens(name, key, said.listens);
-            }
+        let lan = &mut self.lans[lan];
+        let of = |said: &Listening| {
+            let key = ServiceKey { protocol: said.protocol, port: said.port };
+            Some((lan.cluster_of(said.address)?, key, said.listens))
+        };
+        let mut said: Vec<_> = notice.services.iter().filter_map(of).collect();
+        said.sort_by_key(|(cluster, ..)| *cluster);
+        for of_one in said.chunk_by(|(one, ..), (other, ..)| one == other) {
+            lan.clusters[usize::from(of_one[0].0)].proxy.together(|proxy| {
+                of_one.iter().for_each(|&(_, key, listens)| proxy.set_listens(name, key, listens));
+            });
         }
     }
 
@@ -259,5 +304,12 @@ impl ControlNode {
             .flat_map(|lan| &lan.clusters)
             .filter_map(|cluster| cluster.proxy.poll_timeout())
             .min()
+    }
+}
+
+fn set_drain(proxy: &mut ClusterProxy, server: MemberSlot, drain: Option<&Option<Instant>>) {
+    match drain {
+        Some(deadline) => proxy.drain(server, *deadline),
+        None => proxy.undrain(server),
     }
 }

@@ -144,7 +144,7 @@ impl ControlNode {
         entry.arena.end(now, &self.arena_policy);
         entry.arp.forget(Owner(slot.0));
         entry.drop_out(slot);
-        self.server_changed(now, lan);
+        self.server_changed(now, lan, node);
     }
 
     /// Tells a node that registers what it has no more.

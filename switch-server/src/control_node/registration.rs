@@ -197,7 +197,7 @@ impl ControlNode {
         let entry = &mut self.lans[lan];
         let route = &mut entry.routes[usize::from(slot.0)];
         (route.session, route.relay, route.arp) = (Some(session.place), channels.0, channels.1);
-        self.server_changed(now, lan);
+        self.server_changed(now, lan, session.node);
         session.send_control(now, &ControlMessage::Interface(self.interface_config(lan, slot)));
         session.send_control(now, &self.group_policy(lan, slot));
         session.send_control(now, &self.group_limits(lan, slot));
@@ -231,6 +231,7 @@ impl ControlNode {
             addresses: member.addresses.clone(),
             gateways: member.gateways.clone(),
             clusters: self.lans[lan].clusters_served_by(member.node),
+            cluster_addresses: self.lans[lan].cluster_addresses.keys().copied().collect(),
         }
     }
 
@@ -322,7 +323,7 @@ impl ControlNode {
                 self.lans[lan].server.detach(slot);
                 self.lans[lan].arena.end(now, &self.arena_policy);
                 self.lans[lan].arp.forget(Owner(slot.0));
-                self.server_changed(now, lan);
+                self.server_changed(now, lan, node);
                 self.notify_members(now, lan, slot, false);
             }
         }

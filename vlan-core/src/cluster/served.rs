@@ -1,11 +1,13 @@
 //! What a real server's driver knows of the flows that its stack owns: it sees them leave, and claims them.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::net::IpAddr;
+use core::ops::Range;
 use core::time::Duration;
 
-use super::{Flow, Protocol};
+use super::flow_set::FlowSet;
+use super::{Flow, Protocol, ServiceKey};
 use crate::ethernet::EthernetHeader;
 use crate::ip::Packet;
 use crate::time::Instant;
@@ -13,6 +15,8 @@ use crate::wire::control::ServedCluster;
 
 /// Flows that one interface claims at a time.
 pub const FLOWS_MAX: usize = 65_536;
+/// Of these, flows of UDP: a client makes as many as it likes.
+const UDP_FLOWS_MAX: usize = FLOWS_MAX / 2;
 /// How long a TCP flow is known whose segments have ended (RFC 5382, 5: four minutes at most; the time that a stack waits).
 const CLOSING_TIME: Duration = Duration::from_secs(60);
 /// How long a TCP flow is known that is idle (RFC 5382, 5).
@@ -54,10 +58,14 @@ enum End {
 }
 
 /// The clusters that an interface serves, and the flows that its stack owns.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Served {
-    clusters: Vec<ServedCluster>,
-    flows: BTreeMap<Flow, Seen>,
+    /// The addresses of the clusters, in order, and their services that keep flows.
+    addresses: Vec<IpAddr>,
+    services: Vec<(IpAddr, ServiceKey)>,
+    flows: FlowSet<Seen>,
+    /// Those of UDP.
+    udp: usize,
     news: VecDeque<News>,
     sweep_at: Option<Instant>,
     /// Flows that found no room.
@@ -75,10 +83,32 @@ enum Said {
 }
 
 impl Served {
+    /// Serves nothing yet. The seed is nobody else's.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self {
+            addresses: Vec::new(),
+            services: Vec::new(),
+            flows: FlowSet::new(seed),
+            udp: 0,
+            news: VecDeque::new(),
+            sweep_at: None,
+            unclaimed: 0,
+        }
+    }
+
     /// The interface serves these from now on. Flows of others are forgotten.
     pub fn set_clusters(&mut self, clusters: &[ServedCluster]) {
-        self.clusters = clusters.to_vec();
-        let gone: Vec<Flow> = self.flows.keys().copied().filter(|flow| !self.keeps(flow)).collect();
+        self.addresses = addresses_of(clusters).collect();
+        self.addresses.sort_unstable();
+        let kept = |cluster: &ServedCluster| -> Vec<_> {
+            let keys: Vec<_> = cluster.services.iter().filter(|s| s.is_kept).map(|s| s.key()).collect();
+            cluster.addresses.iter().flat_map(|address| keys.iter().map(|key| (*address, *key))).collect()
+        };
+        self.services = clusters.iter().flat_map(kept).collect();
+        self.services.sort_unstable();
+        let gone: Vec<Flow> =
+            self.flows.iter().map(|(flow, _)| *flow).filter(|flow| !self.keeps(flow)).collect();
         for flow in gone {
             self.forget(&flow);
         }
@@ -87,7 +117,7 @@ impl Served {
     /// True while the interface serves anything.
     #[must_use]
     pub fn is_any(&self) -> bool {
-        !self.clusters.is_empty()
+        !self.addresses.is_empty()
     }
 
     /// Flows that are known.
@@ -99,7 +129,7 @@ impl Served {
     /// True when no flow is known.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.flows.is_empty()
+        self.flows.len() == 0
     }
 
     /// Flows that found no room, so that nobody claims them.
@@ -113,6 +143,9 @@ impl Served {
     //# The driver of a real server MUST claim a flow when its stack sends a segment of it that is neither SYN nor RST, or a datagram, and give it up when its stack resets it, 60 s after its end, or when it is idle.
     pub fn handle_outgoing(&mut self, now: Instant, frame: &[u8]) {
         let Some((packet, protocol, said)) = read(frame) else { return };
+        if !self.is_address(packet.source) {
+            return;
+        }
         let Some((source_port, port)) = ports(frame, &packet) else { return };
         let flow = Flow {
             protocol,
@@ -123,14 +156,17 @@ impl Served {
         };
         match said {
             Some(Said::Over) => self.forget(&flow),
-            Some(said) if self.keeps(&flow) => self.own(now, flow, matches!(said, Said::Closing)),
-            _ => {}
+            Some(said) => self.own(now, flow, matches!(said, Said::Closing)),
+            None => {}
         }
     }
 
     /// Hears what comes for the stack.
     pub fn handle_incoming(&mut self, now: Instant, frame: &[u8]) {
         let Some((packet, protocol, said)) = read(frame) else { return };
+        if !self.is_address(packet.destination) {
+            return;
+        }
         let Some((client_port, port)) = ports(frame, &packet) else { return };
         let flow = Flow { protocol, client: packet.source, client_port, address: packet.destination, port };
         let Some(seen) = self.flows.get_mut(&flow) else { return };
@@ -148,7 +184,7 @@ impl Served {
         let Some((packet, protocol, _)) = read(frame) else { return true };
         let Some((client_port, port)) = ports(frame, &packet) else { return true };
         let flow = Flow { protocol, client: packet.source, client_port, address: packet.destination, port };
-        self.flows.contains_key(&flow)
+        self.flows.get(&flow).is_some()
     }
 
     /// The next thing to be told.
@@ -164,9 +200,16 @@ impl Served {
         }
     }
 
-    /// Every flow that is known.
-    pub fn flows(&self) -> impl Iterator<Item = Flow> + '_ {
-        self.flows.keys().copied()
+    /// Things that are to be told.
+    #[must_use]
+    pub fn news_len(&self) -> usize {
+        self.news.len()
+    }
+
+    /// The known flows at these places, of those that there are. Who goes through them from the last to the first sees each that is there
+    /// all the time, whatever comes and goes meanwhile.
+    pub fn flows(&self, range: Range<usize>) -> impl Iterator<Item = Flow> + '_ {
+        self.flows.part(range).map(|(flow, _)| *flow)
     }
 
     /// When [`Self::handle_timeout`] is wanted next.
@@ -184,7 +227,7 @@ impl Served {
         for flow in old {
             self.forget(&flow);
         }
-        self.sweep_at = (!self.flows.is_empty()).then(|| now + SWEEP_INTERVAL);
+        self.sweep_at = (self.flows.len() > 0).then(|| now + SWEEP_INTERVAL);
     }
 
     fn own(&mut self, now: Instant, flow: Flow, is_closing: bool) {
@@ -192,11 +235,16 @@ impl Served {
             seen.sent(now, is_closing);
             return;
         }
-        if self.flows.len() == FLOWS_MAX {
+        if !self.keeps(&flow) {
+            return;
+        }
+        let is_udp = flow.protocol == Protocol::Udp;
+        if self.flows.len() == FLOWS_MAX || is_udp && self.udp == UDP_FLOWS_MAX {
             self.unclaimed += 1;
             return;
         }
         let end = if is_closing { End::Closing } else { End::None };
+        self.udp += usize::from(is_udp);
         self.flows.insert(flow, Seen { at: now, end });
         self.news.push_back(News::Claimed(flow));
         self.sweep_at = self.sweep_at.or(Some(now + SWEEP_INTERVAL));
@@ -204,18 +252,18 @@ impl Served {
 
     fn forget(&mut self, flow: &Flow) {
         if self.flows.remove(flow).is_some() {
+            self.udp -= usize::from(flow.protocol == Protocol::Udp);
             self.news.push_back(News::Gone(*flow));
         }
     }
 
     /// The flow is of a service that is served here and keeps its flows.
     fn keeps(&self, flow: &Flow) -> bool {
-        let of = |cluster: &&ServedCluster| cluster.addresses.contains(&flow.address);
-        let cluster = self.clusters.iter().find(of);
-        cluster.is_some_and(|cluster| {
-            let service = |s: &crate::wire::control::ServedService| s.is_kept && s.key() == flow.service();
-            cluster.services.iter().any(service)
-        })
+        self.services.binary_search(&(flow.address, flow.service())).is_ok()
+    }
+
+    fn is_address(&self, address: IpAddr) -> bool {
+        self.addresses.binary_search(&address).is_ok()
     }
 }
 

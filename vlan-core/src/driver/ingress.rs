@@ -154,7 +154,9 @@ impl Driver {
         if head.len() < ETHERNET_HEADER_LEN {
             return Err(DropReason::TooShort);
         }
-        header.vnet.check(self.config.mtu, frame_len)
+        header.vnet.check(self.config.mtu, frame_len)?;
+        // What a control node has made itself, or let in from outside, it has judged.
+        if header.origin == NodeNumber(0) { Ok(()) } else { self.check_cluster(head, frame_len) }
     }
 
     pub(super) fn refuse(&mut self, reason: DropReason) -> Ingress {

@@ -1,5 +1,6 @@
 //! Unicast frames of one pair of interfaces, one behind the other: what all of them have in common is worked out once.
 
+use super::clusters::is_plain;
 use super::{Driver, Egress, Peer, PeerSlot};
 use crate::address::{Channel, NodeNumber};
 use crate::counters::FrameCount;
@@ -72,6 +73,8 @@ pub struct IncomingRun {
     mtu: u16,
     /// The peer's address as its source, under port security.
     source: Option<u64>,
+    /// What is not plain may speak for a cluster address.
+    is_plain_only: bool,
 }
 
 impl IncomingRun {
@@ -93,8 +96,9 @@ impl IncomingRun {
                 && frame[0] & 1 == 0
                 && claims::is_plain(frame)
         });
+        let is_harmless = !self.is_plain_only || is_plain(frame);
         let is_sound = vnet.check(self.mtu, message_len - FRAME_HEADER_LEN).is_ok();
-        (is_from_peer && is_sound).then_some(vnet)
+        (is_from_peer && is_harmless && is_sound).then_some(vnet)
     }
 }
 
@@ -106,6 +110,8 @@ pub struct RelayedRun {
     header: HeaderTemplate,
     /// The LAN's MTU.
     mtu: u16,
+    /// What is not plain may speak for a cluster address.
+    is_plain_only: bool,
     delivered: FrameCount,
 }
 
@@ -159,7 +165,8 @@ impl Driver {
         let is_plain = header.kind == FrameKind::Relay && header.flags == 0;
         let origin = self.find_peer(header.origin, header.origin_vif).filter(|_| is_plain)?;
         let (header, mtu) = (HeaderTemplate::new(header), self.config.mtu);
-        Some(RelayedRun { origin, header, mtu, delivered: FrameCount::default() })
+        let is_plain_only = !self.config.cluster_addresses.is_empty();
+        Some(RelayedRun { origin, header, mtu, is_plain_only, delivered: FrameCount::default() })
     }
 
     /// Takes the frame in a message if it is the next one of a run, and gives its state. `None` says nothing, and has done
@@ -171,8 +178,9 @@ impl Driver {
     #[inline(always)]
     pub fn take(&mut self, run: &RelayedRun, head: &[u8], message_len: usize) -> Option<Vnet> {
         let (vnet, bseq) = run.header.parse_numbered(head, message_len)?;
-        let is_whole = head.len() >= FRAME_HEADER_LEN + ETHERNET_HEADER_LEN;
-        if !is_whole || vnet.check(run.mtu, message_len - FRAME_HEADER_LEN).is_err() {
+        let frame = head.get(FRAME_HEADER_LEN..).filter(|frame| frame.len() >= ETHERNET_HEADER_LEN)?;
+        let is_harmless = !run.is_plain_only || is_plain(frame);
+        if !is_harmless || vnet.check(run.mtu, message_len - FRAME_HEADER_LEN).is_err() {
             return None;
         }
         let origin = self.peers.get_mut(usize::from(run.origin.0))?;
@@ -187,6 +195,11 @@ impl Driver {
     /// What the plain frames of `peer` are like.
     pub(super) fn run_from(&self, peer: &Peer) -> IncomingRun {
         let is_checked = self.config.port_security != PortSecurity::Off;
-        IncomingRun { header: peer.incoming, mtu: self.config.mtu, source: is_checked.then_some(peer.source) }
+        IncomingRun {
+            header: peer.incoming,
+            mtu: self.config.mtu,
+            source: is_checked.then_some(peer.source),
+            is_plain_only: !self.config.cluster_addresses.is_empty(),
+        }
     }
 }

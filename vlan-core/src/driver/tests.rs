@@ -31,6 +31,7 @@ fn config() -> InterfaceConfig {
         addresses: vec![],
         gateways: vec![],
         clusters: vec![],
+        cluster_addresses: vec![],
     }
 }
 

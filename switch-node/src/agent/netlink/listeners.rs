@@ -1,11 +1,12 @@
 //! What listens in a namespace, as the kernel lists it.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use vlan_core::cluster::Protocol;
-use vlan_core::wire::control::{Listening, ServedCluster};
+use vlan_core::cluster::{Protocol, ServiceKey, addresses_of};
+use vlan_core::wire::control::{Listening, ServedCluster, ServedService};
 
 use crate::agent::namespace::Namespace;
 
@@ -15,7 +16,7 @@ const LISTENS: &str = "0A";
 const UNCONNECTED: &str = "07";
 
 /// A socket that waits for anybody.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Listener {
     /// Its protocol.
     pub protocol: Protocol,
@@ -45,23 +46,46 @@ impl Listeners {
         })
     }
 
-    /// Every socket that waits for anybody.
+    /// The sockets that wait for anybody and may serve one of these clusters, each kind once: whatever else there is costs no memory.
     ///
     /// # Errors
     /// What the system says.
-    pub fn read(&mut self) -> io::Result<Vec<Listener>> {
-        let mut all = Vec::new();
+    pub fn read(&mut self, clusters: &[ServedCluster]) -> io::Result<BTreeSet<Listener>> {
+        let served = Served::of(clusters);
+        let mut all = BTreeSet::new();
         for (protocol, list) in &mut self.0 {
             list.seek(SeekFrom::Start(0))?;
-            read_list(*protocol, BufReader::new(list), &mut all)?;
+            read_list(*protocol, BufReader::new(list), &served, &mut all)?;
         }
         Ok(all)
     }
 }
 
+/// What sockets are looked for.
+struct Served {
+    addresses: BTreeSet<IpAddr>,
+    services: BTreeSet<ServiceKey>,
+}
+
+impl Served {
+    fn of(clusters: &[ServedCluster]) -> Self {
+        let services = clusters.iter().flat_map(|cluster| &cluster.services);
+        Self {
+            addresses: addresses_of(clusters).collect(),
+            services: services.map(ServedService::key).collect(),
+        }
+    }
+
+    fn matters(&self, listener: &Listener) -> bool {
+        let key = ServiceKey { protocol: listener.protocol, port: listener.port };
+        self.services.contains(&key)
+            && (listener.address.is_unspecified() || self.addresses.contains(&listener.address))
+    }
+}
+
 /// What `listeners` mean for the services of clusters.
 #[must_use]
-pub fn listening(clusters: &[ServedCluster], listeners: &[Listener]) -> Vec<Listening> {
+pub fn listening(clusters: &[ServedCluster], listeners: &BTreeSet<Listener>) -> Vec<Listening> {
     let of_cluster = |cluster: &ServedCluster| {
         let addresses = cluster.addresses.clone();
         let first = addresses.first().copied();
@@ -83,14 +107,20 @@ pub fn listening(clusters: &[ServedCluster], listeners: &[Listener]) -> Vec<List
 }
 
 /// A line for each socket: its number, its own address and port, the peer's, its state.
-fn read_list(protocol: Protocol, list: impl BufRead, all: &mut Vec<Listener>) -> io::Result<()> {
+fn read_list(
+    protocol: Protocol,
+    list: impl BufRead,
+    served: &Served,
+    all: &mut BTreeSet<Listener>,
+) -> io::Result<()> {
     let waits = if protocol == Protocol::Tcp { LISTENS } else { UNCONNECTED };
     for line in list.lines().skip(1) {
         let line = line?;
         let mut words = line.split_whitespace().skip(1);
         let (Some(own), Some(_), Some(state)) = (words.next(), words.next(), words.next()) else { continue };
         if state == waits {
-            all.extend(parse(own).map(|(address, port)| Listener { protocol, address, port }));
+            let listener = parse(own).map(|(address, port)| Listener { protocol, address, port });
+            all.extend(listener.filter(|listener| served.matters(listener)));
         } else if protocol == Protocol::Tcp {
             break;
         }
@@ -117,7 +147,6 @@ fn parse(text: &str) -> Option<(IpAddr, u16)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vlan_core::wire::control::ServedService;
 
     const TCP: &str =
         "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
@@ -133,12 +162,19 @@ mod tests {
 
     #[test]
     fn sockets_that_wait_are_told_from_connections() {
-        let mut all = Vec::new();
-        read_list(Protocol::Tcp, TCP.as_bytes(), &mut all).unwrap();
-        read_list(Protocol::Udp, UDP6.as_bytes(), &mut all).unwrap();
+        let service = |(protocol, port)| ServedService { protocol, port, is_kept: true };
+        let services = [(Protocol::Tcp, 80), (Protocol::Tcp, 81), (Protocol::Tcp, 8080), (Protocol::Udp, 53)];
+        let addresses = vec!["127.0.0.1".parse().unwrap()];
+        let served = [ServedCluster { addresses, services: services.map(service).into() }];
+        let mut all = BTreeSet::new();
+        // A list that is longer than what matters of it.
+        for _ in 0..1000 {
+            read_list(Protocol::Tcp, TCP.as_bytes(), &Served::of(&served), &mut all).unwrap();
+            read_list(Protocol::Udp, UDP6.as_bytes(), &Served::of(&served), &mut all).unwrap();
+        }
         let found: Vec<_> = all.iter().map(|l| (l.protocol, l.address.to_string(), l.port)).collect();
         let wanted =
-            [(Protocol::Tcp, "127.0.0.1", 8080), (Protocol::Tcp, "0.0.0.0", 80), (Protocol::Udp, "::", 53)];
+            [(Protocol::Tcp, "0.0.0.0", 80), (Protocol::Tcp, "127.0.0.1", 8080), (Protocol::Udp, "::", 53)];
         assert_eq!(found, wanted.map(|(protocol, address, port)| (protocol, address.to_owned(), port)));
     }
 
@@ -158,7 +194,7 @@ mod tests {
             port,
         };
         let listeners = [listener("::", 80), listener("10.1.0.100", 53), listener("127.0.0.1", 8080)];
-        let states = listening(&clusters, &listeners);
+        let states = listening(&clusters, &listeners.into());
         assert_eq!(
             states.iter().map(|s| (s.port, s.listens)).collect::<Vec<_>>(),
             [(80, true), (8080, false), (53, true)]

@@ -31,9 +31,9 @@ pub(super) struct Run {
 impl Node {
     /// The run of the frames that follow the one in `message`, which has just been delivered to `vif`.
     pub(super) fn begin_run(&self, index: usize, vif: VifNumber, message: &Message<'_>) -> Option<Run> {
-        // Every message of a capture is looked at, and every frame for a cluster.
+        // Every message of a capture is looked at.
         let is_captured = is_tapped(self.captures.as_deref(), vif, PeerId::ControlNode(index as u8));
-        let interface = self.interface(vif).filter(|_| !is_captured && !self.serves(vif))?;
+        let interface = self.interface(vif).filter(|_| !is_captured)?;
         let header = FrameHeader::parse(message.head, message.len).ok()?;
         Some(Run { channel: message.channel, vif, frames: interface.driver.relayed_run(&header)? })
     }
@@ -52,6 +52,9 @@ impl Node {
         let vnet = interface.driver.take(&run.frames, message.head, message.len);
         let (Some(vnet), Some(head)) = (vnet, message.head.get(FRAME_HEADER_LEN..)) else { return false };
         let frame_len = message.len - FRAME_HEADER_LEN;
+        if let Some(served) = &mut interface.served {
+            served.handle_incoming(now, head);
+        }
         if sink.deliver(run.vif, &vnet, head, message.rest) == Delivery::Taken {
             run.frames.delivered(frame_len);
         } else {

@@ -116,3 +116,65 @@ fn as_many_services_as_a_node_may_serve_are_told_of_in_several_messages() {
     let told: Vec<_> = control.told().into_iter().flat_map(notice).collect();
     assert!(told == services, "{} are told of", told.len());
 }
+
+#[test]
+fn flows_are_told_as_there_is_room_and_none_is_missed() {
+    //= spec/cluster.md#room-for-claims
+    //= type=test
+    //# A node MUST NOT tell a control node of more flows while 64 KiB of control messages wait for room there, and go on when there is room.
+    let mut node = node();
+    let mut control = Far::control(&mut node, 1);
+    serve(&mut node, &mut control);
+    let claimed = |told: Vec<ControlMessage>| -> Vec<u16> {
+        let flows = |message| match message {
+            ControlMessage::Claims(notice) => notice.flows,
+            _ => Vec::new(),
+        };
+        told.into_iter().flat_map(flows).map(|flow| flow.client_port).collect()
+    };
+    let mut live = Vec::new();
+    for port in 1..=40_000 {
+        answer(&mut node, port);
+        // A message for each flow: the control node takes them.
+        for _ in 0..if port % 256 == 0 { 8 } else { 0 } {
+            live.extend(claimed(control.told()));
+            turn(&mut node);
+        }
+    }
+    while live.len() < 40_000 {
+        live.extend(claimed(control.told()));
+        turn(&mut node);
+    }
+    assert_eq!(live.len(), 40_000, "each once");
+    lose_control(&mut node, 1);
+    let mut next = Far::connect(&mut node, PeerId::ControlNode(0), 2, &[RELAY, ARP]);
+    next.accept_with(&mut node, vec![served()]);
+    let (mut told, mut rounds) = (Vec::new(), 0);
+    while !told.contains(&ControlMessage::FlowsTold { vif: VIF }) {
+        assert!(node.control[0].association.waiting().control_octets <= 72 * 1024, "{rounds}");
+        told.extend(next.told());
+        turn(&mut node);
+        rounds += 1;
+    }
+    assert!(rounds > 3, "in {rounds} rounds");
+    told.extend(next.told());
+    let mut all = claimed(told);
+    all.sort_unstable();
+    assert!(all == (1..=40_000).collect::<Vec<_>>(), "{} are told", all.len());
+}
+
+#[test]
+fn another_interface_says_nothing_of_flows() {
+    let mut node = node();
+    let mut control = Far::control(&mut node, 1);
+    serve(&mut node, &mut control);
+    answer(&mut node, 7);
+    control.told();
+    let config = node.interfaces().next().expect("an interface").config.clone();
+    let [relay_channel, arp_channel] = [Channel(40), Channel(41)];
+    let (lan, vif, clusters) = (LanId(77), VifNumber(2), vec![]);
+    let other = InterfaceConfig { lan, vif, relay_channel, arp_channel, clusters, ..config };
+    control.tell(&mut node, &ControlMessage::Interface(other));
+    let told = control.told();
+    assert!(!told.iter().any(|message| matches!(message, ControlMessage::Claims(_))), "{told:?}");
+}

@@ -183,7 +183,7 @@ impl Lan {
             Verdict::Answer(_) => return Ok(Vec::new()),
             Verdict::Dropped(reason) => return Err(reason),
         };
-        let slot = |name: &MemberSlot| cluster.servers.iter().find(|server| server.name == *name)?.slot;
+        let slot = |name: &MemberSlot| cluster.server(*name)?.slot;
         let slots: Vec<_> = names.iter().filter_map(slot).collect();
         if slots.is_empty() { Err(DropReason::NoServer) } else { Ok(slots) }
     }

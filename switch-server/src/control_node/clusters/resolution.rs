@@ -6,6 +6,7 @@ use vlan_core::Instant;
 use vlan_core::ethernet::{ETHERTYPE_ARP, EthernetHeader};
 use vlan_core::server::MemberSlot;
 
+use super::server_name;
 use crate::control_node::{ControlNode, Lan};
 
 /// Where ARP over Ethernet for IPv4 has its operation, its sender's address and its target's.
@@ -20,19 +21,19 @@ impl Lan {
     //= spec/cluster.md#requests-of-servers
     //# A control node MUST pass an ARP request that a real server sends in the name of a cluster address on in the name of the server's own address, or of none if it has none.
     pub(in crate::control_node) fn ask_in_own_name(&self, from: MemberSlot, frame: &mut [u8]) {
-        let is_arp = EthernetHeader::parse(frame).is_some_and(|ethernet| ethernet.ethertype == ETHERTYPE_ARP);
+        if EthernetHeader::parse(frame).is_none_or(|ethernet| ethernet.ethertype != ETHERTYPE_ARP) {
+            return;
+        }
         let (Some(operation), Some(sender), Some(target)) =
             (frame.get(OPERATION), ipv4(frame, SENDER), ipv4(frame, TARGET))
         else {
             return;
         };
         let member = self.member_config(from);
-        let served = || self.clusters_served_by(member.node).into_iter().flat_map(|served| served.addresses);
-        if !is_arp
-            || operation != REQUEST
-            || sender == target
-            || !served().any(|address| address == IpAddr::V4(sender))
-        {
+        let cluster =
+            self.cluster_of(IpAddr::V4(sender)).and_then(|number| self.clusters.get(usize::from(number)));
+        let is_server = cluster.is_some_and(|cluster| cluster.server(server_name(member.node)).is_some());
+        if operation != REQUEST || sender == target || !is_server {
             return;
         }
         let own = member.addresses.iter().filter_map(|own| match own.address {

@@ -66,7 +66,7 @@ impl ControlNode {
     fn cluster_status(&self, lan: &super::Lan, cluster: &super::Cluster) -> ClusterStatus {
         let server = |key: ServiceKey, config: &cluster_proxy::ServerConfig| {
             let name = server_name(config.node);
-            let known = cluster.servers.iter().find(|server| server.name == name);
+            let known = cluster.server(name);
             let slot = known.and_then(|server| server.slot);
             ServerStatus {
                 node: config.node,

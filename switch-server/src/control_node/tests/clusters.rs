@@ -354,3 +354,117 @@ fn a_control_node_that_has_started_waits_for_servers_that_have_yet_to_come() {
     assert_eq!(flags_at(10, SYN), [0], "a new flow has no owner yet");
     ledger_closes(&control);
 }
+
+/// Flows of another client with so many ports.
+fn flows(ports: core::ops::Range<u16>) -> Vec<Flow> {
+    let flow = |client_port| Flow {
+        protocol: Protocol::Tcp,
+        client: ip_of(3).into(),
+        client_port,
+        address: ADDRESS.into(),
+        port: 80,
+    };
+    ports.map(flow).collect()
+}
+
+fn claims(ports: core::ops::Range<u16>) -> ControlMessage {
+    ControlMessage::Claims(FlowNotice { vif: VifNumber(1), flows: flows(ports) })
+}
+
+#[test]
+fn a_control_node_that_starts_late_believes_its_servers_for_ten_seconds() {
+    // The machine has been up for long.
+    let late = NOW + core::time::Duration::from_secs(3600);
+    let mut control = clustered_from(late, &[1, 2], false);
+    let say = |control: &mut ControlNode, end: &mut End, at, message: &ControlMessage| {
+        end.association.send_control(at, &message.emit()).expect("room");
+        end.association.publish();
+        control.pump(at, 1000);
+    };
+    let ends = [1, 2, 3].map(|node| {
+        let mut end = End::connect(&mut control, node, process(node), &ShmConfig::default());
+        say(&mut control, &mut end, late, &register(node, process(node)));
+        end.arrived();
+        end
+    });
+    let [mut one, mut two, mut client] = ends;
+    // Half of these are not its own by their rows.
+    say(&mut control, &mut one, late, &claims(1..100));
+    say(&mut control, &mut one, late, &ControlMessage::FlowsTold { vif: VifNumber(1) });
+    assert_eq!(control.clusters()[0].counters.claims, 99);
+    client.queue_frame(CLUSTER_MAC, 0, &segment(CLUSTER_MAC, (mac(3), ip_of(3)), 1000, ACK));
+    control.pump(late, 1000);
+    let asked = control.clusters()[0].counters.asked.frames;
+    assert_eq!((asked, frames_of(&mut one).len(), frames_of(&mut two).len()), (1, 1, 1));
+    // Whose time to tell is not over claims what it likes for ten seconds, and no longer.
+    let later = late + core::time::Duration::from_secs(10);
+    say(&mut control, &mut two, later, &claims(2000..2100));
+    let counters = control.clusters().remove(0).counters;
+    assert!(counters.refused > 20, "{counters:?}");
+    ledger_closes(&control);
+}
+
+#[test]
+fn a_message_about_many_services_and_a_server_that_comes_are_judged_once() {
+    let mut control = clustered(&[1, 2], false);
+    let [mut one] = members(&mut control, [1]);
+    let judged = |control: &ControlNode| control.clusters()[0].counters.judgements;
+    let before = judged(&control);
+    let listening =
+        |listens| Listening { address: ADDRESS.into(), protocol: Protocol::Tcp, port: 80, listens };
+    let services = (0..600).map(|n| listening(n % 2 == 0)).collect();
+    one.tell(&mut control, &ControlMessage::Listening(ListeningNotice { vif: VifNumber(1), services }));
+    assert_eq!(judged(&control), before + 1);
+    let [_two] = members(&mut control, [2]);
+    assert_eq!(judged(&control), before + 2);
+    let _client = members(&mut control, [3]);
+    assert_eq!(judged(&control), before + 2, "it serves nothing");
+}
+
+#[test]
+fn a_node_pays_for_each_flow_that_it_claims() {
+    //= spec/server.md#turns
+    //= type=test
+    //# A control node MUST take messages from its nodes in turns of as many octets each.
+    let mut control = clustered(&[1], false);
+    let [mut one, mut client] = members(&mut control, [1, 3]);
+    for message in 0..8 {
+        one.association.send_control(NOW, &claims(message * 256..message * 256 + 256).emit()).expect("room");
+    }
+    one.association.publish();
+    for _ in 0..100 {
+        client.queue(mac(1), 0, 60);
+    }
+    control.next_session = 0;
+    control.pump(NOW, 100);
+    let claimed = control.clusters()[0].counters.claims;
+    assert!((256..=512).contains(&claimed), "{claimed} beside 100 frames");
+    control.pump(NOW, 1000);
+    assert_eq!(control.clusters()[0].counters.claims, 8 * 256);
+}
+
+#[test]
+fn every_member_knows_which_addresses_are_clusters() {
+    //= spec/cluster.md#who-is-not-heard
+    //= type=test
+    //# A control node MUST tell every member of a LAN the addresses of its clusters, and again when they change.
+    let mut control = clustered(&[1], false);
+    let known = |told: Vec<ControlMessage>| -> Vec<_> {
+        let interface = |message| match message {
+            ControlMessage::Interface(config) => Some(config.cluster_addresses),
+            _ => None,
+        };
+        told.into_iter().filter_map(interface).collect()
+    };
+    let mut client = End::connect(&mut control, 3, process(3), &ShmConfig::default());
+    let told = client.register(&mut control);
+    assert_eq!(known(told), [vec![core::net::IpAddr::from(ADDRESS)]]);
+    let mut apply = |clusters| {
+        let changes = Changes { clusters: vec![(LAN, clusters)], ..Changes::default() };
+        control.handle_command(NOW, Command::Apply { epoch: 4, changes: alloc::boxed::Box::new(changes) });
+        control.pump(NOW, 1000);
+        known(client.told())
+    };
+    assert!(apply(vec![cluster(&[1, 2])]).is_empty(), "the addresses are the same");
+    assert_eq!(apply(vec![]), [Vec::<core::net::IpAddr>::new()]);
+}

@@ -8,7 +8,7 @@ const CLUSTER: [u8; 4] = [10, 1, 0, 100];
 const ACK: u8 = 16;
 
 fn served() -> Served {
-    let mut served = Served::default();
+    let mut served = Served::new(1);
     let service = |protocol, port, is_kept| ServedService { protocol, port, is_kept };
     served.set_clusters(&[ServedCluster {
         addresses: vec![CLUSTER.into()],
@@ -100,7 +100,7 @@ fn a_reset_that_anybody_may_have_sent_ends_no_flow_that_goes_on() {
     served.handle_timeout(at(64));
     assert_eq!(news(&mut served), [News::Gone(flow(1001)), News::Gone(flow(1002))]);
     served.handle_timeout(at(4000));
-    assert_eq!(served.flows().collect::<Vec<_>>(), [flow(1000)]);
+    assert_eq!(served.flows(0..FLOWS_MAX).collect::<Vec<_>>(), [flow(1000)]);
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn only_flows_of_services_that_keep_them_are_claimed() {
     // A datagram is idle sooner than a connection.
     served.handle_outgoing(at(1), &out(1, ACK));
     served.handle_timeout(at(32));
-    assert_eq!(served.flows().collect::<Vec<_>>(), [flow(1)]);
+    assert_eq!(served.flows(0..FLOWS_MAX).collect::<Vec<_>>(), [flow(1)]);
     // One that is served no more is given up.
     served.set_clusters(&[]);
     assert!(served.is_empty() && !served.is_any());
@@ -146,4 +146,21 @@ fn what_finds_no_room_is_counted_and_claimed_by_nobody() {
         served.handle_outgoing(at(1), &frame);
     }
     assert_eq!((served.len(), served.unclaimed()), (FLOWS_MAX, 1));
+}
+
+#[test]
+fn datagrams_leave_half_of_the_room_to_connections() {
+    let mut served = served();
+    let udp = |client: u32| {
+        let [_, a, b, c] = client.to_be_bytes();
+        packet((CLUSTER, 53), ([11, a, b, c], 5), Protocol::Udp, 0)
+    };
+    (0..FLOWS_MAX as u32).for_each(|client| served.handle_outgoing(at(1), &udp(client)));
+    assert_eq!((served.len(), served.unclaimed()), (FLOWS_MAX / 2, FLOWS_MAX as u64 / 2));
+    (0..100).for_each(|port| served.handle_outgoing(at(1), &out(port, ACK)));
+    assert_eq!(served.len(), FLOWS_MAX / 2 + 100);
+    // What goes makes room again.
+    served.handle_timeout(at(32));
+    served.handle_outgoing(at(33), &udp(7));
+    assert_eq!(served.len(), 101);
 }

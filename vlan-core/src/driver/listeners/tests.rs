@@ -30,6 +30,7 @@ fn driver(may_listen: bool) -> Driver {
         addresses: vec![],
         gateways: vec![],
         clusters: vec![],
+        cluster_addresses: vec![],
     };
     let mut driver = Driver::new(NodeNumber(1), ProcessId(77), config, 16, 1);
     assert!(driver.handle_member(&notice(2, 9)));

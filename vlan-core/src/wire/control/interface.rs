@@ -52,6 +52,8 @@ pub struct InterfaceConfig {
     pub gateways: Vec<IpAddr>,
     /// The clusters that it serves.
     pub clusters: Vec<ServedCluster>,
+    /// The addresses of all clusters of the LAN: no member speaks for them.
+    pub cluster_addresses: Vec<IpAddr>,
 }
 
 record!(InterfaceConfig {
@@ -69,6 +71,7 @@ record!(InterfaceConfig {
     addresses: Vec<InterfaceAddress>,
     gateways: Vec<IpAddr>,
     clusters: Vec<ServedCluster>,
+    cluster_addresses: Vec<IpAddr>,
 });
 
 /// Another member of a LAN: a connectivity notice.

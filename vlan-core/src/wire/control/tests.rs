@@ -66,6 +66,7 @@ fn examples() -> Vec<ControlMessage> {
                 addresses: vec!["10.1.0.100".parse().unwrap(), "fd00::100".parse().unwrap()],
                 services: vec![ServedService { protocol: Protocol::Udp, port: 53, is_kept: true }],
             }],
+            cluster_addresses: vec!["fd00::101".parse().unwrap()],
         }),
         ControlMessage::InterfaceRemoved { vif: VifNumber(2) },
         ControlMessage::ConfigurationEnd { epoch: 3 },
