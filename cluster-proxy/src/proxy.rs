@@ -350,6 +350,14 @@ impl ClusterProxy {
         found.is_some_and(|(index, at)| self.services[at].takes_at(index))
     }
 
+    /// True when a server passes the check of a service; none when it has none.
+    #[must_use]
+    pub fn passes(&self, slot: MemberSlot, service: ServiceKey) -> Option<bool> {
+        let (index, at) = self.servers.find(slot).zip(self.tables.find(service))?;
+        self.tables.services[at].config.check?;
+        self.services[at].passes(index)
+    }
+
     /// Something has changed about a server.
     fn judge(&mut self) {
         if let Some(unjudged) = &mut self.unjudged {

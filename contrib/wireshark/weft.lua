@@ -131,6 +131,14 @@ local messages = {
     [0xc042] = { "FLOWS_GONE", { { "vif", "u16" }, { "flow", "list", flow } } },
     [0xc043] = { "FLOWS_TOLD", { { "vif", "u16" } } },
     [0xc044] = { "LISTENING", { { "vif", "u16" }, { "service_state", "list", listening } } },
+    [0xc045] = { "CHECK", {
+        { "vif", "u16" }, { "id", "u32" }, { "address", "ip" }, { "port", "u16" }, { "within_ms", "u32" },
+        { "check_kind", "choice", { [2] = { { "path", "text" } } } },
+    } },
+    [0xc046] = { "CHECKED", {
+        { "vif", "u16" }, { "id", "u32" }, { "address", "ip" }, { "port", "u16" },
+        { "check_result", "choice", { [4] = { { "http_status", "u16" } } } },
+    } },
     [0xc03c] = { "LEG_ADDRESSES", { { "offered_leg", "list", offered_leg } } },
     [0xc03d] = { "ARENA_READY", { { "lan_id", "u16" }, { "arena", "u32" } } },
     [0xc060] = { "INTERFACE", {
@@ -194,13 +202,17 @@ end
 -- One ProtoField for each name: weft.msg.NAME.
 local makers = {
     u8 = ProtoField.uint8, u16 = ProtoField.uint16, u32 = ProtoField.uint32, bool = ProtoField.bool, mac = ProtoField.ether,
-    text = ProtoField.string, key = ProtoField.bytes,
+    text = ProtoField.string, key = ProtoField.bytes, choice = ProtoField.uint8,
 }
 local message_fields = {}
 local function declare(list)
     for _, part in ipairs(list) do
         local name, kind, inner = part[1], part[2], part[3]
-        if inner then
+        if kind == "choice" then
+            for _, fields in pairs(inner) do
+                declare(fields)
+            end
+        elseif inner then
             declare(inner)
         end
         local base_name, title = "weft.msg." .. name, name:gsub("_", " ")
@@ -280,6 +292,12 @@ local function add_fields(list, buffer, at, tree)
             end
             tree:add(field, buffer(at, len), text)
             at = at + len
+        elseif kind == "choice" then
+            -- An octet says which fields follow.
+            if left < 1 then return nil end
+            tree:add(field, buffer(at, 1))
+            at = add_fields(inner[buffer(at, 1):uint()] or {}, buffer, at + 1, tree)
+            if not at then return nil end
         elseif kind == "record" then
             local ends = add_fields(inner, buffer, at, tree:add(f.location, buffer(at)))
             if not ends then return nil end

@@ -1,9 +1,11 @@
 //! Whole messages into the parsers of the TLV layer: what parses must survive being written and read again.
 
-use vlan_core::cluster::{Flow, Protocol};
+use vlan_core::cluster::{CheckKind, CheckResult, Flow, Protocol};
 use vlan_core::limits::RELAYED_PACKET_LEN_MAX;
 use vlan_core::location::{LOCATION_LEN, Location};
-use vlan_core::wire::control::{FlowNotice, InterfaceAddress, Listening, ListeningNotice};
+use vlan_core::wire::control::{
+    CheckOrder, Checked, FlowNotice, InterfaceAddress, Listening, ListeningNotice,
+};
 use vlan_core::wire::frame::{ARP_HEADER_LEN, FRAME_HEADER_LEN, PROMISCUOUS_HEADER_LEN};
 use vlan_core::wire::{
     ControlMessage, FrameHeader, FrameKind, RELAYED_HEADER_LEN, RelayedPacket, TlvHeader, Vnet,
@@ -95,6 +97,10 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let flow =
         Flow { protocol, client: [10, 1, 0, 9].into(), client_port: 40_000, address: cluster, port: 80 };
     let listening = Listening { address: cluster, protocol, port: 80, listens: true };
+    let kind = CheckKind::Http { path: "/health".into() };
+    let check = CheckOrder { vif: VifNumber(1), id: 7, address: cluster, port: 80, within_ms: 750, kind };
+    let result = CheckResult::Status(503);
+    let checked = Checked { vif: VifNumber(1), id: 7, address: cluster, port: 80, result };
     let relayed = RelayedPacket { node: NodeNumber(2), epoch: PairEpoch(5) };
     seeds.push([&relayed.emit(frame.len())[..], &frame].concat());
     seeds.extend([
@@ -105,6 +111,8 @@ pub fn seeds() -> Vec<Vec<u8>> {
         ControlMessage::Claims(FlowNotice { vif: VifNumber(1), flows: vec![flow, flow] }).emit(),
         ControlMessage::FlowsTold { vif: VifNumber(1) }.emit(),
         ControlMessage::Listening(ListeningNotice { vif: VifNumber(1), services: vec![listening] }).emit(),
+        ControlMessage::Check(check).emit(),
+        ControlMessage::Checked(checked).emit(),
     ]);
     seeds
 }

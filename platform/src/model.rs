@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use vlan_core::cluster::{Balance, Protocol, Sticky};
+pub use vlan_core::cluster::{Balance, CheckKind, Protocol, Sticky};
 use vlan_core::security::{Limits, PortSecurity, Roles};
 use vlan_core::wire::control::{InterfaceAddress, LegKind};
 use vlan_core::{CabinetNumber, ControlNodeSerial, FabricIndex, LanId, MacAddress, NodeNumber};
@@ -544,18 +544,6 @@ pub struct ClusterServer {
     pub node: NodeNumber,
     /// Its share; 1 to 256.
     pub weight: u16,
-}
-
-/// How a health check asks.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CheckKind {
-    /// A TCP connection succeeds.
-    Tcp,
-    /// An HTTP request for this path is answered with 2xx or 3xx.
-    Http {
-        /// The path, beginning with `/`.
-        path: String,
-    },
 }
 
 /// A health check.

@@ -594,6 +594,27 @@ fn clusters_are_bounded() {
 }
 
 #[test]
+fn health_checks_are_of_tcp_not_too_frequent_and_for_a_path_that_can_be_asked_for() {
+    //= spec/platform-file.md#health-checks
+    //= type=test
+    //# A health check MUST be of a service of TCP, come every 100 ms at most, and ask for a path of 255 octets at most.
+    let check = "check = { kind = \"tcp\", interval = \"1s\" }";
+    one(
+        "protocol = \"tcp\"\nport = 80\nbalance = \"hash\"\nservers = [ { node = \"web1\" } ]\ncheck = {",
+        "protocol = \"udp\"\nport = 80\nservers = [ { node = \"web1\" } ]\ncheck = §{",
+        "of UDP has a check",
+        "remove `check`",
+    );
+    one(check, "check = { kind = \"tcp\", interval = §\"99ms\" }", "too often", "100ms");
+    let path = |path: &str| format!("check = {{ kind = \"http\", path = §\"{path}\" }}");
+    one(check, &path("health"), "is not the path of a URL", "/health");
+    one(check, &path("/a b"), "is not the path of a URL", "/health");
+    one(check, &path(&format!("/{}", "x".repeat(255))), "256 octets", "shorter");
+    let longest = GOOD.replace(check, &path(&format!("/{}", "x".repeat(254))).replace('§', ""));
+    assert_eq!(mistakes(&longest), []);
+}
+
+#[test]
 fn servers_have_no_more_addresses_than_their_peers_keep() {
     //= spec/platform-file.md#addresses-of-servers
     //= type=test

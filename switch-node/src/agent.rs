@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `pump.rs` | the loop |
 //! | `ports.rs`, `intake.rs`, `cut.rs`, `tap.rs` | the interfaces: frames in and out, what they are wanted to be |
+//! | `checks.rs` | connections that check services of clusters |
 //! | `devices.rs`, `closing.rs` | devices are made, changed, looked at and taken away, in threads of their own |
 //! | `netlink.rs`, `namespace.rs` | the kernel's side of an interface; `netlink/links.rs` makes links for labs |
 //! | `legs.rs` | sockets: set-up, doorbells, hang-up |
@@ -12,6 +13,7 @@
 //! | `poller.rs`, `spin.rs`, `give_way.rs`, `pause.rs` | waiting, and letting others run |
 //! | `ready.rs`, `signals.rs` | telling a supervisor, and being told to end |
 
+mod checks;
 mod closing;
 pub mod cut;
 mod devices;

@@ -51,6 +51,7 @@ use epochs::EndedEpochs;
 use interface::Interface;
 use leaving::Leaving;
 
+pub use clusters::AskedCheck;
 pub use egress::Batch;
 pub use event::NodeEvent;
 pub use interface::InterfaceState;
@@ -143,6 +144,8 @@ pub enum Output {
     },
     /// Put this fault on packet legs, or take it off (a drill; it ends with the control session).
     Fault(Fault),
+    /// Check a service; answer with [`Node::handle_checked`]. A host that makes no checks leaves them unanswered.
+    Check(AskedCheck),
     /// A capture begins: say what time it is with [`Node::handle_wall_clock`].
     WallClock,
     /// A newer process serves this node: stop, and do not start again.

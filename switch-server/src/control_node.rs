@@ -49,7 +49,9 @@ use vlan_core::{Channel, Instant, LegNumber, MacAddress, NodeNumber, ProcessId, 
 
 pub use apply::{Changes, LanOptions, MemberOptions};
 pub use arena::{ArenaPolicy, ArenaStatus};
-pub use clusters::{ClusterEntry, ClusterStatus, ServerStatus, ServiceStatus, server_name};
+pub use clusters::{
+    CheckCounters, CheckFailure, ClusterEntry, ClusterStatus, ServerStatus, ServiceStatus, server_name,
+};
 pub use config::{ArpMode, ControlNodeConfig, FabricEntry, LanConfig, MemberConfig, NodeEntry};
 pub use event::ControlNodeEvent;
 pub use groups::{GroupMemberStatus, GroupSource, GroupStatus};

@@ -41,6 +41,7 @@ fn one(cluster: &Cluster) -> String {
         "SERVER",
         ">WEIGHT",
         "HEALTH",
+        "CHECK",
         ">FLOWS",
         ">FRAMES",
         ">OCTETS",
@@ -56,7 +57,7 @@ fn one(cluster: &Cluster) -> String {
 }
 
 /// The service is named in the row of its first server.
-fn row(service: &ClusterService, server: &ClusterServer, is_first: bool) -> [String; 10] {
+fn row(service: &ClusterService, server: &ClusterServer, is_first: bool) -> [String; 11] {
     let named = |text: &str| if is_first { text.to_owned() } else { String::new() };
     [
         named(&format!("{}/{}", service.protocol, service.port)),
@@ -65,11 +66,20 @@ fn row(service: &ClusterService, server: &ClusterServer, is_first: bool) -> [Str
         server.node.clone(),
         server.weight.to_string(),
         server.health.clone(),
+        check(server),
         server.flows.to_string(),
         server.frames.to_string(),
         server.octets.to_string(),
         server.frames_per_second.map_or("-".to_owned(), |rate| rate.to_string()),
     ]
+}
+
+fn check(server: &ClusterServer) -> String {
+    match (&server.check[..], &server.check_failure) {
+        ("" | "none", _) => "-".to_owned(),
+        (state, Some(why)) => format!("{state}: {why}"),
+        (state, None) => state.to_owned(),
+    }
 }
 
 /// What became of `switchctl drain` or `undrain`.
@@ -107,15 +117,28 @@ mod tests {
                 port: 80,
                 balance: "hash".into(),
                 sticky: "none".into(),
-                servers: vec![server("web1", "up"), server("web2", "draining")],
+                servers: vec![
+                    server("web1", "up"),
+                    server("web2", "draining"),
+                    ClusterServer {
+                        check: "fails".into(),
+                        check_failure: Some("HTTP status 503".into()),
+                        ..server("web3", "down")
+                    },
+                ],
             }],
             packets_per_second: Some(12),
             flows_per_second: Some(3),
             ..Cluster::default()
         };
         let shown = vec![cluster].show();
-        for part in ["10.1.0.100 at 02:00:01:00:00:09", "tcp/80", "draining", "12 packets, 3 new connections"]
-        {
+        for part in [
+            "10.1.0.100 at 02:00:01:00:00:09",
+            "tcp/80",
+            "draining",
+            "12 packets, 3 new connections",
+            "fails: HTTP status 503",
+        ] {
             assert!(shown.contains(part), "{part}: {shown}");
         }
         assert!(Vec::<Cluster>::new().show().contains("[[lan.cluster]]"));

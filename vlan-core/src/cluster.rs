@@ -3,6 +3,7 @@
 mod flow_set;
 mod served;
 
+use alloc::string::String;
 use core::fmt;
 use core::net::IpAddr;
 
@@ -78,6 +79,54 @@ pub enum Sticky {
     None,
     /// All flows of a client address go to one server.
     Client,
+}
+
+/// How a service is checked, beyond whether something listens there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CheckKind {
+    /// A TCP connection succeeds.
+    Tcp,
+    /// An HTTP request for this path is answered with 2xx or 3xx.
+    Http {
+        /// The path: begins with `/`, visible ASCII, 255 octets at most.
+        path: String,
+    },
+}
+
+/// What came of a check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CheckResult {
+    /// The service does what it was asked.
+    Passed,
+    /// There is no connection, and the server's kernel says so.
+    Refused,
+    /// Nothing came in time.
+    Silent,
+    /// What came is no HTTP.
+    NotHttp,
+    /// This HTTP status, which is not from 200 to 399.
+    Status(u16),
+    /// The node has no room for another check, or the cluster's address is not there.
+    NotTried,
+}
+
+impl fmt::Display for CheckResult {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Passed => f.write_str("passed"),
+            Self::Refused => f.write_str("connection refused"),
+            Self::Silent => f.write_str("no answer in time"),
+            Self::NotHttp => f.write_str("no answer of HTTP"),
+            Self::Status(status) => write!(f, "HTTP status {status}"),
+            Self::NotTried => f.write_str("not tried: too many at once, or the address is not there"),
+        }
+    }
+}
+
+/// True for what an HTTP check may ask for; nothing in it can end the request's line.
+#[must_use]
+pub fn is_check_path(path: &str) -> bool {
+    path.starts_with('/') && path.bytes().all(|octet| octet.is_ascii_graphic())
 }
 
 /// What a client sends from one address and port to a service at one of the cluster's addresses.

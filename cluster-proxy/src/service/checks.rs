@@ -90,6 +90,11 @@ impl Service {
         serving.checked.note(config, is_well)
     }
 
+    /// By its last results; none of who is no server of it.
+    pub fn passes(&self, server: Index) -> Option<bool> {
+        self.servers.iter().find(|serving| serving.server == server).map(|serving| serving.checked.passes)
+    }
+
     /// When the next check is due.
     pub fn next_check(&self, config: &ServiceConfig, servers: &Servers) -> Option<Instant> {
         config.check?;

@@ -10,14 +10,15 @@ use e2e::capture::{dissector, fields, tshark};
 use e2e::lab::examples;
 use e2e::pair::wait_for_legs;
 use std::process::Stdio;
-use vlan_core::cluster::{Flow, Protocol};
+use vlan_core::cluster::{CheckKind, CheckResult, Flow, Protocol};
 use vlan_core::security::Rate;
 use vlan_core::wire::control::{
-    CaptureDirections, CaptureOrder, CapturePoint, Fault, FaultDirection, FlowNotice, Grant,
-    GrantedAssociation, GrantedLeg, GroupCause, GroupLimits, GroupNotice, GroupPolicy, HeldAssociation,
-    HeldDirect, HeldInterface, HeldLeg, InterfaceAddress, InterfaceConfig, JoinedGroup, LegAddress, LegKind,
-    Listening, ListeningNotice, MemberNotice, OfferedLeg, ReportItem, ReportedDrop, RevokeReason,
-    SenderNotice, ServedCluster, ServedService, TraceEnd, TraceOrder, TraceStep, TraceWay, Traced,
+    CaptureDirections, CaptureOrder, CapturePoint, CheckOrder, Checked, Fault, FaultDirection, FlowNotice,
+    Grant, GrantedAssociation, GrantedLeg, GroupCause, GroupLimits, GroupNotice, GroupPolicy,
+    HeldAssociation, HeldDirect, HeldInterface, HeldLeg, InterfaceAddress, InterfaceConfig, JoinedGroup,
+    LegAddress, LegKind, Listening, ListeningNotice, MemberNotice, OfferedLeg, ReportItem, ReportedDrop,
+    RevokeReason, SenderNotice, ServedCluster, ServedService, TraceEnd, TraceOrder, TraceStep, TraceWay,
+    Traced,
 };
 use vlan_core::wire::reference::Place;
 use vlan_core::wire::{ControlMessage, FrameHeader, FrameKind, Reference, Vnet};
@@ -65,6 +66,8 @@ fn messages() -> Vec<(&'static str, ControlMessage)> {
     };
     let flows = FlowNotice { vif, flows: vec![flow, flow] };
     let listening = Listening { address: cluster, protocol, port: 80, listens: true };
+    let check = |kind| CheckOrder { vif, id: 4, address: cluster, port: 80, within_ms: 750, kind };
+    let checked = |result| Checked { vif, id: 4, address: cluster, port: 80, result };
     let order = CaptureOrder {
         id: 3,
         point: CapturePoint::Interface(vif),
@@ -119,6 +122,10 @@ fn messages() -> Vec<(&'static str, ControlMessage)> {
         ("FLOWS_GONE", M::FlowsGone(flows)),
         ("FLOWS_TOLD", M::FlowsTold { vif }),
         ("LISTENING", M::Listening(ListeningNotice { vif, services: vec![listening] })),
+        ("CHECK", M::Check(check(CheckKind::Tcp))),
+        ("CHECK", M::Check(check(CheckKind::Http { path: "/health".into() }))),
+        ("CHECKED", M::Checked(checked(CheckResult::Passed))),
+        ("CHECKED", M::Checked(checked(CheckResult::Status(503)))),
         (
             "INTERFACE",
             M::Interface(InterfaceConfig {
@@ -264,6 +271,10 @@ fn every_control_message_is_read_to_its_last_octet() -> Result<()> {
     );
     let read = fields(&file, "weft.name == \"REPORT\"", &["weft.msg.counter", "weft.msg.value"])?.concat();
     ensure!(read == ["vif.1", "0x000000000000000c"], "{read:?}");
+    let read = fields(&file, "weft.msg.path", &["weft.msg.check_kind", "weft.msg.path"])?.concat();
+    ensure!(read == ["2", "/health"], "{read:?}");
+    let read = fields(&file, "weft.msg.http_status", &["weft.msg.http_status"])?.concat();
+    ensure!(read == ["503"], "{read:?}");
 
     // One that is a character short, and one that has an octet too many, are shown to be wrong.
     let mut short = ControlMessage::Refused { reason: "why".into() }.emit();

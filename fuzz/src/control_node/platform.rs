@@ -1,12 +1,16 @@
 //! The platform that the control node serves.
 
+use std::time::Duration;
+
 use cluster_proxy::{
-    Balance, ClusterConfig, HashKey, Protocol, ServerConfig, ServiceConfig, ServiceKey, Sticky, Tables,
+    Balance, CheckConfig, ClusterConfig, HashKey, Protocol, ServerConfig, ServiceConfig, ServiceKey, Sticky,
+    Tables,
 };
 use switch_server::control_node::{
     ArpMode, ClusterEntry, ControlNodeConfig, FabricEntry, LanConfig, MemberConfig, NodeEntry, PortSecurity,
     server_name,
 };
+use vlan_core::cluster::CheckKind;
 use vlan_core::wire::control::LegKind;
 use vlan_core::{
     CabinetNumber, ControlNodeSerial, LanId, MacAddress, NodeNumber, ProcessId, PublicKey, SecretKey,
@@ -81,13 +85,14 @@ fn cluster() -> ClusterEntry {
             balance: Balance::RoundRobin,
             sticky: Sticky::None,
             servers: [1, 2].map(server).into(),
-            check: None,
+            check: Some(CheckConfig { interval: Duration::from_secs(1), fall: 2, rise: 1 }),
         }],
         rows: 256,
         epoch: 1,
     };
     let tables = Tables::new(&config, HashKey([1, 2])).expect("a sound cluster");
-    ClusterEntry { addresses: vec![(CLUSTER.into(), interface(NodeNumber(5), 1).1)], tables }
+    let checks = vec![(ServiceKey { protocol: Protocol::Tcp, port: 80 }, CheckKind::Tcp)];
+    ClusterEntry { addresses: vec![(CLUSTER.into(), interface(NodeNumber(5), 1).1)], tables, checks }
 }
 
 /// The LAN of an interface, and its MAC.

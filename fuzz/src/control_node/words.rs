@@ -1,10 +1,10 @@
 //! Control messages of the script's choice.
 
-use vlan_core::cluster::{Flow, Protocol};
+use vlan_core::cluster::{CheckResult, Flow, Protocol};
 use vlan_core::wire::ControlMessage;
 use vlan_core::wire::control::{
-    Fault, FaultDirection, FlowNotice, HeldAssociation, HeldDirect, HeldLeg, InterfaceAddress, LegAddress,
-    LegKind, Listening, ListeningNotice, OfferedLeg, ReportItem, TLV_VERSION,
+    Checked, Fault, FaultDirection, FlowNotice, HeldAssociation, HeldDirect, HeldLeg, InterfaceAddress,
+    LegAddress, LegKind, Listening, ListeningNotice, OfferedLeg, ReportItem, TLV_VERSION,
 };
 use vlan_core::{
     Channel, EtherAddress, EtherPort, LegNumber, Location, MacAddress, NodeNumber, PairEpoch, ProcessId,
@@ -57,6 +57,23 @@ fn flows(script: &mut Script<'_>) -> Option<Vec<Flow>> {
     (0..count).map(flow).collect()
 }
 
+/// Whether a service listens, or what a check of it has come to, asked for or not.
+fn service_state(script: &mut Script<'_>, vif: VifNumber) -> Option<ControlMessage> {
+    const RESULTS: [CheckResult; 3] = [CheckResult::Passed, CheckResult::Silent, CheckResult::Status(500)];
+    let (address, port) = (super::platform::CLUSTER.into(), 80);
+    Some(match script.below(5)? {
+        listens @ (0 | 1) => {
+            let (protocol, listens) = (Protocol::Tcp, listens == 1);
+            let services = vec![Listening { address, protocol, port, listens }];
+            ControlMessage::Listening(ListeningNotice { vif, services })
+        }
+        result => {
+            let (id, result) = (script.below(4)?.into(), RESULTS[usize::from(result - 2)]);
+            ControlMessage::Checked(Checked { vif, id, address, port, result })
+        }
+    })
+}
+
 /// A control message that only a node sends, with fields of the script's choice.
 pub(super) fn control_message(script: &mut Script<'_>, node: NodeNumber) -> Option<ControlMessage> {
     let vif = VifNumber(script.below(4)?.into());
@@ -85,11 +102,7 @@ pub(super) fn control_message(script: &mut Script<'_>, node: NodeNumber) -> Opti
         12 => ControlMessage::Claims(FlowNotice { vif, flows: flows(script)? }),
         13 => ControlMessage::FlowsGone(FlowNotice { vif, flows: flows(script)? }),
         14 => ControlMessage::FlowsTold { vif },
-        15 => {
-            let (address, listens) = (super::platform::CLUSTER.into(), script.flag()?);
-            let services = vec![Listening { address, protocol: Protocol::Tcp, port: 80, listens }];
-            ControlMessage::Listening(ListeningNotice { vif, services })
-        }
+        15 => service_state(script, vif)?,
         9 => ControlMessage::Fault(Fault::new(None, FaultDirection::Out, "off")?),
         _ => {
             let held = HeldDirect {

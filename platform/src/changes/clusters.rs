@@ -5,7 +5,7 @@ use vlan_core::cluster::{Balance, Sticky};
 
 use super::{change, list};
 use crate::management::Change;
-use crate::model::{Cluster, Lan, Platform, Service};
+use crate::model::{Check, CheckKind, Cluster, Lan, Platform, Service};
 
 /// The clusters that the member of a node serves.
 pub(super) fn of(lan: &Lan, node: NodeNumber) -> Vec<&Cluster> {
@@ -46,5 +46,15 @@ fn service_words(platform: &Platform, service: &Service) -> String {
     let sticky = if service.sticky == Sticky::Client { " sticky" } else { "" };
     let servers = service.servers.iter();
     let servers = list(servers.map(|s| format!("{} {}", platform.node_name(s.node), s.weight)));
-    format!("{} port {} {balance}{sticky} to {servers}", service.protocol, service.port)
+    let check = service.check.as_ref().map_or_else(String::new, check_words);
+    format!("{} port {} {balance}{sticky}{check} to {servers}", service.protocol, service.port)
+}
+
+fn check_words(check: &Check) -> String {
+    let Check { kind, interval, fall, rise } = check;
+    let what = match kind {
+        CheckKind::Tcp => "tcp",
+        CheckKind::Http { path } => path,
+    };
+    format!(" checked by {what} every {interval:?} ({fall} down, {rise} up)")
 }

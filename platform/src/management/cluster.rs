@@ -68,6 +68,11 @@ pub struct ClusterServer {
     pub weight: u16,
     /// `up`: it gets new flows; `draining`; `away`: its node is not attached; `down`: nothing listens there, or it fails its check.
     pub health: String,
+    /// `none`: it is not checked; `passes`; or `fails`. When hardly any server passes, checks do not count, and it may be `up` all the same.
+    pub check: String,
+    /// Why it failed its check last; only while it fails.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub check_failure: Option<String>,
     /// Flows of the cluster that it owns.
     pub flows: u32,
     /// Frames of the cluster that it was given.

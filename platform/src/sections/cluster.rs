@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use vlan_core::cluster::is_check_path;
 use vlan_core::limits::ADDRESSES_PER_VIF_MAX;
 
 use crate::model::{Balance, Check, CheckKind, Cluster, ClusterServer, Lan, Protocol, Service, Sticky};
@@ -19,6 +20,10 @@ const ADDRESSES_MAX: usize = 16;
 const SERVICES_MAX: usize = 64;
 /// Real servers of one service: a choice among all of them takes microseconds.
 const SERVERS_MAX: usize = 256;
+/// Between two checks of a server.
+const CHECK_INTERVAL_MIN: Duration = Duration::from_millis(100);
+/// Octets of the path that a check asks for: a text of a control message.
+const CHECK_PATH_LEN_MAX: usize = 255;
 
 /// Reads one `[[lan.cluster]]`; `scope` is the LAN's place in the file.
 //= spec/platform-file.md#cluster-addresses
@@ -123,7 +128,7 @@ fn read_service(
     let stickies = [("none", Sticky::None), ("client", Sticky::Client)];
     let sticky = table.optional("sticky").and_then(|v| v.choice(reader, &stickies)).unwrap_or_default();
     let servers = read_servers(reader, &mut table, lan, known);
-    let check = table.optional("check").and_then(|v| read_check(reader, v));
+    let check = table.optional("check").and_then(|v| read_check(reader, v, protocol));
     table.finish(reader);
     Service {
         protocol: protocol.unwrap_or(Protocol::Tcp),
@@ -168,16 +173,28 @@ fn read_servers(
     servers
 }
 
-fn read_check(reader: &mut Reader<'_>, value: Value<'_>) -> Option<Check> {
+//= spec/platform-file.md#health-checks
+//# A health check MUST be of a service of TCP, come every 100 ms at most, and ask for a path of 255 octets at most.
+fn read_check(reader: &mut Reader<'_>, value: Value<'_>, protocol: Option<Protocol>) -> Option<Check> {
     let mut table = value.table(reader, "check")?;
-    reader.not_built(value.offset, "an active health check");
+    if protocol == Some(Protocol::Udp) {
+        reader.mistake(
+            value.offset,
+            "a service of UDP has a check, and a datagram that nobody answers says nothing",
+            "remove `check`: a server whose port closes gets no new flows without it",
+        );
+    }
     let kinds = [("tcp", false), ("http", true)];
     let http =
         table.required(reader, "kind", "\"tcp\"").and_then(|v| v.choice(reader, &kinds)).unwrap_or(false);
     let kind = if http { read_http(reader, &mut table) } else { CheckKind::Tcp };
     let interval = table.optional("interval").and_then(|value| {
         let text = value.string(reader)?;
-        reader.accept(value.offset, value::duration(text))
+        let interval = reader.accept(value.offset, value::duration(text))?;
+        if interval < CHECK_INTERVAL_MIN {
+            reader.mistake(value.offset, format!("a check every {text} is too often"), "write 100ms or more");
+        }
+        Some(interval)
     });
     let mut count = |key| table.optional(key).and_then(|v| v.integer16(reader, 1..=100));
     let (fall, rise) = (count("fall"), count("rise"));
@@ -194,8 +211,11 @@ fn read_check(reader: &mut Reader<'_>, value: Value<'_>) -> Option<Check> {
 fn read_http(reader: &mut Reader<'_>, table: &mut Table<'_>) -> CheckKind {
     let path = table.optional("path").and_then(|value| {
         let text = value.string(reader)?;
-        if !text.starts_with('/') || text.bytes().any(|b| !b.is_ascii_graphic()) {
+        if !is_check_path(text) {
             reader.mistake(value.offset, format!("{text:?} is not the path of a URL"), "write it as /health");
+        } else if text.len() > CHECK_PATH_LEN_MAX {
+            let hint = "give the check a shorter path of its own";
+            reader.mistake(value.offset, format!("the path has {} octets", text.len()), hint);
         }
         Some(text.to_owned())
     });

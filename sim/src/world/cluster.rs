@@ -87,7 +87,7 @@ impl Cluster {
             epoch: epoch as u32,
         };
         let tables = Tables::new(&config, HashKey([5, 6])).expect("a sound cluster");
-        ClusterEntry { addresses: self.addresses.into_iter().zip(MACS).collect(), tables }
+        ClusterEntry { addresses: self.addresses.into_iter().zip(MACS).collect(), tables, checks: Vec::new() }
     }
 }
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -16,6 +16,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use tracing::{error, warn};
 use vlan_core::wire::control::{InterfaceAddress, InterfaceConfig, ServedCluster};
 
+use crate::agent::checks;
 use crate::agent::namespace::Namespace;
 use crate::agent::netlink::{
     InterfaceIndex, Listener, Listeners, Memberships, Netlink, NetlinkError, StackAddress,
@@ -35,6 +36,8 @@ pub(super) enum Order {
     Listen(Vec<ServedCluster>),
     /// Read what the stacks of these have.
     Look(Vec<InterfaceIndex>),
+    /// Begin connections for these checks.
+    Connect(Vec<(u32, SocketAddr)>),
 }
 
 /// What it has done.
@@ -47,6 +50,8 @@ pub(super) enum Done {
     Served(bool),
     /// What listens; none when it could not be read.
     Listened(Option<BTreeSet<Listener>>),
+    /// Connections that have begun.
+    Connecting(Vec<(u32, io::Result<OwnedFd>)>),
 }
 
 /// A device that was made, as it is configured.
@@ -129,9 +134,11 @@ impl Devices {
         let (orders, to_do) = channel();
         let (tell, done) = channel();
         let (served, listeners) = (BTreeSet::new(), None);
-        let mut worker = Worker { namespace, netlink, memberships, served, listeners };
+        let is_inside = false;
+        let mut worker = Worker { namespace, netlink, memberships, served, listeners, is_inside };
         let ring = Arc::clone(&bell);
         let thread = Builder::new().name("devices".to_owned()).spawn(move || {
+            worker.enter();
             for order in to_do {
                 if tell.send(worker.carry_out(order)).is_err() {
                     break;
@@ -193,9 +200,19 @@ struct Worker {
     served: BTreeSet<IpAddr>,
     /// None before they are first wanted.
     listeners: Option<Listeners>,
+    /// The thread is in the namespace: sockets that it makes are of that one.
+    is_inside: bool,
 }
 
 impl Worker {
+    /// Goes into the namespace for good.
+    fn enter(&mut self) {
+        match self.namespace.enter() {
+            Ok(()) => self.is_inside = true,
+            Err(error) => warn!(%error, "services of clusters cannot be checked"),
+        }
+    }
+
     fn carry_out(&mut self, order: Order) -> Done {
         match order {
             Order::Make(number, config) => Done::Made(number, self.make(config)),
@@ -206,6 +223,10 @@ impl Worker {
             Order::Look(indices) => Done::Looked(self.look(&indices)),
             Order::Serve(addresses) => Done::Served(self.serve(&addresses)),
             Order::Listen(clusters) => Done::Listened(self.listen(&clusters)),
+            Order::Connect(checks) => {
+                let begin = |(check, to)| (check, self.connect(to));
+                Done::Connecting(checks.into_iter().map(begin).collect())
+            }
         }
     }
 
@@ -316,6 +337,10 @@ impl Worker {
             listeners.read(clusters)
         };
         read().inspect_err(|error: &io::Error| warn!(%error, "not known what listens")).ok()
+    }
+
+    fn connect(&self, to: SocketAddr) -> io::Result<OwnedFd> {
+        if self.is_inside { checks::connect(to) } else { Err(io::ErrorKind::Unsupported.into()) }
     }
 
     fn look(&mut self, indices: &[InterfaceIndex]) -> Stacks {

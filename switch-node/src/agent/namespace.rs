@@ -81,6 +81,15 @@ impl Namespace {
         }
     }
 
+    /// Takes the calling thread, and those that it starts, into the namespace for good.
+    ///
+    /// # Errors
+    /// What the system says to entering.
+    pub fn enter(&self) -> io::Result<()> {
+        let Some(descriptor) = &self.descriptor else { return Ok(()) };
+        Ok(rustix::thread::move_into_link_name_space(descriptor.as_fd(), Some(LinkNameSpaceType::Network))?)
+    }
+
     /// Runs `work` inside the namespace and gives its result. Descriptors made there stay bound to it.
     ///
     /// Entering is per thread, so this starts a thread that ends with the work.
@@ -88,13 +97,12 @@ impl Namespace {
     /// # Errors
     /// What the system says to entering, or what `work` returns.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
-        let Some(descriptor) = &self.descriptor else { return work() };
+        if self.descriptor.is_none() {
+            return work();
+        }
         std::thread::scope(|scope| {
             let thread = scope.spawn(|| {
-                rustix::thread::move_into_link_name_space(
-                    descriptor.as_fd(),
-                    Some(LinkNameSpaceType::Network),
-                )?;
+                self.enter()?;
                 work()
             });
             thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread in the namespace panicked")))

@@ -34,6 +34,8 @@ pub(super) enum Source {
     Signals,
     /// The socket of a fabric's packet legs.
     Packets(LegNumber),
+    /// The connection of a check, by its number.
+    Check(u32),
 }
 
 impl Source {
@@ -45,6 +47,7 @@ impl Source {
             Self::Signals => 4 << 32,
             Self::Packets(leg) => 5 << 32 | leg.0 as u64,
             Self::Devices => 6 << 32,
+            Self::Check(number) => 7 << 32 | number as u64,
         }
     }
 
@@ -56,6 +59,7 @@ impl Source {
             4 => Some(Self::Signals),
             5 => Some(Self::Packets(LegNumber(token as u8))),
             6 => Some(Self::Devices),
+            7 => Some(Self::Check(token as u32)),
             _ => None,
         }
     }
@@ -89,6 +93,11 @@ impl Poller {
     pub fn add(&self, descriptor: BorrowedFd<'_>, source: Source) -> io::Result<()> {
         let data = EventData::new_u64(source.token());
         Ok(epoll::add(&self.descriptor, descriptor, data, EventFlags::IN | EventFlags::RDHUP)?)
+    }
+
+    /// Watches a descriptor until something can be written to it.
+    pub fn add_for_room(&self, descriptor: BorrowedFd<'_>, source: Source) -> io::Result<()> {
+        Ok(epoll::add(&self.descriptor, descriptor, EventData::new_u64(source.token()), EventFlags::OUT)?)
     }
 
     /// Listens for input on a descriptor, or (`false`) only for its end.
@@ -176,6 +185,7 @@ mod tests {
             Source::Devices,
             Source::Signals,
             Source::Packets(LegNumber(3)),
+            Source::Check(u32::MAX),
         ] {
             assert_eq!(Source::from_token(source.token()), Some(source));
         }

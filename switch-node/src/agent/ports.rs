@@ -14,6 +14,7 @@ use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use crate::agent::checks::Checks;
 use crate::agent::closing::Closing;
 use crate::agent::cut::Cutter;
 use crate::agent::devices::{DeviceError, Devices, Done, Made, Order, Stacks};
@@ -24,7 +25,7 @@ use crate::agent::pause::Pause;
 use crate::agent::poller::{Poller, Source};
 use crate::agent::pump::clock;
 use crate::agent::tap::{Tap, Written};
-use crate::node::{Accept, Delivery, FrameSink, Node};
+use crate::node::{Accept, AskedCheck, Delivery, FrameSink, Node};
 
 /// Frames of one interface that go into one batch.
 const BATCH_FRAMES_MAX: usize = 64;
@@ -86,6 +87,7 @@ pub(super) struct Ports {
     is_serving: bool,
     /// When is looked at what listens; none while nothing is served.
     listen_at: Option<Instant>,
+    checks: Checks,
 }
 
 impl Ports {
@@ -101,6 +103,7 @@ impl Ports {
             served: BTreeSet::new(),
             is_serving: true,
             listen_at: None,
+            checks: Checks::default(),
         }
     }
 
@@ -223,6 +226,11 @@ impl Ports {
                 return self.devices.order(order);
             }
         }
+        // Last: there may be more of these at any time, and a late one is only a failed check.
+        let checks = self.checks.take_waiting();
+        if !checks.is_empty() {
+            self.devices.order(Order::Connect(checks));
+        }
     }
 
     /// When [`Self::proceed`] or [`Self::send_frames`] is wanted next.
@@ -231,7 +239,8 @@ impl Ports {
         let due =
             self.wanted.values().filter_map(|wanted| wanted.due).chain(self.listen_at).chain(self.serve_at);
         let ports = self.wanted.values().filter_map(|wanted| wanted.port.as_ref());
-        due.filter(|_| !is_busy).chain(ports.filter_map(|port| port.pause.until())).min()
+        let checks = self.checks.poll_timeout();
+        due.filter(|_| !is_busy).chain(ports.filter_map(|port| port.pause.until())).chain(checks).min()
     }
 
     /// Takes what has been done for the interfaces; tells `node` what their stacks have.
@@ -250,6 +259,7 @@ impl Ports {
             Some(Done::Looked(stacks)) => self.handle_stacks(now, node, &stacks),
             Some(Done::Served(is_done)) => self.handle_served(now, is_done),
             Some(Done::Listened(listeners)) => self.handle_listeners(now, node, listeners.as_ref()),
+            Some(Done::Connecting(connections)) => self.checks.handle_connecting(connections, poller),
             None => {}
         }
         self.proceed(now, poller);
@@ -310,6 +320,27 @@ impl Ports {
         let Some(listeners) = listeners else { return };
         for (vif, wanted) in self.wanted.iter().filter(|(_, wanted)| !wanted.config.clusters.is_empty()) {
             node.handle_listening(now, *vif, &listening(&wanted.config.clusters, listeners));
+        }
+    }
+
+    // --- checks ---------------------------------------------------------------------------------------------
+
+    /// Makes a check.
+    pub fn handle_check(&mut self, now: Instant, asked: AskedCheck, poller: &Poller) {
+        self.checks.begin(now, asked);
+        self.proceed(now, poller);
+    }
+
+    /// The connection of a check has room, or an answer, or has ended.
+    pub fn handle_check_ready(&mut self, number: u32, poller: &Poller) {
+        self.checks.handle_ready(number, poller);
+    }
+
+    /// Tells `node` of checks that are done, also of those that have taken too long.
+    pub fn finish_checks(&mut self, now: Instant, node: &mut Node, poller: &Poller) {
+        self.checks.handle_timeout(now, poller);
+        while let Some((asked, result)) = self.checks.poll_done() {
+            node.handle_checked(now, &asked, result);
         }
     }
 

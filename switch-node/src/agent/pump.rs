@@ -68,6 +68,7 @@ impl Pump {
             let packets = self.packets.as_mut().map_or(0, |packets| packets.receive(now, &mut self.node));
             let received = packets + self.node.receive(now, RECEIVE_BUDGET, &mut self.ports);
             self.handle_timeouts(now);
+            self.ports.finish_checks(now, &mut self.node, &self.poller);
             self.node.publish(now);
             self.ring_doorbells();
             self.transmit(now);
@@ -135,6 +136,7 @@ impl Pump {
                 Some(packets) => packets::set_fault(packets, now.as_nanos(), &fault),
                 None => warn!(spec = fault.spec(), "a fault is ignored: this node has no packet legs"),
             },
+            Output::Check(asked) => self.ports.handle_check(now, asked, &self.poller),
             Output::WallClock => self.node.handle_wall_clock(now, wall_clock()),
             Output::Fenced => return Some(End::Fenced),
             Output::Left => return Some(End::Left),
@@ -252,6 +254,10 @@ impl Pump {
                     self.state.is_unsettled = true;
                 }
                 Source::Signals => self.handle_signals(now),
+                Source::Check(number) => {
+                    self.ports.handle_check_ready(number, &self.poller);
+                    self.state.is_unsettled = true;
+                }
                 Source::Packets(leg) => {
                     if let Some(packets) = &mut self.packets {
                         packets.handle_ready(leg);

@@ -1,14 +1,36 @@
-//! Clusters at a node: which flows its stacks own is told to the control nodes, and whether something listens there. The rules are
-//! `vlan_core::cluster::Served`'s.
+//! Clusters at a node: which flows its stacks own is told to the control nodes, and whether something listens there; checks that they
+//! ask for are made. The rules about flows are `vlan_core::cluster::Served`'s.
 
 use alloc::vec::Vec;
 
-use vlan_core::cluster::{FLOWS_MAX, Flow, News};
-use vlan_core::wire::control::{ControlMessage, FlowNotice, Listening, ListeningNotice};
-use vlan_core::{Instant, VifNumber};
+use vlan_core::cluster::{CheckResult, FLOWS_MAX, Flow, News, Protocol, ServiceKey};
+use vlan_core::wire::control::{
+    CheckOrder, Checked, ControlMessage, FlowNotice, Listening, ListeningNotice, ServedCluster,
+};
+use vlan_core::{Instant, ProcessId, VifNumber};
 
-use crate::node::Node;
 use crate::node::control::ControlLink;
+use crate::node::interface::Interface;
+use crate::node::{Node, NodeEvent, Output, PeerId};
+
+/// A check of a service that a control node asks for: the host makes it, and says what came of it to [`Node::handle_checked`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AskedCheck {
+    /// What is to be checked: a connection of TCP from the cluster's address to itself, in the interface's namespace.
+    pub order: CheckOrder,
+    /// Who asked.
+    control_node: u8,
+    /// Its process.
+    process: Option<ProcessId>,
+}
+
+#[cfg(test)]
+impl AskedCheck {
+    /// One that nobody has asked for.
+    pub(crate) fn of_test(order: CheckOrder) -> Self {
+        Self { order, control_node: 0, process: None }
+    }
+}
 
 /// Flows in one message: of IPv6 they take 10 KiB.
 const FLOWS_PER_MESSAGE: usize = 256;
@@ -46,6 +68,34 @@ impl Node {
         interface.listening = services.to_vec();
         for message in listening_messages(vif, &changed) {
             self.tell_all_attached(now, &message);
+        }
+    }
+
+    /// A control node asks for a check.
+    //= spec/cluster.md#checks
+    //# A node MUST check a service only where its interface serves it, from inside the interface's namespace, with the cluster's address at both ends.
+    pub(super) fn handle_check(&mut self, index: usize, order: CheckOrder) {
+        let key = ServiceKey { protocol: Protocol::Tcp, port: order.port };
+        let is_it = |cluster: &ServedCluster| {
+            cluster.addresses.contains(&order.address) && cluster.services.iter().any(|s| s.key() == key)
+        };
+        let serves = |interface: &Interface| interface.driver.config().clusters.iter().any(is_it);
+        let control_node = index as u8;
+        if !self.interface(order.vif).is_some_and(serves) {
+            return self.log(NodeEvent::BadControlMessage { peer: PeerId::ControlNode(control_node) });
+        }
+        let process = self.control[index].process;
+        self.outputs.push_back(Output::Check(AskedCheck { order, control_node, process }));
+    }
+
+    /// What came of a check. It is told to who asked, unless that process has ended.
+    pub fn handle_checked(&mut self, now: Instant, asked: &AskedCheck, result: CheckResult) {
+        let index = usize::from(asked.control_node);
+        let link = self.control.get(index);
+        if link.is_some_and(|link| link.is_attached() && link.process == asked.process) {
+            let CheckOrder { vif, id, address, port, .. } = asked.order;
+            let checked = Checked { vif, id, address, port, result };
+            self.send_control(now, index, &ControlMessage::Checked(checked));
         }
     }
 

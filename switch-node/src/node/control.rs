@@ -520,6 +520,7 @@ impl Node {
                 | ControlMessage::CaptureCredit { .. }
                 | ControlMessage::CaptureEnd { .. }),
             ) => self.handle_capture(now, index, message),
+            Ok(ControlMessage::Check(order)) => self.handle_check(index, order),
             Ok(ControlMessage::Trace(order)) => self.handle_trace(now, index, &order),
             Ok(message) => self.handle_lan_control(now, index, message),
             Err(_) => self.log(NodeEvent::BadControlMessage { peer: PeerId::ControlNode(index as u8) }),

@@ -4,6 +4,7 @@
 //! proxy reads it and names a member, and the frame goes there with that member's MAC as its destination. What the member answers
 //! goes to the client like any other frame.
 
+mod checks;
 mod packets;
 mod resolution;
 mod status;
@@ -14,6 +15,7 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use cluster_proxy::{Balance, ClusterProxy, Limits, ServiceKey, Tables};
+use vlan_core::cluster::CheckKind;
 use vlan_core::counters::FrameCount;
 use vlan_core::server::MemberSlot;
 use vlan_core::wire::control::{FlowNotice, Listening, ListeningNotice, ServedCluster, ServedService};
@@ -21,7 +23,9 @@ use vlan_core::{Instant, LanId, MacAddress, NodeNumber, VifNumber};
 
 use super::session::Session;
 use super::{ControlNode, ControlNodeEvent, Lan};
+use checks::Checks;
 
+pub use checks::{CheckCounters, CheckFailure};
 pub use status::{ClusterStatus, ServerStatus, ServiceStatus};
 
 /// What each flow in a message counts for in its node's turn, beside the octets of the message.
@@ -34,6 +38,8 @@ pub struct ClusterEntry {
     pub addresses: Vec<(IpAddr, MacAddress)>,
     /// Its tables, in which each server's slot is [`server_name`] of its node.
     pub tables: Tables,
+    /// How those of its services that are checked are.
+    pub checks: Vec<(ServiceKey, CheckKind)>,
 }
 
 /// What a cluster's tables call the real server on a node: a node is a member of a LAN once, and keeps its number.
@@ -48,6 +54,7 @@ pub(super) struct Cluster {
     proxy: ClusterProxy,
     /// By their names.
     servers: Vec<Server>,
+    checks: Checks,
 }
 
 /// A real server.
@@ -65,7 +72,9 @@ impl Cluster {
     pub fn new(now: Instant, entry: ClusterEntry) -> Self {
         let mut proxy = ClusterProxy::new(now, entry.tables, &Limits::default());
         proxy.handle_takeover(now);
-        let mut new = Self { addresses: entry.addresses, proxy, servers: Vec::new() };
+        let (servers, checks) = (Vec::new(), Checks::default());
+        let mut new = Self { addresses: entry.addresses, proxy, servers, checks };
+        new.checks.configure(&entry.checks, new.proxy.tables());
         new.list_servers();
         new
     }
@@ -74,6 +83,7 @@ impl Cluster {
     fn change(&mut self, now: Instant, entry: ClusterEntry) {
         self.addresses = entry.addresses;
         self.proxy.apply(now, Box::new(entry.tables));
+        self.checks.configure(&entry.checks, self.proxy.tables());
         self.list_servers();
     }
 
@@ -296,6 +306,7 @@ impl ControlNode {
         for cluster in self.lans.iter_mut().flat_map(|lan| &mut lan.clusters) {
             cluster.proxy.handle_timeout(now);
         }
+        (0..self.lans.len()).for_each(|lan| self.ask_for_checks(now, lan));
     }
 
     pub(super) fn clusters_timeout(&self) -> Option<Instant> {

@@ -85,6 +85,7 @@ impl ControlNode {
             ControlMessage::FlowsGone(notice) => self.handle_flows(now, session, &notice, false),
             ControlMessage::FlowsTold { vif } => self.handle_flows_told(now, session, vif),
             ControlMessage::Listening(notice) => self.handle_listening(session, &notice),
+            ControlMessage::Checked(checked) => self.handle_checked(session, &checked),
             ControlMessage::LegAddresses { legs } => self.take_leg_addresses(session, &legs),
             ControlMessage::DirectIdle { rvi } => self.direct_idle(now, session.node, rvi),
             ControlMessage::DirectLost { peer, process } => {

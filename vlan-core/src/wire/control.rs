@@ -28,7 +28,9 @@ use crate::wire::tlv::{TLV_HEADER_LEN, TlvError, TlvHeader};
 use fields::{Reader, Writer};
 
 pub use capture::{CaptureDirections, CaptureOrder, CapturePoint};
-pub use cluster::{FlowNotice, Listening, ListeningNotice, ServedCluster, ServedService};
+pub use cluster::{
+    CheckOrder, Checked, FlowNotice, Listening, ListeningNotice, ServedCluster, ServedService,
+};
 pub use fault::{FAULT_OFF, Fault, FaultDirection};
 pub use grant::{Grant, GrantedAssociation, RevokeReason};
 pub use groups::{GroupCause, GroupNotice, GroupPolicy, JoinedGroup};
@@ -149,6 +151,10 @@ pub enum ControlMessage {
     },
     /// Node to control node: something listens at services of clusters, or nothing does any more.
     Listening(ListeningNotice),
+    /// Control node to node: check a service of a cluster.
+    Check(CheckOrder),
+    /// Node to control node: what came of it.
+    Checked(Checked),
     /// Control node to node: another member came or went.
     Member(MemberNotice),
     /// Control node to node: where a MAC is (D2). Its location's RVI is 0 when the pair has no direct RVI.
@@ -279,6 +285,7 @@ kinds! {
     GROUPS = 0xc038, GROUP_POLICY = 0xc039,
     LEG_ADDRESSES = 0xc03c, ARENA_READY = 0xc03d, PROMISCUOUS = 0xc040,
     CLAIMS = 0xc041, FLOWS_GONE = 0xc042, FLOWS_TOLD = 0xc043, LISTENING = 0xc044,
+    CHECK = 0xc045, CHECKED = 0xc046,
     INTERFACE = 0xc060, INTERFACE_REMOVED = 0xc061, CONFIGURATION_END = 0xc062, SENDER = 0xc063, GRANT = 0xc064,
     REVOKE = 0xc065, REVOKED = 0xc066, LEG_CUT = 0xc067, DIRECT_IDLE = 0xc068, DIRECT_LOST = 0xc069,
     BARRIER = 0x806a, BARRIER_ECHO = 0x806b, RELAY_DRAINED = 0x806c, FAULT = 0xc06d,
@@ -335,6 +342,8 @@ messages! {
     FLOWS_GONE => FlowsGone(notice: FlowNotice),
     FLOWS_TOLD => FlowsTold { vif },
     LISTENING => Listening(notice: ListeningNotice),
+    CHECK => Check(order: CheckOrder),
+    CHECKED => Checked(checked: Checked),
     MEMBER => Member(notice: MemberNotice),
     BINDING => Binding { mac, location },
     SENDER => Sender(notice: SenderNotice),

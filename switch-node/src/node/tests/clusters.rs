@@ -1,8 +1,8 @@
 //! A node that serves a cluster: what it claims, tells and takes.
 
 use super::*;
-use vlan_core::cluster::{Flow, Protocol};
-use vlan_core::wire::control::{FlowNotice, Listening, ListeningNotice, ServedService};
+use vlan_core::cluster::{CheckKind, CheckResult, Flow, Protocol};
+use vlan_core::wire::control::{CheckOrder, Checked, FlowNotice, Listening, ListeningNotice, ServedService};
 
 const CLUSTER: [u8; 4] = [10, 1, 0, 100];
 const CLIENT: [u8; 4] = [10, 1, 0, 2];
@@ -177,4 +177,50 @@ fn another_interface_says_nothing_of_flows() {
     control.tell(&mut node, &ControlMessage::Interface(other));
     let told = control.told();
     assert!(!told.iter().any(|message| matches!(message, ControlMessage::Claims(_))), "{told:?}");
+}
+
+fn asked_checks(node: &mut Node) -> Vec<AskedCheck> {
+    let outputs = core::iter::from_fn(|| node.poll_output());
+    outputs.filter_map(|output| if let Output::Check(asked) = output { Some(asked) } else { None }).collect()
+}
+
+#[test]
+fn a_check_is_made_of_what_is_served_here_and_told_to_the_process_that_asked() {
+    //= spec/cluster.md#checks
+    //= type=test
+    //# A node MUST check a service only where its interface serves it, from inside the interface's namespace, with the cluster's address at both ends.
+    let order = |vif, address: [u8; 4], port| CheckOrder {
+        vif: VifNumber(vif),
+        id: 5,
+        address: address.into(),
+        port,
+        within_ms: 750,
+        kind: CheckKind::Tcp,
+    };
+    let mut node = node();
+    let mut control = Far::control(&mut node, 1);
+    control.tell(&mut node, &ControlMessage::Check(order(1, CLUSTER, 80)));
+    assert!(asked_checks(&mut node).is_empty(), "it serves nothing");
+    serve(&mut node, &mut control);
+    for wrong in [order(2, CLUSTER, 80), order(1, CLIENT, 80), order(1, CLUSTER, 81)] {
+        control.tell(&mut node, &ControlMessage::Check(wrong));
+    }
+    assert!(asked_checks(&mut node).is_empty(), "it serves nothing of that");
+    control.tell(&mut node, &ControlMessage::Check(order(1, CLUSTER, 80)));
+    let asked = asked_checks(&mut node);
+    assert_eq!(asked.iter().map(|asked| asked.order.clone()).collect::<Vec<_>>(), [order(1, CLUSTER, 80)]);
+    control.told();
+    let result = CheckResult::Status(500);
+    node.handle_checked(NOW, &asked[0], result);
+    node.publish(NOW);
+    let checked = Checked { vif: VIF, id: 5, address: CLUSTER.into(), port: 80, result };
+    assert_eq!(control.told(), [ControlMessage::Checked(checked)]);
+    // Another process knows nothing of that question.
+    lose_control(&mut node, 1);
+    let mut next = Far::connect(&mut node, PeerId::ControlNode(0), 2, &[RELAY, ARP]);
+    next.accept_with(&mut node, vec![served()]);
+    next.told();
+    node.handle_checked(NOW, &asked[0], result);
+    node.publish(NOW);
+    assert_eq!(next.told(), []);
 }

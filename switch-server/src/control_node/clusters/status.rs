@@ -7,7 +7,7 @@ use cluster_proxy::{Balance, ClusterCounters, ServiceKey, Sticky};
 use vlan_core::counters::FrameCount;
 use vlan_core::{LanId, MacAddress, NodeNumber};
 
-use super::server_name;
+use super::{CheckCounters, CheckFailure, server_name};
 use crate::control_node::ControlNode;
 
 /// A real server of a service.
@@ -23,6 +23,10 @@ pub struct ServerStatus {
     pub drains: bool,
     /// It gets new flows of this service.
     pub takes_flows: bool,
+    /// Whether it passes its check; none when it is not checked.
+    pub passes: Option<bool>,
+    /// Why it failed its check last.
+    pub failure: Option<CheckFailure>,
     /// The flows of the cluster that it has claimed.
     pub flows: u32,
     /// Frames of the cluster that it was given.
@@ -53,6 +57,8 @@ pub struct ClusterStatus {
     pub services: Vec<ServiceStatus>,
     /// What its proxy has done.
     pub counters: ClusterCounters,
+    /// What its checks have come to.
+    pub checks: CheckCounters,
 }
 
 impl ControlNode {
@@ -74,6 +80,8 @@ impl ControlNode {
                 is_attached: slot.is_some_and(|slot| lan.routes[usize::from(slot.0)].session.is_some()),
                 drains: self.drains.contains_key(&config.node),
                 takes_flows: cluster.proxy.takes_flows(name, key),
+                passes: cluster.proxy.passes(name, key),
+                failure: cluster.checks.failure(key, name),
                 flows: cluster.proxy.flows_of(name),
                 given: known.map(|server| server.given).unwrap_or_default(),
             }
@@ -89,6 +97,7 @@ impl ControlNode {
             addresses: cluster.addresses.clone(),
             services: services.collect(),
             counters: cluster.proxy.counters().clone(),
+            checks: cluster.checks.counters(),
         }
     }
 }

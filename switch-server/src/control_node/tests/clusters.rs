@@ -1,10 +1,13 @@
 //! Clusters: who gets what is for their addresses, and who speaks for them.
 
+use core::time::Duration;
+
 use cluster_proxy::{
-    Balance, Flow, HashKey, Protocol, ServerConfig, ServiceConfig, ServiceKey, Sticky, Tables,
+    Balance, CheckConfig, Flow, HashKey, Protocol, ServerConfig, ServiceConfig, ServiceKey, Sticky, Tables,
 };
 use lan_proxy::{Device, Mode};
-use vlan_core::wire::control::{FlowNotice, Listening, ListeningNotice};
+use vlan_core::cluster::{CheckKind, CheckResult};
+use vlan_core::wire::control::{CheckOrder, Checked, FlowNotice, Listening, ListeningNotice};
 
 use super::*;
 
@@ -16,24 +19,30 @@ const OUTSIDE_IP: [u8; 4] = [10, 1, 0, 200];
 const DEVICE: DeviceNumber = DeviceNumber(0);
 const SYN: u8 = 2;
 const ACK: u8 = 16;
+const PORT_80: ServiceKey = ServiceKey { protocol: Protocol::Tcp, port: 80 };
+const BY_TCP: CheckKind = CheckKind::Tcp;
 
 /// One service, TCP port 80, of these nodes.
 fn cluster(nodes: &[u16]) -> ClusterEntry {
+    cluster_with(nodes, None)
+}
+
+fn cluster_with(nodes: &[u16], check: Option<CheckConfig>) -> ClusterEntry {
     let server = |&n: &u16| ServerConfig { slot: server_name(NodeNumber(n)), node: NodeNumber(n), weight: 1 };
     let config = cluster_proxy::ClusterConfig {
         addresses: vec![ADDRESS.into()],
         services: vec![ServiceConfig {
-            key: ServiceKey { protocol: Protocol::Tcp, port: 80 },
+            key: PORT_80,
             balance: Balance::RoundRobin,
             sticky: Sticky::None,
             servers: nodes.iter().map(server).collect(),
-            check: None,
+            check,
         }],
         rows: 256,
         epoch: 1,
     };
     let tables = Tables::new(&config, HashKey([1, 2])).expect("a sound cluster");
-    ClusterEntry { addresses: vec![(ADDRESS.into(), CLUSTER_MAC)], tables }
+    ClusterEntry { addresses: vec![(ADDRESS.into(), CLUSTER_MAC)], tables, checks: vec![(PORT_80, BY_TCP)] }
 }
 
 fn clustered(nodes: &[u16], has_uplink: bool) -> ControlNode {
@@ -467,4 +476,76 @@ fn every_member_knows_which_addresses_are_clusters() {
     };
     assert!(apply(vec![cluster(&[1, 2])]).is_empty(), "the addresses are the same");
     assert_eq!(apply(vec![]), [Vec::<core::net::IpAddr>::new()]);
+}
+
+/// A cluster of nodes 1 and 2 that is checked every second, and its members.
+fn checked_cluster() -> (ControlNode, [End; 2]) {
+    let mut config = config();
+    let check = CheckConfig { interval: Duration::from_secs(1), fall: 2, rise: 1 };
+    config.lans[0].clusters = vec![cluster_with(&[1, 2], Some(check))];
+    let mut control = ControlNode::new(config);
+    let ends = members(&mut control, [1, 2]);
+    (control, ends)
+}
+
+/// What a node was asked to check.
+fn orders(end: &mut End) -> Vec<CheckOrder> {
+    let orders = end.told().into_iter();
+    orders
+        .filter_map(|told| if let ControlMessage::Check(order) = told { Some(order) } else { None })
+        .collect()
+}
+
+fn answer(control: &mut ControlNode, end: &mut End, id: u32, result: CheckResult) {
+    let checked = Checked { vif: VifNumber(1), id, address: ADDRESS.into(), port: 80, result };
+    end.tell(control, &ControlMessage::Checked(checked));
+}
+
+#[test]
+fn a_server_that_fails_its_check_gets_no_new_flow_until_it_passes_it_and_no_other_result_counts() {
+    //= spec/cluster.md#checks
+    //= type=test
+    //# A control node MUST have a due check made by the real server's node, under a number of its own, and take no result but that node's for the last number.
+    let (mut control, [mut one, mut two]) = checked_cluster();
+    let mut now = NOW;
+    // Both nodes are asked once in each interval; node 2 passes.
+    let mut round = |control: &mut ControlNode, one: &mut End, two: &mut End| {
+        now = now + Duration::from_secs(1);
+        control.handle_timeout(now);
+        let [[of_one], [of_two]] =
+            [orders(one), orders(two)].map(|orders| <[_; 1]>::try_from(orders).expect("one"));
+        answer(control, two, of_two.id, CheckResult::Passed);
+        assert_eq!(
+            (of_one.address, of_one.port, of_one.within_ms, of_one.kind),
+            (ADDRESS.into(), 80, 750, CheckKind::Tcp)
+        );
+        of_one.id
+    };
+    let state = |control: &ControlNode| {
+        let server = control.clusters()[0].services[0].servers[0].clone();
+        (server.passes, server.takes_flows, server.failure)
+    };
+    let first = round(&mut control, &mut one, &mut two);
+    answer(&mut control, &mut one, first, CheckResult::Refused);
+    // The other node's word, an earlier number and a second result mean nothing.
+    let second = round(&mut control, &mut one, &mut two);
+    assert_ne!(first, second);
+    answer(&mut control, &mut two, second, CheckResult::Refused);
+    answer(&mut control, &mut one, first, CheckResult::Refused);
+    let refused = Some(CheckFailure::Found(CheckResult::Refused));
+    assert_eq!(state(&control), (Some(true), true, refused));
+    answer(&mut control, &mut one, second, CheckResult::Passed);
+    answer(&mut control, &mut one, second, CheckResult::Refused);
+    assert_eq!(control.clusters()[0].checks.strays, 3);
+    // Nothing at all is a failure, too: two of them in a row.
+    for _ in 0..2 {
+        round(&mut control, &mut one, &mut two);
+        assert_eq!(state(&control).0, Some(true));
+    }
+    let last = round(&mut control, &mut one, &mut two);
+    assert_eq!(state(&control), (Some(false), false, Some(CheckFailure::Unanswered)));
+    answer(&mut control, &mut one, last, CheckResult::Passed);
+    assert_eq!((state(&control).0, state(&control).1), (Some(true), true));
+    let counted = control.clusters()[0].checks;
+    assert_eq!((counted.asked, counted.passed, counted.failed), (10, 7, 3));
 }

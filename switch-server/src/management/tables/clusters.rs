@@ -57,10 +57,17 @@ fn server_of(status: &control_node::Status, server: &ServerStatus) -> ClusterSer
         ServerStatus { takes_flows: true, .. } => "up",
         _ => "down",
     };
+    let check = match server.passes {
+        None => "none",
+        Some(true) => "passes",
+        Some(false) => "fails",
+    };
     ClusterServer {
         node: node_name(status, server.node),
         weight: server.weight,
         health: health.to_owned(),
+        check: check.to_owned(),
+        check_failure: server.failure.filter(|_| server.passes == Some(false)).map(|why| why.to_string()),
         flows: server.flows,
         frames: server.given.frames,
         octets: server.given.octets,
@@ -87,6 +94,10 @@ pub(super) fn counters(status: &control_node::Status) -> impl Iterator<Item = Co
             counter(name("claims"), counted.claims),
             counter(name("claims.conflicts"), counted.conflicts),
             counter(name("claims.refused"), counted.refused),
+            counter(name("checks.asked"), cluster.checks.asked),
+            counter(name("checks.passed"), cluster.checks.passed),
+            counter(name("checks.failed"), cluster.checks.failed),
+            counter(name("checks.strays"), cluster.checks.strays),
         ];
         all.extend(counted.drops.iter().map(|(reason, n)| counter(name(&format!("drop.{reason}")), n)));
         all

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use cluster_proxy::{ClusterConfig, HashKey, ServerConfig, ServiceConfig, ServiceKey, Tables};
+use cluster_proxy::{CheckConfig, ClusterConfig, HashKey, ServerConfig, ServiceConfig, ServiceKey, Tables};
 use platform::model::{Lan, Service};
 use rvi::packet::session::cluster_key;
 use tracing::error;
@@ -49,7 +49,13 @@ pub(super) fn cluster_entries(
         let tables = Tables::new(&config, HashKey(key))
             .inspect_err(|error| error!(lan = lan.name, cluster = %first, %error, "cluster left out"));
         let mac = |&address: &IpAddr| (address, identities.clusters[&(lan.id, address)]);
-        Some(ClusterEntry { addresses: cluster.addresses.iter().map(mac).collect(), tables: tables.ok()? })
+        let checks =
+            cluster.services.iter().filter_map(|s| Some((key_of(s), s.check.as_ref()?.kind.clone())));
+        Some(ClusterEntry {
+            addresses: cluster.addresses.iter().map(mac).collect(),
+            tables: tables.ok()?,
+            checks: checks.collect(),
+        })
     };
     lan.clusters.iter().filter_map(entry).collect()
 }
@@ -61,10 +67,18 @@ fn service_config(service: &Service) -> ServiceConfig {
         weight: server.weight,
     };
     ServiceConfig {
-        key: ServiceKey { protocol: service.protocol, port: service.port },
+        key: key_of(service),
         balance: service.balance,
         sticky: service.sticky,
         servers: service.servers.iter().map(server).collect(),
-        check: None,
+        check: service.check.as_ref().map(|check| CheckConfig {
+            interval: check.interval,
+            fall: check.fall,
+            rise: check.rise,
+        }),
     }
+}
+
+fn key_of(service: &Service) -> ServiceKey {
+    ServiceKey { protocol: service.protocol, port: service.port }
 }

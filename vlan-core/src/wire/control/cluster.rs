@@ -1,11 +1,12 @@
-//! Clusters: what an interface serves, which flows it owns, and whether something listens there.
+//! Clusters: what an interface serves, which flows it owns, whether something listens there, and whether it answers.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use super::fields::{Field, Reader, Writer, record};
 use crate::address::VifNumber;
-use crate::cluster::{Flow, Protocol, ServiceKey};
+use crate::cluster::{CheckKind, CheckResult, Flow, Protocol, ServiceKey, is_check_path};
 use crate::wire::tlv::TlvError;
 
 impl Field for Protocol {
@@ -79,6 +80,93 @@ pub struct ListeningNotice {
     pub services: Vec<Listening>,
 }
 
+/// A service of TCP is to be checked where an interface serves it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckOrder {
+    /// The interface.
+    pub vif: VifNumber,
+    /// Number of the check among those of this service there.
+    pub id: u32,
+    /// The cluster's address.
+    pub address: IpAddr,
+    /// The service's port.
+    pub port: u16,
+    /// How long it may take, in milliseconds.
+    pub within_ms: u32,
+    /// How it asks.
+    pub kind: CheckKind,
+}
+
+/// What came of a check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Checked {
+    /// The interface, as in the order.
+    pub vif: VifNumber,
+    /// The order's number.
+    pub id: u32,
+    /// The order's address.
+    pub address: IpAddr,
+    /// The order's port.
+    pub port: u16,
+    /// What came of it.
+    pub result: CheckResult,
+}
+
+impl Field for CheckKind {
+    const LEN_MIN: usize = 1;
+
+    fn emit(&self, w: &mut Writer) {
+        match self {
+            Self::Tcp => w.put(&1u8),
+            Self::Http { path } => w.put(&2u8).put(path),
+        };
+    }
+
+    fn parse(r: &mut Reader<'_>) -> Result<Self, TlvError> {
+        match r.take::<u8>()? {
+            1 => Ok(Self::Tcp),
+            2 => {
+                let path = r.take::<String>()?;
+                if is_check_path(&path) { Ok(Self::Http { path }) } else { bad("path of a check") }
+            }
+            _ => bad("kind of check"),
+        }
+    }
+}
+
+impl Field for CheckResult {
+    const LEN_MIN: usize = 1;
+
+    fn emit(&self, w: &mut Writer) {
+        match self {
+            Self::Passed => w.put(&0u8),
+            Self::Refused => w.put(&1u8),
+            Self::Silent => w.put(&2u8),
+            Self::NotHttp => w.put(&3u8),
+            Self::Status(status) => w.put(&4u8).put(status),
+            Self::NotTried => w.put(&5u8),
+        };
+    }
+
+    fn parse(r: &mut Reader<'_>) -> Result<Self, TlvError> {
+        Ok(match r.take::<u8>()? {
+            0 => Self::Passed,
+            1 => Self::Refused,
+            2 => Self::Silent,
+            3 => Self::NotHttp,
+            4 => Self::Status(r.take()?),
+            5 => Self::NotTried,
+            _ => return bad("result of a check"),
+        })
+    }
+}
+
+fn bad<T>(field: &'static str) -> Result<T, TlvError> {
+    Err(TlvError::BadField { field })
+}
+
+record!(CheckOrder { vif: VifNumber, id: u32, address: IpAddr, port: u16, within_ms: u32, kind: CheckKind });
+record!(Checked { vif: VifNumber, id: u32, address: IpAddr, port: u16, result: CheckResult });
 record!(ServedService { protocol: Protocol, port: u16, is_kept: bool });
 record!(ServedCluster { addresses: Vec<IpAddr>, services: Vec<ServedService> });
 record!(Flow { protocol: Protocol, client: IpAddr, client_port: u16, address: IpAddr, port: u16 });

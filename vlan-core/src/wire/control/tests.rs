@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::address::{Channel, EtherAddress, EtherPort, LegNumber, PairEpoch};
-use crate::cluster::{Flow, Protocol};
+use crate::cluster::{CheckKind, CheckResult, Flow, Protocol};
 use crate::key::{KEY_LEN, PublicKey, SecretKey};
 use crate::security::Rate;
 use alloc::format;
@@ -17,6 +17,9 @@ fn examples() -> Vec<ControlMessage> {
         address: "fd00::100".parse().unwrap(),
         port: 80,
     };
+    let (vif, cluster) = (VifNumber(1), "fd00::100".parse().unwrap());
+    let check = |kind| CheckOrder { vif, id: 5, address: cluster, port: 80, within_ms: 750, kind };
+    let checked = |result| Checked { vif, id: 5, address: cluster, port: 80, result };
     vec![
         ControlMessage::Heartbeat { number: 1 },
         ControlMessage::HeartbeatReply { number: u32::MAX },
@@ -100,6 +103,11 @@ fn examples() -> Vec<ControlMessage> {
                 listens: true,
             }],
         }),
+        ControlMessage::Check(check(CheckKind::Tcp)),
+        ControlMessage::Check(check(CheckKind::Http { path: "/health?deep=1".into() })),
+        ControlMessage::Checked(checked(CheckResult::Passed)),
+        ControlMessage::Checked(checked(CheckResult::Status(503))),
+        ControlMessage::Checked(checked(CheckResult::NotTried)),
         ControlMessage::Member(MemberNotice {
             lan: LanId(10),
             node: NodeNumber(2),
@@ -267,6 +275,43 @@ fn a_packet_leg_of_no_packet_kind_is_refused() {
         message[kind] = wrong;
         assert_eq!(ControlMessage::parse(&message), Err(TlvError::BadField { field: "leg kind" }));
     }
+}
+
+#[test]
+fn a_check_of_no_kind_for_no_path_and_a_result_of_no_kind_are_refused() {
+    let kind = CheckKind::Http { path: "/x".into() };
+    let order = CheckOrder {
+        vif: VifNumber(1),
+        id: 1,
+        address: "10.1.0.100".parse().unwrap(),
+        port: 80,
+        within_ms: 750,
+        kind,
+    };
+    let whole = ControlMessage::Check(order).emit();
+    // The kind, the path's length, the path.
+    let kind_at = whole.len() - 4;
+    let refused = |at: usize, octet: u8, field| {
+        let mut message = whole.clone();
+        message[at] = octet;
+        assert_eq!(ControlMessage::parse(&message), Err(TlvError::BadField { field }));
+    };
+    refused(kind_at, 3, "kind of check");
+    refused(kind_at + 2, b'x', "path of a check");
+    for octet in [b' ', b'\n', 0] {
+        refused(kind_at + 3, octet, "path of a check");
+    }
+    let result = CheckResult::NotTried;
+    let mut checked = ControlMessage::Checked(Checked {
+        vif: VifNumber(1),
+        id: 1,
+        address: "10.1.0.100".parse().unwrap(),
+        port: 80,
+        result,
+    })
+    .emit();
+    *checked.last_mut().unwrap() = 6;
+    assert_eq!(ControlMessage::parse(&checked), Err(TlvError::BadField { field: "result of a check" }));
 }
 
 #[test]
