@@ -12,6 +12,7 @@ pub const BROADCAST: Mac = [0xff; 6];
 /// The MAC of all nodes of a link, ff02::1.
 pub const ALL_NODES: Mac = [0x33, 0x33, 0, 0, 0, 1];
 
+const TCP: u8 = 6;
 const UDP: u8 = 17;
 const ICMPV6: u8 = 58;
 
@@ -54,7 +55,7 @@ pub fn datagram(
     match addresses {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
             // No sum: IPv4 allows that of UDP.
-            ethernet(to, from, 0x0800, &ipv4(source, destination, &udp))
+            ethernet(to, from, 0x0800, &ipv4(source, destination, UDP, &udp))
         }
         (IpAddr::V6(source), IpAddr::V6(destination)) => {
             set_sum(&mut udp, 6, source, destination, UDP);
@@ -62,6 +63,16 @@ pub fn datagram(
         }
         _ => Vec::new(),
     }
+}
+
+/// A TCP segment without options or data, sequence and acknowledgement numbers 1.
+#[must_use]
+pub fn segment(to: Mac, from: Mac, addresses: (Ipv4Addr, Ipv4Addr), ports: (u16, u16), flags: u8) -> Vec<u8> {
+    let mut tcp = [ports.0.to_be_bytes(), ports.1.to_be_bytes()].concat();
+    tcp.extend_from_slice(&[0, 0, 0, 1, 0, 0, 0, 1, 0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
+    let pseudo = words(&addresses.0.octets()) + words(&addresses.1.octets());
+    set_sum_of(&mut tcp, 16, pseudo, TCP);
+    ethernet(to, from, 0x0800, &ipv4(addresses.0, addresses.1, TCP, &tcp))
 }
 
 /// An unsolicited neighbour advertisement, to override: `address` is at `station`.
@@ -110,9 +121,9 @@ fn ethernet(to: Mac, from: Mac, ethertype: u16, body: &[u8]) -> Vec<u8> {
     frame
 }
 
-fn ipv4(source: Ipv4Addr, destination: Ipv4Addr, payload: &[u8]) -> Vec<u8> {
+fn ipv4(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, payload: &[u8]) -> Vec<u8> {
     let len = u16::try_from(20 + payload.len()).unwrap_or(u16::MAX).to_be_bytes();
-    let mut packet = vec![0x45, 0, len[0], len[1], 0, 0, 0, 0, 64, UDP, 0, 0];
+    let mut packet = vec![0x45, 0, len[0], len[1], 0, 0, 0, 0, 64, protocol, 0, 0];
     packet.extend_from_slice(&source.octets());
     packet.extend_from_slice(&destination.octets());
     let sum = folded(words(&packet)).to_be_bytes();
@@ -129,7 +140,11 @@ fn ipv6(source: Ipv6Addr, destination: Ipv6Addr, next: u8, hops: u8, payload: &[
 
 /// Writes the sum of a message with its pseudo-header (RFC 8200, 8.1).
 fn set_sum(message: &mut [u8], at: usize, source: Ipv6Addr, destination: Ipv6Addr, protocol: u8) {
-    let pseudo = words(&source.octets()) + words(&destination.octets());
+    set_sum_of(message, at, words(&source.octets()) + words(&destination.octets()), protocol);
+}
+
+/// The same, with the sum of both addresses: their length makes no difference.
+fn set_sum_of(message: &mut [u8], at: usize, pseudo: u32, protocol: u8) {
     let sum = folded(pseudo + message.len() as u32 + u32::from(protocol) + words(message)).to_be_bytes();
     message[at..at + 2].copy_from_slice(&sum);
 }

@@ -11,6 +11,7 @@ pub mod command;
 pub mod cpio;
 pub mod drill;
 pub mod forged;
+pub mod generator;
 pub mod groups;
 pub mod guest;
 pub mod hostile;

@@ -31,12 +31,23 @@ impl Service {
     pub fn start_for(lab: &Lab, namespace: &str, seconds: u32, words: &[&str]) -> Result<Self> {
         Ok(Self(lab.spawn(namespace, seconds, words)?))
     }
+
+    /// Sends a signal, such as `STOP`, to it and all that it has started.
+    ///
+    /// # Errors
+    /// When there is nobody.
+    pub fn signal(&self, signal: &str) -> Result<()> {
+        // It is `timeout`, which leads a group of processes.
+        let group = format!("-{}", self.0.id());
+        run(5, &["kill", &format!("-{signal}"), "--", &group])?.ok().map(drop)
+    }
 }
 
 impl Drop for Service {
     fn drop(&mut self) {
         // It is `timeout`, which passes the signal on.
         let _ = run(5, &["kill", "-TERM", &self.0.id().to_string()]);
+        let _ = self.signal("CONT");
         let _ = self.0.wait();
     }
 }

@@ -4,14 +4,12 @@
 //! generator that sends into a TAP of the same node that is on no LAN and that nobody reads.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 
 use crate::forged::{self, BROADCAST};
+use crate::generator::Generator;
 use crate::raw::RawSocket;
 use crate::stock::Service;
 use crate::{Lab, platform};
@@ -73,8 +71,8 @@ impl Site {
     pub fn measure(&self, target: Target, seconds: u32) -> Result<Figures> {
         let generator = match target {
             Target::Nowhere => None,
-            Target::IdleTap => Some(Generator::start(&self.lab, IDLE)?),
-            Target::Lan => Some(Generator::start(&self.lab, "red")?),
+            Target::IdleTap => Some(generator(&self.lab, IDLE)?),
+            Target::Lan => Some(generator(&self.lab, "red")?),
         };
         let delivered = self.delivered()?;
         let dropped = self.dropped()?;
@@ -137,47 +135,13 @@ pub struct Figures {
     pub dropped: f64,
 }
 
-/// A thread that sends broadcast frames as fast as it can.
-struct Generator {
-    stop: Arc<AtomicBool>,
-    sent: Arc<AtomicU64>,
-    thread: JoinHandle<()>,
-}
-
-impl Generator {
-    fn start(lab: &Lab, interface: &str) -> Result<Self> {
-        let socket = RawSocket::open(&lab.namespace(STORMER), interface)?;
-        let words = ["cat", "/sys/class/net/red/address"];
-        let shown = lab.exec(STORMER, 5, &words)?.ok()?;
-        let own = forged::mac(&shown)?;
-        let addresses = (IpAddr::from([10, 1, 0, 1]), IpAddr::from(Ipv4Addr::BROADCAST));
-        // Each longer than the one before, so that no agent joins them to one super-frame.
-        let frames: Vec<_> = (22..86)
-            .map(|len| forged::datagram(BROADCAST, own, addresses, (5000, 9), &vec![0; len]))
-            .collect();
-        let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let (ends, count) = (Arc::clone(&stop), Arc::clone(&sent));
-        let thread = std::thread::spawn(move || {
-            for frame in frames.iter().cycle() {
-                // ORDERING: a flag that is polled; nothing is published with it.
-                if ends.load(Ordering::Relaxed) {
-                    break;
-                }
-                // A full queue refuses; the next frame is the next try.
-                if socket.send(frame).is_ok() {
-                    // ORDERING: a plain count.
-                    count.fetch_add(1, Ordering::Relaxed);
-                }
-            }
-        });
-        Ok(Self { stop, sent, thread })
-    }
-
-    fn finish(self) -> Result<u64> {
-        // ORDERING: as in `start`.
-        self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().map_err(|_| anyhow::anyhow!("the generator panicked"))?;
-        // ORDERING: the thread has ended.
-        Ok(self.sent.load(Ordering::Relaxed))
-    }
+/// Sends broadcast frames out of an interface of the node that storms.
+fn generator(lab: &Lab, interface: &str) -> Result<Generator> {
+    let socket = RawSocket::open(&lab.namespace(STORMER), interface)?;
+    let words = ["cat", "/sys/class/net/red/address"];
+    let own = forged::mac(&lab.exec(STORMER, 5, &words)?.ok()?)?;
+    let addresses = (IpAddr::from([10, 1, 0, 1]), IpAddr::from(Ipv4Addr::BROADCAST));
+    // Each longer than the one before, so that no agent joins them to one super-frame.
+    let frames = (22..86).map(|len| forged::datagram(BROADCAST, own, addresses, (5000, 9), &vec![0; len]));
+    Ok(Generator::start(socket, frames.collect()))
 }

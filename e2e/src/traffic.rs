@@ -53,6 +53,14 @@ const BURST: u64 = 64;
 /// # Errors
 /// When the namespace or the address is not there.
 pub fn socket_in(namespace: &str, address: IpAddr) -> Result<UdpSocket> {
+    socket_at(namespace, SocketAddr::new(address, 0))
+}
+
+/// The same at a port.
+///
+/// # Errors
+/// As [`socket_in`].
+pub fn socket_at(namespace: &str, address: SocketAddr) -> Result<UdpSocket> {
     let path = format!("/run/netns/{namespace}");
     let open = move || -> Result<UdpSocket> {
         let namespace = File::open(&path).with_context(|| path.clone())?;
@@ -60,7 +68,7 @@ pub fn socket_in(namespace: &str, address: IpAddr) -> Result<UdpSocket> {
             std::os::fd::AsFd::as_fd(&namespace),
             Some(rustix::thread::LinkNameSpaceType::Network),
         )?;
-        Ok(UdpSocket::bind(SocketAddr::new(address, 0))?)
+        Ok(UdpSocket::bind(address)?)
     };
     std::thread::spawn(open).join().map_err(|_| anyhow::anyhow!("the opening thread panicked"))?
 }

@@ -1,4 +1,9 @@
-//! Cluster addresses with stock programs: python3's web server on three nodes, curl and ping from a member and from outside.
+//! Cluster addresses with stock programs: nginx on three nodes, curl, wrk and ping from a member and from outside.
+
+mod floods;
+mod health;
+mod load;
+mod outside;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -54,26 +59,37 @@ impl Cluster {
     }
 
     fn serve(&mut self, node: &'static str, port: u16) -> Result<()> {
-        let (folder, port_text) = (self.folder(node), port.to_string());
-        let words = ["python3", "-m", "http.server", "--bind", "::", "--directory", &folder, &port_text];
-        let service = Service::start_for(&self.lab, node, TIME, &words)?;
+        let folder = self.folder(node);
+        let (config, log) = (format!("{folder}/{port}.conf"), format!("{folder}/{port}.log"));
+        let http = format!(
+            "access_log off; root {folder}; server {{ listen {port}; listen [::]:{port}; keepalive_requests 1000000; }}"
+        );
+        let events = "events { worker_connections 1024; }";
+        let text = format!("daemon off; user root; worker_processes 1; pid {folder}/{port}.pid;");
+        fs::write(&config, format!("{text} {events} http {{ {http} }}"))?;
+        let service = Service::start_for(&self.lab, node, TIME, &["nginx", "-e", &log, "-c", &config])?;
         self.servers.insert((node, port), service);
         Ok(())
     }
 
     /// The health of the servers of a TCP port, in their order.
     fn health(&self, port: u16) -> Result<Vec<String>> {
-        let clusters = self.lab.json(&["clusters"])?;
-        let services = clusters[0]["services"].as_array().context("no services")?;
-        let service = services.iter().find(|s| s["port"] == port && s["protocol"] == "tcp");
-        let servers = service.and_then(|s| s["servers"].as_array()).context("no such service")?;
-        Ok(servers.iter().filter_map(|server| server["health"].as_str().map(str::to_owned)).collect())
+        let health = |server: &serde_json::Value| server["health"].as_str().map(str::to_owned);
+        Ok(self.servers(port)?.iter().filter_map(health).collect())
     }
 
     fn wait_for_health(&self, port: u16, wanted: &[&str]) -> Result<()> {
         self.lab.wait_for(&format!("the servers of port {port} to be {wanted:?}"), || {
             Ok(self.health(port)? == wanted)
         })
+    }
+
+    /// What `switchctl clusters` says of the servers of a TCP port, in their order.
+    fn servers(&self, port: u16) -> Result<Vec<serde_json::Value>> {
+        let clusters = self.lab.json(&["clusters"])?;
+        let services = clusters[0]["services"].as_array().context("no services")?;
+        let service = services.iter().find(|s| s["port"] == port && s["protocol"] == "tcp");
+        Ok(service.and_then(|s| s["servers"].as_array()).context("no such service")?.clone())
     }
 
     /// Who answers a request, if anybody does.
