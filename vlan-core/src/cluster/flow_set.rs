@@ -37,12 +37,12 @@ impl<T> FlowSet<T> {
         self.slots.len()
     }
 
-    pub fn get(&self, flow: &Flow) -> Option<&T> {
+    pub fn known(&self, flow: &Flow) -> Option<&T> {
         let slot = self.places[self.find(self.hash(flow), flow)];
         self.slots.get((slot as usize).wrapping_sub(1)).map(|slot| &slot.value)
     }
 
-    pub fn get_mut(&mut self, flow: &Flow) -> Option<&mut T> {
+    pub fn known_mut(&mut self, flow: &Flow) -> Option<&mut T> {
         let slot = self.places[self.find(self.hash(flow), flow)];
         self.slots.get_mut((slot as usize).wrapping_sub(1)).map(|slot| &mut slot.value)
     }
@@ -165,7 +165,7 @@ mod tests {
             let flow = flow(random.next_u64() as u16 % 500);
             match random.next_u64() % 5 {
                 0 | 1 => assert_eq!(set.remove(&flow), map.remove(&flow)),
-                2 => assert_eq!(set.get(&flow), map.get(&flow)),
+                2 => assert_eq!(set.known(&flow), map.get(&flow)),
                 _ => {
                     set.insert(flow, step);
                     map.insert(flow, step);
@@ -176,7 +176,7 @@ mod tests {
         assert!(map.len() > 200);
         let all: BTreeMap<_, _> = set.iter().map(|(flow, value)| (*flow, *value)).collect();
         assert!(all == map);
-        map.keys().for_each(|flow| assert_eq!(set.get_mut(flow).copied(), map.get(flow).copied()));
+        map.keys().for_each(|flow| assert_eq!(set.known_mut(flow).copied(), map.get(flow).copied()));
     }
 
     #[test]
@@ -195,7 +195,7 @@ mod tests {
             set.insert(flow(2000 + gone), ());
             gone += 2;
         }
-        let stayed = (0..1000).filter(|number| set.get(&flow(*number)).is_some());
+        let stayed = (0..1000).filter(|number| set.known(&flow(*number)).is_some());
         assert!(stayed.clone().count() > 700);
         stayed.for_each(|number| assert!(seen.contains(&flow(number)), "{number}"));
     }

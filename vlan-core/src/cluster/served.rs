@@ -16,7 +16,8 @@ use crate::wire::control::ServedCluster;
 /// Flows that one interface claims at a time.
 pub const FLOWS_MAX: usize = 65_536;
 /// Of these, flows of UDP: a client makes as many as it likes.
-const UDP_FLOWS_MAX: usize = FLOWS_MAX / 2;
+const UDP_FLOWS_MAX: usize = 32_768;
+const _: () = assert!(UDP_FLOWS_MAX == FLOWS_MAX / 2);
 /// How long a TCP flow is known whose segments have ended (RFC 5382, 5: four minutes at most; the time that a stack waits).
 const CLOSING_TIME: Duration = Duration::from_secs(60);
 /// How long a TCP flow is known that is idle (RFC 5382, 5).
@@ -169,7 +170,7 @@ impl Served {
         }
         let Some((client_port, port)) = ports(frame, &packet) else { return };
         let flow = Flow { protocol, client: packet.source, client_port, address: packet.destination, port };
-        let Some(seen) = self.flows.get_mut(&flow) else { return };
+        let Some(seen) = self.flows.known_mut(&flow) else { return };
         match said {
             Some(Said::Over) => seen.doubt(now),
             _ => seen.at = now,
@@ -184,7 +185,7 @@ impl Served {
         let Some((packet, protocol, _)) = read(frame) else { return true };
         let Some((client_port, port)) = ports(frame, &packet) else { return true };
         let flow = Flow { protocol, client: packet.source, client_port, address: packet.destination, port };
-        self.flows.get(&flow).is_some()
+        self.flows.known(&flow).is_some()
     }
 
     /// The next thing to be told.
@@ -231,7 +232,7 @@ impl Served {
     }
 
     fn own(&mut self, now: Instant, flow: Flow, is_closing: bool) {
-        if let Some(seen) = self.flows.get_mut(&flow) {
+        if let Some(seen) = self.flows.known_mut(&flow) {
             seen.sent(now, is_closing);
             return;
         }
