@@ -13,8 +13,8 @@ use switch_server::control_node::{
 use vlan_core::cluster::CheckKind;
 use vlan_core::wire::control::LegKind;
 use vlan_core::{
-    CabinetNumber, ControlNodeSerial, LanId, MacAddress, NodeNumber, ProcessId, PublicKey, SecretKey,
-    VifNumber,
+    CabinetNumber, ControlNodeSerial, Instant, LanId, MacAddress, NodeNumber, ProcessId, PublicKey,
+    SecretKey, VifNumber,
 };
 
 use super::{BLUE, NODES, RED};
