@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use cluster_proxy::*;
 use vlan_core::server::MemberSlot;
+use vlan_core::wire::Vnet;
 use vlan_core::{DropReason, Instant};
 use world::*;
 
@@ -523,4 +524,33 @@ fn a_server_that_leaves_the_configuration_drains() {
         world.proxy.set_reachable(world.now, MemberSlot(new), true);
         assert!((2000..2300).any(|port| world.syn(&world::flow(WEB, port + new)) == new));
     }
+}
+
+#[test]
+fn a_syn_that_comes_again_begins_nothing_while_servers_tell_their_flows() {
+    //= spec/cluster.md#syns-that-come-again
+    //= type=test
+    //# While some server may not have told all its flows, a SYN that a node sends again since it lost its control node MUST be dropped as `not-owner`, unless its flow is claimed.
+    let services = vec![service(WEB, Balance::RoundRobin, 3), service(DNS, Balance::Hash, 3)];
+    let mut world = World::new(&config(services));
+    let (old, new) = (flow(WEB, 1), flow(WEB, 2));
+    world.proxy.handle_takeover(world.now);
+    assert_eq!(world.claim(2, &old), Ok(Claimed::New));
+    let resent = |world: &mut World, flow: &Flow, flags| match world.proxy.handle_resent(
+        world.now,
+        &Vnet::default(),
+        &segment(flow, flags),
+    ) {
+        Verdict::Forward(forward) => Ok(forward.hops.as_slice()[0].0),
+        Verdict::Dropped(reason) => Err(reason),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(resent(&mut world, &old, SYN), Ok(2), "its owner judges it");
+    assert_eq!(resent(&mut world, &new, SYN), Err(DropReason::NotOwner));
+    assert!(resent(&mut world, &flow(DNS, 3), 0).is_ok(), "a datagram harms nobody");
+    let chosen = world.syn(&new);
+    assert_eq!(resent(&mut world, &new, ACK), Ok(chosen), "one that its client sent himself");
+    (1..=4).for_each(|server| world.proxy.handle_told(world.now, MemberSlot(server)));
+    assert!(resent(&mut world, &flow(WEB, 4), SYN).is_ok());
+    world.check_ledger();
 }

@@ -122,7 +122,8 @@ reasons! {
     LimitCluster = "limit-cluster",
     /// ARP or ND in the name of a cluster address: the control node alone speaks for it.
     ClusterAddress = "cluster-address",
-    /// For a cluster address, of a flow that this server does not own. All servers that might were asked.
+    /// For a cluster address, of a flow that this server does not own, where all that might were asked; or a SYN that came again, whose flow
+    /// some server may own that has yet to tell.
     NotOwner = "not-owner",
 }
 

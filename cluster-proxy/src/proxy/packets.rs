@@ -32,7 +32,23 @@ impl ClusterProxy {
         self.decide(now, vnet, frame, hash)
     }
 
-    /// The same for several frames, in their order, with the verdict for each in `verdicts`. The flows of several packets are brought
+    /// The same for a packet that a node had given another control node before: that may have done with it what this one would do.
+    //= spec/cluster.md#syns-that-come-again
+    //# While some server may not have told all its flows, a SYN that a node sends again since it lost its control node MUST be dropped as `not-owner`, unless its flow is claimed.
+    pub fn handle_resent(&mut self, now: Instant, vnet: &Vnet, frame: &[u8]) -> Verdict<'_> {
+        if self.is_telling(now)
+            && let Ok(Read { content: Content::Flow { flow, begins: true }, .. }) =
+                packet::read(&self.tables, vnet, frame)
+            && flow.protocol == Protocol::Tcp
+            && self.owner(now, hash::of_flow(&self.tables.key, &flow)).is_none()
+        {
+            self.counters.packets.add(frame.len());
+            return self.dropped(DropReason::NotOwner);
+        }
+        self.handle(now, vnet, frame)
+    }
+
+    /// The same as [`Self::handle`] for several frames, in their order, with the verdict for each in `verdicts`. The flows of several packets are brought
     /// from memory together.
     pub fn handle_batch<'f>(
         &mut self,

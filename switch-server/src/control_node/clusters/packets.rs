@@ -73,7 +73,11 @@ impl ControlNode {
         };
         //= spec/cluster.md#asked-servers
         //# While some server may not have told all its flows, a control node MUST give a segment of an unknown flow to every server of its row that the proxy names, for the flow's owner alone.
-        let names: Vec<MemberSlot> = match cluster.proxy.handle(now, &inbound.header.vnet, frame) {
+        let verdict = match inbound.header.flags & FrameHeader::RESENT {
+            0 => cluster.proxy.handle(now, &inbound.header.vnet, frame),
+            _ => cluster.proxy.handle_resent(now, &inbound.header.vnet, frame),
+        };
+        let names: Vec<MemberSlot> = match verdict {
             Verdict::Forward(Forward { hops, may_refuse, .. }) => match *hops.as_slice() {
                 [first, ..] if may_refuse => {
                     let slot = cluster.give(first, frame);
