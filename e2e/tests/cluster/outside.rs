@@ -102,7 +102,7 @@ fn a_download_goes_on_where_the_path_outside_is_narrower() -> Result<()> {
         let shown = cluster.lab.exec(server, 5, &["ip", "route", "get", FAR, "from", ADDRESSES[0]])?.ok()?;
         Ok(shown.contains(&format!("mtu {FAR_MTU}")))
     };
-    let known = SERVERS.iter().map(|server| knows(server)).collect::<Result<Vec<_>>>()?;
+    let known = SERVERS.iter().map(knows).collect::<Result<Vec<_>>>()?;
     ensure!(known.iter().filter(|knows| **knows).count() == 1, "{known:?}");
     drop(far);
     cluster.lab.stop()
