@@ -29,6 +29,11 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     },
     Scenario { name: "weights_change_under_calls", plan: filtered, script: weights_change },
     Scenario { name: "a_server_whose_port_closes_keeps_its_calls", plan: hashed, script: ports_close },
+    Scenario {
+        name: "a_server_that_hangs_gets_no_calls_until_it_answers",
+        plan: in_turn,
+        script: servers_hang,
+    },
     Scenario { name: "a_server_that_dies_loses_its_calls_and_no_others", plan: least, script: server_dies },
 ];
 
@@ -121,6 +126,18 @@ fn ports_close(world: &mut World) -> Result<(), Violation> {
     world.expect_calls(10)
 }
 
+fn servers_hang(world: &mut World) -> Result<(), Violation> {
+    begin(world)?;
+    world.judge_checks();
+    for node in [0, 2, 0] {
+        world.hang(node, true);
+        world.run_for(ms(250))?;
+        world.hang(node, false);
+        world.run_for(ms(60))?;
+    }
+    world.expect_calls(10)
+}
+
 fn server_dies(world: &mut World) -> Result<(), Violation> {
     begin(world)?;
     for node in [0, 2, 1] {
@@ -174,6 +191,14 @@ mod tests {
     #[test]
     fn a_server_whose_port_closes_keeps_its_calls() {
         passes("a_server_whose_port_closes_keeps_its_calls");
+    }
+
+    #[test]
+    fn a_server_that_hangs_gets_no_calls_until_it_answers() {
+        //= spec/cluster.md#health
+        //= type=test
+        //# A server MUST fail its check after as many failures in a row as configured, and pass it again after as many successes; an answer that has not come when the next check is due is a failure.
+        passes("a_server_that_hangs_gets_no_calls_until_it_answers");
     }
 
     #[test]

@@ -373,6 +373,11 @@ impl World {
     }
 }
 
+/// True for a segment to the service whose servers are checked.
+const fn call_is_checked(segment: &Segment) -> bool {
+    segment.destination.port() == PLAIN_PORT
+}
+
 type Broken = (&'static str, String);
 
 impl Cluster {
@@ -414,6 +419,9 @@ impl Cluster {
         let opened = self.calls[number].opened;
         if self.draining.get(&node).is_some_and(|since| opened > *since) {
             return Err(("I-36 no new flows while draining", format!("node {node} gets {segment:?}")));
+        }
+        if call_is_checked(&segment) && self.is_known_to_hang(node, opened) {
+            return Err(("E8 failed checks", format!("node {node}, which hangs, gets {segment:?}")));
         }
         if self.closed.contains(&node) {
             return Ok(segment.answer(flags::RST, 0));

@@ -1,13 +1,15 @@
-//! A cluster of the first LAN: its configuration, which servers drain or have closed their ports, and its weights. Calls: `calls.rs`.
+//! A cluster of the first LAN: its configuration, which servers drain, have closed their ports or hang, and its weights. Calls: `calls.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use cluster_proxy::{
-    ClusterConfig, HashKey, Protocol, ServerConfig, ServiceConfig, ServiceKey, Sticky, Tables,
+    CheckConfig, ClusterConfig, HashKey, Protocol, ServerConfig, ServiceConfig, ServiceKey, Sticky, Tables,
 };
-use switch_node::node::Node;
+use switch_node::node::{AskedCheck, Node};
 use switch_server::control_node::{Changes, ClusterEntry, Command, server_name};
+use vlan_core::cluster::{CheckKind, CheckResult};
 use vlan_core::wire::control::Listening;
 use vlan_core::{Instant, LanId, MacAddress, VifNumber};
 
@@ -26,6 +28,10 @@ pub(super) const STICKY_PORT: u16 = 81;
 pub(super) const UNKNOWN_PORT: u16 = 82;
 /// The MACs of its addresses, of IPv4 and IPv6: of the control node's counter.
 pub(super) const MACS: [MacAddress; 2] = [mac(1), mac(2)];
+/// The first service's servers are checked.
+const CHECK: CheckConfig = CheckConfig { interval: Duration::from_millis(20), fall: 2, rise: 1 };
+/// A server that hangs is known to do so after this: the failures, the look before the first of them, and the way of the answers.
+const KNOWN_TO_HANG: Duration = Duration::from_millis(100);
 /// Rows of a service's table: few, as every control node that starts works them out.
 const ROWS: u32 = 256;
 
@@ -42,6 +48,10 @@ pub(super) struct Cluster {
     pub draining: BTreeMap<usize, Instant>,
     /// Nodes on which nothing listens.
     pub closed: BTreeSet<usize>,
+    /// Nodes whose servers take connections and do nothing with them, and since when.
+    pub hanging: BTreeMap<usize, Instant>,
+    /// No fault keeps the control node from hearing of checks, and no server from being the only one.
+    pub are_checks_judged: bool,
     /// Every call, by its number.
     pub calls: Vec<Call>,
     /// Which calls are in the stacks of which nodes.
@@ -57,6 +67,8 @@ impl Cluster {
             addresses: [ipv4.into(), ipv6.into()],
             draining: BTreeMap::new(),
             closed: BTreeSet::new(),
+            hanging: BTreeMap::new(),
+            are_checks_judged: false,
             calls: Vec::new(),
             connections: BTreeSet::new(),
         }
@@ -67,27 +79,37 @@ impl Cluster {
         self.plan.servers.iter().any(|(server, _)| *server == node)
     }
 
+    /// True for a node whose servers ought to be avoided by a call that begins then.
+    pub fn is_known_to_hang(&self, node: usize, opened: Instant) -> bool {
+        let since = self.hanging.get(&node).filter(|_| self.are_checks_judged);
+        since.is_some_and(|since| opened > *since + KNOWN_TO_HANG)
+    }
+
     /// What control nodes make of it.
     fn entry(&self, epoch: u64) -> ClusterEntry {
         let server = |&(node, weight): &(usize, u16)| {
             let node = Plan::number(node);
             ServerConfig { slot: server_name(node), node, weight }
         };
-        let service = |port, sticky| ServiceConfig {
+        let service = |port, sticky, check| ServiceConfig {
             key: ServiceKey { protocol: Protocol::Tcp, port },
             balance: self.plan.balance,
             sticky,
             servers: self.plan.servers.iter().map(server).collect(),
-            check: None,
+            check,
         };
         let config = ClusterConfig {
             addresses: self.addresses.to_vec(),
-            services: vec![service(PLAIN_PORT, Sticky::None), service(STICKY_PORT, Sticky::Client)],
+            services: vec![
+                service(PLAIN_PORT, Sticky::None, Some(CHECK)),
+                service(STICKY_PORT, Sticky::Client, None),
+            ],
             rows: ROWS,
             epoch: epoch as u32,
         };
         let tables = Tables::new(&config, HashKey([5, 6])).expect("a sound cluster");
-        ClusterEntry { addresses: self.addresses.into_iter().zip(MACS).collect(), tables, checks: Vec::new() }
+        let checks = vec![(ServiceKey { protocol: Protocol::Tcp, port: PLAIN_PORT }, CheckKind::Tcp)];
+        ClusterEntry { addresses: self.addresses.into_iter().zip(MACS).collect(), tables, checks }
     }
 }
 
@@ -134,12 +156,50 @@ impl World {
         }
     }
 
-    /// A server's ports are closed, or open again.
+    /// A server's ports are closed, or it hangs, or that is over.
     pub(super) fn turn_a_service(&mut self) {
         let Some(node) = self.draw_server() else { return };
-        let is_open = self.cluster.as_ref().is_some_and(|cluster| !cluster.closed.contains(&node));
+        let Some(cluster) = &self.cluster else { return };
+        let (is_closed, hangs) = (cluster.closed.contains(&node), cluster.hanging.contains_key(&node));
         self.count_fault_of(Fault::Service, Party::Node(node));
-        self.open_service(node, !is_open);
+        match self.chance(50) {
+            true => self.open_service(node, is_closed),
+            false => self.hang(node, !hangs),
+        }
+    }
+
+    /// The servers of a node hang from now on, or they do what they are asked.
+    pub fn hang(&mut self, node: usize, hangs: bool) {
+        let now = self.now();
+        let Some(cluster) = &mut self.cluster else { return };
+        self.journal.line(now, format_args!("node {node} hangs: {hangs}"));
+        match hangs {
+            true => _ = cluster.hanging.insert(node, now),
+            false => _ = cluster.hanging.remove(&node),
+        }
+    }
+
+    /// From now on calls are judged by what checks must have found.
+    pub fn judge_checks(&mut self) {
+        self.cluster.iter_mut().for_each(|cluster| cluster.are_checks_judged = true);
+    }
+
+    /// A node's host makes a check. Of one that hangs nothing comes; of one that has closed its port its kernel knows at once.
+    pub(super) fn check_service(
+        &mut self,
+        now: Instant,
+        node: usize,
+        machine: &mut Node,
+        asked: &AskedCheck,
+    ) {
+        let Some(cluster) = &self.cluster else { return };
+        if cluster.hanging.contains_key(&node) {
+            return;
+        }
+        let is_closed = cluster.closed.contains(&node);
+        let result = if is_closed { CheckResult::Refused } else { CheckResult::Passed };
+        machine.handle_checked(now, asked, result);
+        self.run_at(Party::Node(node), now);
     }
 
     /// Something listens on a node from now on, or nothing does.
@@ -193,8 +253,10 @@ impl World {
         let now = self.now();
         let Some(cluster) = &self.cluster else { return };
         let (draining, closed) = (cluster.draining.clone(), cluster.closed.clone());
+        let hanging = cluster.hanging.clone();
         draining.into_keys().for_each(|node| self.drain(now, node, false));
         closed.into_iter().for_each(|node| self.open_service(node, true));
+        hanging.into_keys().for_each(|node| self.hang(node, false));
     }
 
     fn draw_server(&mut self) -> Option<usize> {

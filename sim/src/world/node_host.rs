@@ -317,7 +317,7 @@ impl World {
             Output::Fenced => self.nodes[node].fenced = true,
             Output::Left => self.nodes[node].has_left = true,
             Output::Fault(fault) => self.journal.line(now, format_args!("node {node}: {fault:?}")),
-            Output::Check(asked) => self.journal.line(now, format_args!("node {node}: {asked:?}")),
+            Output::Check(asked) => self.check_service(now, node, machine, &asked),
             Output::Log(event) => self.journal.line(now, format_args!("node {node}: {event}")),
         }
     }
