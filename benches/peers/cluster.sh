@@ -7,38 +7,14 @@
 # stand between the client's veth pair and a kernel bridge of the servers; without a balancer the kernel forwards there to the first server.
 #
 # Needs root, iperf (version 2, which sends without being answered), socat, nftables, nginx-light, wrk and haproxy (Debian packages; no service of them is used), and the release build of switch-server.
-# Measurements hold BENCH_LOCK, so that several jobs on one machine do not measure each other.
-set -euo pipefail
-
+source "$(dirname "$0")/common.sh"
 seconds=${1:-5}
 rounds=${2:-3}
-release=${CARGO_TARGET_DIR:-$(dirname "$0")/../../target}/release
-release=$(realpath "$release")
-lock=${BENCH_LOCK:-${TMPDIR:-/tmp}/bench.lock}
-work=$(mktemp -d)
 client=peer-c$$ middle=peer-m$$ servers=(peer-1$$ peer-2$$ peer-3$$)
-pids=() namespaces=()
-
-cleanup() {
-    for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
-    for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null || true; done
-    for name in "${namespaces[@]}"; do ip netns del "$name" 2>/dev/null || true; done
-    pids=() namespaces=()
-}
-trap 'cleanup; rm -rf "$work"' EXIT
-
-background() {
-    "$@" >>"$work/log" 2>&1 &
-    pids+=($!)
-}
 
 # The client's veth pair to the middle, and namespaces of the servers.
 site() {
-    for name in "$client" "$middle" "${servers[@]}"; do
-        ip netns add "$name"
-        namespaces+=("$name")
-        ip -n "$name" link set lo up
-    done
+    namespace "$client" "$middle" "${servers[@]}"
     ip link add e0 netns "$client" type veth peer name eth1 netns "$middle"
     ip -n "$client" link set e0 up
     ip -n "$middle" link set eth1 up
@@ -139,18 +115,15 @@ weft() {
         done
     } >"$work/peers.toml"
     "$release/switch-server" keys "$work/peers.toml" >>"$work/log"
-    background ip netns exec "$middle" "$release/switch-server" run "$work/peers.toml" --name cn
-    for n in 1 2 3; do
-        # The same program plays a node under this name.
-        background ip netns exec "$middle" bash -c 'exec -a switch-node "$@"' _ \
-            "$release/switch-server" run "$work/peers.toml" --name s$n --netns "${servers[n - 1]}"
-    done
+    control_node "$middle" "$work/peers.toml"
+    for n in 1 2 3; do node "$middle" "$work/peers.toml" s$n "${servers[n - 1]}"; done
     serve 10.83.1.100 10.83.1.100 10.83.1.100
 }
 
 # --- the measurements ------------------------------------------------------------------------------------------
 
-until_up() {
+# serves ADDRESS: waits until wrk has answers and no errors
+serves() {
     for _ in $(seq 100); do
         if ip netns exec "$client" wrk -t 1 -c 8 -d 1s "http://$1/" 2>&1 | grep -q 'requests in' &&
             ip netns exec "$client" wrk -t 1 -c 8 -d 1s "http://$1/" 2>&1 | awk '/requests in/ { ok = $1 > 100 } /errors/ { bad = 1 } END { exit !(ok && !bad) }'; then
@@ -182,45 +155,15 @@ packets() {
     echo "$before $(taken) $seconds" | awk '{ print ($2 - $1) / $3 / 1e6 }'
 }
 
-declare -A values
-order=()
-
-# measure NAME COMMAND...: once in each round
-measure() {
-    local name=$1 value
-    shift
-    flock 9
-    value=$(printf '%.4g' "$("$@")")
-    flock -u 9
-    if [[ -z ${values[$name]-} ]]; then order+=("$name"); fi
-    values[$name]+=" $value"
-    printf '%-32s %s\n' "$name" "$value"
-}
-
 # way NAME ADDRESS: all figures of one
 way() {
-    until_up "$2"
+    serves "$2"
     measure "kilo-connections $1" requests "$2" 'Connection: close'
     measure "kilo-requests $1" requests "$2" 'Connection: keep-alive'
     if [ "$1" != haproxy ]; then measure "megapackets $1" packets "$2"; fi
-    cleanup
+    end_all
 }
 
-# The mean of each figure, its spread, and ours as a ratio to it.
-table() {
-    printf '\n| what | mean | least to most | weft to it |\n|---|---|---|---|\n'
-    for name in "${order[@]}"; do
-        awk -v name="$name" -v own="${values[$name]}" -v weft="${values[${name%% *} weft]}" '
-            function mean(text, n, of, i, sum) { n = split(text, of); for (i in of) sum += of[i]; return n ? sum / n : 0 }
-            BEGIN {
-                n = split(own, of); least = most = of[1]
-                for (i in of) { if (of[i] + 0 < least + 0) least = of[i]; if (of[i] + 0 > most + 0) most = of[i] }
-                printf "| %s | %.3g | %.3g to %.3g | %.2f |\n", name, mean(own), least, most, mean(weft) / mean(own)
-            }'
-    done
-}
-
-exec 9>"$lock"
 for _ in $(seq "$rounds"); do
     weft
     way weft 10.83.1.100
@@ -231,4 +174,4 @@ for _ in $(seq "$rounds"); do
     routed
     way none 10.84.1.1
 done
-table
+table of weft

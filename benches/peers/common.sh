@@ -9,12 +9,18 @@ lock=${BENCH_LOCK:-${TMPDIR:-/tmp}/bench.lock}
 work=$(mktemp -d)
 pids=() namespaces=()
 
-cleanup() {
-    if declare -F cleanup_more >/dev/null; then cleanup_more || true; fi
+# Everything in the background ends, and its namespaces go.
+end_all() {
     # One that was stopped on purpose hears the signal when it goes on.
     for pid in "${pids[@]}"; do kill "$pid" && kill -CONT "$pid" || true; done 2>/dev/null
     for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null || true; done
     for name in "${namespaces[@]}"; do ip netns del "$name" 2>/dev/null || true; done
+    pids=() namespaces=()
+}
+
+cleanup() {
+    end_all
+    if declare -F cleanup_more >/dev/null; then cleanup_more || true; fi
     rm -rf "$work"
 }
 trap cleanup EXIT

@@ -14,7 +14,6 @@ bench=$release/switch-bench
 huge_before=$(cat /proc/sys/vm/nr_hugepages)
 
 cleanup_more() {
-    for pid in "${pids[@]}"; do kill "$pid" && kill -CONT "$pid" && wait "$pid" || true; done 2>/dev/null
     umount "$work/huge" 2>/dev/null
     echo "$huge_before" >/proc/sys/vm/nr_hugepages
 }
