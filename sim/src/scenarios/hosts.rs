@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use vlan_core::DropReason;
+use vlan_core::{DropReason, LegNumber};
 
 use super::{Scenario, boot, boot_to_direct, ms};
 use crate::checker::Violation;
@@ -69,6 +69,11 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         plan: mixed,
         script: leaves_under_loss,
     },
+    Scenario {
+        name: "a_packet_leg_that_was_cut_is_back_with_the_shared_memory_in_its_place",
+        plan: brisk,
+        script: cut_packet_legs_behind_shared_memory,
+    },
 ];
 
 /// Three nodes, each on a host of its own.
@@ -91,6 +96,13 @@ fn relay_only(seed: u64) -> Plan {
 fn broadcasts(seed: u64) -> Plan {
     let mut plan = mixed(seed);
     plan.traffic.group_flows = 2;
+    plan.traffic.interval = Duration::from_micros(300);
+    plan
+}
+
+/// Pairs that send more often than a leg to the control node is away for.
+fn brisk(seed: u64) -> Plan {
+    let mut plan = mixed(seed);
     plan.traffic.interval = Duration::from_micros(300);
     plan
 }
@@ -303,6 +315,24 @@ fn leaves_under_loss(world: &mut World) -> Result<(), Violation> {
     Ok(())
 }
 
+/// A pair of one host is granted its direct RVI while a leg of one end to the control node is away: packets there, and then
+/// shared memory in their place. That leg is cut and healed; whether all legs are back is judged last.
+fn cut_packet_legs_behind_shared_memory(world: &mut World) -> Result<(), Violation> {
+    let (a, b) = (Plan::number(0), Plan::number(2));
+    boot_to_direct(world)?;
+    world.cut(a, b, None);
+    world.run_for(ms(100))?;
+    world.hang_up_control_leg(0, 0);
+    world.run_for(Duration::from_micros(100))?;
+    world.heal(a, b);
+    world.run_for(ms(100))?;
+    world.cut(a, b, Some(LegNumber(0)));
+    world.run_for(ms(50))?;
+    world.heal(a, b);
+    // Legs on which nothing is sent are probed once a second.
+    world.run_for(ms(1500))
+}
+
 #[cfg(test)]
 mod tests {
     use super::DropReason;
@@ -383,5 +413,11 @@ mod tests {
     #[test]
     fn a_node_of_another_host_that_is_asked_to_end_costs_nobody_anything() {
         passes("a_node_of_another_host_that_is_asked_to_end_costs_nobody_anything");
+    }
+
+    #[test]
+    fn a_packet_leg_that_was_cut_is_back_with_the_shared_memory_in_its_place() {
+        // Here the direct RVI is granted while the leg is away.
+        passes_from("a_packet_leg_that_was_cut_is_back_with_the_shared_memory_in_its_place", 2);
     }
 }

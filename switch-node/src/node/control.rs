@@ -572,7 +572,7 @@ impl Node {
                 self.close_direct(now, peer);
                 self.send_control(now, index, &ControlMessage::Revoked { rvi });
             }
-            ControlMessage::LegCut { peer, leg } => self.leave_direct_leg(now, peer, LegNumber(leg)),
+            ControlMessage::LegCut { peer, leg } => self.cut_direct_leg(now, peer, LegNumber(leg)),
             _ => self.log(NodeEvent::BadControlMessage { peer: PeerId::ControlNode(index as u8) }),
         }
     }

@@ -146,12 +146,19 @@ impl Node {
         self.end_packets(now, place);
     }
 
-    /// Leaves one leg: stops taking from it, marks it closed and tells the host to hang up. The other end does
+    /// The administrator cuts a leg: that of shared memory is left, and by packets nothing goes.
+    pub(super) fn cut_direct_leg(&mut self, now: Instant, node: NodeNumber, leg: LegNumber) {
+        if let Some(link) = self.direct_to(node).and_then(|place| self.direct[place].as_mut()) {
+            link.cut_leg(leg);
+        }
+        self.leave_direct_leg(now, node, leg);
+    }
+
+    /// Leaves one leg of shared memory: stops taking from it, marks it closed and tells the host to hang up. The other end does
     /// the same, and what it had not taken goes over another leg or by relay.
     pub(super) fn leave_direct_leg(&mut self, now: Instant, node: NodeNumber, leg: LegNumber) {
         let Some(place) = self.direct_to(node) else { return };
         let Some(link) = &mut self.direct[place] else { return };
-        link.granted.legs.retain(|granted| granted.leg != leg);
         let known = link.association.legs().any(|status| status.number == leg);
         if !known || link.leaving.iter().any(|&(left, _)| left == leg) {
             return;

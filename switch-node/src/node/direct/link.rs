@@ -33,6 +33,8 @@ pub(in crate::node) struct DirectLink {
     pub association: Association,
     /// What the control node granted to it last; nothing but the epoch while only sockets have come.
     pub(super) granted: GrantedAssociation,
+    /// Packet legs that were granted and are cut: what it takes to send by them again.
+    cut: Vec<GrantedLeg>,
     /// Legs of shared memory that it has or had. A hang-up of another is one of an earlier association's.
     legs_had: Vec<LegNumber>,
     pub(super) rvis: Vec<DirectRvi>,
@@ -62,6 +64,7 @@ impl DirectLink {
             process,
             association: association(Scheduler::Lane, seed),
             granted: GrantedAssociation { epoch, ..GrantedAssociation::default() },
+            cut: Vec::new(),
             legs_had: Vec::new(),
             rvis: Vec::new(),
             by_channel: [u8::MAX; 256],
@@ -90,13 +93,24 @@ impl DirectLink {
         let mut former = core::mem::replace(&mut self.granted, association.clone());
         let is_named = |leg: &GrantedLeg| association.legs.iter().any(|named| named.leg == leg.leg);
         former.legs.retain(|leg| !is_named(leg));
+        self.cut.retain(|leg| !is_named(leg));
         self.granted.legs.append(&mut former.legs);
     }
 
-    /// A leg comes up, in the place of any earlier one of its name: what was still to be waited for of that one is not any
-    /// more.
+    /// Nothing is sent by a packet leg that is cut.
+    pub(super) fn cut_leg(&mut self, leg: LegNumber) {
+        let is_cut = |granted: &mut GrantedLeg| granted.leg == leg;
+        self.cut.extend(self.granted.legs.extract_if(.., is_cut));
+    }
+
+    /// A leg of shared memory comes up, in the place of any earlier one of its name: what was still to be waited for of that
+    /// one is not any more. So the leg is healed, and a packet leg behind it as well, which nobody grants again.
+    //= spec/driver.md#cut-packet-legs
+    //# A node MUST go on sending by a packet leg that was cut when it is granted again or shared memory of its number comes up.
     pub(super) fn note_leg(&mut self, leg: LegNumber) {
         self.leaving.retain(|&(left, _)| left != leg);
+        let is_healed = |cut: &mut GrantedLeg| cut.leg == leg;
+        self.granted.legs.extend(self.cut.extract_if(.., is_healed));
         if !self.has_had(leg) {
             self.legs_had.push(leg);
         }

@@ -13,6 +13,7 @@ use vlan_core::wire::{RELAYED_HEADER_LEN, RelayedPacket};
 const KEYS: [[u8; 32]; 2] = [[1; 32], [2; 32]];
 const PAIR_KEY: [u8; 32] = [7; 32];
 const MILLI: u64 = 1_000_000;
+const PEER_OF_LEGS: PeerId = PeerId::Node(NodeNumber(2));
 
 /// The association at the other end, and the clock of both.
 pub(super) struct FarPackets {
@@ -228,6 +229,56 @@ fn an_association_that_ends_keeps_its_packet_legs_until_both_ends_are_done() {
     far.run(&mut node, 20);
     assert!(!has_link(&node) && !far.association.has_packets_up());
     assert_eq!(drops(&node, DropReason::PeerGone), 0);
+}
+
+#[test]
+fn a_packet_leg_behind_shared_memory_serves_until_its_association_ends() {
+    //= spec/driver.md#the-end-of-packet-legs
+    //= type=test
+    //# An end of an association that is given up MUST keep its packet legs until everything sent by them is
+    //# acknowledged and the peer has said the same, or a control node says that the other end is over, or a second has passed.
+    let mut node = node();
+    let mut control = Far::control(&mut node, 1);
+    let mut far = FarPackets::connect(&mut node, &mut control);
+    let _shared = Far::connect(&mut node, PEER_OF_LEGS, 22, &[DIRECT]);
+    let (rvi, peer, reason) = (RviNumber(7), NodeNumber(2), RevokeReason::Idle);
+    control.tell(&mut node, &ControlMessage::Revoke { rvi, peer, reason });
+    far.run(&mut node, 5);
+    node.handle_leg_gone(far.at(), PEER_OF_LEGS, ProcessId(22), LEG);
+    far.run(&mut node, 5);
+    let done = ControlMessage::DirectDone.emit();
+    assert!(far.received.iter().any(|(channel, octets)| *channel == Channel::CONTROL && *octets == done));
+    far.send(&done, Channel::CONTROL);
+    far.run(&mut node, 20);
+    assert!(!has_link(&node) && !far.association.has_packets_up());
+}
+
+#[test]
+fn a_packet_leg_that_was_cut_is_back_with_the_shared_memory_in_its_place() {
+    //= spec/driver.md#cut-packet-legs
+    //= type=test
+    //# A node MUST go on sending by a packet leg that was cut when it is granted again or shared memory of its number comes up.
+    let mut node = node();
+    let mut control = Far::control(&mut node, 1);
+    let mut far = FarPackets::connect(&mut node, &mut control);
+    let shared = Far::connect(&mut node, PEER_OF_LEGS, 22, &[DIRECT]);
+    let cut = ControlMessage::LegCut { peer: NodeNumber(2), leg: LEG.0 };
+    control.tell(&mut node, &cut);
+    drop(shared);
+    node.handle_leg_gone(NOW, PEER_OF_LEGS, ProcessId(22), LEG);
+    far.sent.clear();
+    far.run(&mut node, 1000);
+    assert!(far.sent.is_empty(), "a cut leg carries nothing");
+    let _shared = Far::connect(&mut node, PEER_OF_LEGS, 22, &[DIRECT]);
+    far.run(&mut node, 1000);
+    assert!(!far.sent.is_empty() && !far.association.is_stalled());
+    // Cut again, it is granted other addresses: those that it had are of no use any more.
+    control.tell(&mut node, &cut);
+    control.tell(&mut node, &grant(&[0]));
+    assert_eq!(packet_legs(&node), [0]);
+    node.handle_leg_gone(NOW, PEER_OF_LEGS, ProcessId(22), LEG);
+    let _shared = Far::connect(&mut node, PEER_OF_LEGS, 22, &[DIRECT]);
+    assert_eq!(packet_legs(&node), [0], "each leg once");
 }
 
 #[test]
