@@ -218,7 +218,7 @@ impl ClusterProxy {
             server.end_telling(now);
             server.lost_in = server.lost_in.or(Some(server.life));
             self.end_life(now, index);
-            self.services.iter_mut().for_each(|service| service.forget_port(index));
+            self.services.iter_mut().for_each(|service| service.forget_state(index));
         }
         self.judge();
     }

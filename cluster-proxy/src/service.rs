@@ -59,7 +59,10 @@ impl Service {
                 checked: Checked::new(now, config, place),
                 owed: 0,
             };
-            Some(known.copied().unwrap_or(new))
+            Some(known.map_or(new, |known| Serving {
+                checked: known.checked.changed(now, config, place),
+                ..*known
+            }))
         };
         let servers_of_it = config.servers.iter().enumerate().filter_map(serving).collect();
         let mut service = Self { key: config.key, servers: servers_of_it };
@@ -142,9 +145,10 @@ impl Service {
     }
 
     /// What is known of the port of a server that cannot be reached any more is nothing.
-    pub fn forget_port(&mut self, server: Index) {
+    pub fn forget_state(&mut self, server: Index) {
         if let Some(serving) = self.servers.iter_mut().find(|serving| serving.server == server) {
             serving.listens = None;
+            serving.checked.forget_asked();
         }
     }
 }

@@ -242,6 +242,27 @@ fn checks_take_servers_out_and_bring_them_back() {
 }
 
 #[test]
+fn a_check_that_changes_is_due_by_its_new_interval() {
+    let mut config = config(vec![service(WEB, Balance::Hash, 3)]);
+    let with = |config: &mut ClusterConfig, check| config.services[0].check = check;
+    with(&mut config, Some(CheckConfig { interval: Duration::from_secs(3600), ..CHECK }));
+    let mut world = World::new(&config);
+    with(&mut config, Some(CHECK));
+    world.proxy.apply(world.now, Box::new(tables(&config)));
+    assert!((3..=6).contains(&(interval(&mut world, &[1, 2], false) + interval(&mut world, &[1, 2], false))));
+    for _ in 0..CHECK.fall {
+        interval(&mut world, &[1, 2], false);
+    }
+    assert!(!world.proxy.takes_flows(MemberSlot(3), WEB));
+    // Without one, and with one again: nobody has failed it.
+    for check in [None, Some(CHECK)] {
+        with(&mut config, check);
+        world.proxy.apply(world.now, Box::new(tables(&config)));
+        assert!(world.proxy.takes_flows(MemberSlot(3), WEB));
+    }
+}
+
+#[test]
 fn when_hardly_any_is_well_checks_do_not_count() {
     //= spec/cluster.md#the-panic-rule
     //= type=test

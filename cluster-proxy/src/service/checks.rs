@@ -19,15 +19,34 @@ pub(super) struct Checked {
     /// The host has been asked and has not answered.
     is_asked: bool,
     next: Instant,
+    /// Between two checks; none at all when it is zero.
+    interval: Duration,
 }
 
 impl Checked {
-    /// Passes until it fails: a service does not start with a pause. Servers are checked one after the other, each a part of the interval later.
+    /// Passes until it fails: a service does not start with a pause. Servers are checked one after the other, each a part of the interval later,
+    /// and no two services at the same time.
     pub fn new(now: Instant, config: &ServiceConfig, place: usize) -> Self {
         let interval = config.check.map_or(Duration::ZERO, |check| check.interval);
         let parts = config.servers.len().max(1) as u32;
-        let next = now + interval / parts * place as u32;
-        Self { passes: true, against: 0, is_asked: false, next }
+        let phase = interval / 1024 * (u32::from(config.key.port) * 397 % 1024);
+        let next = now + interval / parts * place as u32 + phase;
+        Self { passes: true, against: 0, is_asked: false, next, interval }
+    }
+
+    /// The same by another configuration: a verdict stays where there was a check and is one.
+    pub fn changed(self, now: Instant, config: &ServiceConfig, place: usize) -> Self {
+        let new = Self::new(now, config, place);
+        match (self.interval, new.interval) {
+            (before, after) if before == after => self,
+            (Duration::ZERO, _) | (_, Duration::ZERO) => new,
+            (_, interval) => Self { next: new.next, interval, ..self },
+        }
+    }
+
+    /// Nobody will answer what was asked.
+    pub fn forget_asked(&mut self) {
+        self.is_asked = false;
     }
 
     /// A result; true when it changes the verdict.

@@ -193,13 +193,20 @@ pub(super) fn connect(to: SocketAddr) -> io::Result<OwnedFd> {
     let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
-    // Ports of connections that have just ended may be taken again.
-    sockopt::set_socket_reuseaddr(&socket, true)?;
+    // It ends by a reset: a port of this address would else be taken for a minute after each check.
+    sockopt::set_socket_linger(&socket, Some(Duration::ZERO))?;
     rustix::net::bind(&socket, &SocketAddr::new(to.ip(), 0))?;
     match rustix::net::connect(&socket, &to) {
+        // The port that the kernel gave may be the service's own, where nothing listens: that is a connection with itself.
+        Ok(()) | Err(Errno::INPROGRESS) if own_port(&socket)? == to.port() => Err(Errno::CONNREFUSED.into()),
         Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
         Err(error) => Err(error.into()),
     }
+}
+
+fn own_port(socket: &OwnedFd) -> io::Result<u16> {
+    let address = SocketAddr::try_from(rustix::net::getsockname(socket)?)?;
+    Ok(address.port())
 }
 
 #[cfg(test)]

@@ -20,13 +20,17 @@ const UDP_FLOWS_MAX: usize = 32_768;
 const _: () = assert!(UDP_FLOWS_MAX == FLOWS_MAX / 2);
 /// How long a TCP flow is known whose segments have ended (RFC 5382, 5: four minutes at most; the time that a stack waits).
 const CLOSING_TIME: Duration = Duration::from_secs(60);
+/// How long one is known for which a RST came that may be a guess.
+const GUESSED_TIME: Duration = Duration::from_secs(15 * 60);
 /// How long a TCP flow is known that is idle (RFC 5382, 5).
 const TCP_IDLE: Duration = Duration::from_secs(2 * 3600 + 4 * 60);
 /// How long one of UDP is.
 const UDP_IDLE: Duration = Duration::from_secs(30);
 /// Between two looks for flows that are too old.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
-/// Where the flags of a TCP header are.
+/// Where the numbers and the flags of a TCP header are.
+const SEQUENCE_AT: usize = 4;
+const ACKNOWLEDGED_AT: usize = 8;
 const FLAGS_AT: usize = 13;
 const FIN: u8 = 1;
 const SYN: u8 = 2;
@@ -45,6 +49,8 @@ pub enum News {
 struct Seen {
     at: Instant,
     end: End,
+    /// What the stack acknowledged last: the next sequence number that it expects.
+    expected: u32,
 }
 
 /// How far a TCP flow has ended.
@@ -52,8 +58,8 @@ struct Seen {
 enum End {
     /// Not at all.
     None,
-    /// A RST has come for it, from whomever: the stack knows whether it counts, and has sent nothing since.
-    Doubtful,
+    /// A RST has come for it, from whomever: the stack knows whether it counts, and has sent nothing since. It may be a guess.
+    Doubtful { is_guess: bool },
     /// The stack sends nothing more.
     Closing,
 }
@@ -157,7 +163,9 @@ impl Served {
         };
         match said {
             Some(Said::Over) => self.forget(&flow),
-            Some(said) => self.own(now, flow, matches!(said, Said::Closing)),
+            Some(said) => {
+                self.own(now, flow, matches!(said, Said::Closing), number(frame, &packet, ACKNOWLEDGED_AT))
+            }
             None => {}
         }
     }
@@ -172,7 +180,7 @@ impl Served {
         let flow = Flow { protocol, client: packet.source, client_port, address: packet.destination, port };
         let Some(seen) = self.flows.known_mut(&flow) else { return };
         match said {
-            Some(Said::Over) => seen.doubt(now),
+            Some(Said::Over) => seen.doubt(now, number(frame, &packet, SEQUENCE_AT)),
             _ => seen.at = now,
         }
     }
@@ -231,9 +239,9 @@ impl Served {
         self.sweep_at = (self.flows.len() > 0).then(|| now + SWEEP_INTERVAL);
     }
 
-    fn own(&mut self, now: Instant, flow: Flow, is_closing: bool) {
+    fn own(&mut self, now: Instant, flow: Flow, is_closing: bool, expected: u32) {
         if let Some(seen) = self.flows.known_mut(&flow) {
-            seen.sent(now, is_closing);
+            seen.sent(now, is_closing, expected);
             return;
         }
         if !self.keeps(&flow) {
@@ -246,7 +254,7 @@ impl Served {
         }
         let end = if is_closing { End::Closing } else { End::None };
         self.udp += usize::from(is_udp);
-        self.flows.insert(flow, Seen { at: now, end });
+        self.flows.insert(flow, Seen { at: now, end, expected });
         self.news.push_back(News::Claimed(flow));
         self.sweep_at = self.sweep_at.or(Some(now + SWEEP_INTERVAL));
     }
@@ -270,17 +278,18 @@ impl Served {
 
 impl Seen {
     /// The stack has sent something of it.
-    fn sent(&mut self, now: Instant, is_closing: bool) {
+    fn sent(&mut self, now: Instant, is_closing: bool, expected: u32) {
         let is_closing = is_closing || self.end == End::Closing;
-        *self = Self { at: now, end: if is_closing { End::Closing } else { End::None } };
+        *self = Self { at: now, end: if is_closing { End::Closing } else { End::None }, expected };
     }
 
     /// Somebody says that it is over; more of them do not make it last longer.
     //= spec/cluster.md#resets-that-come
-    //# The driver of a real server MUST keep a flow for which a RST comes for 60 s, and as ever when its stack sends a segment of it meanwhile.
-    fn doubt(&mut self, now: Instant) {
-        if self.end == End::None {
-            *self = Self { at: now, end: End::Doubtful };
+    //# The driver of a real server MUST keep a flow for which a RST comes for 60 s where its sequence number is what the stack expects next, else for 15 min, and as ever when its stack sends a segment of it meanwhile.
+    fn doubt(&mut self, now: Instant, sequence: u32) {
+        let is_guess = sequence != self.expected;
+        if self.end == End::None || self.end == (End::Doubtful { is_guess: true }) && !is_guess {
+            *self = Self { at: now, end: End::Doubtful { is_guess }, ..*self };
         }
     }
 }
@@ -288,8 +297,11 @@ impl Seen {
 fn is_old(now: Instant, (flow, seen): &(&Flow, &Seen)) -> bool {
     let kept = match flow.protocol {
         Protocol::Udp => UDP_IDLE,
-        Protocol::Tcp if seen.end == End::None => TCP_IDLE,
-        Protocol::Tcp => CLOSING_TIME,
+        Protocol::Tcp => match seen.end {
+            End::None => TCP_IDLE,
+            End::Doubtful { is_guess: true } => GUESSED_TIME,
+            End::Doubtful { is_guess: false } | End::Closing => CLOSING_TIME,
+        },
     };
     now.since(seen.at) > kept
 }
@@ -317,6 +329,13 @@ fn read(frame: &[u8]) -> Option<(Packet, Protocol, Option<Said>)> {
 fn ports(frame: &[u8], packet: &Packet) -> Option<(u16, u16)> {
     let &[a, b, c, d] = frame.get(packet.upper_at..)?.first_chunk::<4>()?;
     Some((u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])))
+}
+
+/// A number of a TCP header; 0 of a datagram, which has none.
+fn number(frame: &[u8], packet: &Packet, at: usize) -> u32 {
+    let is_tcp = packet.protocol == Some(Protocol::Tcp as u8);
+    let octets = frame.get(packet.upper_at + at..).and_then(<[u8]>::first_chunk::<4>).filter(|_| is_tcp);
+    octets.map_or(0, |octets| u32::from_be_bytes(*octets))
 }
 
 /// The addresses that are to be on the loopback.

@@ -48,7 +48,15 @@ impl Driver {
         if self.config.cluster_addresses.is_empty() || is_plain(head) {
             return Ok(());
         }
-        let claims = claims::read(head, frame_len)?;
+        let claims = match claims::read(head, frame_len) {
+            // One that answers for others, with their MAC: whom it speaks for is plain to see.
+            Err(DropReason::SourceMac) if head.get(12..14) == Some(&ETHERTYPE_ARP.to_be_bytes()) => {
+                let sender = head.get(28..32).and_then(<[u8]>::first_chunk::<4>).copied();
+                let is_of_cluster = self.is_of_cluster(sender.map(IpAddr::from));
+                return if is_of_cluster { Err(DropReason::ClusterAddress) } else { Ok(()) };
+            }
+            read => read?,
+        };
         let is_of_cluster = self.is_of_cluster(claims.states) || self.is_of_cluster(claims.source);
         if claims.is_resolution && is_of_cluster { Err(DropReason::ClusterAddress) } else { Ok(()) }
     }

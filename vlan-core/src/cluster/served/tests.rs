@@ -86,7 +86,7 @@ fn a_flow_is_claimed_by_what_follows_its_beginning_and_given_up_at_its_end() {
 fn a_reset_that_anybody_may_have_sent_ends_no_flow_that_goes_on() {
     //= spec/cluster.md#resets-that-come
     //= type=test
-    //# The driver of a real server MUST keep a flow for which a RST comes for 60 s, and as ever when its stack sends a segment of it meanwhile.
+    //# The driver of a real server MUST keep a flow for which a RST comes for 60 s where its sequence number is what the stack expects next, else for 15 min, and as ever when its stack sends a segment of it meanwhile.
     let mut served = served();
     (1000..1003).for_each(|port| served.handle_outgoing(at(1), &out(port, ACK)));
     served.handle_outgoing(at(1), &out(1002, FIN | ACK));
@@ -101,6 +101,16 @@ fn a_reset_that_anybody_may_have_sent_ends_no_flow_that_goes_on() {
     assert_eq!(news(&mut served), [News::Gone(flow(1001)), News::Gone(flow(1002))]);
     served.handle_timeout(at(4000));
     assert_eq!(served.flows(0..FLOWS_MAX).collect::<Vec<_>>(), [flow(1000)]);
+    // One that does not know what the stack expects next may be a guess, until one comes that does.
+    let mut guess = back(1000, RST);
+    guess[14 + 20 + SEQUENCE_AT] = 1;
+    served.handle_incoming(at(4001), &guess);
+    served.handle_timeout(at(4900));
+    assert!(news(&mut served).is_empty());
+    served.handle_incoming(at(4900), &back(1000, RST));
+    served.handle_incoming(at(4901), &guess);
+    served.handle_timeout(at(4961));
+    assert_eq!(news(&mut served), [News::Gone(flow(1000))]);
 }
 
 #[test]
