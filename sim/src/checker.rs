@@ -102,6 +102,8 @@ struct Station {
     is_hostile: bool,
     /// Its device is promiscuous, and it may listen.
     listens: bool,
+    /// When it last did, unless it does.
+    listened_until: Option<Instant>,
     /// Times at which no control node served it, and the start of one that goes on.
     detached: Vec<(Instant, Instant)>,
     detached_since: Option<Instant>,
@@ -119,6 +121,9 @@ struct LanRecord {
     /// Its groups are not sorted.
     floods: Spell,
 }
+
+/// How long a frame may wait in the ring of a node that does not run.
+const RING_DWELL: Duration = Duration::from_millis(200);
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -141,6 +146,7 @@ impl Checker {
             is_up: false,
             is_hostile: false,
             listens: false,
+            listened_until: None,
             detached: Vec::new(),
             detached_since: Some(Instant::ZERO),
             removed: None,
@@ -183,8 +189,18 @@ impl Checker {
     }
 
     /// The station's device is promiscuous and it may listen, or no more.
-    pub fn set_listens(&mut self, station: StationIndex, listens: bool) {
-        self.stations[station.0].listens = listens;
+    pub fn set_listens(&mut self, now: Instant, station: StationIndex, listens: bool) {
+        let station = &mut self.stations[station.0];
+        if std::mem::replace(&mut station.listens, listens) && !listens {
+            station.listened_until = Some(now);
+        }
+    }
+
+    /// True while frames for others may come to the station that nobody numbers: what was under way when it ended may come a little later.
+    #[must_use]
+    pub fn may_overhear(&self, now: Instant, station: StationIndex) -> bool {
+        let station = &self.stations[station.0];
+        station.listens || station.listened_until.is_some_and(|until| now.since(until) < RING_DWELL)
     }
 
     /// True while frames for others may come to the station.
@@ -549,7 +565,7 @@ mod tests {
             })
             .collect();
         assert_eq!(arrive(&mut checker, listener, &frames[0]), Some("nothing reaches a non-member"));
-        checker.set_listens(listener, true);
+        checker.set_listens(Instant::ZERO, listener, true);
         assert_eq!(arrive(&mut checker, listener, &frames[0]), None);
         assert_eq!(arrive(&mut checker, listener, &frames[2]), None);
         assert_eq!(arrive(&mut checker, listener, &frames[2]), Some("I-44 each copy once"));

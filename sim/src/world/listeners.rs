@@ -39,7 +39,7 @@ impl World {
         machine.handle_promiscuity(now, vif, is_promiscuous);
         // As its node has been told: the administrator may have said otherwise by now.
         let may_listen = self.nodes[node].stacks[&vif.0].config.may_listen;
-        self.checker.set_listens(StationIndex(station), is_promiscuous && may_listen);
+        self.checker.set_listens(now, StationIndex(station), is_promiscuous && may_listen);
     }
 
     /// A station that may listen begins to, or ends.

@@ -74,7 +74,7 @@ impl Devices<'_> {
         };
         if self.promiscuous[station] && self.plan.listeners.contains(&station) {
             // A machine that has just heard of the permission may have copies before its host has heard of it.
-            self.checker.set_listens(StationIndex(station), true);
+            self.checker.set_listens(self.now, StationIndex(station), true);
         }
         let is_resolution =
             EthernetHeader::parse(octets).is_some_and(|h| is_neighbour_resolution(h.ethertype, octets));
@@ -140,7 +140,10 @@ impl Devices<'_> {
 
     /// A frame to somebody else comes to listeners alone.
     fn check_listens(&self, vif: VifNumber, station: usize) -> Result<(), Violation> {
-        if self.checker.listens(StationIndex(station)) || self.plan.hostile.is_some() || self.is_hostile {
+        if self.checker.may_overhear(self.now, StationIndex(station))
+            || self.plan.hostile.is_some()
+            || self.is_hostile
+        {
             return Ok(());
         }
         Err(self.broken(vif, "ARP or ND for somebody else"))
