@@ -20,6 +20,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use rustix::io::Errno;
 use vlan_core::Instant;
 use vlan_core::limits::FRAME_LEN_MAX;
+use vlan_core::super_frame::FrameRoom;
 use vlan_core::wire::Vnet;
 
 use crate::edge::Device;
@@ -193,15 +194,12 @@ impl Nic {
         }
     }
 
-    /// Takes the next frame from outside, tagged as it was on the wire, with its state; none when there is none now.
+    /// Takes the next frame from outside, tagged as it was on the wire, and says its state and length; none when there is none now.
     ///
     /// # Errors
     /// What the kernel says, such as `ENETDOWN` when the device went down; [`Self::look`] says what has become of it.
     #[inline]
-    pub fn receive<'b>(
-        &mut self,
-        buffer: &'b mut FrameBuffer,
-    ) -> Result<Option<(Vnet, &'b mut [u8])>, Errno> {
+    pub fn receive(&mut self, buffer: &mut FrameBuffer) -> Result<Option<(Vnet, usize)>, Errno> {
         match self {
             Self::AfPacket(nic) => nic.receive(buffer),
             Self::AfXdp(nic) => nic.receive(buffer),
@@ -220,19 +218,49 @@ impl AsFd for Nic {
     }
 }
 
-/// Room for one frame, used again for every frame.
-pub struct FrameBuffer(Box<[u8]>);
+/// Room for one frame from outside, used again for every frame.
+pub struct FrameBuffer {
+    /// In front of a frame is room for a tag that is put back.
+    octets: Box<[u8]>,
+    /// Where the frame begins.
+    start: usize,
+}
+
+impl FrameBuffer {
+    /// Octets that are free from `start` on, where the next frame is to begin.
+    fn room_at(&mut self, start: usize) -> &mut [u8] {
+        self.start = start;
+        &mut self.octets[start..]
+    }
+}
 
 impl Default for FrameBuffer {
     fn default() -> Self {
-        // In front of a frame is room for a tag that is put back.
-        Self(std::vec![0; TAG_LEN + FRAME_LEN_MAX].into_boxed_slice())
+        Self { octets: std::vec![0; TAG_LEN + FRAME_LEN_MAX].into_boxed_slice(), start: 0 }
     }
 }
 
 impl fmt::Debug for FrameBuffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("FrameBuffer")
+    }
+}
+
+impl FrameRoom for FrameBuffer {
+    #[inline]
+    fn octets(&self, len: usize) -> &[u8] {
+        &self.octets[self.start..self.start + len]
+    }
+
+    #[inline]
+    fn octets_mut(&mut self, len: usize) -> &mut [u8] {
+        &mut self.octets[self.start..self.start + len]
+    }
+
+    #[inline]
+    fn put(&mut self, at: usize, octets: &[u8]) {
+        let at = self.start + at;
+        self.octets[at..at + octets.len()].copy_from_slice(octets);
     }
 }
 

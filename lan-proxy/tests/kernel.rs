@@ -25,6 +25,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sandbox::in_own_namespace;
 use switch_node::agent::tap::{Tap, TapBuffer};
 use vlan_core::security::Limits;
+use vlan_core::super_frame::FrameRoom;
 use vlan_core::wire::Vnet;
 use vlan_core::{Instant, MacAddress};
 use world::{
@@ -96,8 +97,8 @@ impl Wire {
 
     /// A frame that the device puts on the wire.
     fn take_from_uplink(&mut self, host: &Tap) {
-        while let Some(len) = self.up.read(&mut self.tap_buffer).unwrap() {
-            let (vnet, frame) = self.tap_buffer.frame(len);
+        while let Some((vnet, len)) = self.up.read(&mut self.tap_buffer).unwrap() {
+            let frame = self.tap_buffer.octets(len);
             self.seen.frames += 1;
             let macs = audit::stated_macs(frame);
             self.seen.sources.insert(macs[1]);
@@ -116,8 +117,8 @@ impl Wire {
     }
 
     fn take_from_host(&mut self, host: &Tap) {
-        while let Some(len) = host.read(&mut self.tap_buffer).unwrap() {
-            let (vnet, frame) = self.tap_buffer.frame(len);
+        while let Some((vnet, len)) = host.read(&mut self.tap_buffer).unwrap() {
+            let frame = self.tap_buffer.octets(len);
             let Some(vid) = self.vid else {
                 write(&self.up, &vnet, frame);
                 continue;
@@ -234,10 +235,11 @@ fn what_this_host_sends_does_not_come_from_outside() {
             assert_eq!(another.send(&Vnet::default(), &frame), Sent::Taken);
             assert_eq!(nic.receive(&mut buffer), Ok(None));
             let mut seen = TapBuffer::default();
-            let len = up.read(&mut seen).unwrap().expect("it is on the wire");
-            assert_eq!(seen.frame(len).1, frame);
+            let (_, len) = up.read(&mut seen).unwrap().expect("it is on the wire");
+            assert_eq!(seen.octets(len), frame);
             write(&up, &Vnet::default(), &frame);
-            assert_eq!(nic.receive(&mut buffer).unwrap().expect("it comes from outside").1, frame);
+            let (_, len) = nic.receive(&mut buffer).unwrap().expect("it comes from outside");
+            assert_eq!(buffer.octets(len), frame);
             // Longer than the device takes.
             let long = [&frame[..], &[0; 1500]].concat();
             assert!(matches!(nic.send(&Vnet::default(), &long), Sent::Refused(_)));
@@ -260,8 +262,8 @@ fn a_tag_on_the_wire_is_there_when_its_frame_is_taken() {
             {
                 let frame = [&addresses, tags, &rest].concat();
                 write(&up, &Vnet::default(), &frame);
-                let (vnet, taken) = nic.receive(&mut buffer).unwrap().expect("it comes from outside");
-                assert_eq!((vnet.flags & Vnet::NEEDS_CSUM, &*taken), (0, &frame[..]));
+                let (vnet, len) = nic.receive(&mut buffer).unwrap().expect("it comes from outside");
+                assert_eq!((vnet.flags & Vnet::NEEDS_CSUM, buffer.octets(len)), (0, &frame[..]));
             }
         }
     });
@@ -304,8 +306,8 @@ fn another_device_of_the_name_is_used_with_its_mtu() {
             let verdict = proxy.outward(Instant::ZERO, &Vnet::default(), &frame, &OneMember, out);
             assert_eq!(verdict, Outward::Sent);
             let mut seen = TapBuffer::default();
-            let len = up.read(&mut seen).unwrap().expect("it is on the wire");
-            assert_eq!(seen.frame(len).1[6..], [&SYSTEM.0[..], &frame[12..]].concat());
+            let (_, len) = up.read(&mut seen).unwrap().expect("it is on the wire");
+            assert_eq!(seen.octets(len)[6..], [&SYSTEM.0[..], &frame[12..]].concat());
             write(&up, &Vnet::default(), &frame);
             assert!(nic.receive(&mut FrameBuffer::default()).is_ok_and(|taken| taken.is_some()));
             assert!(proxy.set_device(Device { mtu: 1279, offloads: true }).is_err());

@@ -18,6 +18,7 @@ use rvi::packet::ether_frame::{ETHER_TYPE, HEADER_LEN};
 use rvi::packet::port::{PacketBatch, PacketMachine};
 use rvi::packet::transport::TransmitBuffer;
 use sandbox::in_own_namespace;
+use vlan_core::super_frame::FrameRoom;
 use vlan_core::wire::control::LegAddress;
 use vlan_core::{EtherAddress, EtherPort, Instant, LegNumber, MacAddress, NodeNumber};
 
@@ -90,8 +91,8 @@ fn packets_that_a_device_had_no_room_for_go_when_it_has() {
 fn numbered(wire: &Tap) -> Option<u32> {
     let mut buffer = TapBuffer::default();
     loop {
-        let len = wire.read(&mut buffer).unwrap()?;
-        let (_, frame) = buffer.frame(len);
+        let (_, len) = wire.read(&mut buffer).unwrap()?;
+        let frame = buffer.octets(len);
         if frame[12..14] == ETHER_TYPE.to_be_bytes() {
             let (number, _) = frame[HEADER_LEN..].split_first_chunk()?;
             return Some(u32::from_be_bytes(*number));

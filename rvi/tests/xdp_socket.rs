@@ -18,6 +18,7 @@ use rvi::host::packet_socket;
 use rvi::host::tap::{Tap, TapBuffer, Written};
 use rvi::host::xdp_socket::{Frames, Queued, XdpError, XdpOpenError, XdpSockets};
 use sandbox::in_own_namespace;
+use vlan_core::super_frame::FrameRoom;
 use vlan_core::wire::Vnet;
 
 const DEVICE: &str = "up0";
@@ -46,8 +47,8 @@ impl Wire {
     fn take(&self) -> Vec<u8> {
         let mut buffer = TapBuffer::default();
         wait_for(&self.0);
-        let len = self.0.read(&mut buffer).unwrap().expect("it is readable");
-        buffer.frame(len).1.to_vec()
+        let (_, len) = self.0.read(&mut buffer).unwrap().expect("it is readable");
+        buffer.octets(len).to_vec()
     }
 }
 

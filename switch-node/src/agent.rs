@@ -4,7 +4,7 @@
 //! | file | is |
 //! |---|---|
 //! | `pump.rs` | the loop |
-//! | `ports.rs`, `intake.rs`, `cut.rs`, `tap.rs` | the interfaces: frames in and out, what they are wanted to be |
+//! | `ports.rs`, `cut.rs`, `tap.rs` | the interfaces: frames in and out, what they are wanted to be |
 //! | `checks.rs` | connections that check services of clusters |
 //! | `devices.rs`, `closing.rs` | devices are made, changed, looked at and taken away, in threads of their own |
 //! | `netlink.rs`, `namespace.rs` | the kernel's side of an interface; `netlink/links.rs` makes links for labs |
@@ -18,7 +18,6 @@ mod closing;
 pub mod cut;
 mod devices;
 mod give_way;
-mod intake;
 mod legs;
 pub mod namespace;
 pub mod netlink;

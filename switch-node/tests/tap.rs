@@ -17,7 +17,7 @@ use switch_node::agent::cut::Cutter;
 use switch_node::agent::namespace::Namespace;
 use switch_node::agent::netlink::{AddressMonitor, InterfaceIndex, Netlink, StackAddress};
 use switch_node::agent::tap::{self, Tap, TapBuffer, Written};
-use vlan_core::super_frame::UdpCoalescer;
+use vlan_core::super_frame::{FrameRoom, UdpCoalescer};
 use vlan_core::wire::control::InterfaceAddress;
 use vlan_core::wire::frame::Vnet;
 use vlan_core::{MacAddress, limits};
@@ -72,8 +72,8 @@ impl Interface {
     fn read(&mut self, wanted: impl Fn(&[u8]) -> bool) -> (Vnet, Vec<u8>) {
         loop {
             wait_readable(&self.tap);
-            while let Some(len) = self.tap.read(&mut self.buffer).unwrap() {
-                let (vnet, frame) = self.buffer.frame(len);
+            while let Some((vnet, len)) = self.tap.read(&mut self.buffer).unwrap() {
+                let frame = self.buffer.octets(len);
                 if wanted(frame) {
                     return (vnet, frame.to_vec());
                 }

@@ -6,9 +6,11 @@
 //! Rules: `spec/super-frames.md`.
 
 mod coalesce;
+mod intake;
 mod segment;
 
 pub use coalesce::UdpCoalescer;
+pub use intake::{FrameRoom, Intake};
 pub use segment::Segments;
 
 use crate::ethernet::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};

@@ -103,26 +103,23 @@ impl AfPacket {
     /// As [`super::Nic::receive`].
     //= spec/uplink.md#tags-that-the-kernel-takes-off
     //# A tag that the kernel has taken off a frame MUST be put back before the frame is given to its LAN.
-    pub(super) fn receive<'b>(
-        &self,
-        buffer: &'b mut FrameBuffer,
-    ) -> Result<Option<(Vnet, &'b mut [u8])>, Errno> {
+    pub(super) fn receive(&self, buffer: &mut FrameBuffer) -> Result<Option<(Vnet, usize)>, Errno> {
         let mut header = [0; VNET_LEN];
-        let arrived = match call::receive(self.descriptor.as_fd(), &mut header, &mut buffer.0[TAG_LEN..]) {
+        let arrived = match call::receive(self.descriptor.as_fd(), &mut header, buffer.room_at(TAG_LEN)) {
             Ok(Some(arrived)) => arrived,
             Ok(None) | Err(Errno::AGAIN | Errno::INTR) => return Ok(None),
             Err(errno) => return Err(errno),
         };
         let vnet = native(Vnet::parse(&header));
-        let end = TAG_LEN + arrived.len;
         let Some(tag) = arrived.tag.filter(|_| arrived.len >= TAG_AT) else {
-            return Ok(Some((vnet, &mut buffer.0[TAG_LEN..end])));
+            return Ok(Some((vnet, arrived.len)));
         };
-        buffer.0.copy_within(TAG_LEN..TAG_LEN + TAG_AT, 0);
+        let octets = buffer.room_at(0);
+        octets.copy_within(TAG_LEN..TAG_LEN + TAG_AT, 0);
         let protocol = tag.protocol.unwrap_or(ETHERTYPE_VLAN).to_be_bytes();
-        buffer.0[TAG_AT..TAG_AT + 2].copy_from_slice(&protocol);
-        buffer.0[TAG_AT + 2..TAG_AT + TAG_LEN].copy_from_slice(&tag.control.to_be_bytes());
-        Ok(Some((crate::tag::behind_a_tag(vnet), &mut buffer.0[..end])))
+        octets[TAG_AT..TAG_AT + 2].copy_from_slice(&protocol);
+        octets[TAG_AT + 2..TAG_AT + TAG_LEN].copy_from_slice(&tag.control.to_be_bytes());
+        Ok(Some((crate::tag::behind_a_tag(vnet), TAG_LEN + arrived.len)))
     }
 }
 

@@ -170,16 +170,11 @@ impl AfXdp {
     }
 
     /// As [`super::Nic::receive`].
-    pub(super) fn receive<'b>(
-        &mut self,
-        buffer: &'b mut FrameBuffer,
-    ) -> Result<Option<(Vnet, &'b mut [u8])>, Errno> {
+    pub(super) fn receive(&mut self, buffer: &mut FrameBuffer) -> Result<Option<(Vnet, usize)>, Errno> {
         let Some(sockets) = self.sockets.sockets_mut() else { return Ok(None) };
-        match sockets.receive(&mut buffer.0) {
-            Ok(Some(len)) => {
-                let frame = &mut buffer.0[..len];
-                Ok(Some((sums::state_of(frame), frame)))
-            }
+        let octets = buffer.room_at(0);
+        match sockets.receive(octets) {
+            Ok(Some(len)) => Ok(Some((sums::state_of(&mut octets[..len]), len))),
             Ok(None) => Ok(None),
             Err(error) => Err(self.close(error)),
         }

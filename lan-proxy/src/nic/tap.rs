@@ -84,20 +84,14 @@ impl TapDevice {
     }
 
     /// As [`super::Nic::receive`].
-    pub(super) fn receive<'b>(
-        &mut self,
-        buffer: &'b mut FrameBuffer,
-    ) -> Result<Option<(Vnet, &'b mut [u8])>, Errno> {
+    pub(super) fn receive(&mut self, buffer: &mut FrameBuffer) -> Result<Option<(Vnet, usize)>, Errno> {
         let Some(tap) = &self.tap else { return Ok(None) };
-        match tap.receive(&mut buffer.0) {
-            Ok(Some((vnet, len))) => Ok(Some((vnet, &mut buffer.0[..len]))),
-            Ok(None) => Ok(None),
-            Err(errno) => {
-                // It has gone, and would be readable for ever.
-                self.tap = None;
-                Err(errno)
-            }
+        let received = tap.receive(buffer.room_at(0));
+        if received.is_err() {
+            // It has gone, and would be readable for ever.
+            self.tap = None;
         }
+        received
     }
 }
 

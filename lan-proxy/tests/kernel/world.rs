@@ -14,6 +14,7 @@ use switch_node::agent::netlink::Netlink;
 use switch_node::agent::tap::{self, Tap, TapBuffer, Written};
 use vlan_core::security::Limits;
 use vlan_core::server::MemberSlot;
+use vlan_core::super_frame::FrameRoom;
 use vlan_core::wire::Vnet;
 use vlan_core::wire::control::InterfaceAddress;
 use vlan_core::{Instant, MacAddress};
@@ -151,9 +152,9 @@ impl Uplink {
     }
 
     pub fn take_from_member(&mut self, member: &Tap) {
-        while let Some(len) = member.read(&mut self.tap_buffer).unwrap() {
+        while let Some((vnet, len)) = member.read(&mut self.tap_buffer).unwrap() {
             let now = self.now();
-            let (vnet, frame) = self.tap_buffer.frame(len);
+            let frame = self.tap_buffer.octets(len);
             let nic = &mut self.nic;
             let verdict = self.proxy.outward(now, &vnet, frame, &OneMember, |vnet, frame| {
                 assert_eq!(nic.send(vnet, frame), Sent::Taken);
@@ -166,7 +167,8 @@ impl Uplink {
     }
 
     pub fn take_from_outside(&mut self, member: &Tap) {
-        while let Some((vnet, frame)) = self.nic.receive(&mut self.frame_buffer).unwrap() {
+        while let Some((vnet, len)) = self.nic.receive(&mut self.frame_buffer).unwrap() {
+            let frame = self.frame_buffer.octets_mut(len);
             let Ok((_, vnet, frame)) = self.trunk.untag(&vnet, frame) else { continue };
             let now = Instant::from_nanos(self.start.elapsed().as_nanos() as u64);
             match self.proxy.inward(now, &vnet, frame, &OneMember) {

@@ -15,6 +15,7 @@ use std::string::String;
 
 use rustix::io::Errno;
 use vlan_core::limits::FRAME_LEN_MAX;
+use vlan_core::super_frame::FrameRoom;
 use vlan_core::wire::frame::{VNET_LEN, Vnet};
 
 use crate::SharedOctets;
@@ -147,16 +148,14 @@ impl Tap {
         self.offloads & libc::TUN_F_USO4 != 0
     }
 
-    /// Reads the next frame of the stack into `buffer`: `None` when there is none now.
-    ///
-    /// The result is for [`TapBuffer::frame`], which gives header and frame.
+    /// Reads the next frame of the stack into `buffer`, and gives its state and length: `None` when there is none now.
     ///
     /// # Errors
     /// What the system says; `EIO` when the interface is down, `EBADFD` when it is gone.
     #[inline]
-    pub fn read(&self, buffer: &mut TapBuffer) -> io::Result<Option<usize>> {
+    pub fn read(&self, buffer: &mut TapBuffer) -> io::Result<Option<(Vnet, usize)>> {
         match rustix::io::read(&self.descriptor, &mut buffer.0[..]) {
-            Ok(len) if len > HEADER_LEN => Ok(Some(len)),
+            Ok(len) if len > HEADER_LEN => Ok(Some((buffer.state(), len - HEADER_LEN))),
             // Shorter than its own header: nothing the kernel makes.
             Ok(_) => Ok(None),
             Err(Errno::AGAIN | Errno::INTR) => Ok(None),
@@ -236,52 +235,24 @@ impl fmt::Debug for TapBuffer {
 }
 
 impl TapBuffer {
-    /// The frame that [`Tap::read`] reported as `len` octets, with its vnet header.
-    ///
-    /// # Panics
-    /// When `len` is not such a result.
-    #[inline]
-    #[must_use]
-    pub fn frame(&self, len: usize) -> (Vnet, &[u8]) {
-        let header = self.0.first_chunk().expect("a TAP buffer is longer than a vnet header");
-        (Vnet::parse(header), &self.0[HEADER_LEN..len])
+    fn state(&self) -> Vnet {
+        Vnet::parse(self.0.first_chunk().expect("a TAP buffer is longer than a vnet header"))
     }
+}
 
-    /// The first `len` octets of the frame, without its vnet header.
-    ///
-    /// # Panics
-    /// When there is no room for as many.
+impl FrameRoom for TapBuffer {
     #[inline]
-    #[must_use]
-    pub fn octets(&self, len: usize) -> &[u8] {
+    fn octets(&self, len: usize) -> &[u8] {
         &self.0[HEADER_LEN..HEADER_LEN + len]
     }
 
-    /// The same, to be changed.
-    ///
-    /// # Panics
-    /// As [`Self::octets`].
     #[inline]
-    pub fn octets_mut(&mut self, len: usize) -> &mut [u8] {
+    fn octets_mut(&mut self, len: usize) -> &mut [u8] {
         &mut self.0[HEADER_LEN..HEADER_LEN + len]
     }
 
-    /// Has a frame as if it had been read, and gives what reading it would have said: for tests of who reads.
-    ///
-    /// # Panics
-    /// When there is no room for it.
-    pub fn store(&mut self, vnet: &Vnet, frame: &[u8]) -> usize {
-        self.0[..VNET_LEN].copy_from_slice(&vnet.emit());
-        self.put(0, frame);
-        HEADER_LEN + frame.len()
-    }
-
-    /// Puts `octets` at place `at` of the frame.
-    ///
-    /// # Panics
-    /// When there is no room for them.
     #[inline]
-    pub fn put(&mut self, at: usize, octets: &[u8]) {
+    fn put(&mut self, at: usize, octets: &[u8]) {
         let at = HEADER_LEN + at;
         self.0[at..at + octets.len()].copy_from_slice(octets);
     }

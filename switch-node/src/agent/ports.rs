@@ -5,6 +5,7 @@
 
 use rvi::SharedOctets;
 use tracing::{debug, error, info, warn};
+use vlan_core::super_frame::Intake;
 use vlan_core::wire::control::{InterfaceAddress, InterfaceConfig, ServedCluster};
 use vlan_core::wire::frame::Vnet;
 use vlan_core::{Instant, VifNumber};
@@ -19,12 +20,11 @@ use crate::agent::closing::Closing;
 use crate::agent::cut::Cutter;
 use crate::agent::devices::{DeviceError, Devices, Done, Made, Order, Stacks};
 use crate::agent::give_way::GiveWay;
-use crate::agent::intake::Intake;
 use crate::agent::netlink::{InterfaceIndex, Listener, StackAddress, listening};
 use crate::agent::pause::Pause;
 use crate::agent::poller::{Poller, Source};
 use crate::agent::pump::clock;
-use crate::agent::tap::{Tap, Written};
+use crate::agent::tap::{Tap, TapBuffer, Written};
 use crate::node::{Accept, AskedCheck, Delivery, FrameSink, Node};
 
 /// Frames of one interface that go into one batch.
@@ -60,7 +60,7 @@ struct Port {
     index: InterfaceIndex,
     /// What its device is configured to.
     config: InterfaceConfig,
-    intake: Intake,
+    intake: Intake<TapBuffer>,
     cutter: Cutter,
     give_way: GiveWay,
     pause: Pause,

@@ -9,6 +9,7 @@ use lan_proxy::nic::{self, FrameBuffer, Sent};
 use rustix::io::Errno;
 use tracing::{info, warn};
 use vlan_core::Instant;
+use vlan_core::super_frame::Intake;
 
 use super::devices::Modes;
 use super::legs::{Legs, Source};
@@ -23,14 +24,14 @@ const OPENING_LOOK: Duration = Duration::from_millis(20);
 /// How soon a device that was full is tried again.
 const FULL_PAUSE: Duration = Duration::from_millis(1);
 
-/// A device and whether it is worth asking.
+/// A device and what came by it.
 #[derive(Debug)]
 struct Nic {
     number: DeviceNumber,
     device: nic::Nic,
+    intake: Intake<FrameBuffer>,
     /// What its uplinks want to hear.
     modes: Vec<Mode>,
-    is_readable: bool,
     /// What the machine was told of [`nic::Nic::too_long`].
     too_long: u64,
 }
@@ -39,7 +40,6 @@ struct Nic {
 #[derive(Debug, Default)]
 pub struct Outside {
     nics: Vec<Nic>,
-    buffer: FrameBuffer,
     next_look: Option<Instant>,
     /// A device did not take everything.
     is_full: bool,
@@ -70,7 +70,9 @@ impl Outside {
         for (number, device) in opened {
             match legs.watch(device.as_fd(), Source::Device(usize::from(number.0))) {
                 Ok(()) => {
-                    let nic = Nic { number, device, modes: Vec::new(), is_readable: true, too_long: 0 };
+                    let mut intake = Intake::default();
+                    intake.handle_readable();
+                    let nic = Nic { number, device, intake, modes: Vec::new(), too_long: 0 };
                     machine.handle_device(at, number, nic.state());
                     self.nics.push(nic);
                 }
@@ -95,32 +97,22 @@ impl Outside {
     /// The kernel says that a device has something.
     pub fn handle_ready(&mut self, number: usize) {
         if let Some(nic) = self.nics.iter_mut().find(|nic| usize::from(nic.number.0) == number) {
-            nic.is_readable = true;
+            nic.intake.handle_readable();
         }
     }
 
     /// Takes what has come from outside, a bounded number of frames of each device; says how many.
     pub fn receive(&mut self, at: Instant, machine: &mut ControlNode) -> usize {
         let mut received = 0;
-        for nic in self.nics.iter_mut().filter(|nic| nic.is_readable) {
-            for _ in 0..FRAMES_PER_TURN {
-                match nic.device.receive(&mut self.buffer) {
-                    Ok(Some((vnet, frame))) => {
-                        machine.handle_outside(at, nic.number, &vnet, frame);
-                        received += 1;
+        for nic in &mut self.nics {
+            match nic.receive(at, machine) {
+                (frames, Ok(())) => received += frames,
+                (frames, Err(errno)) => {
+                    received += frames;
+                    if errno != Errno::NETDOWN {
+                        warn!(device = nic.device.name(), %errno, "cannot receive from outside");
                     }
-                    Ok(None) => {
-                        nic.is_readable = false;
-                        break;
-                    }
-                    Err(errno) => {
-                        nic.is_readable = false;
-                        if errno != Errno::NETDOWN {
-                            warn!(device = nic.device.name(), %errno, "cannot receive from outside");
-                        }
-                        self.next_look = Some(at);
-                        break;
-                    }
+                    self.next_look = Some(at);
                 }
             }
         }
@@ -177,6 +169,25 @@ impl Outside {
 }
 
 impl Nic {
+    /// Gives the machine what the device has, as far as this turn goes, and says how many frames that was on the wire.
+    //= spec/super-frames.md#from-outside
+    //# A control node MUST join datagrams from outside as a node joins those of its stack, before an uplink judges them.
+    fn receive(&mut self, at: Instant, machine: &mut ControlNode) -> (usize, Result<(), Errno>) {
+        let Self { number, device, intake, .. } = self;
+        let mut received = 0;
+        while received < FRAMES_PER_TURN {
+            let filled = intake.fill(|buffer| device.receive(buffer), FRAMES_PER_TURN - received);
+            while let Some((vnet, frame)) = intake.frame_mut() {
+                machine.handle_outside(at, *number, &vnet, frame);
+                received += intake.take();
+            }
+            if filled.is_err() || !intake.is_readable() {
+                return (received, filled);
+            }
+        }
+        (received, Ok(()))
+    }
+
     /// Has the device hear what is wanted now. What it refuses is tried again in the next turn; one that has gone is looked for soon.
     fn hear(&mut self, machine: &ControlNode) {
         let _ = self.device.set_modes(&self.modes);

@@ -1,29 +1,35 @@
-//! Step 1 of the walk: frames of a stack are read here, each with its vnet header. Datagrams of a flow that it sent one by
-//! one become one super-frame, as far as they are there already.
+//! Step 1 of the walk: frames come in here, each with its vnet header, from a stack or from outside. Datagrams of a flow that were
+//! sent one by one become one super-frame, as far as they are there already.
 
-use std::collections::VecDeque;
-use std::io;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 
-use vlan_core::super_frame::UdpCoalescer;
-use vlan_core::wire::frame::Vnet;
-
-use crate::agent::tap::TapBuffer;
+use super::UdpCoalescer;
+use crate::wire::frame::Vnet;
 
 /// Frames put together at the same time, each of another flow.
 const FLOWS_MAX: usize = 8;
 
-/// What reads a frame into a buffer.
-pub(super) trait Read: FnMut(&mut TapBuffer) -> io::Result<Option<usize>> {}
+/// Room for one frame of [`crate::limits::FRAME_LEN_MAX`], used again for every frame.
+pub trait FrameRoom: Default {
+    /// The first `len` octets of the frame.
+    fn octets(&self, len: usize) -> &[u8];
 
-impl<F: FnMut(&mut TapBuffer) -> io::Result<Option<usize>>> Read for F {}
+    /// The same, to be changed.
+    fn octets_mut(&mut self, len: usize) -> &mut [u8];
+
+    /// Puts `octets` at place `at` of the frame.
+    fn put(&mut self, at: usize, octets: &[u8]);
+}
 
 /// A frame that goes on, perhaps put together from several.
-struct Parcel {
-    buffer: TapBuffer,
+#[derive(Debug)]
+struct Parcel<R> {
+    buffer: R,
     vnet: Vnet,
     /// Octets, the vnet header not counted.
     len: usize,
-    /// Frames of the stack in it.
+    /// Frames that were sent, in it.
     frames: usize,
     /// While more may be joined.
     coalescer: Option<UdpCoalescer>,
@@ -39,26 +45,32 @@ enum Place {
     Alone,
 }
 
-/// What was read of a stack and has not gone.
-#[derive(Default)]
-pub(super) struct Intake {
+/// What was read of a device and has not gone.
+#[derive(Debug, Default)]
+pub struct Intake<R> {
     /// In the order in which they began.
-    parcels: VecDeque<Parcel>,
+    parcels: VecDeque<Parcel<R>>,
     /// Room for frames; the last was used last, and is warm.
-    spares: Vec<TapBuffer>,
-    /// The TAP may have a frame.
+    spares: Vec<R>,
+    /// The device may have a frame.
     is_readable: bool,
 }
 
-impl Intake {
-    /// The TAP may have a frame.
+impl<R: FrameRoom> Intake<R> {
+    /// The device may have a frame.
     #[inline]
     pub fn handle_readable(&mut self) {
         self.is_readable = true;
     }
 
-    /// Has frames ready, put together from up to `frames_max` of the stack's, if there are any now. `read` is that of the
-    /// TAP ([`crate::agent::tap::Tap::read`]).
+    /// False once it was asked and had none.
+    #[must_use]
+    pub fn is_readable(&self) -> bool {
+        self.is_readable
+    }
+
+    /// Has frames ready, put together from up to `frames_max` of those that were sent, if there are any now. `read` takes the next one
+    /// from the device into a room, and says its state and its octets; nothing when none is there now.
     ///
     /// # Errors
     /// As `read`; what was read before goes all the same.
@@ -66,7 +78,11 @@ impl Intake {
     //# A node MUST NOT keep a datagram back for others that its stack has not sent yet, and MUST NOT let a frame of its flow, or one
     //# that is not joined, overtake it.
     #[inline]
-    pub fn fill(&mut self, mut read: impl Read, frames_max: usize) -> io::Result<()> {
+    pub fn fill<E>(
+        &mut self,
+        mut read: impl FnMut(&mut R) -> Result<Option<(Vnet, usize)>, E>,
+        frames_max: usize,
+    ) -> Result<(), E> {
         if !self.parcels.is_empty() {
             return Ok(());
         }
@@ -80,20 +96,22 @@ impl Intake {
     }
 
     /// Reads what is there, up to a frame that goes by itself.
-    fn collect(&mut self, read: &mut impl Read, frames_max: usize) -> io::Result<()> {
+    fn collect<E>(
+        &mut self,
+        read: &mut impl FnMut(&mut R) -> Result<Option<(Vnet, usize)>, E>,
+        frames_max: usize,
+    ) -> Result<(), E> {
         let mut frames = 0;
         while self.is_readable && frames < frames_max && self.parcels.len() < FLOWS_MAX {
             let mut buffer = self.spares.pop().unwrap_or_default();
             let result = read(&mut buffer);
-            let Ok(Some(len)) = result else {
+            let Ok(Some((vnet, len))) = result else {
                 self.spares.push(buffer);
                 self.is_readable = false;
                 return result.map(drop);
             };
             frames += 1;
-            let (vnet, frame) = buffer.frame(len);
-            let len = frame.len();
-            let coalescer = match self.place(&vnet, frame) {
+            let coalescer = match self.place(&vnet, buffer.octets(len)) {
                 Place::Joined => {
                     self.spares.push(buffer);
                     continue;
@@ -118,18 +136,25 @@ impl Intake {
         }
         let Some(coalescer) = UdpCoalescer::begin(vnet, frame) else { return Place::Alone };
         let mut latest_first = self.parcels.iter_mut().rev();
-        let of_flow = |parcel: &&mut Parcel| coalescer.is_flow_of(frame, parcel.buffer.octets(parcel.len));
+        let of_flow = |parcel: &&mut Parcel<R>| coalescer.is_flow_of(frame, parcel.buffer.octets(parcel.len));
         let is_joined = latest_first.find(of_flow).is_some_and(|parcel| parcel.join(vnet, frame));
         if is_joined { Place::Joined } else { Place::First(coalescer) }
     }
 
     /// The frame that is next.
     #[inline]
+    #[must_use]
     pub fn frame(&self) -> Option<(Vnet, &[u8])> {
         self.parcels.front().map(|parcel| (parcel.vnet, parcel.buffer.octets(parcel.len)))
     }
 
-    /// That frame has gone; says of how many of the stack's it was put together.
+    /// The same, to be changed.
+    #[inline]
+    pub fn frame_mut(&mut self) -> Option<(Vnet, &mut [u8])> {
+        self.parcels.front_mut().map(|parcel| (parcel.vnet, parcel.buffer.octets_mut(parcel.len)))
+    }
+
+    /// That frame has gone; says of how many that were sent it was put together.
     #[inline]
     pub fn take(&mut self) -> usize {
         let Some(parcel) = self.parcels.pop_front() else { return 0 };
@@ -138,12 +163,13 @@ impl Intake {
     }
 
     /// A frame waits that could not go.
+    #[must_use]
     pub fn is_waiting(&self) -> bool {
         !self.parcels.is_empty()
     }
 }
 
-impl Parcel {
+impl<R: FrameRoom> Parcel<R> {
     /// Puts the payload of a frame behind what there is, if it carries that on.
     #[inline]
     fn join(&mut self, vnet: &Vnet, frame: &[u8]) -> bool {
@@ -158,7 +184,28 @@ impl Parcel {
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec;
+
     use super::*;
+
+    /// Room for short frames.
+    #[derive(Default)]
+    struct Room(Vec<u8>);
+
+    impl FrameRoom for Room {
+        fn octets(&self, len: usize) -> &[u8] {
+            &self.0[..len]
+        }
+
+        fn octets_mut(&mut self, len: usize) -> &mut [u8] {
+            &mut self.0[..len]
+        }
+
+        fn put(&mut self, at: usize, octets: &[u8]) {
+            self.0.truncate(at);
+            self.0.extend_from_slice(octets);
+        }
+    }
 
     /// A datagram to a port, as a stack hands it over; its octets count.
     fn datagram(port: u8, number: u8) -> Vec<u8> {
@@ -182,18 +229,19 @@ mod tests {
             Self(frames.iter().map(|(port, number)| datagram(*port, *number)).collect())
         }
 
-        fn read(&mut self, buffer: &mut TapBuffer) -> io::Result<Option<usize>> {
-            match self.0.pop_front() {
-                Some(frame) if frame.is_empty() => Err(io::Error::other("the device is down")),
-                Some(frame) if frame[15] == 1 => Ok(Some(buffer.store(&Vnet::default(), &frame))),
-                Some(frame) => Ok(Some(buffer.store(&state(), &frame))),
-                None => Ok(None),
+        fn read(&mut self, room: &mut Room) -> Result<Option<(Vnet, usize)>, &'static str> {
+            let Some(frame) = self.0.pop_front() else { return Ok(None) };
+            room.put(0, &frame);
+            match frame.get(15) {
+                None => Err("the device is down"),
+                Some(1) => Ok(Some((Vnet::default(), frame.len()))),
+                Some(_) => Ok(Some((state(), frame.len()))),
             }
         }
     }
 
     /// The ports and numbers of the datagrams in each frame that comes out, in order.
-    fn drain(intake: &mut Intake, stack: &mut Stack, frames_max: usize) -> Vec<(u8, Vec<u8>)> {
+    fn drain(intake: &mut Intake<Room>, stack: &mut Stack, frames_max: usize) -> Vec<(u8, Vec<u8>)> {
         let mut frames = Vec::new();
         intake.handle_readable();
         loop {
