@@ -3,10 +3,11 @@
 #
 #   benches/peers/cluster.sh [SECONDS [ROUNDS]]     5 seconds each and 3 rounds, unless told
 #
-# New connections and requests on existing ones are wrk's, 32 at a time; packets are iperf's datagrams of 64 octets of one flow, as many as the servers' stacks count, which HAProxy does not carry. The peers
+# New connections and requests on existing ones are wrk's, 32 at a time; packets are iperf's datagrams of 64 octets of one flow, as many as reach the sockets of the servers, with room or without: how fast a
+# program reads them is not the balancer's. HAProxy carries none. The peers
 # stand between the client's veth pair and a kernel bridge of the servers; without a balancer the kernel forwards there to the first server.
 #
-# Needs root, iperf (version 2, which sends without being answered), socat, nftables, nginx-light, wrk and haproxy (Debian packages; no service of them is used), and the release build of switch-server.
+# Needs root, iperf (version 2, which sends without being answered), nftables, nginx-light, wrk and haproxy (Debian packages; no service of them is used), and the release build of switch-server.
 source "$(dirname "$0")/common.sh"
 seconds=${1:-5}
 rounds=${2:-3}
@@ -35,7 +36,7 @@ END
     for name in "${servers[@]}"; do
         background ip netns exec "$name" nginx -e "$work/log" -c "$work/nginx.conf" -g "pid $work/$name.pid;"
         ip netns exec "$name" sysctl -qw net.ipv4.ip_nonlocal_bind=1
-        background ip netns exec "$name" socat -u "UDP4-RECV:5001,bind=$1,rcvbuf=4194304" /dev/null
+        background ip netns exec "$name" iperf -s -u -B "$1"
         shift
     done
 }
@@ -141,18 +142,18 @@ requests() {
     ip netns exec "$client" wrk -t 1 -c 32 -d "${seconds}s" -H "$2" "http://$1/" | awk '/Requests\/sec/ { print $2 / 1000 }'
 }
 
-# Datagrams that the servers have taken.
-taken() {
+# Datagrams that have reached sockets of the servers.
+arrived() {
     for name in "${servers[@]}"; do ip netns exec "$name" cat /proc/net/snmp; done |
-        awk '$1 == "Udp:" && $2 ~ /^[0-9]/ { sum += $2 } END { print sum }'
+        awk '$1 == "Udp:" && $2 ~ /^[0-9]/ { sum += $2 + $6 } END { print sum }'
 }
 
 # packets ADDRESS: millions a second that arrive
 packets() {
     local before
-    before=$(taken)
+    before=$(arrived)
     ip netns exec "$client" iperf -c "$1" -u -b 100g -l 64 -t "$seconds" >>"$work/log" 2>&1
-    echo "$before $(taken) $seconds" | awk '{ print ($2 - $1) / $3 / 1e6 }'
+    echo "$before $(arrived) $seconds" | awk '{ print ($2 - $1) / $3 / 1e6 }'
 }
 
 # way NAME ADDRESS: all figures of one

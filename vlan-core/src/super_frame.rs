@@ -8,10 +8,12 @@
 mod coalesce;
 mod intake;
 mod segment;
+mod sums;
 
 pub use coalesce::UdpCoalescer;
 pub use intake::{FrameRoom, Intake};
 pub use segment::Segments;
+pub use sums::reopen_sum;
 
 use crate::ethernet::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};
 use crate::limits::ETHERNET_HEADER_LEN;
@@ -52,6 +54,14 @@ impl Family {
         match self {
             Self::V4 => IPV4_LEN,
             Self::V6 => IPV6_LEN,
+        }
+    }
+
+    /// Where the two addresses begin in an untagged frame: they are the last of the IP header.
+    const fn addresses_at(self) -> usize {
+        match self {
+            Self::V4 => 26,
+            Self::V6 => 22,
         }
     }
 

@@ -9,7 +9,7 @@ use lan_proxy::nic::{self, FrameBuffer, Sent};
 use rustix::io::Errno;
 use tracing::{info, warn};
 use vlan_core::Instant;
-use vlan_core::super_frame::Intake;
+use vlan_core::super_frame::{FrameRoom, Intake, reopen_sum};
 
 use super::devices::Modes;
 use super::legs::{Legs, Source};
@@ -176,7 +176,11 @@ impl Nic {
         let Self { number, device, intake, .. } = self;
         let mut received = 0;
         while received < FRAMES_PER_TURN {
-            let filled = intake.fill(|buffer| device.receive(buffer), FRAMES_PER_TURN - received);
+            let read = |buffer: &mut FrameBuffer| {
+                let arrived = device.receive(buffer)?;
+                Ok(arrived.map(|(vnet, len)| (reopen_sum(&vnet, buffer.octets_mut(len)), len)))
+            };
+            let filled = intake.fill(read, FRAMES_PER_TURN - received);
             while let Some((vnet, frame)) = intake.frame_mut() {
                 machine.handle_outside(at, *number, &vnet, frame);
                 received += intake.take();

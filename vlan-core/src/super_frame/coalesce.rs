@@ -75,11 +75,7 @@ impl UdpCoalescer {
     #[must_use]
     pub fn is_flow_of(&self, frame: &[u8], first: &[u8]) -> bool {
         let same = |from: usize, to: usize| frame.get(from..to) == first.get(from..to);
-        let addresses_at = match self.family {
-            Family::V4 => 26,
-            Family::V6 => 22,
-        };
-        same(12, 14) && same(addresses_at, self.family.udp_at() + 4)
+        same(12, 14) && same(self.family.addresses_at(), self.family.udp_at() + 4)
     }
 
     /// True when no more can be joined.
@@ -163,7 +159,7 @@ impl UdpCoalescer {
 /// Octets of the payload of a frame that is one datagram, whole, with nothing unusual about it, whose sum is still to be
 /// completed: only then does cutting make the same sums.
 #[inline]
-fn payload_len(family: Family, vnet: &Vnet, frame: &[u8]) -> Option<usize> {
+pub(super) fn payload_len(family: Family, vnet: &Vnet, frame: &[u8]) -> Option<usize> {
     let udp_at = family.udp_at();
     let is_to_be_summed = vnet.flags == Vnet::NEEDS_CSUM
         && vnet.gso_type == 0

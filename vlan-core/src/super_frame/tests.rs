@@ -330,3 +330,69 @@ proptest! {
         }
     }
 }
+
+/// The same datagram with its sum finished.
+fn finished(frame: &[u8], udp_at: usize) -> Vec<u8> {
+    let mut frame = frame.to_vec();
+    let check = match !sum(&frame[udp_at..]) {
+        // Zero stands for no sum (RFC 768).
+        0 => u16::MAX,
+        check => check,
+    };
+    set_word(&mut frame, udp_at + 6, check);
+    frame
+}
+
+proptest! {
+    //= spec/super-frames.md#finished-sums
+    //= type=test
+    //# A datagram from outside whose sum is right MUST go on as one whose sum is still to be completed, and one whose sum is wrong as it
+    //# came.
+    #[test]
+    fn of_a_right_sum_only_the_pseudo_headers_part_is_left(
+        is_v4: bool,
+        payload in prop::collection::vec(any::<u8>(), 1..100),
+        wrong_at in 0_usize..100,
+        flipped in 1_u8..,
+    ) {
+        let family = if is_v4 { Family::V4 } else { Family::V6 };
+        let (state, frame) = make(&datagram(family, 7, &payload));
+        let came = finished(&frame, family.udp_at());
+        for known in [0, Vnet::DATA_VALID] {
+            let mut octets = came.clone();
+            let vnet = reopen_sum(&Vnet { flags: known, ..Vnet::default() }, &mut octets);
+            prop_assert_eq!((vnet, &octets), (state, &frame));
+        }
+        let mut wrong = came.clone();
+        let at = family.udp_at() + wrong_at % (came.len() - family.udp_at());
+        wrong[at] ^= flipped;
+        let mut octets = wrong.clone();
+        prop_assert_eq!(reopen_sum(&Vnet::default(), &mut octets), Vnet::default());
+        prop_assert_eq!(octets, wrong);
+    }
+
+    #[test]
+    fn whatever_comes_stays_what_it_was_or_becomes_a_sound_datagram(
+        mut frame in prop::collection::vec(any::<u8>(), 0..120),
+        known in 0_u8..4,
+        ethertype in prop::sample::select(alloc::vec![[8, 0], [0x86, 0xdd], [0x81, 0]]),
+    ) {
+        if let Some(octets) = frame.get_mut(12..14) {
+            octets.copy_from_slice(&ethertype);
+        }
+        let came = frame.clone();
+        let vnet = Vnet { flags: known, ..Vnet::default() };
+        let state = reopen_sum(&vnet, &mut frame);
+        prop_assert!(state == vnet && frame == came || state.is_valid_for(frame.len()));
+    }
+}
+
+#[test]
+fn a_datagram_without_a_sum_stays_without_one() {
+    let (_, frame) = make(&datagram(Family::V4, 7, b"none"));
+    let mut octets = frame.clone();
+    set_word(&mut octets, 40, 0);
+    let came = octets.clone();
+    let vnet = Vnet { flags: Vnet::DATA_VALID, ..Vnet::default() };
+    assert_eq!((reopen_sum(&vnet, &mut octets), octets), (vnet, came));
+}
