@@ -154,6 +154,13 @@ impl Node {
         self.leave_direct_leg(now, node, leg);
     }
 
+    /// The administrator has healed a leg.
+    pub(super) fn heal_direct_leg(&mut self, node: NodeNumber, leg: LegNumber) {
+        if let Some(link) = self.direct_to(node).and_then(|place| self.direct[place].as_mut()) {
+            link.heal_leg(leg);
+        }
+    }
+
     /// Leaves one leg of shared memory: stops taking from it, marks it closed and tells the host to hang up. The other end does
     /// the same, and what it had not taken goes over another leg or by relay.
     pub(super) fn leave_direct_leg(&mut self, now: Instant, node: NodeNumber, leg: LegNumber) {

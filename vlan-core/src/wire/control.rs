@@ -189,6 +189,13 @@ pub enum ControlMessage {
         /// The leg.
         leg: u8,
     },
+    /// Control node to node: what there is of the leg on this fabric of the association with `peer` may be used again.
+    LegHealed {
+        /// The node at the other end.
+        peer: NodeNumber,
+        /// The leg.
+        leg: u8,
+    },
     /// Control node to node: put this fault on packet legs, or take it off (a drill).
     Fault(Fault),
     /// Control node to node: copy what passes there, until told to end or the session ends.
@@ -288,6 +295,7 @@ kinds! {
     CHECK = 0xc045, CHECKED = 0xc046,
     INTERFACE = 0xc060, INTERFACE_REMOVED = 0xc061, CONFIGURATION_END = 0xc062, SENDER = 0xc063, GRANT = 0xc064,
     REVOKE = 0xc065, REVOKED = 0xc066, LEG_CUT = 0xc067, DIRECT_IDLE = 0xc068, DIRECT_LOST = 0xc069,
+    LEG_HEALED = 0xc06a,
     BARRIER = 0x806a, BARRIER_ECHO = 0x806b, RELAY_DRAINED = 0x806c, FAULT = 0xc06d,
     GROUP_LIMITS = 0xc06e,
     DIRECT_DONE = 0xc0a0,
@@ -351,6 +359,7 @@ messages! {
     REVOKE => Revoke { rvi, peer, reason },
     REVOKED => Revoked { rvi },
     LEG_CUT => LegCut { peer, leg },
+    LEG_HEALED => LegHealed { peer, leg },
     FAULT => Fault(fault: Fault),
     CAPTURE => Capture(order: CaptureOrder),
     CAPTURE_CREDIT => CaptureCredit { id, octets },

@@ -103,14 +103,18 @@ impl DirectLink {
         self.cut.extend(self.granted.legs.extract_if(.., is_cut));
     }
 
-    /// A leg of shared memory comes up, in the place of any earlier one of its name: what was still to be waited for of that
-    /// one is not any more. So the leg is healed, and a packet leg behind it as well, which nobody grants again.
+    /// What is sent by packets may go by that leg again, if it was cut.
     //= spec/driver.md#cut-packet-legs
-    //# A node MUST go on sending by a packet leg that was cut when it is granted again or shared memory of its number comes up.
-    pub(super) fn note_leg(&mut self, leg: LegNumber) {
-        self.leaving.retain(|&(left, _)| left != leg);
+    //# A node MUST go on sending by a packet leg that was cut when it is granted again or a control node says that the leg is healed.
+    pub(super) fn heal_leg(&mut self, leg: LegNumber) {
         let is_healed = |cut: &mut GrantedLeg| cut.leg == leg;
         self.granted.legs.extend(self.cut.extract_if(.., is_healed));
+    }
+
+    /// A leg of shared memory comes up, in the place of any earlier one of its name: what was still to be waited for of that
+    /// one is not any more.
+    pub(super) fn note_leg(&mut self, leg: LegNumber) {
+        self.leaving.retain(|&(left, _)| left != leg);
         if !self.has_had(leg) {
             self.legs_had.push(leg);
         }

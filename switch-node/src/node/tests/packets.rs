@@ -254,30 +254,30 @@ fn a_packet_leg_behind_shared_memory_serves_until_its_association_ends() {
 }
 
 #[test]
-fn a_packet_leg_that_was_cut_is_back_with_the_shared_memory_in_its_place() {
+fn a_packet_leg_that_was_cut_is_back_when_it_is_healed_whether_or_not_shared_memory_comes() {
     //= spec/driver.md#cut-packet-legs
     //= type=test
-    //# A node MUST go on sending by a packet leg that was cut when it is granted again or shared memory of its number comes up.
+    //# A node MUST go on sending by a packet leg that was cut when it is granted again or a control node says that the leg is healed.
     let mut node = node();
     let mut control = Far::control(&mut node, 1);
     let mut far = FarPackets::connect(&mut node, &mut control);
     let shared = Far::connect(&mut node, PEER_OF_LEGS, 22, &[DIRECT]);
     let cut = ControlMessage::LegCut { peer: NodeNumber(2), leg: LEG.0 };
+    let healed = ControlMessage::LegHealed { peer: NodeNumber(2), leg: LEG.0 };
     control.tell(&mut node, &cut);
     drop(shared);
     node.handle_leg_gone(NOW, PEER_OF_LEGS, ProcessId(22), LEG);
     far.sent.clear();
     far.run(&mut node, 1000);
     assert!(far.sent.is_empty(), "a cut leg carries nothing");
-    let _shared = Far::connect(&mut node, PEER_OF_LEGS, 22, &[DIRECT]);
+    control.tell(&mut node, &healed);
     far.run(&mut node, 1000);
     assert!(!far.sent.is_empty() && !far.association.is_stalled());
     // Cut again, it is granted other addresses: those that it had are of no use any more.
     control.tell(&mut node, &cut);
     control.tell(&mut node, &grant(&[0]));
     assert_eq!(packet_legs(&node), [0]);
-    node.handle_leg_gone(NOW, PEER_OF_LEGS, ProcessId(22), LEG);
-    let _shared = Far::connect(&mut node, PEER_OF_LEGS, 22, &[DIRECT]);
+    control.tell(&mut node, &healed);
     assert_eq!(packet_legs(&node), [0], "each leg once");
 }
 

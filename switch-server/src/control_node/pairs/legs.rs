@@ -32,7 +32,7 @@ impl ControlNode {
         //# A leg between two nodes MUST carry the epoch of the association that it was made for, and an end MUST take a leg or
         //# a grant only into the association of that epoch: it ends one of another epoch first.
         let introduce = |&leg: &LegNumber| Output::Introduce { a, b, epoch, leg };
-        let introductions: Vec<Output> = legs.keys().filter(|leg| gained(leg)).map(introduce).collect();
+        let introduced: Vec<LegNumber> = legs.keys().copied().filter(gained).collect();
         let is_new = pair.rvis.iter().all(|rvi| !rvi.is_granted);
         let mut due: Vec<PairRvi> = pair.rvis.iter().filter(|rvi| !rvi.is_granted).copied().collect();
         if due.is_empty() && packets(before).ne(packets(&legs)) {
@@ -53,7 +53,13 @@ impl ControlNode {
         if let (true, Some(rvi)) = (is_new, due.first()) {
             self.log(ControlNodeEvent::Granted { a: key.0, b: key.1, rvi: rvi.number });
         }
-        self.outputs.extend(introductions);
+        //= spec/server.md#healed-legs
+        //# A control node that introduces both ends of a pair for a leg MUST tell them that the leg is healed.
+        for leg in &introduced {
+            self.send_to_node(now, key.0, &ControlMessage::LegHealed { peer: key.1, leg: leg.0 });
+            self.send_to_node(now, key.1, &ControlMessage::LegHealed { peer: key.0, leg: leg.0 });
+        }
+        self.outputs.extend(introduced.iter().map(introduce));
     }
 
     /// The legs that a pair is to have; none when an end is not there.

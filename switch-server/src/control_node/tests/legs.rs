@@ -208,6 +208,22 @@ fn a_pair_moves_to_shared_memory_when_both_are_attached_by_it() {
     for end in &mut ends {
         assert_eq!(addresses(&grants(&end.told())[0].association), []);
     }
+    //= spec/server.md#healed-legs
+    //= type=test
+    //# A control node that introduces both ends of a pair for a leg MUST tell them that the leg is healed.
+    let [a, b] = [1, 2].map(NodeNumber);
+    control.handle_command(NOW, Command::Cut { a, b, leg: Some(B) });
+    control.handle_command(NOW, Command::Heal { a, b, leg: Some(B) });
+    control.pump(NOW, 1000);
+    assert_eq!(introduced(&mut control), [B]);
+    for (end, peer) in ends.iter_mut().zip([b, a]) {
+        let of = (peer, B.0);
+        let [cut, healed] = [
+            ControlMessage::LegCut { peer: of.0, leg: of.1 },
+            ControlMessage::LegHealed { peer: of.0, leg: of.1 },
+        ];
+        assert_eq!(end.told(), [cut, healed]);
+    }
 }
 
 #[test]
