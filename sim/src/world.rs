@@ -106,6 +106,8 @@ struct Weather {
     connect_failure_percent: u64,
     /// One end of a new pair leg gets it up to this much later; one in four never.
     late_introduction: Duration,
+    /// What a control node gives two nodes to make a leg of reaches neither.
+    introductions_get_lost: bool,
     /// The second end of a new pair leg gets it this much later.
     introduction_gap: Duration,
 }

@@ -74,6 +74,11 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         plan: brisk,
         script: cut_packet_legs_behind_shared_memory,
     },
+    Scenario {
+        name: "a_packet_leg_that_was_cut_is_back_when_its_shared_memory_gets_lost",
+        plan: brisk,
+        script: heals_and_introduces_in_vain,
+    },
 ];
 
 /// Three nodes, each on a host of its own.
@@ -318,6 +323,15 @@ fn leaves_under_loss(world: &mut World) -> Result<(), Violation> {
 /// A pair of one host is granted its direct RVI while a leg of one end to the control node is away: packets there, and then
 /// shared memory in their place. That leg is cut and healed; whether all legs are back is judged last.
 fn cut_packet_legs_behind_shared_memory(world: &mut World) -> Result<(), Violation> {
+    cut_and_heal_behind_shared_memory(world, false)
+}
+
+/// The same, and the memory that the nodes are given at the heal does not reach them.
+fn heals_and_introduces_in_vain(world: &mut World) -> Result<(), Violation> {
+    cut_and_heal_behind_shared_memory(world, true)
+}
+
+fn cut_and_heal_behind_shared_memory(world: &mut World, gets_lost: bool) -> Result<(), Violation> {
     let (a, b) = (Plan::number(0), Plan::number(2));
     boot_to_direct(world)?;
     world.cut(a, b, None);
@@ -328,6 +342,7 @@ fn cut_packet_legs_behind_shared_memory(world: &mut World) -> Result<(), Violati
     world.run_for(ms(100))?;
     world.cut(a, b, Some(LegNumber(0)));
     world.run_for(ms(50))?;
+    world.lose_introductions(gets_lost);
     world.heal(a, b);
     // Legs on which nothing is sent are probed once a second.
     world.run_for(ms(1500))
@@ -419,5 +434,10 @@ mod tests {
     fn a_packet_leg_that_was_cut_is_back_with_the_shared_memory_in_its_place() {
         // Here the direct RVI is granted while the leg is away.
         passes_from("a_packet_leg_that_was_cut_is_back_with_the_shared_memory_in_its_place", 2);
+    }
+
+    #[test]
+    fn a_packet_leg_that_was_cut_is_back_when_its_shared_memory_gets_lost() {
+        passes_from("a_packet_leg_that_was_cut_is_back_when_its_shared_memory_gets_lost", 2);
     }
 }

@@ -197,6 +197,10 @@ impl World {
         let got = self.soon(Duration::from_micros(400));
         let gap = Duration::from_nanos(self.random.below(300_000)) + self.weather.introduction_gap;
         let (mut first_at, mut second_at) = (got, got + gap);
+        if self.weather.introductions_get_lost {
+            self.break_socket(connection);
+            return;
+        }
         if !late.is_zero() {
             self.count_fault_of(crate::coverage::Fault::LateIntroduction, first.party);
             if self.chance(25) {

@@ -211,6 +211,11 @@ impl World {
         self.weather.late_introduction = late;
     }
 
+    /// What nodes are given to make legs of gets lost, or no more.
+    pub(crate) fn lose_introductions(&mut self, lose: bool) {
+        self.weather.introductions_get_lost = lose;
+    }
+
     /// The second end of each leg between nodes gets it `gap` after the first, until everything is healed.
     pub fn make_introductions_apart(&mut self, gap: Duration) {
         self.weather.introduction_gap = gap;
