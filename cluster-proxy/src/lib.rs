@@ -49,5 +49,5 @@ pub use config::{
 };
 pub use hash::{Flow, HashKey};
 pub use proxy::{Claimed, ClusterCounters, ClusterProxy, Forward, HOPS_MAX, Hops, Limits, Refusal, Verdict};
-pub use service::CheckRequest;
+pub use service::{CheckRequest, ServerCounters, ServiceCounters};
 pub use tables::Tables;

@@ -8,7 +8,7 @@ use vlan_core::ethernet::EthernetHeader;
 use vlan_core::ip::{ICMP, ICMPV6, IP_AT, IPV4_LEN, IPV6_LEN, MF, OFFSET, Packet, TCP, UDP, upper_layer};
 use vlan_core::wire::Vnet;
 
-use crate::config::{Protocol, is_host};
+use crate::config::{Protocol, ServiceKey, is_host};
 use crate::hash::{self, Flow};
 use crate::tables::Tables;
 
@@ -47,17 +47,43 @@ pub(crate) struct Read {
     pub packet: Packet,
 }
 
-/// Octets of a frame that [`plain_hash`] looks at: IPv4 without options, and TCP up to its options.
+impl Read {
+    /// The service that it is of, if it says so.
+    pub fn service(&self) -> Option<ServiceKey> {
+        match &self.content {
+            Content::Flow { flow, .. } | Content::Error(flow) => Some(flow.service()),
+            Content::Later | Content::Echo => None,
+        }
+    }
+}
+
+/// Octets of a frame that [`plain`] looks at: IPv4 without options, and TCP up to its options.
 const PLAIN_IPV4: usize = 54;
 /// The same of IPv6, and TCP up to its flags.
 const PLAIN_IPV6: usize = 68;
 /// Octets of a whole packet that there are at least, behind the IP header: TCP up to its flags.
 const PLAIN_UPPER: usize = TCP_FLAGS_END;
 
-/// The hash of the flow of a packet, where that can be seen at a glance: a whole one of TCP or UDP without options or extension
+/// What can be seen of a packet at a glance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Plain {
+    /// The hash of its flow.
+    pub hash: u64,
+    /// The number of the key of the service that it would be of.
+    pub service: u32,
+}
+
+impl Plain {
+    #[inline]
+    fn new(hash: u64, protocol: u8, ports: u32) -> Self {
+        Self { hash, service: u32::from(protocol) << 16 | ports & 0xffff }
+    }
+}
+
+/// The flow of a packet, where that can be seen at a glance: a whole one of TCP or UDP without options or extension
 /// headers, from an ordinary address. `None` says nothing: [`read`] tells.
 #[inline]
-pub(crate) fn plain_hash(tables: &Tables, frame: &[u8]) -> Option<u64> {
+pub(crate) fn plain(tables: &Tables, frame: &[u8]) -> Option<Plain> {
     let o = frame.first_chunk::<PLAIN_IPV4>()?;
     match [o[12], o[13], o[14] & 0xf0] {
         [8, 0, 0x40] => plain_ipv4(tables, o, frame.len()),
@@ -67,7 +93,7 @@ pub(crate) fn plain_hash(tables: &Tables, frame: &[u8]) -> Option<u64> {
 }
 
 #[inline]
-fn plain_ipv4(tables: &Tables, o: &[u8; PLAIN_IPV4], frame_len: usize) -> Option<u64> {
+fn plain_ipv4(tables: &Tables, o: &[u8; PLAIN_IPV4], frame_len: usize) -> Option<Plain> {
     let len = usize::from(u16::from_be_bytes([o[16], o[17]]));
     let is_whole = len >= IPV4_LEN + PLAIN_UPPER && IP_AT + len <= frame_len;
     let flags = u16::from_be_bytes([o[20], o[21]]);
@@ -77,12 +103,14 @@ fn plain_ipv4(tables: &Tables, o: &[u8; PLAIN_IPV4], frame_len: usize) -> Option
     let to = u32::from_be_bytes([o[30], o[31], o[32], o[33]]);
     let is_for_us = tables.has_ipv4(to) && !tables.has_ipv4(from);
     let ports = u32::from_be_bytes([o[34], o[35], o[36], o[37]]);
-    (is_whole && is_plain && is_ordinary && is_for_us)
-        .then(|| hash::of_ipv4(&tables.key, from, to, hash::of_ports(o[23], ports)))
+    (is_whole && is_plain && is_ordinary && is_for_us).then(|| {
+        let hash = hash::of_ipv4(&tables.key, from, to, hash::of_ports(o[23], ports));
+        Plain::new(hash, o[23], ports)
+    })
 }
 
 #[inline]
-fn plain_ipv6(tables: &Tables, o: &[u8; PLAIN_IPV6], frame_len: usize) -> Option<u64> {
+fn plain_ipv6(tables: &Tables, o: &[u8; PLAIN_IPV6], frame_len: usize) -> Option<Plain> {
     let len = usize::from(u16::from_be_bytes([o[18], o[19]]));
     let is_whole = len >= PLAIN_UPPER && IP_AT + IPV6_LEN + len <= frame_len;
     let address = |at: usize| o[at..].first_chunk().map(|octets| u128::from_be_bytes(*octets));
@@ -90,8 +118,10 @@ fn plain_ipv6(tables: &Tables, o: &[u8; PLAIN_IPV6], frame_len: usize) -> Option
     let is_ordinary = o[22] != 0 && o[22] != 0xff;
     let is_for_us = tables.has_ipv6(to) && !tables.has_ipv6(from);
     let ports = u32::from_be_bytes([o[54], o[55], o[56], o[57]]);
-    (is_whole && matches!(o[20], TCP | UDP) && is_ordinary && is_for_us)
-        .then(|| hash::of_ipv6(&tables.key, from, to, hash::of_ports(o[20], ports)))
+    (is_whole && matches!(o[20], TCP | UDP) && is_ordinary && is_for_us).then(|| {
+        let hash = hash::of_ipv6(&tables.key, from, to, hash::of_ports(o[20], ports));
+        Plain::new(hash, o[20], ports)
+    })
 }
 
 /// Reads a frame for the cluster.
@@ -233,9 +263,12 @@ mod tests {
         frame
     }
 
-    fn read_hash(tables: &Tables, frame: &[u8]) -> Option<u64> {
+    fn plainly_read(tables: &Tables, frame: &[u8]) -> Option<Plain> {
         match read(tables, &Vnet::default(), frame).ok()?.content {
-            Content::Flow { flow, .. } => Some(hash::of_flow(&tables.key, &flow)),
+            Content::Flow { flow, .. } => {
+                let hash = hash::of_flow(&tables.key, &flow);
+                Some(Plain::new(hash, flow.protocol as u8, u32::from(flow.port)))
+            }
             _ => None,
         }
     }
@@ -256,14 +289,14 @@ mod tests {
                 let (from, to) = if round & 1 == 0 { (22, 38..54) } else { (26, 30..34) };
                 frame.copy_within(to, from);
             }
-            if let Some(hash) = plain_hash(&tables, &frame[..len]) {
+            if let Some(plain) = plain(&tables, &frame[..len]) {
                 seen += 1;
-                assert_eq!(read_hash(&tables, &frame[..len]), Some(hash), "{frame:?}");
+                assert_eq!(plainly_read(&tables, &frame[..len]), Some(plain), "{frame:?}");
             }
         }
         assert!(seen > 20_000, "{seen}");
         for (is_v6, protocol) in [(false, TCP), (false, UDP), (true, TCP), (true, UDP)] {
-            assert!(plain_hash(&tables, &frame(is_v6, protocol)).is_some());
+            assert!(plain(&tables, &frame(is_v6, protocol)).is_some());
         }
     }
 }

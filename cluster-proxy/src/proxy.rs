@@ -21,7 +21,7 @@ use crate::config::ServiceKey;
 use crate::echo;
 use crate::lines::{Entry, Kind, Lines};
 use crate::servers::{Drain, Index, Server, Servers, TELLING_TIME_MAX, Worth};
-use crate::service::{CheckRequest, Service};
+use crate::service::{CheckRequest, ServerCounters, Service, ServiceCounters};
 use crate::tables::Tables;
 
 pub use claims::{Claimed, Refusal};
@@ -341,6 +341,19 @@ impl ClusterProxy {
     #[must_use]
     pub fn flows_of(&self, slot: MemberSlot) -> u32 {
         self.servers.find(slot).and_then(|index| self.servers.server(index)).map_or(0, |server| server.flows)
+    }
+
+    /// What a service has given a server.
+    #[must_use]
+    pub fn server_counters(&self, slot: MemberSlot, service: ServiceKey) -> ServerCounters {
+        let found = self.servers.find(slot).zip(self.tables.find(service));
+        found.map_or_else(Default::default, |(index, at)| self.services[at].counts.server(index))
+    }
+
+    /// What is counted of a service in all.
+    #[must_use]
+    pub fn service_counters(&self, service: ServiceKey) -> ServiceCounters {
+        self.tables.find(service).map_or_else(Default::default, |at| self.services[at].counts.sum())
     }
 
     /// True when a server gets new flows of a service.

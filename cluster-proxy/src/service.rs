@@ -1,6 +1,7 @@
 //! The state of a service: which of its servers take new flows, and whose turn it is.
 
 mod checks;
+mod counts;
 
 use alloc::vec::Vec;
 
@@ -13,6 +14,9 @@ use crate::servers::{Index, Server, Servers};
 use crate::tables::ServiceTable;
 
 use checks::Checked;
+use counts::Counts;
+
+pub use counts::{ServerCounters, ServiceCounters};
 
 /// A server is to be checked: the host finds out whether it serves, and says so to [`crate::ClusterProxy::handle_checked`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +47,7 @@ pub(crate) struct Service {
     key: ServiceKey,
     /// In the order of the configuration.
     pub servers: Vec<Serving>,
+    pub counts: Counts,
 }
 
 impl Service {
@@ -65,7 +70,9 @@ impl Service {
             }))
         };
         let servers_of_it = config.servers.iter().enumerate().filter_map(serving).collect();
-        let mut service = Self { key: config.key, servers: servers_of_it };
+        let mut counts = before.map(|before| before.counts.clone()).unwrap_or_default();
+        counts.make_room(servers.iter().count());
+        let mut service = Self { key: config.key, servers: servers_of_it, counts };
         service.judge(config, servers);
         service
     }
@@ -142,6 +149,7 @@ impl Service {
     /// The number stands for another server now.
     pub fn forget_server(&mut self, server: Index) {
         self.servers.retain(|serving| serving.server != server);
+        self.counts.forget(server);
     }
 
     /// What is known of the port of a server that cannot be reached any more is nothing.

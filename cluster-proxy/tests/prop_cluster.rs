@@ -315,12 +315,16 @@ proptest! {
         //= spec/cluster.md#claimed-flows
         //= type=test
         //# A packet of a claimed flow MUST go to the real server that has claimed it for as long as that server can be reached, whatever has become of its weight, its health or the configuration.
+        //= spec/cluster.md#counters
+        //= type=test
+        //# The proxy MUST count, of each service, the packets and octets that it has given each server and the flows that it has chosen it for, the packets that several servers were asked about, the packets that found no server, and the claims that it refused.
         let mut cluster = Cluster::new(balance);
         for step in steps {
             cluster.run(step);
             let owned: Vec<_> = cluster.owned.keys().copied().collect();
             owned.into_iter().for_each(|port| cluster.segment(port, ACK));
             cluster.world.check_ledger();
+            cluster.world.check_services_ledger();
             let counted: u32 = (1..=SERVERS).map(|s| cluster.world.proxy.flows_of(MemberSlot(s))).sum();
             prop_assert_eq!(counted as usize, cluster.owned.len());
         }

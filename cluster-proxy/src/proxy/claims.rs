@@ -70,6 +70,9 @@ impl ClusterProxy {
     /// Why that does not count; the flow then is found by its row.
     pub fn handle_claim(&mut self, now: Instant, from: MemberSlot, flow: &Flow) -> Result<Claimed, Refusal> {
         let outcome = self.claim(now, from, flow);
+        if let Some(at) = self.tables.find(flow.service()).filter(|_| outcome.is_err()) {
+            self.services[at].counts.of_all.refused += 1;
+        }
         match outcome {
             Ok(Claimed::New) => self.counters.claims += 1,
             Ok(Claimed::Known) => {}

@@ -10,7 +10,7 @@ use crate::config::{Balance, Protocol};
 use crate::echo;
 use crate::hash::{self, Flow};
 use crate::lines::{Entry, Kind, Lines, Place};
-use crate::packet::{self, Content, Read};
+use crate::packet::{self, Content, Plain, Read};
 use crate::proxy::verdict::{Forward, Hops, Verdict};
 use crate::proxy::{ClusterProxy, FRAGMENTS_TIME, HALF_OPEN_TIME, admits, is_fresh, short_tick};
 use crate::servers::{Index, Servers, Worth, tick};
@@ -28,8 +28,8 @@ enum Way {
 impl ClusterProxy {
     /// Says what becomes of the packet in `frame`, which is untagged and has the state `vnet`.
     pub fn handle(&mut self, now: Instant, vnet: &Vnet, frame: &[u8]) -> Verdict<'_> {
-        let hash = packet::plain_hash(&self.tables, frame);
-        self.decide(now, vnet, frame, hash)
+        let plain = packet::plain(&self.tables, frame);
+        self.decide(now, vnet, frame, plain)
     }
 
     /// The same for a packet that a node had given another control node before: that may have done with it what this one would do.
@@ -57,67 +57,70 @@ impl ClusterProxy {
         mut verdicts: impl FnMut(&'f [u8], Verdict<'_>),
     ) {
         for frames in frames.chunks(BATCH) {
-            let mut hashes = [None; BATCH];
-            for (hash, (_, frame)) in hashes.iter_mut().zip(frames) {
-                *hash = packet::plain_hash(&self.tables, frame);
+            let mut plains = [None; BATCH];
+            for (plain, (_, frame)) in plains.iter_mut().zip(frames) {
+                *plain = packet::plain(&self.tables, frame);
             }
-            for hash in hashes.iter().take(frames.len()).flatten() {
-                self.flows.touch(*hash);
+            for plain in plains.iter().take(frames.len()).flatten() {
+                self.flows.touch(plain.hash);
             }
-            for (hash, (vnet, frame)) in hashes.into_iter().zip(frames) {
-                let verdict = self.decide(now, vnet, frame, hash);
+            for (plain, (vnet, frame)) in plains.into_iter().zip(frames) {
+                let verdict = self.decide(now, vnet, frame, plain);
                 verdicts(frame, verdict);
             }
         }
     }
 
-    /// `hash` is that of its flow, where that was seen at a glance.
+    /// `plain` is what was seen of it at a glance.
     #[inline]
-    fn decide(&mut self, now: Instant, vnet: &Vnet, frame: &[u8], hash: Option<u64>) -> Verdict<'_> {
+    fn decide(&mut self, now: Instant, vnet: &Vnet, frame: &[u8], plain: Option<Plain>) -> Verdict<'_> {
         self.counters.packets.add(frame.len());
-        if let Some(owner) = hash.and_then(|hash| self.owner(now, hash)) {
-            let slot = self.slot(owner);
-            return self.forward(frame, Hops::one(slot), true);
+        if let Some(plain) = plain
+            && let Some(owner) = self.owner(now, plain.hash)
+        {
+            let at = self.tables.find_bits(plain.service);
+            return self.give(frame, at, owner);
         }
         self.decide_slowly(now, vnet, frame)
     }
 
     /// What is not of a claimed flow, or not plainly so.
     fn decide_slowly(&mut self, now: Instant, vnet: &Vnet, frame: &[u8]) -> Verdict<'_> {
-        let way = match packet::read(&self.tables, vnet, frame) {
+        let read = match packet::read(&self.tables, vnet, frame) {
             Ok(Read { content: Content::Echo, packet }) => return self.answer(now, frame, &packet),
-            Ok(read) => self.way(now, &read),
-            Err(reason) => Err(reason),
+            Ok(read) => read,
+            Err(reason) => return self.dropped(reason),
         };
-        match way {
-            Ok(Way::Server(index)) => {
-                let slot = self.slot(index);
-                self.forward(frame, Hops::one(slot), true)
-            }
-            Ok(Way::Hops(hops)) => {
-                //= spec/cluster.md#refusals
-                //# A server MUST be allowed to refuse such a segment only when every server has told all its flows that can be reached, or has not come since the takeover and may still.
-                let may_refuse = !self.is_telling(now) && !self.stands_by;
-                self.forward(frame, hops, may_refuse)
-            }
+        let at = read.service().and_then(|key| self.tables.find(key));
+        match self.way(now, &read, at) {
+            Ok(Way::Server(index)) => self.give(frame, at, index),
+            Ok(Way::Hops(hops)) => self.give_hops(now, frame, at, hops),
             Ok(Way::Owners) => {
                 self.counters.asked.add(frame.len());
+                self.count_asked(frame, at);
                 Verdict::Owners
             }
-            Err(reason) => self.dropped(reason),
+            Err(reason) => {
+                if let Some(at) = at.filter(|_| reason == DropReason::NoServer) {
+                    self.services[at].counts.of_all.no_server += 1;
+                }
+                self.dropped(reason)
+            }
         }
     }
 
-    fn way(&mut self, now: Instant, read: &Read) -> Result<Way, DropReason> {
+    /// `at` is the place of its service, if there is one.
+    fn way(&mut self, now: Instant, read: &Read, at: Option<usize>) -> Result<Way, DropReason> {
         match &read.content {
             Content::Flow { flow, begins } => {
-                let way = self.way_of_flow(now, flow, hash::of_flow(&self.tables.key, flow), *begins)?;
+                let hash = hash::of_flow(&self.tables.key, flow);
+                let way = self.way_of_flow(now, at, (flow, hash), *begins)?;
                 if read.packet.fragment.is_some() {
                     self.remember_fragments(now, read, &way);
                 }
                 Ok(way)
             }
-            Content::Error(flow) => self.way_of_error(now, flow, hash::of_flow(&self.tables.key, flow)),
+            Content::Error(flow) => self.way_of_error(now, at, flow, hash::of_flow(&self.tables.key, flow)),
             Content::Later | Content::Echo => self.way_of_fragment(now, self.fragments_hash(read)),
         }
     }
@@ -128,11 +131,17 @@ impl ClusterProxy {
         hash::of_fragments(&self.tables.key, packet.source, packet.destination, identification)
     }
 
-    fn way_of_flow(&mut self, now: Instant, flow: &Flow, hash: u64, begins: bool) -> Result<Way, DropReason> {
+    fn way_of_flow(
+        &mut self,
+        now: Instant,
+        at: Option<usize>,
+        (flow, hash): (&Flow, u64),
+        begins: bool,
+    ) -> Result<Way, DropReason> {
         if let Some(owner) = self.owner(now, hash) {
             return Ok(Way::Server(owner));
         }
-        let at = self.tables.find(flow.service()).ok_or(DropReason::UnknownService)?;
+        let at = at.ok_or(DropReason::UnknownService)?;
         let config = &self.tables.services[at].config;
         if config.balance == Balance::PerPacket {
             return self.choose(now, at, flow, hash).map(Way::Server);
@@ -147,6 +156,7 @@ impl ClusterProxy {
             _ if begins => {
                 let server = self.choose(now, at, flow, hash)?;
                 self.counters.chosen += 1;
+                self.services[at].counts.choose(server);
                 self.remember(now, flow, hash, server);
                 Ok(Way::Server(server))
             }
@@ -188,11 +198,17 @@ impl ClusterProxy {
 
     //= spec/cluster.md#icmp-errors
     //# An ICMP error that quotes a packet from a cluster address MUST go to the owner of the flow that the quoted packet answers, or by the rules for its unknown flows.
-    fn way_of_error(&mut self, now: Instant, flow: &Flow, hash: u64) -> Result<Way, DropReason> {
+    fn way_of_error(
+        &mut self,
+        now: Instant,
+        at: Option<usize>,
+        flow: &Flow,
+        hash: u64,
+    ) -> Result<Way, DropReason> {
         if let Some(owner) = self.owner(now, hash) {
             return Ok(Way::Server(owner));
         }
-        let at = self.tables.find(flow.service()).ok_or(DropReason::UnknownService)?;
+        let at = at.ok_or(DropReason::UnknownService)?;
         if self.tables.services[at].config.balance == Balance::PerPacket {
             return self.choose(now, at, flow, hash).map(Way::Server);
         }
@@ -268,6 +284,37 @@ impl ClusterProxy {
         }
         self.counters.answered.add(frame.len());
         Verdict::Answer(&self.answer)
+    }
+
+    /// The packet goes to one server.
+    //= spec/cluster.md#counters
+    //# The proxy MUST count, of each service, the packets and octets that it has given each server and the flows that it has chosen it for, the packets that several servers were asked about, the packets that found no server, and the claims that it refused.
+    #[inline]
+    fn give(&mut self, frame: &[u8], at: Option<usize>, server: Index) -> Verdict<'_> {
+        if let Some(service) = at.and_then(|at| self.services.get_mut(at)) {
+            service.counts.give(server, frame.len());
+        }
+        let slot = self.slot(server);
+        self.forward(frame, Hops::one(slot), true)
+    }
+
+    /// The packet goes to the servers that may own its flow, in turn, or to all of these for the owner alone.
+    //= spec/cluster.md#refusals
+    //# A server MUST be allowed to refuse such a segment only when every server has told all its flows that can be reached, or has not come since the takeover and may still.
+    fn give_hops(&mut self, now: Instant, frame: &[u8], at: Option<usize>, hops: Hops) -> Verdict<'_> {
+        let may_refuse = !self.is_telling(now) && !self.stands_by;
+        let first = hops.as_slice().first().and_then(|slot| self.servers.find(*slot));
+        match (at, first) {
+            (Some(at), Some(first)) if may_refuse => self.services[at].counts.give(first, frame.len()),
+            _ => self.count_asked(frame, at),
+        }
+        self.forward(frame, hops, may_refuse)
+    }
+
+    fn count_asked(&mut self, frame: &[u8], at: Option<usize>) {
+        if let Some(at) = at {
+            self.services[at].counts.of_all.asked.add(frame.len());
+        }
     }
 
     fn forward(&mut self, frame: &[u8], hops: Hops, may_refuse: bool) -> Verdict<'_> {

@@ -207,4 +207,17 @@ impl World {
         let done = counters.forwarded.frames + counters.asked.frames + counters.answered.frames;
         assert_eq!(counters.packets.frames, done + counters.drops.total());
     }
+
+    /// The same for each service, where all packets were for one of these and nothing came in fragments.
+    pub fn check_services_ledger(&self) {
+        let (counters, proxy) = (self.proxy.counters(), &self.proxy);
+        let (mut to_servers, mut chosen) = (0, 0);
+        for service in proxy.tables().services() {
+            let counted = proxy.service_counters(service.key);
+            to_servers += counted.asked.frames + counted.given.given.frames;
+            chosen += counted.given.chosen;
+        }
+        assert_eq!(to_servers, counters.forwarded.frames + counters.asked.frames);
+        assert_eq!(chosen, counters.chosen);
+    }
 }
