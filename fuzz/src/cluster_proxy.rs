@@ -52,6 +52,9 @@ pub fn run(data: &[u8]) {
         let counters = world.proxy.counters();
         let done = counters.forwarded.frames + counters.asked.frames + counters.answered.frames;
         assert_eq!(counters.packets.frames, done + counters.drops.total());
+        let services = world.config.services.iter().map(|service| world.proxy.service_counters(service.key));
+        let to_servers: u64 = services.map(|counted| counted.given.given.frames + counted.asked.frames).sum();
+        assert!(to_servers <= counters.forwarded.frames + counters.asked.frames);
         let flows: u32 = (0..SERVERS).map(|server| world.proxy.flows_of(slot(server))).sum();
         assert!(flows as usize <= 2 * LIMITS.flows_max);
     }

@@ -5,6 +5,9 @@ use platform::management::{Cluster, ClusterServer, ClusterService, Drain, DrainA
 use crate::show::Show;
 use crate::table::Table;
 
+/// The last columns, which are there where two answers were compared.
+const RATES: usize = 3;
+
 impl Show for Vec<Cluster> {
     fn show(&self) -> String {
         if self.is_empty() {
@@ -18,8 +21,10 @@ impl Show for Vec<Cluster> {
 fn one(cluster: &Cluster) -> String {
     let addresses = cluster.addresses.iter().zip(&cluster.macs);
     let addresses: Vec<_> = addresses.map(|(address, mac)| format!("{address} at {mac}")).collect();
-    let rates = match (cluster.packets_per_second, cluster.flows_per_second) {
-        (Some(packets), Some(flows)) => format!("; a second: {packets} packets, {flows} new connections"),
+    let rates = match (cluster.packets_per_second, cluster.octets_per_second, cluster.flows_per_second) {
+        (Some(packets), Some(octets), Some(flows)) => {
+            format!("; a second: {packets} packets, {octets} octets, {flows} new connections")
+        }
         _ => String::new(),
     };
     let head = format!(
@@ -34,6 +39,7 @@ fn one(cluster: &Cluster) -> String {
         cluster.chosen,
         cluster.claims,
     );
+    let has_rates = cluster.packets_per_second.is_some();
     let titles = [
         "SERVICE",
         "BALANCE",
@@ -43,34 +49,58 @@ fn one(cluster: &Cluster) -> String {
         "HEALTH",
         "CHECK",
         ">FLOWS",
-        ">FRAMES",
+        ">PACKETS",
         ">OCTETS",
-        ">FRAMES/S",
+        ">BEGUN",
+        ">PACKETS/s",
+        ">OCTETS/s",
+        ">BEGUN/s",
     ];
-    let mut table = Table::new(&titles);
+    let mut table = Table::new(&titles[..if has_rates { titles.len() } else { titles.len() - RATES }]);
     for service in &cluster.services {
         for (place, server) in service.servers.iter().enumerate() {
             table.row(row(service, server, place == 0));
         }
     }
-    head + &table.text()
+    let lost: String = cluster.services.iter().filter_map(lost).collect();
+    head + &table.text() + &lost
+}
+
+/// What went to no server of a service, or to several, and which claims were refused; none where there is nothing of that.
+fn lost(service: &ClusterService) -> Option<String> {
+    let ClusterService { asked, no_server, refused, .. } = service;
+    let is_news = asked + no_server + refused > 0;
+    is_news.then(|| {
+        let service = named(service);
+        format!(
+            "{service}: {no_server} packets found no server, several servers were asked about {asked}, {refused} claims were refused\n"
+        )
+    })
+}
+
+fn named(service: &ClusterService) -> String {
+    format!("{}/{}", service.protocol, service.port)
 }
 
 /// The service is named in the row of its first server.
-fn row(service: &ClusterService, server: &ClusterServer, is_first: bool) -> [String; 11] {
-    let named = |text: &str| if is_first { text.to_owned() } else { String::new() };
+fn row(service: &ClusterService, server: &ClusterServer, is_first: bool) -> [String; 14] {
+    let once = |text: &str| if is_first { text.to_owned() } else { String::new() };
+    let rate = |rate: Option<u64>| rate.map_or_else(String::new, |rate| rate.to_string());
     [
-        named(&format!("{}/{}", service.protocol, service.port)),
-        named(&service.balance),
-        named(&service.sticky),
+        once(&named(service)),
+        once(&service.balance),
+        once(&service.sticky),
         server.node.clone(),
         server.weight.to_string(),
         server.health.clone(),
         check(server),
         server.flows.to_string(),
-        server.frames.to_string(),
+        server.packets.to_string(),
         server.octets.to_string(),
-        server.frames_per_second.map_or("-".to_owned(), |rate| rate.to_string()),
+        server.chosen.to_string(),
+        rate(server.packets_per_second),
+        rate(server.octets_per_second),
+        rate(server.flows_per_second),
     ]
 }
 
@@ -106,6 +136,12 @@ mod tests {
             weight: 2,
             health: health.into(),
             flows: 7,
+            packets: 41,
+            octets: 4100,
+            chosen: 8,
+            packets_per_second: Some(13),
+            octets_per_second: Some(1301),
+            flows_per_second: Some(2),
             ..ClusterServer::default()
         };
         let cluster = Cluster {
@@ -117,6 +153,7 @@ mod tests {
                 port: 80,
                 balance: "hash".into(),
                 sticky: "none".into(),
+                no_server: 5,
                 servers: vec![
                     server("web1", "up"),
                     server("web2", "draining"),
@@ -126,21 +163,29 @@ mod tests {
                         ..server("web3", "down")
                     },
                 ],
+                ..ClusterService::default()
             }],
             packets_per_second: Some(12),
+            octets_per_second: Some(1200),
             flows_per_second: Some(3),
             ..Cluster::default()
         };
-        let shown = vec![cluster].show();
+        let mut clusters = vec![cluster];
+        let shown = clusters.show();
         for part in [
             "10.1.0.100 at 02:00:01:00:00:09",
             "tcp/80",
             "draining",
-            "12 packets, 3 new connections",
+            "12 packets, 1200 octets, 3 new connections",
+            "7       41    4100      8         13      1301        2\n",
+            "tcp/80: 5 packets found no server",
             "fails: HTTP status 503",
         ] {
             assert!(shown.contains(part), "{part}: {shown}");
         }
+        (clusters[0].packets_per_second, clusters[0].services[0].no_server) = (None, 0);
+        let shown = clusters.show();
+        assert!(shown.contains("BEGUN\n") && !shown.contains("found no server"), "{shown}");
         assert!(Vec::<Cluster>::new().show().contains("[[lan.cluster]]"));
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use platform::management::{Cluster, ClusterService, Drop, LegEnd, Rvi};
+use platform::management::{Cluster, ClusterServer, ClusterService, Drop, LegEnd, Rvi};
 use serde::Serialize;
 
 use crate::show::Show;
@@ -51,6 +51,7 @@ pub fn add_cluster_rates(before: &[Cluster], after: &mut [Cluster], elapsed: Dur
         let was = before.iter().find(|was| was.lan == cluster.lan && was.addresses == cluster.addresses);
         let rate = |is: u64, of: fn(&Cluster) -> u64| per_second(was.map_or(is, of), is, elapsed);
         cluster.packets_per_second = Some(rate(cluster.packets, |was| was.packets));
+        cluster.octets_per_second = Some(rate(cluster.octets, |was| was.octets));
         cluster.flows_per_second = Some(rate(cluster.chosen, |was| was.chosen));
         for service in &mut cluster.services {
             let of =
@@ -58,8 +59,14 @@ pub fn add_cluster_rates(before: &[Cluster], after: &mut [Cluster], elapsed: Dur
             let known = was.and_then(|was| was.services.iter().find(of));
             for server in &mut service.servers {
                 let known = known.and_then(|known| known.servers.iter().find(|s| s.node == server.node));
-                let frames = known.map_or(server.frames, |known| known.frames);
-                server.frames_per_second = Some(per_second(frames, server.frames, elapsed));
+                let rate =
+                    |is: u64, of: fn(&ClusterServer) -> u64| per_second(known.map_or(is, of), is, elapsed);
+                let packets = rate(server.packets, |was| was.packets);
+                let octets = rate(server.octets, |was| was.octets);
+                let flows = rate(server.chosen, |was| was.chosen);
+                server.packets_per_second = Some(packets);
+                server.octets_per_second = Some(octets);
+                server.flows_per_second = Some(flows);
             }
         }
     }
@@ -165,6 +172,35 @@ RVI  LEG  KIND  END   TX PACKETS/s  TX Mbit/s  RX PACKETS/s  RX Mbit/s  LOST/s  
   7  a    udp   web2             0        0.0             0        0.0       0          0
 ";
         assert_eq!(rates.show(), expected);
+    }
+
+    #[test]
+    fn each_server_of_each_service_of_a_cluster_has_its_rates() {
+        let cluster = |packets: u64, ports: &[u16]| {
+            let server = ClusterServer {
+                node: "web1".into(),
+                packets,
+                octets: packets * 100,
+                chosen: packets / 10,
+                ..ClusterServer::default()
+            };
+            let service = |port: &u16| ClusterService {
+                port: *port,
+                servers: vec![server.clone()],
+                ..Default::default()
+            };
+            let services = ports.iter().map(service).collect();
+            Cluster { packets, octets: packets * 100, services, ..Cluster::default() }
+        };
+        let mut after = vec![cluster(700, &[80, 81])];
+        add_cluster_rates(&[cluster(200, &[80])], &mut after, Duration::from_millis(500));
+        let rates = |server: &ClusterServer| {
+            [server.packets_per_second, server.octets_per_second, server.flows_per_second]
+        };
+        let [known, new] = [0, 1].map(|at| rates(&after[0].services[at].servers[0]));
+        assert_eq!(known, [Some(1000), Some(100_000), Some(100)]);
+        assert_eq!(new, [Some(0); 3], "what was not there before has no rate");
+        assert_eq!(after[0].octets_per_second, Some(100_000));
     }
 
     #[test]

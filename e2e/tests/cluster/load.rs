@@ -44,7 +44,7 @@ fn wrk_has_every_request_answered_inside_and_outside_by_all_servers() -> Result<
         }
     }
     for server in cluster.servers(81)? {
-        ensure!(server["frames"].as_u64() > Some(0), "{server}");
+        ensure!(server["packets"].as_u64() > Some(0) && server["chosen"].as_u64() > Some(0), "{server}");
     }
     cluster.lab.stop()
 }

@@ -37,6 +37,9 @@ pub struct Cluster {
     /// Packets a second; only where two answers were compared.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub packets_per_second: Option<u64>,
+    /// Octets a second; only where two answers were compared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub octets_per_second: Option<u64>,
     /// New flows a second; only where two answers were compared.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flows_per_second: Option<u64>,
@@ -54,6 +57,18 @@ pub struct ClusterService {
     pub balance: String,
     /// `none` or `client`.
     pub sticky: String,
+    /// Packets of it that went to a server.
+    pub packets: u64,
+    /// Octets of them.
+    pub octets: u64,
+    /// Servers that were chosen for new flows.
+    pub chosen: u64,
+    /// Packets that several servers were asked about, for the owner of their flow.
+    pub asked: u64,
+    /// Packets for which there was no server.
+    pub no_server: u64,
+    /// Claims of its flows that were refused, for whatever reason.
+    pub refused: u64,
     /// Its real servers.
     pub servers: Vec<ClusterServer>,
 }
@@ -75,13 +90,21 @@ pub struct ClusterServer {
     pub check_failure: Option<String>,
     /// Flows of the cluster that it owns.
     pub flows: u32,
-    /// Frames of the cluster that it was given.
-    pub frames: u64,
+    /// Packets of the service that it was given.
+    pub packets: u64,
     /// Octets of them.
     pub octets: u64,
-    /// Frames a second; only where two answers were compared.
+    /// New flows of the service that it was chosen for.
+    pub chosen: u64,
+    /// Packets a second; only where two answers were compared.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub frames_per_second: Option<u64>,
+    pub packets_per_second: Option<u64>,
+    /// Octets a second; only where two answers were compared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub octets_per_second: Option<u64>,
+    /// New flows a second; only where two answers were compared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flows_per_second: Option<u64>,
 }
 
 /// The servers on a node are to get no new flows, or to get them again: body of `POST /v1/drain`.

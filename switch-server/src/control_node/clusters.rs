@@ -16,7 +16,6 @@ use core::net::IpAddr;
 
 use cluster_proxy::{Balance, ClusterProxy, Limits, ServiceKey, Tables};
 use vlan_core::cluster::CheckKind;
-use vlan_core::counters::FrameCount;
 use vlan_core::server::MemberSlot;
 use vlan_core::wire::control::{FlowNotice, Listening, ListeningNotice, ServedCluster, ServedService};
 use vlan_core::{Instant, LanId, MacAddress, NodeNumber, VifNumber};
@@ -63,8 +62,6 @@ struct Server {
     name: MemberSlot,
     /// None while its node is no member.
     slot: Option<MemberSlot>,
-    /// Frames that it was given.
-    given: FrameCount,
 }
 
 impl Cluster {
@@ -91,7 +88,7 @@ impl Cluster {
         let before = core::mem::take(&mut self.servers);
         let of = |name: &MemberSlot| {
             let known = before.iter().find(|server| server.name == *name);
-            known.copied().unwrap_or(Server { name: *name, slot: None, given: FrameCount::default() })
+            known.copied().unwrap_or(Server { name: *name, slot: None })
         };
         self.servers = self.proxy.tables().servers().iter().map(of).collect();
     }
@@ -104,6 +101,11 @@ impl Cluster {
     fn server_mut(&mut self, name: MemberSlot) -> Option<&mut Server> {
         let place = self.servers.binary_search_by_key(&name, |server| server.name).ok()?;
         self.servers.get_mut(place)
+    }
+
+    /// The member that a server is.
+    fn slot_of(&self, name: MemberSlot) -> Option<MemberSlot> {
+        self.server(name)?.slot
     }
 
     fn has_address(&self, address: IpAddr) -> bool {

@@ -1,6 +1,8 @@
 //! Metrics in Prometheus' text format: what the control node knows by itself, so that collecting them asks
 //! nothing of any node.
 
+mod clusters;
+
 use std::fmt::{Display, Write};
 
 use crate::control_node::{LanStatus, RviState, Status, UplinkStatus};
@@ -40,6 +42,7 @@ pub fn render(status: &Status, uptime_s: u64) -> String {
         }
     }
     uplinks(&mut text, status);
+    clusters::render(&mut text, status);
     text.0
 }
 
@@ -158,6 +161,6 @@ mod tests {
         let status = Status { epoch: 2, ..Status::default() };
         let text = render(&status, 5);
         assert!(text.contains("weft_configuration_epoch 2\n"));
-        assert_eq!(text.matches("# TYPE").count(), 14);
+        assert_eq!(text.matches("# TYPE").count(), 22);
     }
 }

@@ -140,7 +140,7 @@ impl Cluster {
     ) -> Vec<(usize, CheckOrder)> {
         let mut due = Vec::new();
         while let Some(request) = self.proxy.poll_check() {
-            let slot = self.server_mut(request.server).and_then(|server| server.slot);
+            let slot = self.slot_of(request.server);
             // Who is not there is not asked, and cannot be reached either.
             let Some((session, vif)) = slot.and_then(&place_of) else { continue };
             due.extend(self.check_order(&request, vif).map(|order| (session, order)));

@@ -8,7 +8,6 @@ use vlan_core::server::MemberSlot;
 use vlan_core::wire::frame::{FrameHeader, FrameKind, Vnet};
 use vlan_core::{DropReason, Instant, MacAddress};
 
-use super::Cluster;
 use crate::control_node::relay::Inbound;
 use crate::control_node::session::Account;
 use crate::control_node::uplink::OUTSIDE;
@@ -23,15 +22,6 @@ enum To {
     /// Its sender gets this.
     Sender(Vec<u8>),
     Nobody(DropReason),
-}
-
-impl Cluster {
-    /// Counts a frame for a server, and says where that is.
-    fn give(&mut self, name: MemberSlot, frame: &[u8]) -> Option<MemberSlot> {
-        let server = self.server_mut(name)?;
-        server.given.add(frame.len());
-        server.slot
-    }
 }
 
 impl ControlNode {
@@ -80,8 +70,7 @@ impl ControlNode {
         let names: Vec<MemberSlot> = match verdict {
             Verdict::Forward(Forward { hops, may_refuse, .. }) => match *hops.as_slice() {
                 [first, ..] if may_refuse => {
-                    let slot = cluster.give(first, frame);
-                    return slot.map_or(To::Nobody(DropReason::NoServer), To::Server);
+                    return cluster.slot_of(first).map_or(To::Nobody(DropReason::NoServer), To::Server);
                 }
                 ref hops => hops.to_vec(),
             },
@@ -89,7 +78,7 @@ impl ControlNode {
             Verdict::Answer(answer) => return To::Sender(answer.to_vec()),
             Verdict::Dropped(reason) => return To::Nobody(reason),
         };
-        let slots: Vec<_> = names.into_iter().filter_map(|name| cluster.give(name, frame)).collect();
+        let slots: Vec<_> = names.into_iter().filter_map(|name| cluster.slot_of(name)).collect();
         if slots.is_empty() { To::Nobody(DropReason::NoServer) } else { To::Owners(slots) }
     }
 
@@ -187,8 +176,7 @@ impl Lan {
             Verdict::Answer(_) => return Ok(Vec::new()),
             Verdict::Dropped(reason) => return Err(reason),
         };
-        let slot = |name: &MemberSlot| cluster.server(*name)?.slot;
-        let slots: Vec<_> = names.iter().filter_map(slot).collect();
+        let slots: Vec<_> = names.into_iter().filter_map(|name| cluster.slot_of(name)).collect();
         if slots.is_empty() { Err(DropReason::NoServer) } else { Ok(slots) }
     }
 }

@@ -3,8 +3,7 @@
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-use cluster_proxy::{Balance, ClusterCounters, ServiceKey, Sticky};
-use vlan_core::counters::FrameCount;
+use cluster_proxy::{Balance, ClusterCounters, ServerCounters, ServiceCounters, ServiceKey, Sticky};
 use vlan_core::{LanId, MacAddress, NodeNumber};
 
 use super::{CheckCounters, CheckFailure, server_name};
@@ -29,8 +28,8 @@ pub struct ServerStatus {
     pub failure: Option<CheckFailure>,
     /// The flows of the cluster that it has claimed.
     pub flows: u32,
-    /// Frames of the cluster that it was given.
-    pub given: FrameCount,
+    /// What of the service it was given.
+    pub counters: ServerCounters,
 }
 
 /// A service of a cluster.
@@ -42,6 +41,8 @@ pub struct ServiceStatus {
     pub balance: Balance,
     /// Whether clients stay.
     pub sticky: Sticky,
+    /// What became of its packets and of the claims of its flows.
+    pub counters: ServiceCounters,
     /// Its servers.
     pub servers: Vec<ServerStatus>,
 }
@@ -83,13 +84,14 @@ impl ControlNode {
                 passes: cluster.proxy.passes(name, key),
                 failure: cluster.checks.failure(key, name),
                 flows: cluster.proxy.flows_of(name),
-                given: known.map(|server| server.given).unwrap_or_default(),
+                counters: cluster.proxy.server_counters(name, key),
             }
         };
         let services = cluster.proxy.tables().services().map(|service| ServiceStatus {
             key: service.key,
             balance: service.balance,
             sticky: service.sticky,
+            counters: cluster.proxy.service_counters(service.key),
             servers: service.servers.iter().map(|config| server(service.key, config)).collect(),
         });
         ClusterStatus {

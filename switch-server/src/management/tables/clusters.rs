@@ -29,6 +29,7 @@ fn one(status: &control_node::Status, cluster: &ClusterStatus) -> Cluster {
         conflicts: counters.conflicts,
         refused: counters.refused,
         packets_per_second: None,
+        octets_per_second: None,
         flows_per_second: None,
     }
 }
@@ -41,11 +42,18 @@ fn service_of(status: &control_node::Status, service: &ServiceStatus) -> Cluster
         Balance::PerPacket => "per-packet",
     };
     let sticky = if service.sticky == Sticky::Client { "client" } else { "none" };
+    let counted = &service.counters;
     ClusterService {
         protocol: service.key.protocol.to_string().to_lowercase(),
         port: service.key.port,
         balance: balance.to_owned(),
         sticky: sticky.to_owned(),
+        packets: counted.given.given.frames,
+        octets: counted.given.given.octets,
+        chosen: counted.given.chosen,
+        asked: counted.asked.frames,
+        no_server: counted.no_server,
+        refused: counted.refused,
         servers: service.servers.iter().map(|server| server_of(status, server)).collect(),
     }
 }
@@ -69,9 +77,12 @@ fn server_of(status: &control_node::Status, server: &ServerStatus) -> ClusterSer
         check: check.to_owned(),
         check_failure: server.failure.filter(|_| server.passes == Some(false)).map(|why| why.to_string()),
         flows: server.flows,
-        frames: server.given.frames,
-        octets: server.given.octets,
-        frames_per_second: None,
+        packets: server.counters.given.frames,
+        octets: server.counters.given.octets,
+        chosen: server.counters.chosen,
+        packets_per_second: None,
+        octets_per_second: None,
+        flows_per_second: None,
     }
 }
 
