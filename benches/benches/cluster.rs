@@ -28,7 +28,13 @@ fn config(balance: Balance) -> ClusterConfig {
     let server = |number| ServerConfig { slot: MemberSlot(number), node: NodeNumber(number), weight: 1 };
     let servers = (1..=SERVERS).map(server).collect();
     let service = ServiceConfig { key: WEB, balance, sticky: Sticky::None, servers, check: None };
-    ClusterConfig { addresses: vec![ADDRESS.into()], services: vec![service], rows: 65_536, epoch: 1 }
+    ClusterConfig {
+        addresses: vec![ADDRESS.into()],
+        services: vec![service],
+        routers: Vec::new(),
+        rows: 65_536,
+        epoch: 1,
+    }
 }
 
 /// A proxy that knows `flows` flows.

@@ -19,6 +19,8 @@ pub const SERVERS_PER_SERVICE_MAX: usize = 256;
 pub const SERVERS_MAX: usize = 1024;
 /// The heaviest server: a share above so many times another's is no balance.
 pub const WEIGHT_MAX: u16 = 256;
+/// What routers go by where a service is named: no service has port 0.
+pub const ROUTING: ServiceKey = ServiceKey { protocol: Protocol::Tcp, port: 0 };
 /// Rows of a service: at least, and at most.
 const ROWS: core::ops::RangeInclusive<u32> = 256..=65_536;
 
@@ -66,6 +68,8 @@ pub struct ClusterConfig {
     pub addresses: Vec<IpAddr>,
     /// What is served there.
     pub services: Vec<ServiceConfig>,
+    /// Who gets what comes to it and is for others; none where it is no router.
+    pub routers: Vec<ServerConfig>,
     /// Rows of each service's table, a power of two from 256 to 65,536: 4 octets each. 65,536 gives the fairest shares.
     pub rows: u32,
     /// Which version of the configuration this is; goes with each packet.
@@ -156,15 +160,18 @@ impl fmt::Display for ConfigError {
             }
             Self::NoPort => f.write_str("a service needs a port from 1 to 65535"),
             Self::Servers { service, count } => {
+                let service = Name(*service);
                 write!(f, "{service} has {count} servers, and 1 to {SERVERS_PER_SERVICE_MAX} are possible")
             }
             Self::ServersInAll { count } => {
                 write!(f, "a cluster has up to {SERVERS_MAX} servers, and this one has {count}")
             }
             Self::ServerTwice { service, node } => {
+                let service = Name(*service);
                 write!(f, "{service} has node {node} twice: give it a weight instead")
             }
             Self::Weight { service, weight } => {
+                let service = Name(*service);
                 write!(f, "{service} has a server with weight {weight}, and 1 to {WEIGHT_MAX} are possible")
             }
             Self::Check { service } => {
@@ -178,6 +185,15 @@ impl fmt::Display for ConfigError {
 }
 
 impl core::error::Error for ConfigError {}
+
+/// A service as an error names it.
+struct Name(ServiceKey);
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 == ROUTING { f.write_str("the router") } else { self.0.fmt(f) }
+    }
+}
 
 impl ClusterConfig {
     /// Finds what is wrong with it.
@@ -204,6 +220,9 @@ impl ClusterConfig {
             }
             service.check()?;
         }
+        if !self.routers.is_empty() {
+            check_servers(ROUTING, &self.routers)?;
+        }
         let count = self.servers().len();
         if count > SERVERS_MAX {
             return Err(ConfigError::ServersInAll { count });
@@ -211,16 +230,31 @@ impl ClusterConfig {
         Ok(())
     }
 
-    /// Every real server once, in the order of their slots.
+    /// Every real server once, in the order of their slots, routers among them.
     pub(crate) fn servers(&self) -> Vec<MemberSlot> {
-        let mut slots: Vec<_> = self
-            .services
-            .iter()
-            .flat_map(|service| service.servers.iter().map(|server| server.slot))
-            .collect();
-        slots.sort_unstable();
-        slots.dedup();
-        slots
+        let mut slots = self.owners();
+        slots.extend(self.routers.iter().map(|router| router.slot));
+        in_order(slots)
+    }
+
+    /// Those that may own flows.
+    pub(crate) fn owners(&self) -> Vec<MemberSlot> {
+        in_order(
+            self.services.iter().flat_map(|service| &service.servers).map(|server| server.slot).collect(),
+        )
+    }
+
+    /// Routers as the servers of a service that remembers nothing.
+    pub(crate) fn routing(&self) -> Option<ServiceConfig> {
+        let servers = self.routers.clone();
+        let routing = |servers| ServiceConfig {
+            key: ROUTING,
+            balance: Balance::PerPacket,
+            sticky: Sticky::None,
+            servers,
+            check: None,
+        };
+        (!servers.is_empty()).then(|| routing(servers))
     }
 }
 
@@ -230,24 +264,35 @@ impl ServiceConfig {
         if service.port == 0 {
             return Err(ConfigError::NoPort);
         }
-        let count = self.servers.len();
-        if !(1..=SERVERS_PER_SERVICE_MAX).contains(&count) {
-            return Err(ConfigError::Servers { service, count });
-        }
-        for (at, server) in self.servers.iter().enumerate() {
-            let is_it = |other: &ServerConfig| other.node == server.node || other.slot == server.slot;
-            if self.servers[..at].iter().any(is_it) {
-                return Err(ConfigError::ServerTwice { service, node: server.node });
-            }
-            if !(1..=WEIGHT_MAX).contains(&server.weight) {
-                return Err(ConfigError::Weight { service, weight: server.weight });
-            }
-        }
+        check_servers(service, &self.servers)?;
         if self.check.is_some_and(|check| check.interval.is_zero() || check.fall == 0 || check.rise == 0) {
             return Err(ConfigError::Check { service });
         }
         Ok(())
     }
+}
+
+fn in_order(mut slots: Vec<MemberSlot>) -> Vec<MemberSlot> {
+    slots.sort_unstable();
+    slots.dedup();
+    slots
+}
+
+fn check_servers(service: ServiceKey, servers: &[ServerConfig]) -> Result<(), ConfigError> {
+    let count = servers.len();
+    if !(1..=SERVERS_PER_SERVICE_MAX).contains(&count) {
+        return Err(ConfigError::Servers { service, count });
+    }
+    for (at, server) in servers.iter().enumerate() {
+        let is_it = |other: &ServerConfig| other.node == server.node || other.slot == server.slot;
+        if servers[..at].iter().any(is_it) {
+            return Err(ConfigError::ServerTwice { service, node: server.node });
+        }
+        if !(1..=WEIGHT_MAX).contains(&server.weight) {
+            return Err(ConfigError::Weight { service, weight: server.weight });
+        }
+    }
+    Ok(())
 }
 
 /// An address that one station can have, as a client or as a cluster (RFC 1122, 3.2.1.3; RFC 4291, 2.4 to 2.7).
@@ -256,6 +301,15 @@ pub(crate) fn is_host(address: IpAddr) -> bool {
         IpAddr::V4(a) => a.octets()[0] != 0 && !a.is_loopback() && !a.is_multicast() && !a.is_broadcast(),
         IpAddr::V6(a) => !a.is_unspecified() && !a.is_loopback() && !a.is_multicast(),
     }
+}
+
+/// Packets from and to such an address are not kept to their link (RFC 3927, 7; RFC 4291, 2.5.6).
+pub(crate) fn is_routable(address: IpAddr) -> bool {
+    let is_link_local = match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    };
+    is_host(address) && !is_link_local
 }
 
 #[cfg(test)]
@@ -279,7 +333,13 @@ mod tests {
     }
 
     fn cluster(services: Vec<ServiceConfig>) -> ClusterConfig {
-        ClusterConfig { addresses: vec![IpAddr::from([10, 1, 0, 100])], services, rows: 256, epoch: 1 }
+        ClusterConfig {
+            addresses: vec![IpAddr::from([10, 1, 0, 100])],
+            services,
+            routers: Vec::new(),
+            rows: 256,
+            epoch: 1,
+        }
     }
 
     #[test]
@@ -315,6 +375,8 @@ mod tests {
             wrong(&|c| c.services[0].servers[0].weight = 257),
             ConfigError::Weight { service: key, weight: 257 }
         );
+        let routers = ConfigError::ServerTwice { service: ROUTING, node: NodeNumber(3) };
+        assert_eq!(wrong(&|c| c.routers = vec![server(3), server(4), server(3)]), routers);
         let check = CheckConfig { interval: Duration::ZERO, fall: 1, rise: 1 };
         assert_eq!(wrong(&|c| c.services[0].check = Some(check)), ConfigError::Check { service: key });
         let many = |c: &mut ClusterConfig| {

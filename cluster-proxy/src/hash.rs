@@ -32,12 +32,18 @@ pub(crate) fn of_ports(protocol: u8, ports: u32) -> u64 {
 const OF_FRAGMENTS: u64 = 1 << 48;
 const OF_CLIENTS: u64 = 2 << 48;
 const OF_SCORES: u64 = 3 << 48;
+const OF_ROUTES: u64 = 4 << 48;
 /// Marks what is of IPv6: as many words could be of IPv4 else.
 const OF_IPV6: u64 = 1 << 63;
 
 /// The hash of what all fragments of a packet have in common.
 pub(crate) fn of_fragments(key: &HashKey, from: IpAddr, to: IpAddr, identification: u32) -> u64 {
     hash_pair(key, from, to, OF_FRAGMENTS | u64::from(identification))
+}
+
+/// The hash of the way between two addresses, whatever goes it.
+pub(crate) fn of_route(key: &HashKey, from: IpAddr, to: IpAddr) -> u64 {
+    hash_pair(key, from, to, OF_ROUTES)
 }
 
 /// The hash of a client, of IPv6 its first 64 bits: a host has many addresses there.
@@ -112,7 +118,8 @@ mod tests {
         ];
         let mut hashes: BTreeSet<_> = flows.iter().map(|flow| of_flow(&KEY, flow)).collect();
         hashes.extend([of_fragments(&KEY, v4(1), v4(3), 2), of_client(&KEY, v4(1)), of_score(&KEY, 1, 1)]);
-        assert_eq!(hashes.len(), 12);
+        hashes.extend([of_route(&KEY, v4(1), v4(3)), of_route(&KEY, v4(3), v4(1))]);
+        assert_eq!(hashes.len(), 14);
         assert_ne!(of_flow(&KEY, &flow), of_flow(&HashKey([1, 2]), &flow));
         assert_eq!(of_client(&KEY, v6(1)), of_client(&KEY, v6(2)));
         assert_ne!(of_client(&KEY, v4(1)), of_client(&KEY, v4(2)));

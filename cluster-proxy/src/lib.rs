@@ -1,4 +1,4 @@
-//! The cluster proxy: which real server gets a packet for a cluster address, and that a flow stays where it is.
+//! The cluster proxy: which real server gets a packet for a cluster address, and that a flow stays where it is; and which router gets what comes to it for others.
 //!
 //! On the walk an IP packet for a cluster address comes here after the virtual LAN server has admitted it, or an uplink has
 //! taken it in. It is read, its flow is looked up, else a server is chosen, and the verdict says who gets the unchanged frame; the answer
@@ -19,6 +19,7 @@
 //! | the control node | does |
 //! |---|---|
 //! | has packets for one of the cluster's addresses | [`ClusterProxy::handle_batch`]; each goes to its hops, to all of [`ClusterProxy::reachable`], back to its sender, or nowhere |
+//! | is asked what would become of a packet | [`ClusterProxy::for_one`] |
 //! | hears from a node | [`ClusterProxy::handle_claim`], [`ClusterProxy::handle_gone`], [`ClusterProxy::handle_told`], [`ClusterProxy::set_listens`] |
 //! | gains or loses the session of a node | [`ClusterProxy::set_reachable`] |
 //! | is told by the administrator | [`ClusterProxy::drain`], [`ClusterProxy::undrain`]; [`Tables::new`] beside the data path, then [`ClusterProxy::apply`] |
@@ -44,8 +45,8 @@ mod service;
 mod tables;
 
 pub use config::{
-    Balance, CheckConfig, ClusterConfig, ConfigError, Protocol, ServerConfig, ServiceConfig, ServiceKey,
-    Sticky,
+    Balance, CheckConfig, ClusterConfig, ConfigError, Protocol, ROUTING, ServerConfig, ServiceConfig,
+    ServiceKey, Sticky,
 };
 pub use hash::{Flow, HashKey};
 pub use proxy::{Claimed, ClusterCounters, ClusterProxy, Forward, HOPS_MAX, Hops, Limits, Refusal, Verdict};

@@ -109,6 +109,19 @@ impl Lines {
         Self { lines: vec![Line::default(); lines].into_boxed_slice(), has_two, swept: 0 }
     }
 
+    /// A table that says of `hash` what this one says, and holds no more: of several lines only the entry itself.
+    pub fn only(&self, hash: u64) -> Self {
+        let [first, _] = self.lines_of(hash);
+        let mut line = self.lines[first];
+        if self.has_two {
+            line = Line::default();
+            if let Some((_, entry)) = self.find(hash) {
+                line.set(0, tag(hash), entry.pack());
+            }
+        }
+        Self { lines: vec![line].into_boxed_slice(), has_two: self.has_two, swept: 0 }
+    }
+
     /// Asks memory for the lines that a lookup of `hash` reads.
     #[inline]
     pub fn touch(&self, hash: u64) {

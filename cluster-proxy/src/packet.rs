@@ -8,7 +8,7 @@ use vlan_core::ethernet::EthernetHeader;
 use vlan_core::ip::{ICMP, ICMPV6, IP_AT, IPV4_LEN, IPV6_LEN, MF, OFFSET, Packet, TCP, UDP, upper_layer};
 use vlan_core::wire::Vnet;
 
-use crate::config::{Protocol, ServiceKey, is_host};
+use crate::config::{Protocol, is_host, is_routable};
 use crate::hash::{self, Flow};
 use crate::tables::Tables;
 
@@ -38,6 +38,8 @@ pub(crate) enum Content {
     Error(Flow),
     /// An ICMP echo request.
     Echo,
+    /// A packet for others, which a router gets.
+    Routed,
 }
 
 /// What was read of a packet.
@@ -48,11 +50,15 @@ pub(crate) struct Read {
 }
 
 impl Read {
-    /// The service that it is of, if it says so.
-    pub fn service(&self) -> Option<ServiceKey> {
+    /// The place of its service, if it says which one it is of.
+    pub fn place(&self, tables: &Tables) -> Option<usize> {
         match &self.content {
-            Content::Flow { flow, .. } | Content::Error(flow) => Some(flow.service()),
-            Content::Later | Content::Echo => None,
+            // Port 0 is no service's, and stands for routers.
+            Content::Flow { flow, .. } | Content::Error(flow) if flow.port != 0 => {
+                tables.find(flow.service())
+            }
+            Content::Routed => tables.routing,
+            Content::Flow { .. } | Content::Error(_) | Content::Later | Content::Echo => None,
         }
     }
 }
@@ -134,14 +140,21 @@ pub(crate) fn read(tables: &Tables, vnet: &Vnet, frame: &[u8]) -> Result<Read, D
     let header = EthernetHeader::parse(frame).ok_or(DropReason::TooShort)?;
     let packet = Packet::read(frame, header.ethertype, vnet.gso_type != 0)?;
     let packet = packet.ok_or(DropReason::UnknownDestination)?;
-    if !tables.has_address(packet.destination) {
+    let is_for_us = tables.has_address(packet.destination);
+    if !is_for_us && (tables.routing.is_none() || !is_routable(packet.destination)) {
         return Err(DropReason::UnknownDestination);
     }
     if !is_host(packet.source) || tables.has_address(packet.source) {
         return Err(DropReason::BadSource);
     }
-    let content = content(tables, frame, &packet)?;
+    let content = if is_for_us { content(tables, frame, &packet)? } else { routed(&packet)? };
     Ok(Read { content, packet })
+}
+
+//= spec/cluster.md#what-is-not-routed
+//# A packet whose source or destination is a group's, nobody's, of the loopback or link-local, or that broadcasts, MUST NOT go to a router.
+fn routed(packet: &Packet) -> Result<Content, DropReason> {
+    if is_routable(packet.source) { Ok(Content::Routed) } else { Err(DropReason::BadSource) }
 }
 
 //= spec/cluster.md#known-services
@@ -245,7 +258,13 @@ mod tests {
         [IpAddr::V4(Ipv4Addr::new(10, 1, 0, 100)), IpAddr::V6(Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, 100))];
 
     fn tables() -> Tables {
-        let config = ClusterConfig { addresses: CLUSTER.into(), services: Vec::new(), rows: 256, epoch: 1 };
+        let config = ClusterConfig {
+            addresses: CLUSTER.into(),
+            services: Vec::new(),
+            routers: Vec::new(),
+            rows: 256,
+            epoch: 1,
+        };
         Tables::new(&config, HashKey([5, 6])).unwrap()
     }
 

@@ -2,11 +2,12 @@
 
 mod choice;
 mod claims;
+mod one;
 mod packets;
 mod verdict;
 
-use alloc::boxed::Box;
 use alloc::collections::VecDeque;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -97,7 +98,7 @@ pub struct ClusterCounters {
 /// The proxy of one cluster.
 #[derive(Clone, Debug)]
 pub struct ClusterProxy {
-    tables: Box<Tables>,
+    tables: Arc<Tables>,
     services: Vec<Service>,
     servers: Servers,
     /// Claimed flows.
@@ -121,6 +122,8 @@ pub struct ClusterProxy {
     errors: Option<Meters>,
     echoes: Option<Meters>,
     due: VecDeque<CheckRequest>,
+    /// When the next server is to be checked. Asked for with each batch of packets, so it is not looked for then.
+    next_check: Option<Instant>,
     /// While several changes are made: one of them matters to who takes new flows.
     unjudged: Option<bool>,
     /// The last look for what is too old.
@@ -155,12 +158,13 @@ impl ClusterProxy {
             errors: meters(ERRORS_PER_SECOND_MAX),
             echoes: meters(ECHOES_PER_SECOND_MAX),
             due: VecDeque::new(),
+            next_check: None,
             unjudged: None,
             swept_at: now,
             sweeps_left: 0,
             answer: Vec::with_capacity(echo::ANSWER_LEN_MAX),
             counters: ClusterCounters::default(),
-            tables: Box::new(tables),
+            tables: Arc::new(tables),
         };
         proxy.use_tables(now);
         proxy
@@ -171,14 +175,14 @@ impl ClusterProxy {
     ///
     /// Of servers that are new in it the caller says next whether they can be reached, and whether they drain: nothing is known of
     /// others.
-    pub fn apply(&mut self, now: Instant, tables: Box<Tables>) -> Box<Tables> {
-        let former = core::mem::replace(&mut self.tables, tables);
+    pub fn apply(&mut self, now: Instant, tables: impl Into<Arc<Tables>>) -> Arc<Tables> {
+        let former = core::mem::replace(&mut self.tables, tables.into());
         self.use_tables(now);
         former
     }
 
     fn use_tables(&mut self, now: Instant) {
-        for index in self.servers.configure(&self.tables.servers) {
+        for index in self.servers.configure(&self.tables.servers, &self.tables.owners) {
             self.end_life(now, index);
             self.services.iter_mut().for_each(|service| service.forget_server(index));
         }
@@ -294,10 +298,7 @@ impl ClusterProxy {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let sweep =
             (self.sweeps_left > 0 || self.servers.have_flows()).then(|| self.swept_at + SWEEP_INTERVAL);
-        let services = self.services.iter().zip(&self.tables.services);
-        let check =
-            services.filter_map(|(service, table)| service.next_check(&table.config, &self.servers)).min();
-        [sweep, check, self.deadline].into_iter().flatten().min()
+        [sweep, self.next_check, self.deadline].into_iter().flatten().min()
     }
 
     /// Does what is due: checks, deadlines of draining servers, forgetting.
@@ -308,16 +309,32 @@ impl ClusterProxy {
             }
             self.deadline = self.servers.next_deadline();
         }
+        if self.next_check.is_some_and(|due| due <= now) {
+            self.check(now);
+        }
+        if now >= self.swept_at + SWEEP_INTERVAL {
+            self.sweep(now);
+        }
+    }
+
+    /// Asks for the checks that are due.
+    fn check(&mut self, now: Instant) {
         let mut has_changed = false;
         for (service, table) in self.services.iter_mut().zip(&self.tables.services) {
             has_changed |= service.check(now, &table.config, &self.servers, &mut self.due);
         }
         if has_changed {
             self.judge();
+        } else {
+            self.note_next_check();
         }
-        if now >= self.swept_at + SWEEP_INTERVAL {
-            self.sweep(now);
-        }
+    }
+
+    /// Who is checked, or when, has changed.
+    fn note_next_check(&mut self) {
+        let services = self.services.iter().zip(&self.tables.services);
+        let due = services.filter_map(|(service, table)| service.next_check(&table.config, &self.servers));
+        self.next_check = due.min();
     }
 
     /// The configuration that it goes by.
@@ -384,6 +401,7 @@ impl ClusterProxy {
         self.is_serving = self.services.iter().any(|service| service.servers.iter().any(|s| s.takes));
         self.telling_until = self.servers.telling_until();
         self.deadline = self.servers.next_deadline();
+        self.note_next_check();
     }
 
     /// Nobody owns the flows of a server any more.

@@ -41,8 +41,10 @@ pub(crate) enum Drain {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Server {
     pub slot: MemberSlot,
-    /// Some service has it.
+    /// Some service has it, or it is a router.
     pub is_configured: bool,
+    /// Some service has it: a router alone owns no flows.
+    pub is_owner: bool,
     pub is_reachable: bool,
     pub drain: Drain,
     /// Which life: flows of an earlier one have no owner.
@@ -69,7 +71,7 @@ impl Server {
 
     /// It can be reached, and has flows or may get some.
     pub fn may_own(&self) -> bool {
-        self.is_reachable && (self.is_configured || self.flows > 0)
+        self.is_reachable && (self.is_owner || self.flows > 0)
     }
 
     /// When it is to lose the flows that it still has.
@@ -141,9 +143,9 @@ impl Servers {
         self.by_slot.get(&slot).copied()
     }
 
-    /// These are the configured ones now, as checked. Others keep their flows. Gives the numbers that stand for another
-    /// server than before.
-    pub fn configure(&mut self, slots: &[MemberSlot]) -> Vec<Index> {
+    /// These are the configured ones now, as checked, and `owners` those of them that may own flows. Others keep their flows. Gives the
+    /// numbers that stand for another server than before.
+    pub fn configure(&mut self, slots: &[MemberSlot], owners: &[MemberSlot]) -> Vec<Index> {
         for server in &mut self.servers {
             server.is_configured = false;
         }
@@ -152,7 +154,11 @@ impl Servers {
             known.into_iter().for_each(|server| server.is_configured = true);
         }
         let new: Vec<_> = slots.iter().filter(|slot| self.find(**slot).is_none()).collect();
-        new.into_iter().filter_map(|slot| self.add(*slot)).collect()
+        let replaced = new.into_iter().filter_map(|slot| self.add(*slot)).collect();
+        for server in &mut self.servers {
+            server.is_owner = owners.binary_search(&server.slot).is_ok();
+        }
+        replaced
     }
 
     /// In the place of one that has gone, if there is one: of all places, of one with the fewest flows.
@@ -238,7 +244,7 @@ impl Servers {
         for server in &mut self.servers {
             server.telling_left = TELLING_TIME_MAX;
             server.begin_telling(now);
-            server.is_awaited = server.is_configured && !server.is_reachable;
+            server.is_awaited = server.is_owner && !server.is_reachable;
         }
     }
 

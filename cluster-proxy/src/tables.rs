@@ -5,7 +5,7 @@ use core::net::IpAddr;
 
 use vlan_core::server::MemberSlot;
 
-use crate::config::{ClusterConfig, ConfigError, ServiceConfig, ServiceKey};
+use crate::config::{ClusterConfig, ConfigError, ROUTING, ServiceConfig, ServiceKey};
 use crate::hash::HashKey;
 use crate::rows::Rows;
 
@@ -22,7 +22,11 @@ pub struct Tables {
     pub(crate) services: Vec<ServiceTable>,
     /// These numbers, so close together that a search among them costs a cache line or two.
     keys: Vec<u32>,
+    /// Every real server, routers among them, and those that may own flows.
     pub(crate) servers: Vec<MemberSlot>,
+    pub(crate) owners: Vec<MemberSlot>,
+    /// The place of the routers among the services.
+    pub(crate) routing: Option<usize>,
 }
 
 /// A service with its rows.
@@ -41,7 +45,7 @@ impl Tables {
         config.check()?;
         let rows = |service: &ServiceConfig| Rows::new(&key, config.rows, &service.servers);
         let table = |service: &ServiceConfig| ServiceTable { config: service.clone(), rows: rows(service) };
-        let mut services: Vec<_> = config.services.iter().map(table).collect();
+        let mut services: Vec<_> = config.services.iter().chain(&config.routing()).map(table).collect();
         services.sort_by_key(|service| bits(service.config.key));
         Ok(Self {
             key,
@@ -49,6 +53,8 @@ impl Tables {
             ipv4: config.addresses.iter().filter_map(ipv4_bits).collect(),
             ipv6: config.addresses.iter().filter_map(ipv6_bits).collect(),
             addresses: config.addresses.clone(),
+            routing: services.iter().position(|service| service.config.key == ROUTING),
+            owners: config.owners(),
             keys: services.iter().map(|service| bits(service.config.key)).collect(),
             services,
             servers: config.servers(),
@@ -63,10 +69,16 @@ impl Tables {
 
     /// Its services.
     pub fn services(&self) -> impl Iterator<Item = &ServiceConfig> {
-        self.services.iter().map(|service| &service.config)
+        self.services.iter().map(|service| &service.config).filter(|config| config.key != ROUTING)
     }
 
-    /// Every real server once.
+    /// Its routers, as the servers of a service with the key [`ROUTING`].
+    #[must_use]
+    pub fn routing(&self) -> Option<&ServiceConfig> {
+        self.routing.map(|at| &self.services[at].config)
+    }
+
+    /// Every real server once, routers among them.
     #[must_use]
     pub fn servers(&self) -> &[MemberSlot] {
         &self.servers

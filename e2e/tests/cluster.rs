@@ -4,6 +4,7 @@ mod floods;
 mod health;
 mod load;
 mod outside;
+mod routers;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use cluster_proxy::{
-    Balance, CheckConfig, Claimed, ClusterConfig, ClusterProxy, Flow, HashKey, Limits, Protocol, Refusal,
-    ServerConfig, ServiceConfig, ServiceKey, Sticky, Tables, Verdict,
+    Balance, CheckConfig, Claimed, ClusterConfig, ClusterProxy, Flow, HashKey, Limits, Protocol, ROUTING,
+    Refusal, ServerConfig, ServiceConfig, ServiceKey, Sticky, Tables, Verdict,
 };
 use vlan_core::server::MemberSlot;
 use vlan_core::wire::Vnet;
@@ -52,7 +52,8 @@ pub fn run(data: &[u8]) {
         let counters = world.proxy.counters();
         let done = counters.forwarded.frames + counters.asked.frames + counters.answered.frames;
         assert_eq!(counters.packets.frames, done + counters.drops.total());
-        let services = world.config.services.iter().map(|service| world.proxy.service_counters(service.key));
+        let services = world.config.services.iter().map(|service| service.key).chain([ROUTING]);
+        let services = services.map(|service| world.proxy.service_counters(service));
         let to_servers: u64 = services.map(|counted| counted.given.given.frames + counted.asked.frames).sum();
         assert!(to_servers <= counters.forwarded.frames + counters.asked.frames);
         let flows: u32 = (0..SERVERS).map(|server| world.proxy.flows_of(slot(server))).sum();
@@ -76,7 +77,18 @@ fn config(which: u8) -> ClusterConfig {
     };
     let count = 4 - usize::from(which >> 5 & 3);
     let services = SERVICES.iter().enumerate().take(count).map(service).collect();
-    ClusterConfig { addresses: addresses().to_vec(), services, rows: 256, epoch: which.into() }
+    let routers = (0..SERVERS).filter(|_| which & 128 != 0).map(|n| ServerConfig {
+        slot: slot(n),
+        node: NodeNumber(n.into()),
+        weight: 1 + u16::from(n),
+    });
+    ClusterConfig {
+        addresses: addresses().to_vec(),
+        services,
+        routers: routers.collect(),
+        rows: 256,
+        epoch: which.into(),
+    }
 }
 
 fn tables(config: &ClusterConfig) -> Tables {
@@ -226,6 +238,7 @@ impl World {
         match self.proxy.handle(self.now, vnet, frame) {
             Verdict::Forward(forward) => {
                 assert!((1..=4).contains(&forward.hops.as_slice().len()));
+                assert!(!self.config.routers.is_empty() || !is_for_others(frame), "routed by nobody");
                 assert!(forward.hops.as_slice().iter().all(|hop| self.up[usize::from(hop.0)]));
             }
             Verdict::Answer(answer) => {
@@ -283,9 +296,9 @@ fn packet(from: IpAddr, to: IpAddr, protocol: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Any octets, or what begins as a packet for the cluster does; or an error that quotes one of its packets.
+/// Any octets, or what begins as a packet for the cluster or for others does; or an error that quotes one of its packets.
 fn any_frame(script: &mut Script<'_>) -> Option<Vec<u8>> {
-    let (kind, is_v6, protocol) = (script.below(4)?, script.flag()?, script.octet()?);
+    let (kind, is_v6, protocol) = (script.below(5)?, script.flag()?, script.octet()?);
     let (client, cluster) = match is_v6 {
         false => (IpAddr::from([192, 0, 2, 1]), addresses()[0]),
         true => (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(), addresses()[1]),
@@ -298,14 +311,32 @@ fn any_frame(script: &mut Script<'_>) -> Option<Vec<u8>> {
             let (start, icmp) = if is_v6 { ([2, 0], 58) } else { ([3, 4], 1) };
             packet(client, cluster, icmp, &[&start[..], &[0; 6], &quoted[14..]].concat())
         }
+        4 => packet(client, remote(is_v6, octets), protocol, octets),
         _ => packet(client, cluster, protocol, octets),
     };
-    if kind == 3 && !is_v6 {
+    if kind >= 3 && !is_v6 {
         // A fragment, or a header that says so much.
         let word = script.u16()?.to_be_bytes();
         frame[20..22].copy_from_slice(&word);
     }
     Some(frame)
+}
+
+fn is_for_others(frame: &[u8]) -> bool {
+    frame.get(12..14) == Some(&[8, 0])
+        && frame
+            .get(30..34)
+            .is_some_and(|to| <[u8; 4]>::try_from(to).is_ok_and(|to| IpAddr::from(to) != addresses()[0]))
+}
+
+/// A station that only a router leads to, or one that none does.
+fn remote(is_v6: bool, octets: &[u8]) -> IpAddr {
+    let mut address = [7; 16];
+    address.iter_mut().zip(octets).for_each(|(octet, drawn)| *octet = *drawn);
+    match is_v6 {
+        false => IpAddr::from([address[0], address[1], address[2], address[3]]),
+        true => IpAddr::from(address),
+    }
 }
 
 /// Flows begin, are claimed and go on while servers drain and configurations change; an echo; an error; fragments; a takeover.
@@ -327,7 +358,10 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let later = [9, 0, 0, 3, 0, 17, 8, 1, 1, 1, 1, 1, 1, 1, 1, 0, 2];
     let behind =
         [9, 0, 0, 2, 1, 44, 24, 17, 0, 0, 1, 0, 0, 0, 7, 0, 5, 0, 53, 0, 16, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1];
+    let route = [9, 0, 0, 4, 0, 17, 6, 198, 18, 0, 1, 5, 5, 0, 0];
+    let routed = [&up[..], &[4, 0, 0x80], &route, &[2, 0, 0, 0], &route, &[1, 1, 0], &route].concat();
     vec![
+        routed,
         [&begun[..], &drained].concat(),
         [&begun[..], &taken].concat(),
         [&up[..], &echo, &error, &first, &later, &behind].concat(),

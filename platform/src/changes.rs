@@ -8,7 +8,9 @@ use vlan_core::security::{Limits, PortSecurity, Rate, Roles};
 use vlan_core::{LanId, NodeNumber};
 
 use crate::management::Change;
-use crate::model::{ArpMode, Driver, Lan, LanMulticast, Member, Node, Platform, Uplink, UplinkMode};
+use crate::model::{
+    ArpMode, DefaultRouter, Driver, Lan, LanMulticast, Member, Node, Platform, Uplink, UplinkMode,
+};
 
 /// What is to be done so that a running platform is as another file says. Places are those of LANs and of their members in the
 /// other file.
@@ -183,7 +185,9 @@ impl Platform {
             ("uplink driver", text(&|uplink| driver(uplink.driver).to_owned())),
             (
                 "uplink default-router",
-                text(&|uplink| uplink.default_router.map_or_else(String::new, |node| self.node_name(node))),
+                text(&|uplink| {
+                    uplink.default_router.map_or_else(String::new, |router| self.router_name(router))
+                }),
             ),
             ("uplink link-dependency", text(&|uplink| uplink.link_dependency.to_string())),
         ]
@@ -194,6 +198,13 @@ impl Platform {
         let (interface, none) = (member.interface.clone(), String::new());
         let values = if is_added { (none, interface) } else { (interface, none) };
         change((&lan.name, &self.node_name(member.node)), "member", values)
+    }
+
+    fn router_name(&self, router: DefaultRouter) -> String {
+        match router {
+            DefaultRouter::Node(node) => self.node_name(node),
+            DefaultRouter::Cluster(address) => address.to_string(),
+        }
     }
 
     fn node_name(&self, number: NodeNumber) -> String {

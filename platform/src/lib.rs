@@ -40,9 +40,9 @@ pub use changes::Changes;
 pub use error::{Mistake, NotBuilt, PlatformError, Position};
 pub use lab_network::CONTROL_NODE_UDP_PORT;
 pub use model::{
-    ArpMode, Attach, Balance, Check, CheckKind, Cluster, ClusterServer, ControlNode, Driver, EtherDriver,
-    Fabric, LanMulticast, Leg, Management, Member, Node, OutsideHost, Platform, Protocol, Service, Sticky,
-    Subnet, Uplink, UplinkMode, UplinkPort,
+    ArpMode, Attach, Balance, Check, CheckKind, Cluster, ClusterServer, ControlNode, DefaultRouter, Driver,
+    EtherDriver, Fabric, LanMulticast, Leg, Management, Member, Node, OutsideHost, Platform, Protocol,
+    Service, Sticky, Subnet, Uplink, UplinkMode, UplinkPort,
 };
 pub use vlan_core::security::{Limits, PortSecurity, Rate, Roles};
 pub use vlan_core::wire::control::InterfaceAddress;

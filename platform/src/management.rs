@@ -254,7 +254,7 @@ pub struct Uplink {
     pub carrier: bool,
     /// MTU of the device in octets.
     pub mtu: u16,
-    /// Name of the node that gets what no member is found for; empty when there is none.
+    /// Name of the node that gets what no member is found for, or the cluster address whose routers do; empty when there is none.
     pub default_router: String,
     /// Frames that members had for outside.
     pub out_frames: u64,

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use vlan_core::cluster::{Balance, CheckKind, Protocol, Sticky};
+pub use vlan_core::cluster::{Balance, CheckKind, DefaultRouter, Protocol, Sticky};
 use vlan_core::security::{Limits, PortSecurity, Roles};
 use vlan_core::wire::control::{InterfaceAddress, LegKind};
 use vlan_core::{CabinetNumber, ControlNodeSerial, FabricIndex, LanId, MacAddress, NodeNumber};
@@ -484,8 +484,8 @@ pub struct Uplink {
     pub mode: UplinkMode,
     /// 802.1Q tag, 1 to 4094.
     pub vid: Option<u16>,
-    /// The member that gets packets with no valid destination (S126).
-    pub default_router: Option<NodeNumber>,
+    /// Who gets packets with no valid destination (S126).
+    pub default_router: Option<DefaultRouter>,
     /// How the devices are driven.
     pub driver: Driver,
     /// The members' interfaces have a carrier only while the uplink has one (E24).
@@ -510,10 +510,12 @@ pub struct Cluster {
     pub addresses: Vec<IpAddr>,
     /// What is served there.
     pub services: Vec<Service>,
+    /// Who gets the packets that come to it and are for others; none where it is no router.
+    pub routers: Vec<ClusterServer>,
 }
 
 impl Cluster {
-    /// True when the member of this node is a real server of one of the services.
+    /// True when the member of this node is a real server of one of the services; routers have the addresses nowhere.
     #[must_use]
     pub fn is_served_by(&self, node: NodeNumber) -> bool {
         self.services.iter().any(|service| service.servers.iter().any(|server| server.node == node))

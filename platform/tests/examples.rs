@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use platform::{
-    Attach, CheckKind, LanMulticast, Leg, Limits, Management, Platform, PortSecurity, Rate, Roles, Sticky,
-    Subnet, UplinkMode,
+    Attach, CheckKind, DefaultRouter, LanMulticast, Leg, Limits, Management, Platform, PortSecurity, Rate,
+    Roles, Sticky, Subnet, UplinkMode,
 };
 use vlan_core::{CabinetNumber, ControlNodeSerial, FabricIndex, LanId, NodeNumber};
 
@@ -100,7 +100,7 @@ fn every_key_arrives_in_the_model() {
 
     let uplink = lan.uplink.as_ref().unwrap();
     assert_eq!((uplink.mode, uplink.vid), (UplinkMode::Filtered, Some(100)));
-    assert_eq!(uplink.default_router, Some(NodeNumber(3)));
+    assert_eq!(uplink.default_router, Some(DefaultRouter::Node(NodeNumber(3))));
     assert_eq!(uplink.ports[0].control_node, 0);
     let service = &lan.clusters[0].services[0];
     assert_eq!((service.port, service.sticky), (80, Sticky::None));

@@ -570,6 +570,35 @@ fn cluster_addresses_clash_with_no_other() {
 }
 
 #[test]
+fn routers_of_clusters_are_members_each_once() {
+    //= spec/platform-file.md#routers-of-clusters
+    //= type=test
+    //# The routers of a cluster MUST be members of its LAN, each once, and 256 at most; a cluster without routers MUST have a service.
+    let service = "[[lan.cluster.service]]";
+    let with = |routers: &str| format!("routers = {routers}\n{service}");
+    one(service, &with("§[]"), "no routers", "");
+    one(service, &with("[{ node = §\"nobody\" }]"), "no node \"nobody\"", "");
+    one(service, &with("[{ node = \"web1\" }, { node = §\"web1\" }]"), "among the routers twice", "weight");
+    one(service, &with("[{ node = \"web1\", weight = §0 }]"), "0", "");
+    let cluster =
+        |routers: &str| format!("§[[lan.cluster]]\naddress = \"10.1.0.77\"\n{routers}[[lan.cluster]]");
+    one("[[lan.cluster]]", &cluster(""), "service", "`routers`");
+    //= spec/platform-file.md#routers-of-clusters
+    //= type=test
+    //# The default router of an uplink MUST be a member of its LAN, or an address of a cluster of it that has routers.
+    let hint = "give a [[lan.cluster]]";
+    one("vid = 100", "default-router = §\"10.1.0.100\"", "no address of a cluster with routers", hint);
+    let both = GOOD.replacen(service, &with("[{ node = \"web1\" }]"), 1);
+    let default = both.replacen("vid = 100", "default-router = \"10.1.0.100\"", 1);
+    assert_eq!(mistakes(&default), []);
+    let alone = cluster("routers = [{ node = \"web1\" }]\n");
+    let (text, _) = unmark(&GOOD.replacen("[[lan.cluster]]", &alone, 1));
+    let platform = Platform::parse(&text, Path::new("p.toml")).expect("routers alone will do");
+    let cluster = &platform.lans[0].clusters[0];
+    assert_eq!((cluster.routers.len(), cluster.services.len()), (1, 0));
+}
+
+#[test]
 fn clusters_are_bounded() {
     //= spec/platform-file.md#bounds-of-clusters
     //= type=test

@@ -64,6 +64,8 @@ pub struct ClusterPlan {
     pub balance: Balance,
     /// Its real servers: places in the list of nodes, and weights.
     pub servers: Vec<(usize, u16)>,
+    /// They are its routers, too.
+    pub routes: bool,
 }
 
 /// How much is sent, and how large it is.
@@ -284,7 +286,8 @@ impl Plan {
         let servers = (0..servers).map(&mut draw).collect();
         let balances = [Balance::Hash, Balance::RoundRobin, Balance::LeastConnections];
         let balance = balances[random.below(3) as usize];
-        self.cluster = Some(ClusterPlan { balance, servers });
+        let routes = random.below(2) == 0;
+        self.cluster = Some(ClusterPlan { balance, servers, routes });
         self.fault_menu.extend([Fault::Drain, Fault::Service]);
     }
 
@@ -292,7 +295,14 @@ impl Plan {
     #[must_use]
     pub fn with_cluster(mut self, balance: Balance, servers: &[usize]) -> Self {
         let servers = servers.iter().map(|node| (*node, 1)).collect();
-        self.cluster = Some(ClusterPlan { balance, servers });
+        self.cluster = Some(ClusterPlan { balance, servers, routes: false });
+        self
+    }
+
+    /// The same with these servers as routers, too.
+    #[must_use]
+    pub fn with_routers(mut self) -> Self {
+        self.cluster.iter_mut().for_each(|cluster| cluster.routes = true);
         self
     }
 

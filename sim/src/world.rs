@@ -23,6 +23,7 @@ mod node_host;
 mod options;
 mod outside;
 mod process;
+mod routed;
 mod script;
 mod sink;
 mod traffic;

@@ -78,8 +78,12 @@ fn lost(service: &ClusterService) -> Option<String> {
     })
 }
 
+/// As `tcp/80`, or `route`: what goes to routers has no port.
 fn named(service: &ClusterService) -> String {
-    format!("{}/{}", service.protocol, service.port)
+    match service.port {
+        0 => service.protocol.clone(),
+        port => format!("{}/{port}", service.protocol),
+    }
 }
 
 /// The service is named in the row of its first server.
@@ -185,6 +189,9 @@ mod tests {
         }
         (clusters[0].packets_per_second, clusters[0].services[0].no_server) = (None, 0);
         let shown = clusters.show();
+        clusters[0].services[0] =
+            ClusterService { protocol: "route".into(), no_server: 1, ..ClusterService::default() };
+        assert!(clusters.show().contains("route: 1 packets"));
         assert!(shown.contains("BEGUN\n") && !shown.contains("found no server"), "{shown}");
         assert!(Vec::<Cluster>::new().show().contains("[[lan.cluster]]"));
     }

@@ -7,6 +7,7 @@ use alloc::string::String;
 use core::fmt;
 use core::net::IpAddr;
 
+use crate::address::NodeNumber;
 use crate::ip::{TCP, UDP};
 
 pub use served::{FLOWS_MAX, News, Served, addresses_of};
@@ -55,6 +56,15 @@ impl fmt::Display for ServiceKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} port {}", self.protocol, self.port)
     }
+}
+
+/// Who gets what comes from outside for nobody (S126).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DefaultRouter {
+    /// The member on a node.
+    Node(NodeNumber),
+    /// The routers of the cluster with this address.
+    Cluster(IpAddr),
 }
 
 /// How a service chooses a server for a new flow.

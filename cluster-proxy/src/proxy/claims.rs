@@ -193,7 +193,7 @@ impl ClusterProxy {
     //= spec/cluster.md#shares
     //# A real server MUST NOT own more than twice its equal share of the table of flows, and half of that of flows of UDP.
     fn share(&self) -> u32 {
-        let share = (2 * self.flows_max).div_ceil(self.tables.servers.len().max(1));
+        let share = (2 * self.flows_max).div_ceil(self.tables.owners.len().max(1));
         u32::try_from(share).unwrap_or(u32::MAX)
     }
 }

@@ -91,7 +91,7 @@ impl ClusterProxy {
             Ok(read) => read,
             Err(reason) => return self.dropped(reason),
         };
-        let at = read.service().and_then(|key| self.tables.find(key));
+        let at = read.place(&self.tables);
         match self.way(now, &read, at) {
             Ok(Way::Server(index)) => self.give(frame, at, index),
             Ok(Way::Hops(hops)) => self.give_hops(now, frame, at, hops),
@@ -121,11 +121,12 @@ impl ClusterProxy {
                 Ok(way)
             }
             Content::Error(flow) => self.way_of_error(now, at, flow, hash::of_flow(&self.tables.key, flow)),
+            Content::Routed => self.way_of_routed(at, read),
             Content::Later | Content::Echo => self.way_of_fragment(now, self.fragments_hash(read)),
         }
     }
 
-    fn fragments_hash(&self, read: &Read) -> u64 {
+    pub(super) fn fragments_hash(&self, read: &Read) -> u64 {
         let packet = &read.packet;
         let identification = packet.fragment.map_or(0, |fragment| fragment.identification);
         hash::of_fragments(&self.tables.key, packet.source, packet.destination, identification)
@@ -221,6 +222,16 @@ impl ClusterProxy {
         if admits(&mut self.errors, now) { Ok(Way::Owners) } else { Err(DropReason::LimitCluster) }
     }
 
+    //= spec/cluster.md#routers
+    //# A packet to the MAC of a cluster address that is for none of the cluster's addresses MUST go to the first router of its row that can be reached and does not drain, and be dropped as `unknown-destination` where the cluster has no routers.
+    fn way_of_routed(&self, at: Option<usize>, read: &Read) -> Result<Way, DropReason> {
+        let at = at.ok_or(DropReason::UnknownDestination)?;
+        let hash = hash::of_route(&self.tables.key, read.packet.source, read.packet.destination);
+        let row = self.tables.services[at].rows.row_of(hash);
+        let router = self.candidates(at, row)[0].and_then(|place| self.services[at].index(place));
+        router.map(Way::Server).ok_or(DropReason::NoServer)
+    }
+
     //= spec/cluster.md#fragments
     //# A later fragment MUST go where the first one of its packet went within the last 2 s, and be dropped as `orphan-fragment` when none did.
     fn way_of_fragment(&mut self, now: Instant, hash: u64) -> Result<Way, DropReason> {
@@ -271,7 +282,7 @@ impl ClusterProxy {
     }
 
     //= spec/cluster.md#echo
-    //# An ICMP echo request for a cluster address MUST be answered while a service has a server that takes new flows, no more than 1000 a second.
+    //# An ICMP echo request for a cluster address MUST be answered while a service has a server that takes new flows, or there is a router to send packets to, no more than 1000 a second.
     fn answer(&mut self, now: Instant, frame: &[u8], packet: &vlan_core::ip::Packet) -> Verdict<'_> {
         if !self.is_serving {
             return self.dropped(DropReason::NoServer);

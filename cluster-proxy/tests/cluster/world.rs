@@ -43,7 +43,8 @@ pub fn service(key: ServiceKey, balance: Balance, servers: u16) -> ServiceConfig
 }
 
 pub fn config(services: Vec<ServiceConfig>) -> ClusterConfig {
-    ClusterConfig { addresses: vec![cluster_v4(), cluster_v6()], services, rows: 4096, epoch: 7 }
+    let addresses = vec![cluster_v4(), cluster_v6()];
+    ClusterConfig { addresses, services, routers: Vec::new(), rows: 4096, epoch: 7 }
 }
 
 pub fn tables(config: &ClusterConfig) -> Tables {
@@ -142,6 +143,7 @@ impl World {
             world.proxy.set_reachable(now, server.slot, true);
             world.proxy.handle_told(now, server.slot);
         });
+        config.routers.iter().for_each(|router| world.proxy.set_reachable(now, router.slot, true));
         world.now = now + Duration::from_secs(1);
         world
     }
@@ -156,8 +158,13 @@ impl World {
         self.now = until;
     }
 
+    /// Also of one who asks beforehand, for whom nothing changes.
     pub fn verdict(&mut self, frame: &[u8]) -> Verdict<'_> {
-        self.proxy.handle(self.now, &Vnet::default(), frame)
+        let mut asked = self.proxy.for_one(&Vnet::default(), frame);
+        let said = asked.handle(self.now, &Vnet::default(), frame);
+        let verdict = self.proxy.handle(self.now, &Vnet::default(), frame);
+        assert_eq!(said, verdict);
+        verdict
     }
 
     /// The servers that a packet goes to, the first one first.
@@ -212,7 +219,7 @@ impl World {
     pub fn check_services_ledger(&self) {
         let (counters, proxy) = (self.proxy.counters(), &self.proxy);
         let (mut to_servers, mut chosen) = (0, 0);
-        for service in proxy.tables().services() {
+        for service in proxy.tables().services().chain(proxy.tables().routing()) {
             let counted = proxy.service_counters(service.key);
             to_servers += counted.asked.frames + counted.given.given.frames;
             chosen += counted.given.chosen;

@@ -2,6 +2,7 @@
 
 use lan_proxy::{Device, Mode, Vid, audit};
 use switch_server::control_node::{DeviceNumber, DeviceState, UplinkConfig};
+use vlan_core::cluster::DefaultRouter;
 use vlan_core::wire::Vnet;
 use vlan_core::{MacAddress, NodeNumber};
 
@@ -19,7 +20,8 @@ const TAG: u16 = 7;
 pub(super) fn uplink(is_first: bool) -> UplinkConfig {
     let (mode, vid) =
         if is_first { (Mode::Filtered { system: SYSTEM }, None) } else { (Mode::Unfiltered, Vid::new(TAG)) };
-    let (default_router, link_dependency) = (is_first.then_some(NodeNumber(1)), is_first);
+    let (default_router, link_dependency) =
+        (is_first.then_some(DefaultRouter::Node(NodeNumber(1))), is_first);
     UplinkConfig { mode, vid, device: DEVICE, default_router, link_dependency }
 }
 

@@ -71,7 +71,7 @@ pub(super) fn config(port_security: PortSecurity, has_uplinks: bool) -> ControlN
 /// The address of the cluster on the red LAN; its MAC is that of an interface of a node that there is not.
 pub(super) const CLUSTER: [u8; 4] = [10, 1, 0, 100];
 
-/// One service of two of the three members.
+/// One service of two of the three members, and two of them are routers.
 fn cluster() -> ClusterEntry {
     let server = |node: u16| ServerConfig {
         slot: server_name(NodeNumber(node)),
@@ -87,6 +87,7 @@ fn cluster() -> ClusterEntry {
             servers: [1, 2].map(server).into(),
             check: Some(CheckConfig { interval: Duration::from_secs(1), fall: 2, rise: 1 }),
         }],
+        routers: [2, 3].map(server).into(),
         rows: 256,
         epoch: 1,
     };

@@ -5,7 +5,7 @@ use vlan_core::cluster::{Balance, Sticky};
 
 use super::{change, list};
 use crate::management::Change;
-use crate::model::{Check, CheckKind, Cluster, Lan, Platform, Service};
+use crate::model::{Check, CheckKind, Cluster, ClusterServer, Lan, Platform, Service};
 
 /// The clusters that the member of a node serves.
 pub(super) fn of(lan: &Lan, node: NodeNumber) -> Vec<&Cluster> {
@@ -33,7 +33,16 @@ pub(super) fn changes((before, old): (&Platform, &Lan), (after, new): (&Platform
 
 fn words(platform: &Platform, cluster: &Cluster) -> String {
     let services = list(cluster.services.iter().map(|service| service_words(platform, service)));
-    format!("{}: {services}", list(&cluster.addresses))
+    let routers = match &cluster.routers[..] {
+        [] => String::new(),
+        routers => format!("routed by {}", servers_words(platform, routers)),
+    };
+    let parts = [services, routers].into_iter().filter(|part| !part.is_empty());
+    format!("{}: {}", list(&cluster.addresses), parts.collect::<Vec<_>>().join("; "))
+}
+
+fn servers_words(platform: &Platform, servers: &[ClusterServer]) -> String {
+    list(servers.iter().map(|s| format!("{} {}", platform.node_name(s.node), s.weight)))
 }
 
 fn service_words(platform: &Platform, service: &Service) -> String {
@@ -44,8 +53,7 @@ fn service_words(platform: &Platform, service: &Service) -> String {
         Balance::PerPacket => "per-packet",
     };
     let sticky = if service.sticky == Sticky::Client { " sticky" } else { "" };
-    let servers = service.servers.iter();
-    let servers = list(servers.map(|s| format!("{} {}", platform.node_name(s.node), s.weight)));
+    let servers = servers_words(platform, &service.servers);
     let check = service.check.as_ref().map_or_else(String::new, check_words);
     format!("{} port {} {balance}{sticky}{check} to {servers}", service.protocol, service.port)
 }

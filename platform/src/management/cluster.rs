@@ -45,13 +45,13 @@ pub struct Cluster {
     pub flows_per_second: Option<u64>,
 }
 
-/// One service of a cluster.
+/// One service of a cluster, or its routers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ClusterService {
-    /// `tcp` or `udp`.
+    /// `tcp` or `udp`; `route` for what goes to the cluster's routers.
     pub protocol: String,
-    /// Its port.
+    /// Its port; 0 for routers.
     pub port: u16,
     /// `hash`, `round-robin`, `least-connections` or `per-packet`.
     pub balance: String,

@@ -36,7 +36,8 @@ pub(super) fn read_cluster(
     known: &Known,
     scope: usize,
 ) -> Cluster {
-    let (offset, mut cluster) = (table.offset, Cluster { addresses: Vec::new(), services: Vec::new() });
+    let (addresses, services, routers) = (Vec::new(), Vec::new(), Vec::new());
+    let (offset, mut cluster) = (table.offset, Cluster { addresses, services, routers });
     at_most(reader, offset, lan.clusters.len() + 1, CLUSTERS_MAX, "clusters");
     if let Some(value) = table.required(reader, "address", "\"10.1.0.100\"") {
         for (text, offset) in value.strings(reader) {
@@ -54,7 +55,13 @@ pub(super) fn read_cluster(
         }
         at_most(reader, value.offset, cluster.addresses.len(), ADDRESSES_MAX, "addresses");
     }
-    let services = table.required(reader, "service", "a section [[lan.cluster.service]]");
+    let routers = table.optional("routers");
+    cluster.routers =
+        routers.map(|value| read_servers(reader, value, lan, known, "routers")).unwrap_or_default();
+    let services = match routers {
+        Some(_) => table.optional("service"),
+        None => table.required(reader, "service", "a section [[lan.cluster.service]], or `routers`"),
+    };
     let mut ports = Vec::new();
     for table in services.map(|v| v.tables(reader, "[[lan.cluster.service]]")).unwrap_or_default() {
         let service = read_service(reader, table, lan, known, &mut ports);
@@ -127,7 +134,8 @@ fn read_service(
     let balance = table.optional("balance").and_then(|v| v.choice(reader, &balances)).unwrap_or_default();
     let stickies = [("none", Sticky::None), ("client", Sticky::Client)];
     let sticky = table.optional("sticky").and_then(|v| v.choice(reader, &stickies)).unwrap_or_default();
-    let servers = read_servers(reader, &mut table, lan, known);
+    let servers = table.required(reader, "servers", "[{ node = \"web1\" }]");
+    let servers = servers.map(|value| read_servers(reader, value, lan, known, "servers"));
     let check = table.optional("check").and_then(|v| read_check(reader, v, protocol));
     table.finish(reader);
     Service {
@@ -135,24 +143,27 @@ fn read_service(
         port: port.unwrap_or(0),
         balance,
         sticky,
-        servers,
+        servers: servers.unwrap_or_default(),
         check,
     }
 }
 
+/// `what` is the key: `servers` of a service, or `routers` of the cluster.
+//= spec/platform-file.md#routers-of-clusters
+//# The routers of a cluster MUST be members of its LAN, each once, and 256 at most; a cluster without routers MUST have a service.
 fn read_servers(
     reader: &mut Reader<'_>,
-    table: &mut Table<'_>,
+    value: Value<'_>,
     lan: &Lan,
     known: &Known,
+    what: &'static str,
 ) -> Vec<ClusterServer> {
     let mut servers: Vec<ClusterServer> = Vec::new();
-    let Some(value) = table.required(reader, "servers", "[{ node = \"web1\" }]") else { return servers };
-    let tables = value.tables(reader, "servers");
+    let tables = value.tables(reader, what);
     if tables.is_empty() && value.is_list() {
-        reader.mistake(value.offset, "the service has no server", "add one: { node = \"web1\" }");
+        reader.mistake(value.offset, format!("there are no {what}"), "add one: { node = \"web1\" }");
     }
-    at_most(reader, value.offset, tables.len(), SERVERS_MAX, "servers");
+    at_most(reader, value.offset, tables.len(), SERVERS_MAX, what);
     for mut table in tables {
         let node_value = table.required(reader, "node", "\"web1\"");
         let node = node_value.and_then(|v| read_node_reference(reader, v, known));
@@ -164,7 +175,7 @@ fn read_servers(
         if servers.iter().any(|s| s.node == node) {
             reader.mistake(
                 value.offset,
-                "the service has this server twice",
+                format!("this node is among the {what} twice"),
                 "remove one, or give it a `weight`",
             );
         }

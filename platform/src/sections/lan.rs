@@ -1,10 +1,14 @@
 //! `[[lan]]`: a virtual LAN and its uplink.
 
+use std::net::IpAddr;
+
 use vlan_core::LanId;
 use vlan_core::limits::LAN_MTU;
 use vlan_core::server::PortSecurity;
 
-use crate::model::{ArpMode, Driver, Lan, LanMulticast, Platform, Uplink, UplinkMode, UplinkPort};
+use crate::model::{
+    ArpMode, Cluster, DefaultRouter, Driver, Lan, LanMulticast, Platform, Uplink, UplinkMode, UplinkPort,
+};
 use crate::reader::{Reader, Table, Value};
 use crate::registry::Kind;
 use crate::sections::member::{read_member, read_node_reference, require_member};
@@ -44,13 +48,13 @@ pub(super) fn read_lan(
     };
     read_members(reader, &mut table, known, &mut lan, scope);
     check_mtu(reader, mtu_value, &lan);
-    if let Some(value) = table.optional("uplink") {
-        lan.uplink =
-            value.table(reader, "[lan.uplink]").map(|t| read_uplink(reader, t, platform, &lan, known));
-    }
     for table in table.optional("cluster").map(|v| v.tables(reader, "[[lan.cluster]]")).unwrap_or_default() {
         let cluster = cluster::read_cluster(reader, table, &lan, known, scope);
         lan.clusters.push(cluster);
+    }
+    if let Some(value) = table.optional("uplink") {
+        lan.uplink =
+            value.table(reader, "[lan.uplink]").map(|t| read_uplink(reader, t, platform, &lan, known));
     }
     table.finish(reader);
     platform.lans.push(lan);
@@ -119,11 +123,8 @@ fn read_uplink(
     let modes = [("filtered", UplinkMode::Filtered), ("unfiltered", UplinkMode::Unfiltered)];
     let mode = table.required(reader, "mode", "\"filtered\"").and_then(|v| v.choice(reader, &modes));
     let vid = table.optional("vid").and_then(|v| v.integer16(reader, 1..=4094));
-    let default_router = table.optional("default-router").and_then(|v| {
-        let router = read_node_reference(reader, v, known)?;
-        require_member(reader, v, router, lan);
-        Some(router)
-    });
+    let default_router =
+        table.optional("default-router").and_then(|v| read_default_router(reader, v, lan, known));
     let driver = read_driver(reader, table.optional("driver"));
     let link_dependency = table.optional("link-dependency").and_then(|v| v.boolean(reader)).unwrap_or(false);
     let mut ports = Vec::new();
@@ -142,6 +143,30 @@ fn read_uplink(
     }
     table.finish(reader);
     Uplink { mode: mode.unwrap_or(UplinkMode::Filtered), vid, default_router, driver, link_dependency, ports }
+}
+
+//= spec/platform-file.md#routers-of-clusters
+//# The default router of an uplink MUST be a member of its LAN, or an address of a cluster of it that has routers.
+fn read_default_router(
+    reader: &mut Reader<'_>,
+    value: Value<'_>,
+    lan: &Lan,
+    known: &Known,
+) -> Option<DefaultRouter> {
+    let Ok(address) = value.string(reader)?.parse::<IpAddr>() else {
+        let node = read_node_reference(reader, value, known)?;
+        require_member(reader, value, node, lan);
+        return Some(DefaultRouter::Node(node));
+    };
+    let routes = |cluster: &Cluster| cluster.addresses.contains(&address) && !cluster.routers.is_empty();
+    if !lan.clusters.iter().any(routes) {
+        reader.mistake(
+            value.offset,
+            format!("{address} is no address of a cluster with routers of LAN {:?}", lan.name),
+            "name a member, or give a [[lan.cluster]] with this address `routers`",
+        );
+    }
+    Some(DefaultRouter::Cluster(address))
 }
 
 fn read_driver(reader: &mut Reader<'_>, value: Option<Value<'_>>) -> Driver {

@@ -34,6 +34,11 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         plan: in_turn,
         script: servers_hang,
     },
+    Scenario {
+        name: "routers_that_share_an_address_come_and_go",
+        plan: |seed| hashed(seed).with_routers(),
+        script: routers_come_and_go,
+    },
     Scenario { name: "a_server_that_dies_loses_its_calls_and_no_others", plan: least, script: server_dies },
 ];
 
@@ -138,6 +143,25 @@ fn servers_hang(world: &mut World) -> Result<(), Violation> {
     world.expect_calls(10)
 }
 
+fn routers_come_and_go(world: &mut World) -> Result<(), Violation> {
+    begin(world)?;
+    for node in [0, 1, 2] {
+        let now = world.now();
+        world.drain(now, node, true);
+        world.run_for(ms(60))?;
+        world.kill_control();
+        world.start_control_again();
+        world.run_for(ms(60))?;
+        let now = world.now();
+        world.drain(now, node, false);
+        world.kill_node_at(node);
+        world.run_for(ms(60))?;
+        world.start_node_again(node);
+        world.run_for(ms(60))?;
+    }
+    world.expect_routed(30)
+}
+
 fn server_dies(world: &mut World) -> Result<(), Violation> {
     begin(world)?;
     for node in [0, 2, 1] {
@@ -199,6 +223,14 @@ mod tests {
         //= type=test
         //# A server MUST fail its check after as many failures in a row as configured, and pass it again after as many successes; an answer that has not come when the next check is due is a failure.
         passes("a_server_that_hangs_gets_no_calls_until_it_answers");
+    }
+
+    #[test]
+    fn routers_that_share_an_address_come_and_go() {
+        //= spec/cluster.md#routers
+        //= type=test
+        //# A packet to the MAC of a cluster address that is for none of the cluster's addresses MUST go to the first router of its row that can be reached and does not drain, and be dropped as `unknown-destination` where the cluster has no routers.
+        passes("routers_that_share_an_address_come_and_go");
     }
 
     #[test]

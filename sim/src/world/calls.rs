@@ -5,7 +5,7 @@
 //! server), I-36 (no call that began later reaches a server that drains), that the cluster is at its own MACs for everybody, and
 //! at the end that new calls are answered and that old ones go on.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use vlan_core::Instant;
@@ -13,6 +13,7 @@ use vlan_core::Instant;
 use super::cluster::{Cluster, MACS, PLAIN_PORT, STICKY_PORT, UNKNOWN_PORT};
 use super::connections::Party;
 use super::outside::SYSTEM_MAC;
+use super::routed::ROUTED_PORT;
 use super::{Event, World};
 use crate::checker::{StationIndex, Violation};
 use crate::segment::{Segment, flags};
@@ -85,6 +86,7 @@ impl World {
         if !self.traffic_on || self.cluster.is_none() {
             return;
         }
+        self.send_far_away(now);
         self.go_on_with_calls(now, 30);
         if self.open_calls().len() < OPEN_MAX
             && self.chance(40)
@@ -160,7 +162,18 @@ impl World {
     }
 
     fn send_segment(&mut self, now: Instant, from: StationIndex, segment: Segment) {
-        let addresses = (segment.source.ip(), segment.destination.ip());
+        self.send_segment_by(now, from, segment, segment.destination.ip());
+    }
+
+    /// The same by way of a gateway.
+    pub(super) fn send_segment_by(
+        &mut self,
+        now: Instant,
+        from: StationIndex,
+        segment: Segment,
+        gateway: IpAddr,
+    ) {
+        let addresses = (segment.source.ip(), gateway);
         let make = |source, destination| segment.frame(source, destination);
         self.journal.trace(now, format_args!("station {} sends {segment:?}", from.0));
         if self.is_outside(from) {
@@ -185,13 +198,18 @@ impl World {
 
     /// Who calls: members that serve nothing, and the station outside.
     fn clients(&self) -> Vec<usize> {
+        let outside =
+            self.outside_station().filter(|_| self.cluster.is_some() && self.uplink_config().is_some());
+        self.members_that_call().into_iter().chain(outside.map(|station| station.0)).collect()
+    }
+
+    pub(super) fn members_that_call(&self) -> Vec<usize> {
         let Some(cluster) = &self.cluster else { return Vec::new() };
         let calls = |station: &usize| {
             let station = self.stations[*station];
             station.lan == 0 && !cluster.serves(station.node)
         };
-        let outside = self.outside_station().filter(|_| self.uplink_config().is_some());
-        self.live_stations().into_iter().filter(calls).chain(outside.map(|station| station.0)).collect()
+        self.live_stations().into_iter().filter(calls).collect()
     }
 
     fn draw_client(&mut self) -> Option<usize> {
@@ -205,6 +223,9 @@ impl World {
     pub(super) fn segment_arrives(&mut self, now: Instant, station: usize, segment: Segment) {
         self.journal.record(now, &[8, station as u64, u64::from(segment.call), u64::from(segment.flags)]);
         self.journal.trace(now, format_args!("station {station} gets {segment:?}"));
+        if segment.destination.port() == ROUTED_PORT {
+            return self.routed_arrives(now, station, &segment);
+        }
         let Some(cluster) = &mut self.cluster else { return };
         let number = segment.call as usize;
         let is_for_cluster = cluster.addresses.contains(&segment.destination.ip());

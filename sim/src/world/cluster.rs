@@ -16,6 +16,7 @@ use vlan_core::{Instant, LanId, MacAddress, VifNumber};
 use super::World;
 use super::calls::Call;
 use super::connections::Party;
+use super::routed::Routed;
 use crate::coverage::Fault;
 use crate::plan::{ClusterPlan, Plan, SERIAL};
 use crate::simulation::Simulation;
@@ -54,6 +55,8 @@ pub(super) struct Cluster {
     pub are_checks_judged: bool,
     /// Every call, by its number.
     pub calls: Vec<Call>,
+    /// Every packet for others, by its number.
+    pub routed: Vec<Routed>,
     /// Which calls are in the stacks of which nodes.
     pub connections: BTreeSet<(usize, usize)>,
 }
@@ -70,6 +73,7 @@ impl Cluster {
             hanging: BTreeMap::new(),
             are_checks_judged: false,
             calls: Vec::new(),
+            routed: Vec::new(),
             connections: BTreeSet::new(),
         }
     }
@@ -77,6 +81,11 @@ impl Cluster {
     /// True for a node that is a real server.
     pub fn serves(&self, node: usize) -> bool {
         self.plan.servers.iter().any(|(server, _)| *server == node)
+    }
+
+    /// True where its servers are routers too.
+    pub fn routes(&self) -> bool {
+        self.plan.routes
     }
 
     /// True for a node whose servers ought to be avoided by a call that begins then.
@@ -104,6 +113,7 @@ impl Cluster {
                 service(PLAIN_PORT, Sticky::None, Some(CHECK)),
                 service(STICKY_PORT, Sticky::Client, None),
             ],
+            routers: self.plan.servers.iter().map(server).filter(|_| self.plan.routes).collect(),
             rows: ROWS,
             epoch: epoch as u32,
         };

@@ -69,6 +69,7 @@ impl World {
         }
         self.everybody_talks()?;
         self.everybody_calls()?;
+        self.everybody_is_routed()?;
         self.all_legs_come_back()?;
         self.run_for(DRAIN)?;
         self.watch_idle()?;

@@ -2,29 +2,38 @@
 //!
 //! The thread of the devices begins connections, since it is in the namespace; they go on and end here.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt};
-use vlan_core::Instant;
 use vlan_core::cluster::{CheckKind, CheckResult};
+use vlan_core::{Instant, VifNumber};
 
 use crate::agent::poller::{Poller, Source};
 use crate::node::AskedCheck;
 
 /// Checks at once.
 const CHECKS_MAX: usize = 256;
+/// Of these, checks of services that were silent when they were checked last.
+const SILENT_CHECKS_MAX: usize = 128;
+/// Services that are known to have been silent: more than a node has in 64 LANs of 16 clusters. Beyond that all are forgotten.
+const SILENT_SERVICES_MAX: usize = 65_536;
 /// Octets of an answer that are looked at.
 const STATUS_LINE_MAX: usize = 16;
+
+/// What is checked: an interface, and an address and a port there.
+type Service = (VifNumber, IpAddr, u16);
 
 /// One check.
 struct Check {
     asked: AskedCheck,
     until: Instant,
+    /// Its service was silent when it was checked last.
+    was_silent: bool,
     /// None until it has begun.
     connection: Option<OwnedFd>,
     /// It is connected, and the request has been sent.
@@ -41,21 +50,26 @@ pub(super) struct Checks {
     /// Those that have no connection yet.
     waiting: Vec<(u32, SocketAddr)>,
     done: VecDeque<(AskedCheck, CheckResult)>,
+    /// Services that were silent when they were checked last.
+    silent: BTreeSet<Service>,
 }
 
 impl Checks {
     /// Makes a check.
     //= spec/cluster.md#checks
-    //# A node MUST make no more than 256 checks at once, and say of others that they were not tried.
+    //# A node MUST make no more than 256 checks at once, of these no more than 128 of services that were silent when they were checked last, and say of others that they were not tried.
     pub fn begin(&mut self, now: Instant, asked: AskedCheck) {
-        if self.by_number.len() >= CHECKS_MAX {
+        let was_silent = self.silent.contains(&service_of(&asked));
+        let of_silent = || self.by_number.values().filter(|check| check.was_silent).count();
+        if self.by_number.len() >= CHECKS_MAX || was_silent && of_silent() >= SILENT_CHECKS_MAX {
             return self.done.push_back((asked, CheckResult::NotTried));
         }
         self.last = self.last.wrapping_add(1);
         let order = &asked.order;
         self.waiting.push((self.last, (order.address, order.port).into()));
         let until = now + Duration::from_millis(order.within_ms.into());
-        let check = Check { asked, until, connection: None, has_asked: false, answer: Vec::new() };
+        let (connection, has_asked, answer) = (None, false, Vec::new());
+        let check = Check { asked, until, was_silent, connection, has_asked, answer };
         self.by_number.insert(self.last, check);
     }
 
@@ -106,13 +120,29 @@ impl Checks {
         self.done.pop_front()
     }
 
+    fn note_silence(&mut self, service: Service, is_silent: bool) {
+        if !is_silent {
+            self.silent.remove(&service);
+            return;
+        }
+        if self.silent.len() >= SILENT_SERVICES_MAX {
+            self.silent.clear();
+        }
+        self.silent.insert(service);
+    }
+
     fn end(&mut self, number: u32, result: CheckResult, poller: &Poller) {
         let Some(check) = self.by_number.remove(&number) else { return };
         if let Some(connection) = &check.connection {
             poller.remove(connection.as_fd());
         }
+        self.note_silence(service_of(&check.asked), result == CheckResult::Silent);
         self.done.push_back((check.asked, result));
     }
+}
+
+fn service_of(asked: &AskedCheck) -> Service {
+    (asked.order.vif, asked.order.address, asked.order.port)
 }
 
 impl Check {

@@ -9,7 +9,6 @@ mod packets;
 mod resolution;
 mod status;
 
-use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::net::IpAddr;
@@ -79,7 +78,7 @@ impl Cluster {
     /// Flows and what is known of servers stay.
     fn change(&mut self, now: Instant, entry: ClusterEntry) {
         self.addresses = entry.addresses;
-        self.proxy.apply(now, Box::new(entry.tables));
+        self.proxy.apply(now, entry.tables);
         self.checks.configure(&entry.checks, self.proxy.tables());
         self.list_servers();
     }

@@ -19,9 +19,10 @@ use core::net::IpAddr;
 
 use lan_proxy::{Holder, Inside, LanProxy, Mode, Outward, Vid};
 use vlan_core::address::ControlNodeSerial;
+use vlan_core::cluster::DefaultRouter;
 use vlan_core::server::{CLUSTER, MemberSlot};
 use vlan_core::wire::frame::Vnet;
-use vlan_core::{DropReason, Instant, MacAddress, NodeNumber};
+use vlan_core::{DropReason, Instant, MacAddress};
 
 use crate::control_node::relay::Inbound;
 use crate::control_node::session::Account;
@@ -48,8 +49,8 @@ pub struct UplinkConfig {
     pub vid: Option<Vid>,
     /// The device that they go by.
     pub device: DeviceNumber,
-    /// The member that gets what no member is found for, in filtered mode.
-    pub default_router: Option<NodeNumber>,
+    /// Who gets what no member is found for, in filtered mode.
+    pub default_router: Option<DefaultRouter>,
     /// The members' interfaces have a carrier only while the device has one.
     pub link_dependency: bool,
 }
@@ -133,8 +134,7 @@ impl Uplinks {
         self.own.set(&systems.chain(members).collect::<Vec<_>>());
         for link in &mut self.links {
             let lan = &lans[link.lan];
-            let router = link.config.default_router.and_then(|node| lan.slot_of_node(node));
-            let holder = router.map(|slot| Holder { slot, mac: lan.member_config(slot).mac });
+            let holder = link.config.default_router.and_then(|router| lan.holder_of_router(router));
             link.proxy.set_default_router(holder);
             link.proxy.set_lan_mtu(lan.config.mtu);
         }
@@ -148,6 +148,19 @@ impl Uplinks {
 }
 
 impl Lan {
+    /// Who is the default router now, if anybody is.
+    fn holder_of_router(&self, router: DefaultRouter) -> Option<Holder> {
+        match router {
+            DefaultRouter::Node(node) => {
+                let slot = self.slot_of_node(node)?;
+                Some(Holder { slot, mac: self.member_config(slot).mac })
+            }
+            DefaultRouter::Cluster(address) => {
+                self.cluster_mac(address).map(|mac| Holder { slot: CLUSTER, mac })
+            }
+        }
+    }
+
     /// True when a station with `mac` was learned behind a member, on a LAN that has an uplink.
     fn has_station(&self, mac: MacAddress) -> bool {
         self.uplink.is_some() && self.server.slot_of(mac).is_some()

@@ -3,7 +3,6 @@
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 
-use vlan_core::VifNumber;
 use vlan_core::wire::control::CheckOrder;
 
 use super::*;
@@ -107,7 +106,7 @@ fn an_address_that_is_not_here_is_not_asked_elsewhere() {
 fn too_many_checks_at_once_are_not_tried() {
     //= spec/cluster.md#checks
     //= type=test
-    //# A node MUST make no more than 256 checks at once, and say of others that they were not tried.
+    //# A node MUST make no more than 256 checks at once, of these no more than 128 of services that were silent when they were checked last, and say of others that they were not tried.
     let (mut checks, poller) = (Checks::default(), Poller::new().unwrap());
     for _ in 0..CHECKS_MAX + 3 {
         checks.begin(Instant::ZERO, asked(LOOPBACK, 80, 1000, CheckKind::Tcp));
@@ -121,4 +120,33 @@ fn too_many_checks_at_once_are_not_tried() {
     assert_eq!(late, [CheckResult::Silent; CHECKS_MAX]);
     checks.begin(Instant::ZERO, asked(LOOPBACK, 80, 1000, CheckKind::Tcp));
     assert!(checks.poll_done().is_none());
+}
+
+#[test]
+fn services_that_hang_leave_room_for_those_that_answer() {
+    let (mut checks, poller) = (Checks::default(), Poller::new().unwrap());
+    let hanging = 1000..1000 + CHECKS_MAX as u16;
+    let begin = |checks: &mut Checks, now: Instant, port: u16| {
+        checks.begin(now, asked(LOOPBACK, port, 1000, CheckKind::Tcp));
+        checks.poll_done().is_none()
+    };
+    // The first time nobody knows.
+    assert!(hanging.clone().all(|port| begin(&mut checks, Instant::ZERO, port)));
+    assert!(!begin(&mut checks, Instant::ZERO, 80));
+    let later = Instant::ZERO + Duration::from_secs(1);
+    checks.handle_timeout(later, &poller);
+    while checks.poll_done().is_some() {}
+    let begun = hanging.clone().filter(|port| begin(&mut checks, later, *port)).count();
+    assert_eq!(begun, SILENT_CHECKS_MAX);
+    assert!((80..80 + (CHECKS_MAX - SILENT_CHECKS_MAX) as u16).all(|port| begin(&mut checks, later, port)));
+    // One that answers again counts among those that do.
+    checks.handle_timeout(later + Duration::from_secs(1), &poller);
+    while checks.poll_done().is_some() {}
+    let refused = (1, Err(io::Error::from(io::ErrorKind::ConnectionRefused)));
+    let answered = hanging.start;
+    assert!(
+        begin(&mut checks, later, answered) && checks.silent.contains(&(VifNumber(1), LOOPBACK, answered))
+    );
+    checks.handle_connecting(vec![(checks.last, refused.1)], &poller);
+    assert!(!checks.silent.contains(&(VifNumber(1), LOOPBACK, answered)));
 }

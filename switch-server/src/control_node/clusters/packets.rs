@@ -169,7 +169,7 @@ impl Lan {
         frame: &[u8],
     ) -> Result<Vec<MemberSlot>, DropReason> {
         let cluster = self.clusters.get(usize::from(number)).ok_or(DropReason::UnknownDestination)?;
-        let mut proxy = cluster.proxy.clone();
+        let mut proxy = cluster.proxy.for_one(vnet, frame);
         let names: Vec<MemberSlot> = match proxy.handle(now, vnet, frame) {
             Verdict::Forward(forward) => forward.hops.as_slice().iter().take(1).copied().collect(),
             Verdict::Owners => proxy.reachable().collect(),

@@ -32,10 +32,10 @@ pub struct ServerStatus {
     pub counters: ServerCounters,
 }
 
-/// A service of a cluster.
+/// A service of a cluster, or its routers.
 #[derive(Clone, Debug)]
 pub struct ServiceStatus {
-    /// Its protocol and port.
+    /// Its protocol and port; [`cluster_proxy::ROUTING`] for the cluster's routers.
     pub key: ServiceKey,
     /// How a server is chosen.
     pub balance: Balance,
@@ -54,7 +54,7 @@ pub struct ClusterStatus {
     pub lan: LanId,
     /// Its addresses with their MACs.
     pub addresses: Vec<(IpAddr, MacAddress)>,
-    /// What it serves.
+    /// What it serves, its routers last.
     pub services: Vec<ServiceStatus>,
     /// What its proxy has done.
     pub counters: ClusterCounters,
@@ -87,7 +87,8 @@ impl ControlNode {
                 counters: cluster.proxy.server_counters(name, key),
             }
         };
-        let services = cluster.proxy.tables().services().map(|service| ServiceStatus {
+        let tables = cluster.proxy.tables();
+        let services = tables.services().chain(tables.routing()).map(|service| ServiceStatus {
             key: service.key,
             balance: service.balance,
             sticky: service.sticky,

@@ -6,7 +6,7 @@ use cluster_proxy::{
     Balance, CheckConfig, Flow, HashKey, Protocol, ServerConfig, ServiceConfig, ServiceKey, Sticky, Tables,
 };
 use lan_proxy::{Device, Mode};
-use vlan_core::cluster::{CheckKind, CheckResult};
+use vlan_core::cluster::{CheckKind, CheckResult, DefaultRouter};
 use vlan_core::wire::control::{CheckOrder, Checked, FlowNotice, Listening, ListeningNotice};
 
 use super::*;
@@ -27,8 +27,11 @@ fn cluster(nodes: &[u16]) -> ClusterEntry {
     cluster_with(nodes, None)
 }
 
+fn server(&n: &u16) -> ServerConfig {
+    ServerConfig { slot: server_name(NodeNumber(n)), node: NodeNumber(n), weight: 1 }
+}
+
 fn cluster_with(nodes: &[u16], check: Option<CheckConfig>) -> ClusterEntry {
-    let server = |&n: &u16| ServerConfig { slot: server_name(NodeNumber(n)), node: NodeNumber(n), weight: 1 };
     let config = cluster_proxy::ClusterConfig {
         addresses: vec![ADDRESS.into()],
         services: vec![ServiceConfig {
@@ -38,6 +41,7 @@ fn cluster_with(nodes: &[u16], check: Option<CheckConfig>) -> ClusterEntry {
             servers: nodes.iter().map(server).collect(),
             check,
         }],
+        routers: Vec::new(),
         rows: 256,
         epoch: 1,
     };
@@ -60,7 +64,9 @@ fn clustered_from(started: Instant, nodes: &[u16], has_uplink: bool) -> ControlN
     if has_uplink {
         config.devices = 1;
         let mode = Mode::Filtered { system: SYSTEM };
-        let (vid, default_router, link_dependency) = (None, None, false);
+        // A router once the cluster has some.
+        let default_router = Some(DefaultRouter::Cluster(ADDRESS.into()));
+        let (vid, link_dependency) = (None, false);
         config.lans[0].uplink =
             Some(UplinkConfig { mode, vid, device: DEVICE, default_router, link_dependency });
     }
@@ -166,6 +172,92 @@ fn a_packet_for_a_cluster_goes_to_one_server_as_it_is_with_its_mac() {
     client.send_frame(&mut control, &unknown);
     let lan = control.status().lans.remove(0);
     assert_eq!(lan.drops.of(DropReason::UnknownService), 1);
+    ledger_closes(&control);
+}
+
+/// These nodes route, and serve nothing.
+fn routed_by(nodes: &[u16]) -> Changes {
+    let config = cluster_proxy::ClusterConfig {
+        addresses: vec![ADDRESS.into()],
+        services: Vec::new(),
+        routers: nodes.iter().map(server).collect(),
+        rows: 256,
+        epoch: 1,
+    };
+    let tables = Tables::new(&config, HashKey([1, 2])).expect("a sound cluster");
+    let addresses = vec![(ADDRESS.into(), CLUSTER_MAC)];
+    let entry = ClusterEntry { addresses, tables, checks: Vec::new() };
+    Changes { clusters: vec![(LAN, vec![entry])], ..Changes::default() }
+}
+
+#[test]
+fn packets_for_others_go_to_a_router_that_is_attached_and_does_not_drain() {
+    //= spec/cluster.md#routers
+    //= type=test
+    //# A packet to the MAC of a cluster address that is for none of the cluster's addresses MUST go to the first router of its row that can be reached and does not drain, and be dropped as `unknown-destination` where the cluster has no routers.
+    let mut control = clustered(&[1, 2], false);
+    let [mut one, mut two, mut client] = members(&mut control, [1, 2, 3]);
+    let send = |control: &mut ControlNode, client: &mut End| {
+        for far in 0..32 {
+            let mut frame = segment(CLUSTER_MAC, (mac(3), ip_of(3)), 7, ACK);
+            frame[30..34].copy_from_slice(&[198, 18, 0, far]);
+            client.send_frame(control, &frame);
+        }
+    };
+    send(&mut control, &mut client);
+    assert_eq!(control.status().lans[0].drops.of(DropReason::UnknownDestination), 32, "nobody routes");
+    let changes = alloc::boxed::Box::new(routed_by(&[1, 2]));
+    control.handle_command(NOW, Command::Apply { epoch: 4, changes });
+    send(&mut control, &mut client);
+    let got = [frames_of(&mut one), frames_of(&mut two)];
+    assert!(got.iter().all(|frames| frames.len() > 4) && got.concat().len() == 32);
+    for (node, (header, frame)) in (1..).zip(&got).flat_map(|(node, got)| got.iter().map(move |f| (node, f)))
+    {
+        assert_eq!((header.origin, &frame[..6]), (NodeNumber(3), &mac(node).0[..]));
+        assert_eq!((frame[22], &frame[30..33]), (64, &[198, 18, 0][..]), "as it was sent");
+    }
+    control.handle_command(NOW, Command::Drain { node: NodeNumber(1), within: None });
+    send(&mut control, &mut client);
+    assert_eq!([&mut one, &mut two].map(|end| frames_of(end).len()), [0, 32]);
+    control.handle_command(NOW, Command::Undrain { node: NodeNumber(1) });
+    drop(two);
+    control.handle_command(NOW, Command::Drain { node: NodeNumber(2), within: None });
+    send(&mut control, &mut client);
+    assert_eq!(frames_of(&mut one).len(), 32);
+    let routing = &control.clusters()[0].services[0];
+    let given: u64 = routing.servers.iter().map(|server| server.counters.given.frames).sum();
+    assert_eq!((routing.key, given), (cluster_proxy::ROUTING, 96));
+    ledger_closes(&control);
+}
+
+#[test]
+fn what_comes_from_outside_for_nobody_goes_to_the_routers_of_a_cluster() {
+    //= spec/uplink.md#the-default-router
+    //= type=test
+    //# In filtered mode a unicast frame from outside for which no member is found, other than ARP and ND, MUST go to the default
+    //# router, or be dropped when there is none.
+    let mut control = clustered(&[1, 2], true);
+    let [mut one, mut two] = members(&mut control, [1, 2]);
+    let come = |control: &mut ControlNode| {
+        for far in 0..32 {
+            let mut frame = segment(SYSTEM, (OUTSIDER, OUTSIDE_IP), 7, ACK);
+            frame[30..34].copy_from_slice(&[198, 18, 0, far]);
+            control.handle_outside(NOW, DEVICE, &Vnet::default(), &mut frame);
+        }
+        control.pump(NOW, 1000);
+    };
+    come(&mut control);
+    assert!([&mut one, &mut two].iter_mut().all(|end| frames_of(end).is_empty()), "it serves only");
+    let changes = alloc::boxed::Box::new(routed_by(&[1, 2]));
+    control.handle_command(NOW, Command::Apply { epoch: 4, changes });
+    come(&mut control);
+    let got = [frames_of(&mut one), frames_of(&mut two)];
+    assert!(got.iter().all(|frames| frames.len() > 4) && got.concat().len() == 32);
+    for (node, frames) in (1..).zip(&got) {
+        assert!(
+            frames.iter().all(|(header, frame)| header.origin == NodeNumber(0) && frame[..6] == mac(node).0)
+        );
+    }
     ledger_closes(&control);
 }
 

@@ -1,5 +1,7 @@
 //! What the proxies of clusters have done with the packets of each service.
 
+use cluster_proxy::ROUTING;
+
 use super::Text;
 use crate::control_node::{ClusterStatus, ServerStatus, ServiceStatus, Status};
 
@@ -86,8 +88,11 @@ impl<'a> Named<'a> {
     }
 }
 
-/// As `tcp/80`.
+/// As `tcp/80`, or `route`.
 fn service_name(service: &ServiceStatus) -> String {
+    if service.key == ROUTING {
+        return "route".to_owned();
+    }
     format!("{}/{}", service.key.protocol.to_string().to_lowercase(), service.key.port)
 }
 

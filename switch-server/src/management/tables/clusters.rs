@@ -1,6 +1,6 @@
 //! The LANs' clusters.
 
-use cluster_proxy::{Balance, Sticky};
+use cluster_proxy::{Balance, ROUTING, Sticky};
 use platform::management::{Cluster, ClusterServer, ClusterService, Counter};
 
 use super::{counter, lan_name, node_name};
@@ -43,8 +43,9 @@ fn service_of(status: &control_node::Status, service: &ServiceStatus) -> Cluster
     };
     let sticky = if service.sticky == Sticky::Client { "client" } else { "none" };
     let counted = &service.counters;
+    let protocol = service.key.protocol.to_string().to_lowercase();
     ClusterService {
-        protocol: service.key.protocol.to_string().to_lowercase(),
+        protocol: if service.key == ROUTING { "route".to_owned() } else { protocol },
         port: service.key.port,
         balance: balance.to_owned(),
         sticky: sticky.to_owned(),

@@ -9,6 +9,7 @@ use lan_proxy::nic::Driver;
 use lan_proxy::{Mode, UplinkCounters, Vid};
 use platform::management::{LegEnd, RviLeg, Uplink};
 use rvi::packet::sender::PacketLegState;
+use vlan_core::cluster::DefaultRouter;
 use vlan_core::counters::DropCounters;
 use vlan_core::wire::control::{LegAddress, LegKind};
 use vlan_core::{Channel, DropReason, LegNumber, MacAddress, ProcessId, RviNumber, VifNumber};
@@ -53,7 +54,7 @@ fn uplink() -> UplinkStatus {
             mode: Mode::Filtered { system: MacAddress([2, 0, 1, 0, 0, 9]) },
             vid: Vid::new(100),
             device: DeviceNumber(1),
-            default_router: Some(NodeNumber(2)),
+            default_router: Some(DefaultRouter::Node(NodeNumber(2))),
             link_dependency: false,
         },
         counters,

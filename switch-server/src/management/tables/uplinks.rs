@@ -6,6 +6,7 @@ use lan_proxy::Mode;
 use lan_proxy::nic::{Driver, Nic};
 use platform::management::{Counter, Uplink};
 use vlan_core::Instant;
+use vlan_core::cluster::DefaultRouter;
 use vlan_core::counters::FrameCount;
 
 use super::{counter, lan_name, node_name};
@@ -54,7 +55,10 @@ fn one(status: &control_node::Status, devices: &DevicesInUse, now: Instant, upli
         driver: used.map_or_else(String::new, |used| used.driver.to_string()),
         carrier: state.is_some_and(|state| state.has_carrier),
         mtu: state.map_or(0, |state| state.device.mtu),
-        default_router: config.default_router.map_or_else(String::new, |node| node_name(status, node)),
+        default_router: config.default_router.map_or_else(String::new, |router| match router {
+            DefaultRouter::Node(node) => node_name(status, node),
+            DefaultRouter::Cluster(address) => address.to_string(),
+        }),
         out_frames: counters.outward.frames,
         out_octets: counters.outward.octets,
         sent_frames: counters.sent.frames,

@@ -40,6 +40,7 @@ pub(super) fn cluster_entries(
         let config = ClusterConfig {
             addresses: cluster.addresses.clone(),
             services: cluster.services.iter().map(service_config).collect(),
+            routers: cluster.routers.iter().map(server_config).collect(),
             rows: ROWS,
             epoch: epoch as u32,
         };
@@ -60,17 +61,16 @@ pub(super) fn cluster_entries(
     lan.clusters.iter().filter_map(entry).collect()
 }
 
+fn server_config(server: &platform::ClusterServer) -> ServerConfig {
+    ServerConfig { slot: server_name(server.node), node: server.node, weight: server.weight }
+}
+
 fn service_config(service: &Service) -> ServiceConfig {
-    let server = |server: &platform::ClusterServer| ServerConfig {
-        slot: server_name(server.node),
-        node: server.node,
-        weight: server.weight,
-    };
     ServiceConfig {
         key: key_of(service),
         balance: service.balance,
         sticky: service.sticky,
-        servers: service.servers.iter().map(server).collect(),
+        servers: service.servers.iter().map(server_config).collect(),
         check: service.check.as_ref().map(|check| CheckConfig {
             interval: check.interval,
             fall: check.fall,
