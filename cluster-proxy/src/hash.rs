@@ -33,6 +33,7 @@ const OF_FRAGMENTS: u64 = 1 << 48;
 const OF_CLIENTS: u64 = 2 << 48;
 const OF_SCORES: u64 = 3 << 48;
 const OF_ROUTES: u64 = 4 << 48;
+const OF_PASSED: u64 = 5 << 48;
 /// Marks what is of IPv6: as many words could be of IPv4 else.
 const OF_IPV6: u64 = 1 << 63;
 
@@ -62,6 +63,26 @@ pub(crate) fn of_client(key: &HashKey, client: IpAddr) -> u64 {
 pub(crate) fn of_score(key: &HashKey, node: u16, row: u32) -> u64 {
     siphash::<1, 3, 1>(key.0, [OF_SCORES | u64::from(node) << 32 | u64::from(row)])
 }
+
+/// The hash of any octets that a server is to give back, in parts: their number and their lengths count, too.
+pub(crate) fn of_passed(key: &HashKey, parts: &[&[u8]]) -> u64 {
+    parts.iter().fold(OF_PASSED | parts.len() as u64, |before, part| {
+        let start = siphash::<1, 3, 3>(key.0, [OF_PASSED, before, part.len() as u64]);
+        part.chunks(WORDS * 8).fold(start, |hash, octets| {
+            let mut words = [0; 1 + WORDS];
+            words[0] = hash;
+            for (word, octets) in words[1..].iter_mut().zip(octets.chunks(8)) {
+                let mut eight = [0; 8];
+                eight[..octets.len()].copy_from_slice(octets);
+                *word = u64::from_le_bytes(eight);
+            }
+            siphash::<1, 3, { 1 + WORDS }>(key.0, words)
+        })
+    })
+}
+
+/// Words of octets that are hashed at once.
+const WORDS: usize = 16;
 
 fn hash_pair(key: &HashKey, from: IpAddr, to: IpAddr, rest: u64) -> u64 {
     match (from, to) {

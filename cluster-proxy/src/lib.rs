@@ -20,6 +20,7 @@
 //! |---|---|
 //! | has packets for one of the cluster's addresses | [`ClusterProxy::handle_batch`]; each goes to its hops, to all of [`ClusterProxy::reachable`], back to its sender, or nowhere |
 //! | is asked what would become of a packet | [`ClusterProxy::for_one`] |
+//! | gives such a packet to servers | [`ClusterProxy::manner`]; what a server gives back goes to [`ClusterProxy::handle_given_back`] |
 //! | hears from a node | [`ClusterProxy::handle_claim`], [`ClusterProxy::handle_gone`], [`ClusterProxy::handle_told`], [`ClusterProxy::set_listens`] |
 //! | gains or loses the session of a node | [`ClusterProxy::set_reachable`] |
 //! | is told by the administrator | [`ClusterProxy::drain`], [`ClusterProxy::undrain`]; [`Tables::new`] beside the data path, then [`ClusterProxy::apply`] |
@@ -49,6 +50,8 @@ pub use config::{
     ServiceKey, Sticky,
 };
 pub use hash::{Flow, HashKey};
-pub use proxy::{Claimed, ClusterCounters, ClusterProxy, Forward, HOPS_MAX, Hops, Limits, Refusal, Verdict};
+pub use proxy::{
+    Claimed, ClusterCounters, ClusterProxy, Forward, HOPS_MAX, Hops, Limits, Manner, Refusal, Verdict,
+};
 pub use service::{CheckRequest, ServerCounters, ServiceCounters};
 pub use tables::Tables;

@@ -4,6 +4,7 @@ mod choice;
 mod claims;
 mod one;
 mod packets;
+mod passing;
 mod verdict;
 
 use alloc::collections::VecDeque;
@@ -26,12 +27,15 @@ use crate::service::{CheckRequest, ServerCounters, Service, ServiceCounters};
 use crate::tables::Tables;
 
 pub use claims::{Claimed, Refusal};
-pub use verdict::{Forward, HOPS_MAX, Hops, Verdict};
+use passing::Given;
+pub use verdict::{Forward, HOPS_MAX, Hops, Manner, Verdict};
 
 /// How long segments of unknown flows go to every server after a takeover (study 4.4): a million claims take 60 ms.
 pub(crate) const ASKING_TIME: Duration = Duration::from_millis(250);
 /// How many of them in a second.
 const ASKED_PER_SECOND_MAX: u64 = 50_000;
+/// Segments in a second that servers are given to pass on.
+const PASSED_PER_SECOND_MAX: u64 = 50_000;
 /// ICMP errors about unknown flows in a second, which go to every server.
 const ERRORS_PER_SECOND_MAX: u64 = 1000;
 /// Echo requests that are answered in a second.
@@ -58,19 +62,23 @@ pub struct Limits {
     pub half_open_max: usize,
     /// Packets whose fragments are told apart; 8 octets each.
     pub fragmented_max: usize,
+    /// Segments that servers have been given to pass on; 16 octets each.
+    pub passed_max: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { flows_max: 1 << 20, half_open_max: 65_536, fragmented_max: 8192 }
+        Self { flows_max: 1 << 20, half_open_max: 65_536, fragmented_max: 8192, passed_max: 8192 }
     }
 }
 
 /// What a proxy has done: every packet is forwarded, asked about, answered or dropped.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClusterCounters {
-    /// Packets that came.
+    /// Packets that came, also those that servers have given back.
     pub packets: FrameCount,
+    /// Of these, segments that a server gave back since it does not own their flow.
+    pub given_back: FrameCount,
     /// Packets that went to a server.
     pub forwarded: FrameCount,
     /// Of these, packets of claimed flows.
@@ -106,6 +114,7 @@ pub struct ClusterProxy {
     flows_max: usize,
     half_open: Lines,
     fragments: Lines,
+    given: Given,
     /// Some server takes new flows.
     is_serving: bool,
     /// Another control node chooses.
@@ -119,6 +128,7 @@ pub struct ClusterProxy {
     /// A server that tells its flows is believed, until then.
     believing_until: Option<Instant>,
     asks: Option<Meters>,
+    passes: Option<Meters>,
     errors: Option<Meters>,
     echoes: Option<Meters>,
     due: VecDeque<CheckRequest>,
@@ -148,6 +158,7 @@ impl ClusterProxy {
             flows_max: limits.flows_max,
             half_open: Lines::new(limits.half_open_max, false),
             fragments: Lines::new(limits.fragmented_max, false),
+            given: Given::new(limits.passed_max),
             is_serving: false,
             stands_by: true,
             deadline: None,
@@ -155,6 +166,7 @@ impl ClusterProxy {
             asking_until: None,
             believing_until: None,
             asks: meters(ASKED_PER_SECOND_MAX),
+            passes: meters(PASSED_PER_SECOND_MAX),
             errors: meters(ERRORS_PER_SECOND_MAX),
             echoes: meters(ECHOES_PER_SECOND_MAX),
             due: VecDeque::new(),

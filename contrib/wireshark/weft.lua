@@ -38,6 +38,9 @@ local f = {
     value_len = ProtoField.uint32("weft.value_len", "Value length"),
     name = ProtoField.string("weft.name", "Message"),
     resent = ProtoField.bool("weft.resent", "Sent before", 8, nil, 0x01),
+    owner_only = ProtoField.bool("weft.owner_only", "For the owner of its flow alone", 8, nil, 0x10),
+    pass_on = ProtoField.bool("weft.pass_on", "To be given back by who does not own its flow", 8, nil, 0x20),
+    hop = ProtoField.uint8("weft.hop", "Servers asked before", base.DEC, nil, 0xc0),
     arp_copy = ProtoField.bool("weft.arp_copy", "Copy of a direct frame", 8, nil, 0x02),
     arp_local = ProtoField.bool("weft.arp_local", "Answer comes from a node", 8, nil, 0x04),
     unbound = ProtoField.bool("weft.unbound", "Sender asks for a binding", 8, nil, 0x08),
@@ -328,6 +331,11 @@ local function dissect_frame(buffer, pinfo, tree, root, kind, header_len)
     if kind == 0x8010 then
         tree:add_le(f.arp_copy, buffer(2, 1))
         tree:add_le(f.arp_local, buffer(2, 1))
+    end
+    if kind == 0x8003 then
+        tree:add_le(f.owner_only, buffer(2, 1))
+        tree:add_le(f.pass_on, buffer(2, 1))
+        tree:add_le(f.hop, buffer(2, 1))
     end
     tree:add_le(f.lan, buffer(8, 2))
     tree:add_le(f.origin, buffer(10, 2))

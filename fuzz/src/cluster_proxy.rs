@@ -6,18 +6,18 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use cluster_proxy::{
-    Balance, CheckConfig, Claimed, ClusterConfig, ClusterProxy, Flow, HashKey, Limits, Protocol, ROUTING,
-    Refusal, ServerConfig, ServiceConfig, ServiceKey, Sticky, Tables, Verdict,
+    Balance, CheckConfig, Claimed, ClusterConfig, ClusterProxy, Flow, Forward, HashKey, Limits, Manner,
+    Protocol, ROUTING, Refusal, ServerConfig, ServiceConfig, ServiceKey, Sticky, Tables, Verdict,
 };
 use vlan_core::server::MemberSlot;
-use vlan_core::wire::Vnet;
 use vlan_core::wire::frame::VNET_LEN;
-use vlan_core::{DropReason, Instant, NodeNumber};
+use vlan_core::wire::{FrameHeader, FrameKind, Vnet};
+use vlan_core::{BootTag, DropReason, Instant, LanId, NodeNumber, VifNumber};
 
 use crate::script::Script;
 
 const SERVERS: u8 = 4;
-const LIMITS: Limits = Limits { flows_max: 64, half_open_max: 32, fragmented_max: 16 };
+const LIMITS: Limits = Limits { flows_max: 64, half_open_max: 32, fragmented_max: 16, passed_max: 16 };
 /// Every service of any of the configurations, and one of none.
 const SERVICES: [ServiceKey; 5] = [
     ServiceKey { protocol: Protocol::Tcp, port: 80 },
@@ -38,6 +38,10 @@ struct World {
     owned: BTreeMap<Flow, (MemberSlot, Instant)>,
     /// When a server loses its flows.
     deadlines: BTreeMap<MemberSlot, Instant>,
+    /// What servers were given to pass on, the last at the end: to whom, behind which header, and when.
+    given: Vec<(MemberSlot, FrameHeader, Vec<u8>, Instant)>,
+    /// Packets so far.
+    packets: u32,
 }
 
 /// Runs the operations in `data`.
@@ -46,7 +50,8 @@ pub fn run(data: &[u8]) {
     let config = config(0);
     let proxy = ClusterProxy::new(now, tables(&config), &LIMITS);
     let up = [false; SERVERS as usize];
-    let mut world = World { now, proxy, config, up, owned: BTreeMap::new(), deadlines: BTreeMap::new() };
+    let (owned, deadlines) = (BTreeMap::new(), BTreeMap::new());
+    let mut world = World { now, proxy, config, up, owned, deadlines, given: Vec::new(), packets: 0 };
     let mut script = Script::new(data);
     while let Some(()) = world.step(&mut script) {
         let counters = world.proxy.counters();
@@ -105,7 +110,7 @@ fn slot(server: u8) -> MemberSlot {
 
 impl World {
     fn step(&mut self, script: &mut Script<'_>) -> Option<()> {
-        let (operation, server) = (script.below(10)?, script.below(SERVERS)?);
+        let (operation, server) = (script.below(11)?, script.below(SERVERS)?);
         let slot = slot(server);
         match operation {
             0 => {
@@ -160,6 +165,7 @@ impl World {
                 let (flow, flags) = (flow(script)?, script.octet()?);
                 self.segment(&flow, flags);
             }
+            10 => self.give_back(script, slot)?,
             _ => {
                 let vnet = if script.flag()? {
                     Vnet::parse(script.octets(VNET_LEN)?.first_chunk()?)
@@ -216,8 +222,7 @@ impl World {
         match self.proxy.handle(self.now, &Vnet::default(), &frame) {
             Verdict::Forward(forward) => {
                 let hops: Vec<_> = forward.hops.as_slice().to_vec();
-                assert!((1..=4).contains(&hops.len()));
-                assert!(hops.iter().all(|hop| self.up[usize::from(hop.0)]));
+                self.is_given(&forward, &Vnet::default(), &frame);
                 if let Some(owner) = owner {
                     assert_eq!(hops, [owner]);
                     self.owned.insert(*flow, (owner, self.now));
@@ -234,12 +239,71 @@ impl World {
         }
     }
 
+    /// A frame from a client is given to servers.
+    fn is_given(&mut self, forward: &Forward, vnet: &Vnet, frame: &[u8]) {
+        self.packets += 1;
+        let header = FrameHeader {
+            kind: FrameKind::Relay,
+            flags: 0,
+            lan: LanId(1),
+            origin: NodeNumber(9),
+            origin_vif: VifNumber(1),
+            destination_vif: VifNumber(0),
+            vnet: *vnet,
+            boot: BootTag(1),
+            bseq: self.packets,
+        };
+        self.is_given_with(forward, &header, frame);
+    }
+
+    fn is_given_with(&mut self, forward: &Forward, header: &FrameHeader, frame: &[u8]) {
+        let hops = forward.hops.as_slice();
+        assert!((1..=4).contains(&hops.len()) && hops.iter().all(|hop| self.up[usize::from(hop.0)]));
+        match self.proxy.manner(self.now, forward, header, frame) {
+            Manner::Plain(to) => assert_eq!(hops, [to]),
+            Manner::PassOn(to, hop) => {
+                assert_eq!(hops[usize::from(hop)], to);
+                let header = FrameHeader { flags: FrameHeader::flags_of_hop(hop), ..*header };
+                self.given.push((to, header, frame.to_vec(), self.now));
+            }
+            Manner::OwnerOnly(servers) => assert!(hops.ends_with(servers.as_slice())),
+        }
+    }
+
+    /// A server gives back what it was given last, or something like it.
+    fn give_back(&mut self, script: &mut Script<'_>, slot: MemberSlot) -> Option<()> {
+        let change = script.below(4)?;
+        let Some((to, header, frame, at)) = self.given.pop() else { return Some(()) };
+        let (mut from, mut changed_header, mut changed) = (to, header, frame.clone());
+        match change {
+            0 => from = slot,
+            1 => changed_header.flags = script.octet()?,
+            2 => {
+                let at = usize::from(script.octet()?) % frame.len();
+                changed[at] = script.octet()?;
+            }
+            _ => {}
+        }
+        let is_it = (from, changed_header) == (to, header) && changed.get(6..) == frame.get(6..);
+        let may_come_back = is_it && self.now.since(at) <= Duration::from_millis(100);
+        match self.proxy.handle_given_back(self.now, from, &changed_header, &changed) {
+            Verdict::Forward(forward) => {
+                assert!(may_come_back, "{from:?} had {changed_header:?} passed on, {to:?} has {header:?}");
+                self.is_given_with(&forward, &changed_header, &changed);
+                let again = self.proxy.handle_given_back(self.now, from, &changed_header, &changed);
+                assert_eq!(again, Verdict::Dropped(DropReason::NotGiven));
+            }
+            Verdict::Dropped(_) => {}
+            other => panic!("{other:?}"),
+        }
+        Some(())
+    }
+
     fn any(&mut self, vnet: &Vnet, frame: &[u8]) {
         match self.proxy.handle(self.now, vnet, frame) {
             Verdict::Forward(forward) => {
-                assert!((1..=4).contains(&forward.hops.as_slice().len()));
                 assert!(!self.config.routers.is_empty() || !is_for_others(frame), "routed by nobody");
-                assert!(forward.hops.as_slice().iter().all(|hop| self.up[usize::from(hop.0)]));
+                self.is_given(&forward, vnet, frame);
             }
             Verdict::Answer(answer) => {
                 assert_eq!(answer[..6], frame[6..12]);
@@ -352,6 +416,9 @@ pub fn seeds() -> Vec<Vec<u8>> {
         [&[2, 0, 0, 0, 2, 1, 0, 1][..], &[0, 0, 0xff, 3], &segment(16), &[4, 0, 0x1e], &segment(16)].concat();
     let taken =
         [&[5, 0, 1][..], &segment(16), &claims, &segment(16), &[0, 0, 0xff, 0xff], &segment(24)].concat();
+    // Of another client, to the first service: asked about, given back unchanged, and at last changed.
+    let unknown = [8, 0, 0, 0, 9, 3, 16];
+    let passed = [10, 0, 3, 10, 0, 3, 10, 0, 3, 10, 0, 3, 8, 0, 0, 0, 9, 3, 16, 10, 1, 2, 30, 7];
     let echo = [9, 0, 0, 2, 0, 1, 12, 8, 0, 0, 0, 1, 2, 0, 3, 9, 9, 9, 9];
     let error = [9, 0, 0, 1, 0, 6, 8, 0, 80, 0, 5, 0, 0, 0, 1];
     let first = [9, 0, 0, 3, 0, 17, 16, 0, 5, 0, 53, 0, 16, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 0x20, 0];
@@ -364,6 +431,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         routed,
         [&begun[..], &drained].concat(),
         [&begun[..], &taken].concat(),
+        [&up[..], &told, &[4, 0, 0], &told, &[0, 0, 0xff, 0x2f], &unknown, &passed].concat(),
         [&up[..], &echo, &error, &first, &later, &behind].concat(),
         [&begun[..], &[1, 0, 0, 1, 1, 0], &segment(16), &[1, 0, 1], &segment(16), &segment(2)].concat(),
         [&up[..], &[0, 0, 30, 0, 5, 0, 1, 0, 0, 1, 0, 0, 30, 0], &segment(2), &[7, 0, 0, 0, 3, 5]].concat(),

@@ -73,7 +73,7 @@ fn start(options: u8) -> Run {
 
 impl Run {
     fn step(&mut self, script: &mut Script<'_>) -> Option<()> {
-        let operation = script.below(22)?;
+        let operation = script.below(23)?;
         let player = usize::from(script.below(NODES)?);
         match operation {
             0 => self.leg_up(player, LegNumber(script.below(LEGS)?)),
@@ -127,6 +127,7 @@ impl Run {
             }
             20 => self.comes_in(script)?,
             21 => self.device(script)?,
+            22 => self.give_back(script, player)?,
             _ => {
                 self.players[player].association.publish();
                 while self.players[player].association.poll_doorbell().is_some() {}

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
+use cluster_proxy::Limits;
 use rvi::ShmConfig;
 use rvi::keys::PrivateKey;
 use vlan_core::cluster::Balance;
@@ -57,6 +58,9 @@ pub enum OutsidePlan {
     Unfiltered,
 }
 
+/// A claim or two for each server, and a handful of half-open flows.
+const TINY_LIMITS: Limits = Limits { flows_max: 1, half_open_max: 1, fragmented_max: 1, passed_max: 1024 };
+
 /// A cluster of the first LAN.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterPlan {
@@ -66,6 +70,8 @@ pub struct ClusterPlan {
     pub servers: Vec<(usize, u16)>,
     /// They are its routers, too.
     pub routes: bool,
+    /// How much its proxies hold.
+    pub limits: Limits,
 }
 
 /// How much is sent, and how large it is.
@@ -287,7 +293,10 @@ impl Plan {
         let balances = [Balance::Hash, Balance::RoundRobin, Balance::LeastConnections];
         let balance = balances[random.below(3) as usize];
         let routes = random.below(2) == 0;
-        self.cluster = Some(ClusterPlan { balance, servers, routes });
+        // In a third of them claims find no room. A choice by load has to be remembered.
+        let is_tiny = random.below(3) == 0 && balance != Balance::LeastConnections;
+        let limits = if is_tiny { TINY_LIMITS } else { Limits::default() };
+        self.cluster = Some(ClusterPlan { balance, servers, routes, limits });
         self.fault_menu.extend([Fault::Drain, Fault::Service]);
     }
 
@@ -295,7 +304,7 @@ impl Plan {
     #[must_use]
     pub fn with_cluster(mut self, balance: Balance, servers: &[usize]) -> Self {
         let servers = servers.iter().map(|node| (*node, 1)).collect();
-        self.cluster = Some(ClusterPlan { balance, servers, routes: false });
+        self.cluster = Some(ClusterPlan { balance, servers, routes: false, limits: Limits::default() });
         self
     }
 
@@ -303,6 +312,13 @@ impl Plan {
     #[must_use]
     pub fn with_routers(mut self) -> Self {
         self.cluster.iter_mut().for_each(|cluster| cluster.routes = true);
+        self
+    }
+
+    /// The same with a cluster whose proxies hold next to nothing.
+    #[must_use]
+    pub fn with_tiny_limits(mut self) -> Self {
+        self.cluster.iter_mut().for_each(|cluster| cluster.limits = TINY_LIMITS);
         self
     }
 

@@ -106,6 +106,8 @@ pub struct DriverCounters {
     pub received_direct: FrameCount,
     /// Frames to the stack that came from a control node.
     pub received_relay: FrameCount,
+    /// Frames that were given back to a control node, since the stack does not own their flows.
+    pub given_back: FrameCount,
     /// Copies sent to promiscuous listeners, beside the frames themselves.
     pub sent_copies: FrameCount,
     /// Copies that this interface was given as a promiscuous listener; they are among the received frames.
@@ -122,6 +124,7 @@ impl DriverCounters {
             (&mut self.sent_relay, other.sent_relay),
             (&mut self.received_direct, other.received_direct),
             (&mut self.received_relay, other.received_relay),
+            (&mut self.given_back, other.given_back),
             (&mut self.sent_copies, other.sent_copies),
             (&mut self.received_copies, other.received_copies),
         ] {

@@ -125,6 +125,8 @@ reasons! {
     /// For a cluster address, of a flow that this server does not own, where all that might were asked; or a SYN that came again, whose flow
     /// some server may own that has yet to tell.
     NotOwner = "not-owner",
+    /// Given back by a real server that was not given it to pass it on, or later than it may, or when others may own its flow than did.
+    NotGiven = "not-given",
 }
 
 impl DropReason {
@@ -174,6 +176,7 @@ impl DropReason {
             Self::LimitCluster => "spec/cluster.md#icmp-errors",
             Self::ClusterAddress => "spec/cluster.md#who-speaks-for-the-address",
             Self::NotOwner => "spec/cluster.md#asked-servers",
+            Self::NotGiven => "spec/cluster.md#segments-that-come-back",
             _ => "",
         }
     }

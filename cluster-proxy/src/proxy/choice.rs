@@ -5,7 +5,7 @@ use vlan_core::{DropReason, Instant};
 use crate::config::{Balance, ServiceConfig, Sticky};
 use crate::hash::{self, Flow};
 use crate::proxy::ClusterProxy;
-use crate::proxy::verdict::Hops;
+use crate::proxy::verdict::{HOPS_MAX, Hops};
 use crate::rows::{Place, Rows};
 use crate::servers::Index;
 use crate::service::is_less_loaded;
@@ -83,8 +83,11 @@ impl ClusterProxy {
         let row = self.row(at, flow, hash);
         let [now_first, now_second] = self.candidates(at, row);
         let [first, second] = self.tables.services[at].rows.first_two(row);
+        let of_row = [now_first, Some(first), Some(second), now_second].into_iter().flatten();
+        let count = self.services[at].servers.len();
+        let others = (0..if count > HOPS_MAX { 0 } else { count }).map(|place| place as Place);
         let mut hops = Hops::default();
-        for place in [now_first, Some(first), Some(second), now_second].into_iter().flatten() {
+        for place in of_row.chain(others) {
             let index = self.services[at].index(place);
             let server = index.and_then(|index| self.servers.server(index));
             if let Some(server) = server.filter(|server| server.is_reachable) {

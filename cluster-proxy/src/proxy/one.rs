@@ -9,6 +9,7 @@ use vlan_core::wire::Vnet;
 use crate::hash;
 use crate::packet::{self, Content};
 use crate::proxy::ClusterProxy;
+use crate::proxy::passing::Given;
 
 impl ClusterProxy {
     /// A proxy that does with the packet in `frame` what this one would. Of what this one remembers it holds that packet's part alone: a few cache
@@ -28,6 +29,8 @@ impl ClusterProxy {
             flows: self.flows.only(of_flow),
             half_open: self.half_open.only(of_flow),
             fragments: self.fragments.only(of_fragments),
+            given: Given::new(0),
+            passes: self.passes.clone(),
             asks: self.asks.clone(),
             errors: self.errors.clone(),
             echoes: self.echoes.clone(),

@@ -94,7 +94,10 @@ impl ClusterProxy {
         let at = read.place(&self.tables);
         match self.way(now, &read, at) {
             Ok(Way::Server(index)) => self.give(frame, at, index),
-            Ok(Way::Hops(hops)) => self.give_hops(now, frame, at, hops),
+            Ok(Way::Hops(hops)) => {
+                let is_fragment = read.packet.fragment.is_some();
+                self.give_hops(now, frame, at, (hops, is_fragment))
+            }
             Ok(Way::Owners) => {
                 self.counters.asked.add(frame.len());
                 self.count_asked(frame, at);
@@ -169,7 +172,7 @@ impl ClusterProxy {
     //= spec/cluster.md#claimed-flows
     //# A packet of a claimed flow MUST go to the real server that has claimed it for as long as that server can be reached, whatever has become of its weight, its health or the configuration.
     #[inline]
-    fn owner(&mut self, now: Instant, hash: u64) -> Option<Index> {
+    pub(super) fn owner(&mut self, now: Instant, hash: u64) -> Option<Index> {
         let (place, entry) = self.flows.find(hash)?;
         if self.servers.worth(now, entry) != Worth::Alive {
             return None;
@@ -309,17 +312,29 @@ impl ClusterProxy {
         self.forward(frame, Hops::one(slot), true)
     }
 
-    /// The packet goes to the servers that may own its flow, in turn, or to all of these for the owner alone.
-    //= spec/cluster.md#refusals
-    //# A server MUST be allowed to refuse such a segment only when every server has told all its flows that can be reached, or has not come since the takeover and may still.
-    fn give_hops(&mut self, now: Instant, frame: &[u8], at: Option<usize>, hops: Hops) -> Verdict<'_> {
-        let may_refuse = !self.is_telling(now) && !self.stands_by;
-        let first = hops.as_slice().first().and_then(|slot| self.servers.find(*slot));
-        match (at, first) {
-            (Some(at), Some(first)) if may_refuse => self.services[at].counts.give(first, frame.len()),
+    /// The packet goes to the servers that may own its flow: in turn, or to all of these for the owner alone.
+    fn give_hops(
+        &mut self,
+        now: Instant,
+        frame: &[u8],
+        at: Option<usize>,
+        (hops, is_fragment): (Hops, bool),
+    ) -> Verdict<'_> {
+        let is_asked_of_many = hops.as_slice().len() > 1;
+        let may_refuse = self.may_refuse(now) && !(is_fragment && is_asked_of_many);
+        match at {
+            Some(at) if may_refuse && !is_asked_of_many => self.count_given(frame, at, &hops),
             _ => self.count_asked(frame, at),
         }
         self.forward(frame, hops, may_refuse)
+    }
+
+    /// Counts a packet for the first of these.
+    pub(super) fn count_given(&mut self, frame: &[u8], at: usize, hops: &Hops) {
+        let first = hops.as_slice().first().and_then(|slot| self.servers.find(*slot));
+        if let Some(first) = first {
+            self.services[at].counts.give(first, frame.len());
+        }
     }
 
     fn count_asked(&mut self, frame: &[u8], at: Option<usize>) {
@@ -329,11 +344,28 @@ impl ClusterProxy {
     }
 
     fn forward(&mut self, frame: &[u8], hops: Hops, may_refuse: bool) -> Verdict<'_> {
-        self.counters.forwarded.add(frame.len());
-        Verdict::Forward(Forward { hops, may_refuse, epoch: self.tables.epoch })
+        self.forward_at(frame, (hops, 0), may_refuse)
     }
 
-    fn dropped(&mut self, reason: DropReason) -> Verdict<'_> {
+    /// The server at a place of these is asked.
+    pub(super) fn forward_at(
+        &mut self,
+        frame: &[u8],
+        (hops, hop): (Hops, u8),
+        may_refuse: bool,
+    ) -> Verdict<'_> {
+        self.counters.forwarded.add(frame.len());
+        Verdict::Forward(Forward { hops, hop, may_refuse, epoch: self.tables.epoch })
+    }
+
+    /// A segment whose flow nobody owns may be refused.
+    //= spec/cluster.md#refusals
+    //# A server MUST be allowed to refuse such a segment only when every server has told all its flows that can be reached, or has not come since the takeover and may still.
+    pub(super) fn may_refuse(&self, now: Instant) -> bool {
+        !self.is_telling(now) && !self.stands_by
+    }
+
+    pub(super) fn dropped(&mut self, reason: DropReason) -> Verdict<'_> {
         self.counters.drops.add(reason);
         Verdict::Dropped(reason)
     }

@@ -15,8 +15,12 @@ pub struct Hops {
 
 impl Hops {
     pub(crate) fn one(slot: MemberSlot) -> Self {
+        Self::of(&[slot])
+    }
+
+    fn of(slots: &[MemberSlot]) -> Self {
         let mut hops = Self::default();
-        hops.push(slot);
+        slots.iter().for_each(|slot| hops.push(*slot));
         hops
     }
 
@@ -41,19 +45,39 @@ impl Hops {
 /// To whom a packet goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Forward {
-    /// The first server gets it; each that does not own its flow passes it on to the next.
+    /// Who may own its flow: one, where the proxy knows its server, or has just chosen it. Each that does not own it gives it back.
     pub hops: Hops,
-    /// The last may leave it to its stack, which refuses what it does not know; else it drops it in silence. Always so where the proxy
-    /// knows the server of the flow, or has just chosen it.
+    /// The place of the one that is asked now.
+    pub hop: u8,
+    /// When nobody owns its flow, one may leave it to its stack, which refuses what it does not know. Always so where the proxy knows
+    /// the server of the flow, or has just chosen it.
     pub may_refuse: bool,
     /// By which version of the configuration.
     pub epoch: u32,
 }
 
+impl Forward {
+    /// The servers that have not been asked.
+    pub(crate) fn left(&self) -> Hops {
+        Hops::of(self.hops.as_slice().get(usize::from(self.hop)..).unwrap_or_default())
+    }
+}
+
+/// How a packet is given to servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// This one has it, whatever its stack makes of it.
+    Plain(MemberSlot),
+    /// This one gives it back unless it owns its flow: so many were asked before.
+    PassOn(MemberSlot, u8),
+    /// Each of these has it, and drops it in silence unless it owns its flow.
+    OwnerOnly(Hops),
+}
+
 /// What becomes of a packet. `'a` is the proxy's, for what it answers itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict<'a> {
-    /// It goes to a server, unchanged.
+    /// It goes to a server, unchanged: how says [`ClusterProxy::manner`](super::ClusterProxy::manner).
     Forward(Forward),
     /// It goes to every server that can be reached; who does not own its flow drops it in silence.
     Owners,

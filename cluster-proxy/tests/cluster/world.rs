@@ -51,7 +51,8 @@ pub fn tables(config: &ClusterConfig) -> Tables {
     Tables::new(config, KEY).expect("a sound configuration")
 }
 
-pub const LIMITS: Limits = Limits { flows_max: 4096, half_open_max: 1024, fragmented_max: 256 };
+pub const LIMITS: Limits =
+    Limits { flows_max: 4096, half_open_max: 1024, fragmented_max: 256, passed_max: 64 };
 
 /// A flow of IPv4 from a port of client 1 to a service.
 pub fn flow(service: ServiceKey, client_port: u16) -> Flow {

@@ -100,6 +100,20 @@ impl Run {
         Some(())
     }
 
+    /// A server gives back what it was asked about, right but for what the script changes; it may do so again.
+    pub(super) fn give_back(&mut self, script: &mut Script<'_>, player: usize) -> Option<()> {
+        let by = usize::from(script.below(NODES)?);
+        let (at, change) = (usize::from(script.octet()?), script.octet()?);
+        let Some((channel, mut octets)) = self.players[by].asked.clone() else { return Some(()) };
+        if let Some(octet) = octets.get_mut(at) {
+            *octet ^= change;
+        }
+        let who = &mut self.players[player];
+        let _ = who.association.send(self.now, channel, 0, 0, &[Part::Private(&octets)]);
+        who.association.publish();
+        Some(())
+    }
+
     pub(super) fn barrier(&mut self, script: &mut Script<'_>, player: usize) -> Option<()> {
         let vif = script.below(2)? + 1;
         let who = &mut self.players[player];

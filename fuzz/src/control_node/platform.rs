@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use cluster_proxy::{
-    Balance, CheckConfig, ClusterConfig, HashKey, Protocol, ServerConfig, ServiceConfig, ServiceKey, Sticky,
-    Tables,
+    Balance, CheckConfig, ClusterConfig, HashKey, Limits, Protocol, ServerConfig, ServiceConfig, ServiceKey,
+    Sticky, Tables,
 };
 use switch_server::control_node::{
     ArpMode, ClusterEntry, ControlNodeConfig, FabricEntry, LanConfig, MemberConfig, NodeEntry, PortSecurity,
@@ -79,6 +79,7 @@ fn cluster() -> ClusterEntry {
         weight: node,
     };
     let config = ClusterConfig {
+        routers: Vec::new(),
         addresses: vec![CLUSTER.into()],
         services: vec![ServiceConfig {
             key: ServiceKey { protocol: Protocol::Tcp, port: 80 },
@@ -93,7 +94,12 @@ fn cluster() -> ClusterEntry {
     };
     let tables = Tables::new(&config, HashKey([1, 2])).expect("a sound cluster");
     let checks = vec![(ServiceKey { protocol: Protocol::Tcp, port: 80 }, CheckKind::Tcp)];
-    ClusterEntry { addresses: vec![(CLUSTER.into(), interface(NodeNumber(5), 1).1)], tables, checks }
+    ClusterEntry {
+        addresses: vec![(CLUSTER.into(), interface(NodeNumber(5), 1).1)],
+        tables,
+        checks,
+        limits: Limits::default(),
+    }
 }
 
 /// The LAN of an interface, and its MAC.

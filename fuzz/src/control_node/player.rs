@@ -16,6 +16,8 @@ pub(super) struct Player {
     pub(super) bseq: u32,
     /// Of the grant that it was given last.
     pub(super) epoch: PairEpoch,
+    /// The last frame that it is to give back unless it owns its flow, and the channel it came by.
+    pub(super) asked: Option<(Channel, Vec<u8>)>,
 }
 
 impl Player {
@@ -28,6 +30,7 @@ impl Player {
             session: (1, None),
             bseq: 0,
             epoch: PairEpoch(0),
+            asked: None,
         };
         player.restart(u64::from(number.0));
         player

@@ -61,7 +61,15 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let outside =
         [&[6][..], found, bind, pump, asked, sent, tagged, pump, take, to_outside, to_all, ask, pump, take];
     let claims = [&[0][..], up, &claim(1, 3), pump, &claim(3, 1), pump, take, pump];
+    // Both servers have told their flows; a segment of another goes to each of them in turn, and back to the first.
+    let told: &[u8] = &[11, 0, 1, 0, 0, 0, 14, 11, 1, 1, 0, 0, 0, 14];
+    let later_on: &[u8] = &[17, 0, 8];
+    let segment: &[u8] = &[8, 2, 0, 5, 1, 0, 2, 16, 9];
+    let backs: &[u8] = &[22, 0, 0, 200, 0, 22, 1, 1, 200, 0, 22, 0, 1, 200, 0, 22, 1, 0, 40, 1];
+    let asked_in_turn =
+        [&[2][..], told, pump, take, later_on, segment, pump, take, backs, pump, take, backs, pump, take];
     vec![
+        asked_in_turn.concat(),
         talk.concat(),
         granted.concat(),
         restart.concat(),

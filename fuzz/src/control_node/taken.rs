@@ -34,6 +34,10 @@ impl Run {
                 // Node 0 is nobody: what an uplink let in.
                 let is_from_member = header.origin == NodeNumber(0) || is_member(header.origin, header.lan);
                 assert!(is_from_member, "a frame from a non-member");
+                if header.hop().is_some() {
+                    assert!([1, 2].contains(&who.number.0), "no server is asked");
+                    who.asked = Some((message.channel, octets));
+                }
             } else {
                 let barrier = ControlMessage::parse(&octets).expect("a frame or a message in band");
                 assert!(barrier.is_in_band());

@@ -40,6 +40,16 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         script: routers_come_and_go,
     },
     Scenario { name: "a_server_that_dies_loses_its_calls_and_no_others", plan: least, script: server_dies },
+    Scenario {
+        name: "calls_that_found_no_room_outlive_changes_of_their_rows",
+        plan: |seed| hashed(seed).with_tiny_limits(),
+        script: rows_change,
+    },
+    Scenario {
+        name: "calls_from_outside_that_found_no_room_outlive_changes_of_their_rows",
+        plan: |seed| filtered(seed).with_tiny_limits().with_elsewhere(&[1]),
+        script: rows_change,
+    },
 ];
 
 /// Three servers and two clients.
@@ -173,6 +183,21 @@ fn server_dies(world: &mut World) -> Result<(), Violation> {
     world.expect_calls(10)
 }
 
+fn rows_change(world: &mut World) -> Result<(), Violation> {
+    begin(world)?;
+    for node in [0, 1, 2, 0] {
+        let now = world.now();
+        world.drain(now, node, true);
+        world.run_for(ms(60))?;
+        let now = world.now();
+        world.change_weights(now);
+        world.drain(now, node, false);
+        world.run_for(ms(60))?;
+    }
+    world.expect_calls(10)?;
+    world.expect_given_back(20)
+}
+
 #[cfg(test)]
 mod tests {
     use crate::scenarios::testing::passes;
@@ -236,5 +261,15 @@ mod tests {
     #[test]
     fn a_server_that_dies_loses_its_calls_and_no_others() {
         passes("a_server_that_dies_loses_its_calls_and_no_others");
+    }
+
+    #[test]
+    fn calls_that_found_no_room_outlive_changes_of_their_rows() {
+        passes("calls_that_found_no_room_outlive_changes_of_their_rows");
+    }
+
+    #[test]
+    fn calls_from_outside_that_found_no_room_outlive_changes_of_their_rows() {
+        passes("calls_from_outside_that_found_no_room_outlive_changes_of_their_rows");
     }
 }

@@ -394,6 +394,23 @@ impl World {
     }
 }
 
+impl World {
+    /// So many segments must have come back from servers that do not own their flows.
+    ///
+    /// # Errors
+    /// When they have not.
+    pub fn expect_given_back(&self, least: u64) -> Result<(), Violation> {
+        let clusters =
+            self.controls.iter().filter_map(|host| host.machine.as_ref()).flat_map(|m| m.clusters());
+        let given_back: u64 = clusters.map(|cluster| cluster.counters.given_back.frames).sum();
+        if given_back >= least {
+            return Ok(());
+        }
+        let detail = format!("{given_back} segments were given back, {least} are expected");
+        Err(Violation { invariant: "servers are asked in turn", at: self.now(), detail })
+    }
+}
+
 /// True for a segment to the service whose servers are checked.
 const fn call_is_checked(segment: &Segment) -> bool {
     segment.destination.port() == PLAIN_PORT

@@ -119,7 +119,12 @@ impl Cluster {
         };
         let tables = Tables::new(&config, HashKey([5, 6])).expect("a sound cluster");
         let checks = vec![(ServiceKey { protocol: Protocol::Tcp, port: PLAIN_PORT }, CheckKind::Tcp)];
-        ClusterEntry { addresses: self.addresses.into_iter().zip(MACS).collect(), tables, checks }
+        ClusterEntry {
+            addresses: self.addresses.into_iter().zip(MACS).collect(),
+            tables,
+            checks,
+            limits: self.plan.limits,
+        }
     }
 }
 

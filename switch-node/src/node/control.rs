@@ -614,12 +614,15 @@ impl Node {
 /// True for a frame of an interface that was taken away.
 fn is_of_former(interfaces: &[Option<Interface>], octets: &[u8]) -> bool {
     let Ok(header) = FrameHeader::parse(octets, octets.len()) else { return false };
-    interfaces.get(usize::from(header.origin_vif.0)).is_none_or(Option::is_none)
+    header.hop().is_none() && interfaces.get(usize::from(header.origin_vif.0)).is_none_or(Option::is_none)
 }
 
-/// True for a message that is a frame and may not have come to its end.
+/// True for a message that is a frame of this node and may not have come to its end.
 fn is_to_be_sent_again(interfaces: &[Option<Interface>], octets: &[u8]) -> bool {
     let Ok(header) = FrameHeader::parse(octets, octets.len()) else { return false };
+    if header.hop().is_some() {
+        return false;
+    }
     let interface = interfaces.get(usize::from(header.origin_vif.0)).and_then(Option::as_ref);
     !interface.is_some_and(|interface| interface.driver.has_ended(octets))
 }

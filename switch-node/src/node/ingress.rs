@@ -2,6 +2,7 @@
 //! sink; control messages go to the part they are for.
 
 mod direct_run;
+mod passing;
 mod relayed_run;
 
 use rvi::{Message, Scratch, SharedOctets};
@@ -130,6 +131,9 @@ impl Node {
             return None;
         };
         match FrameHeader::parse(message.head, message.len) {
+            Ok(header) if self.is_to_be_given_back(vif, &header, message) => {
+                self.return_segment(now, index, vif, message);
+            }
             Ok(header) => {
                 let is_taken = self.deliver_relayed(now, vif, &header, message, sink);
                 return Origin::of(message.channel, &header).filter(|_| is_taken).map(|origin| (vif, origin));
@@ -172,9 +176,7 @@ impl Node {
         {
             interface.handle_binding(ethernet.source, &source);
         }
-        if header.flags & FrameHeader::OWNER_ONLY != 0
-            && !interface.served.as_ref().is_some_and(|served| served.may_have(head))
-        {
+        if header.flags & FrameHeader::OWNER_ONLY != 0 && !interface.may_have(head) {
             interface.driver.count_drop(DropReason::NotOwner, 1);
             self.note_refusal(vif, Ingress::Drop(DropReason::NotOwner), head, frame_len);
             return false;

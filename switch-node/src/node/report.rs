@@ -111,6 +111,7 @@ fn add_interface(add: &mut impl FnMut(String, u64), of: &str, counters: &DriverC
         ("tx.relay", counters.sent_relay),
         ("rx.direct", counters.received_direct),
         ("rx.relay", counters.received_relay),
+        ("given_back", counters.given_back),
         ("tx.copies", counters.sent_copies),
         ("rx.copies", counters.received_copies),
     ] {

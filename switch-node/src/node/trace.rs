@@ -208,7 +208,11 @@ impl Trace {
         };
         let is_wanted =
             header.kind != FrameKind::Group || interface.listener.admits(head) || driver.listens();
+        let is_for_owner = header.flags & FrameHeader::OWNER_ONLY != 0;
         match ingress {
+            Ingress::Deliver(_) if is_for_owner && !interface.may_have(head) => {
+                self.drop("the driver", DropReason::NotOwner);
+            }
             Ingress::Deliver(_) if !is_wanted => self.drop("the driver", DropReason::NotJoined),
             Ingress::Deliver(_) => {
                 let what = format!("the driver of {} lets it through to the stack", driver.config().name);

@@ -22,6 +22,7 @@ use vlan_core::{Instant, LanId, MacAddress, NodeNumber, VifNumber};
 use super::session::Session;
 use super::{ControlNode, ControlNodeEvent, Lan};
 use checks::Checks;
+pub(super) use packets::Chosen;
 
 pub use checks::{CheckCounters, CheckFailure};
 pub use status::{ClusterStatus, ServerStatus, ServiceStatus};
@@ -38,6 +39,8 @@ pub struct ClusterEntry {
     pub tables: Tables,
     /// How those of its services that are checked are.
     pub checks: Vec<(ServiceKey, CheckKind)>,
+    /// How much its proxy holds, from its start on.
+    pub limits: Limits,
 }
 
 /// What a cluster's tables call the real server on a node: a node is a member of a LAN once, and keeps its number.
@@ -66,7 +69,7 @@ struct Server {
 impl Cluster {
     /// This control node has the cluster from its start on: the others hear the same claims.
     pub fn new(now: Instant, entry: ClusterEntry) -> Self {
-        let mut proxy = ClusterProxy::new(now, entry.tables, &Limits::default());
+        let mut proxy = ClusterProxy::new(now, entry.tables, &entry.limits);
         proxy.handle_takeover(now);
         let (servers, checks) = (Vec::new(), Checks::default());
         let mut new = Self { addresses: entry.addresses, proxy, servers, checks };

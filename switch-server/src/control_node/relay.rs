@@ -125,6 +125,10 @@ impl ControlNode {
             return None;
         };
         match FrameHeader::parse(message.head, message.len) {
+            Ok(header) if header.hop().is_some() => {
+                let inbound = Inbound { lan, from: channel.slot, header, message };
+                self.take_given_back(now, session, &inbound);
+            }
             Ok(header) => {
                 let inbound = Inbound { lan, from: channel.slot, header, message };
                 return self.handle_frame(now, session, &inbound).map(|to| (lan, channel.slot, to));

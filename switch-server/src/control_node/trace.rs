@@ -13,6 +13,7 @@ use vlan_core::wire::frame::{ARP_HEADER_LEN, FrameHeader, FrameKind};
 use vlan_core::{DropReason, Instant, NodeNumber, VifNumber};
 
 use crate::control_node::ControlNode;
+use crate::control_node::clusters::Chosen;
 
 /// What a control node would do with a message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -168,13 +169,19 @@ impl ControlNode {
     ) {
         match self.lans[lan].choose(now, number, &header.vnet, frame) {
             Err(reason) => judgement.drop("the cluster's proxy", reason),
-            Ok(servers) if servers.is_empty() => {
+            Ok(Chosen { servers, .. }) if servers.is_empty() => {
                 judgement.step("the cluster's proxy answers it".into(), "spec/cluster.md#echo");
             }
-            Ok(servers) => {
-                judgement.step("the cluster's proxy names who gets it".into(), "spec/cluster.md#new-flows");
+            Ok(Chosen { servers, are_asked }) => {
+                let (what, rule, flags) = if are_asked {
+                    let what = "the cluster's proxy asks these servers for the owner of its flow";
+                    (what, "spec/cluster.md#segments-of-unknown-flows", FrameHeader::OWNER_ONLY)
+                } else {
+                    ("the cluster's proxy names who gets it", "spec/cluster.md#new-flows", 0)
+                };
+                judgement.step(what.into(), rule);
                 for to in servers {
-                    self.give(judgement, lan, to, header, frame);
+                    self.give_with(judgement, (lan, to), flags, header, frame);
                 }
             }
         }
@@ -237,8 +244,20 @@ impl ControlNode {
         header: &FrameHeader,
         frame: &[u8],
     ) {
+        self.give_with(judgement, (lan, to), 0, header, frame);
+    }
+
+    /// The same with flags in its header.
+    fn give_with(
+        &self,
+        judgement: &mut Judgement,
+        (lan, to): (usize, MemberSlot),
+        flags: u8,
+        header: &FrameHeader,
+        frame: &[u8],
+    ) {
         let route = self.lans[lan].routes[usize::from(to.0)];
-        let header = FrameHeader { destination_vif: route.vif, flags: 0, ..*header };
+        let header = FrameHeader { destination_vif: route.vif, flags, ..*header };
         let octets = match header.kind {
             FrameKind::Arp => {
                 let nowhere = vlan_core::Location::default();

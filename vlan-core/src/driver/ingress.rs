@@ -144,6 +144,15 @@ impl Driver {
         }
     }
 
+    /// Counts a frame that was given back to the control node that it came from, or found no room there.
+    pub fn given_back(&mut self, frame_len: usize, taken: bool) {
+        if taken {
+            self.counters.given_back.add(frame_len);
+        } else {
+            self.counters.drops.add(DropReason::EgressFull);
+        }
+    }
+
     /// Counts frames of direct RVIs that the stack has taken.
     pub fn delivered_direct(&mut self, frames: FrameCount) {
         self.counters.received_direct.add_all(frames);

@@ -29,4 +29,9 @@ impl LanServer {
     pub fn from_outside_for_cluster(&mut self) {
         self.ledger.ingress += 1;
     }
+
+    /// Counts a frame that a real server has given back.
+    pub fn from_server(&mut self) {
+        self.ledger.ingress += 1;
+    }
 }

@@ -193,6 +193,25 @@ impl FrameHeader {
     pub const OWNER_ONLY: u8 = 16;
     /// Flag of ARP frames: the answer comes from a node of the platform (S44).
     pub const ARP_LOCAL: u8 = 4;
+    /// Flag of relayed frames to a real server, and back from it: to be given back by who does not own its flow. The flags' top two
+    /// bits then are its hop.
+    const PASS_ON: u8 = 32;
+    const HOP_SHIFT: u8 = 6;
+
+    /// The flags of a relayed frame that a real server is to give back unless it owns its flow, after `hop` others: 3 at most.
+    #[must_use]
+    pub const fn flags_of_hop(hop: u8) -> u8 {
+        debug_assert!(hop <= u8::MAX >> Self::HOP_SHIFT, "two bits hold a hop");
+        Self::PASS_ON | hop << Self::HOP_SHIFT
+    }
+
+    /// The number of servers that were asked before the one that is to give the frame back, or does; `None` for any other frame.
+    #[inline]
+    #[must_use]
+    pub fn hop(&self) -> Option<u8> {
+        let is_asked = self.kind == FrameKind::Relay && self.flags & Self::PASS_ON != 0;
+        is_asked.then_some(self.flags >> Self::HOP_SHIFT)
+    }
 
     /// Reads the header at the start of a message of `message_len` octets; `head` holds its first octets.
     ///

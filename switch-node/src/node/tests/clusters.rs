@@ -99,6 +99,79 @@ fn a_segment_for_the_owner_alone_reaches_no_other_stack() {
     assert_eq!(received, 1);
 }
 
+/// Gives a node a client's segment that it is to pass on unless it owns its flow; returns the message.
+fn ask(node: &mut Node, control: &mut Far, bseq: u32, port: u16) -> Vec<u8> {
+    let frame = segment((OWN, PEER), (CLIENT, port), (CLUSTER, 80));
+    let flags = FrameHeader::flags_of_hop(2);
+    let message =
+        [&FrameHeader { flags, ..header(FrameKind::Relay, bseq) }.emit(frame.len())[..], &frame].concat();
+    control.send(RELAY, &message);
+    turn(node);
+    node.publish(NOW);
+    message
+}
+
+fn given_back(node: &Node) -> u64 {
+    node.interfaces().map(|i| i.counters.given_back.frames).sum()
+}
+
+#[test]
+fn a_segment_of_a_flow_that_its_stack_does_not_own_goes_back_as_it_came() {
+    //= spec/cluster.md#segments-of-unknown-flows
+    //= type=test
+    //# A driver that is given such a segment to pass on MUST give it back to the control node that it came from, as it came, unless its stack owns the flow.
+    let mut node = node();
+    let mut control = Far::control(&mut node, 1);
+    let asked = ask(&mut node, &mut control, 0, 7);
+    assert_eq!(control.take(99), [(RELAY, asked)], "it serves nothing");
+    serve(&mut node, &mut control);
+    answer(&mut node, 7);
+    control.take(99);
+    ask(&mut node, &mut control, 1, 7);
+    let received = |node: &Node| node.interfaces().map(|i| i.counters.received_relay.frames).sum::<u64>();
+    assert_eq!((control.take(99), received(&node)), (vec![], 1), "its own");
+    let asked = ask(&mut node, &mut control, 2, 8);
+    assert_eq!(control.take(99), [(RELAY, asked)]);
+    // Its number was not used up: it may come for good.
+    let frame = segment((OWN, PEER), (CLIENT, 8), (CLUSTER, 80));
+    control.send(RELAY, &[&header(FrameKind::Relay, 2).emit(frame.len())[..], &frame].concat());
+    turn(&mut node);
+    assert_eq!((received(&node), given_back(&node)), (2, 2));
+}
+
+#[test]
+fn what_was_given_back_to_a_control_node_that_is_lost_is_not_sent_again() {
+    let mut node = node();
+    let mut control = Far::control(&mut node, 1);
+    serve(&mut node, &mut control);
+    ask(&mut node, &mut control, 0, 8);
+    assert_eq!(given_back(&node), 1);
+    lose_control(&mut node, 1);
+    assert_eq!(node.unsettled(), (0, 0));
+    let mut next = Far::connect(&mut node, PeerId::ControlNode(0), 2, &[RELAY, ARP]);
+    next.accept_with(&mut node, vec![served()]);
+    turn(&mut node);
+    node.publish(NOW);
+    assert_eq!(next.take(99), []);
+}
+
+#[test]
+fn a_segment_that_finds_no_way_back_is_counted_and_lost() {
+    let mut node = node();
+    let mut control = Far::control(&mut node, 1);
+    serve(&mut node, &mut control);
+    let frame = segment((OWN, PEER), (CLIENT, 8), (CLUSTER, 80));
+    let flags = FrameHeader::flags_of_hop(0);
+    for bseq in 0..5000 {
+        let header = FrameHeader { flags, ..header(FrameKind::Relay, bseq) };
+        control.send(RELAY, &[&header.emit(frame.len())[..], &frame].concat());
+        turn(&mut node);
+    }
+    let lost = drops(&node, DropReason::EgressFull);
+    assert!(lost > 0, "the control node takes nothing");
+    assert_eq!(given_back(&node) + lost, 5000);
+}
+
 #[test]
 fn as_many_services_as_a_node_may_serve_are_told_of_in_several_messages() {
     let mut node = node();

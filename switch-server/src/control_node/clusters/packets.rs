@@ -2,21 +2,24 @@
 
 use alloc::vec::Vec;
 
-use cluster_proxy::{Forward, Verdict};
+use cluster_proxy::{Manner, Verdict};
 use rvi::Part;
+use vlan_core::ethernet::EthernetHeader;
+use vlan_core::ip::Packet;
 use vlan_core::server::MemberSlot;
 use vlan_core::wire::frame::{FrameHeader, FrameKind, Vnet};
 use vlan_core::{DropReason, Instant, MacAddress};
 
+use super::{Cluster, server_name};
 use crate::control_node::relay::Inbound;
-use crate::control_node::session::Account;
+use crate::control_node::session::{Account, Session};
 use crate::control_node::uplink::OUTSIDE;
 use crate::control_node::{ControlNode, Lan};
 
 /// What is done with a packet.
 enum To {
-    /// This one gets it.
-    Server(MemberSlot),
+    /// This one gets it, with these flags.
+    Server(MemberSlot, u8),
     /// All of these do, and the one that owns its flow takes it.
     Owners(Vec<MemberSlot>),
     /// Its sender gets this.
@@ -24,7 +27,37 @@ enum To {
     Nobody(DropReason),
 }
 
+impl Cluster {
+    /// These servers have a frame, and the one that owns its flow takes it.
+    fn owners_among(&self, names: &[MemberSlot]) -> To {
+        let slots: Vec<_> = names.iter().filter_map(|name| self.slot_of(*name)).collect();
+        if slots.is_empty() { To::Nobody(DropReason::NoServer) } else { To::Owners(slots) }
+    }
+}
+
 impl ControlNode {
+    /// A real server gives back what it was given to pass on.
+    #[cold]
+    pub(in crate::control_node) fn take_given_back(
+        &mut self,
+        now: Instant,
+        session: &mut Session,
+        inbound: &Inbound<'_>,
+    ) {
+        let lan = &mut self.lans[inbound.lan];
+        lan.server.from_server();
+        // Its destination is the server's own now.
+        let ethertype = EthernetHeader::parse(inbound.head()).map(|ethernet| ethernet.ethertype);
+        let packet = ethertype.and_then(|kind| Packet::read(inbound.head(), kind, true).ok().flatten());
+        match packet.and_then(|packet| lan.cluster_of(packet.destination)) {
+            Some(number) => self.give_cluster(now, &mut Account::of(session), inbound, number),
+            None => {
+                lan.server.drop(DropReason::NotGiven);
+                self.note_drop(now, inbound, DropReason::NotGiven);
+            }
+        }
+    }
+
     /// Gives a frame to the proxy of a cluster, and to whom that says.
     #[inline(never)]
     pub(in crate::control_node) fn give_cluster(
@@ -41,7 +74,7 @@ impl ControlNode {
         frame.resize(inbound.frame_len(), 0);
         inbound.message.rest.copy_to(&mut frame[head_len..]);
         match self.ask_proxy(now, inbound, number, &frame) {
-            To::Server(to) => self.give_server(now, account, inbound, (to, 0), &mut frame),
+            To::Server(to, flags) => self.give_server(now, account, inbound, (to, flags), &mut frame),
             To::Owners(servers) => {
                 self.lans[inbound.lan].server.cloned(servers.len());
                 for to in servers {
@@ -58,28 +91,35 @@ impl ControlNode {
     }
 
     fn ask_proxy(&mut self, now: Instant, inbound: &Inbound<'_>, number: u16, frame: &[u8]) -> To {
-        let Some(cluster) = self.lans[inbound.lan].clusters.get_mut(usize::from(number)) else {
+        let Lan { clusters, routes, .. } = &mut self.lans[inbound.lan];
+        let Some(cluster) = clusters.get_mut(usize::from(number)) else {
             return To::Nobody(DropReason::UnknownDestination);
         };
-        //= spec/cluster.md#asked-servers
-        //# While some server may not have told all its flows, a control node MUST give a segment of an unknown flow to every server of its row that the proxy names, for the flow's owner alone.
-        let verdict = match inbound.header.flags & FrameHeader::RESENT {
-            0 => cluster.proxy.handle(now, &inbound.header.vnet, frame),
-            _ => cluster.proxy.handle_resent(now, &inbound.header.vnet, frame),
+        let header = &inbound.header;
+        let verdict = match header.hop().zip(routes.get(usize::from(inbound.from.0))) {
+            Some((_, from)) => cluster.proxy.handle_given_back(now, server_name(from.node), header, frame),
+            None if header.flags & FrameHeader::RESENT != 0 => {
+                cluster.proxy.handle_resent(now, &header.vnet, frame)
+            }
+            None => cluster.proxy.handle(now, &header.vnet, frame),
         };
-        let names: Vec<MemberSlot> = match verdict {
-            Verdict::Forward(Forward { hops, may_refuse, .. }) => match *hops.as_slice() {
-                [first, ..] if may_refuse => {
-                    return cluster.slot_of(first).map_or(To::Nobody(DropReason::NoServer), To::Server);
-                }
-                ref hops => hops.to_vec(),
-            },
-            Verdict::Owners => cluster.proxy.reachable().collect(),
+        let forward = match verdict {
+            Verdict::Forward(forward) => forward,
+            Verdict::Owners => {
+                let names: Vec<_> = cluster.proxy.reachable().collect();
+                return cluster.owners_among(&names);
+            }
             Verdict::Answer(answer) => return To::Sender(answer.to_vec()),
             Verdict::Dropped(reason) => return To::Nobody(reason),
         };
-        let slots: Vec<_> = names.into_iter().filter_map(|name| cluster.slot_of(name)).collect();
-        if slots.is_empty() { To::Nobody(DropReason::NoServer) } else { To::Owners(slots) }
+        //= spec/cluster.md#asked-servers
+        //# While some server may not have told all its flows, a control node MUST give a segment of an unknown flow to every server of its row that the proxy names, for the flow's owner alone.
+        let (to, flags) = match cluster.proxy.manner(now, &forward, header, frame) {
+            Manner::Plain(to) => (to, 0),
+            Manner::PassOn(to, hop) => (to, FrameHeader::flags_of_hop(hop)),
+            Manner::OwnerOnly(servers) => return cluster.owners_among(servers.as_slice()),
+        };
+        cluster.slot_of(to).map_or(To::Nobody(DropReason::NoServer), |slot| To::Server(slot, flags))
     }
 
     /// Gives a real server a frame, which becomes one for its MAC.
@@ -90,7 +130,7 @@ impl ControlNode {
         now: Instant,
         account: &mut Account<'_>,
         inbound: &Inbound<'_>,
-        (to, owner_only): (MemberSlot, u8),
+        (to, flags): (MemberSlot, u8),
         frame: &mut [u8],
     ) {
         let (route, mac) = {
@@ -98,8 +138,8 @@ impl ControlNode {
             (lan.routes[usize::from(to.0)], lan.member_config(to).mac)
         };
         set_destination(frame, mac);
-        let flags = inbound.header.flags & FrameHeader::RESENT | owner_only;
-        let header = FrameHeader { flags, destination_vif: route.vif, ..inbound.header };
+        let (kind, flags) = (FrameKind::Relay, inbound.header.flags & FrameHeader::RESENT | flags);
+        let header = FrameHeader { kind, flags, destination_vif: route.vif, ..inbound.header };
         let octets = header.emit(frame.len());
         let parts = [Part::Private(&octets), Part::Private(frame)];
         let lost = self.send(now, account, (inbound.lan, to), route.relay, frame.len(), &parts);
@@ -156,8 +196,16 @@ impl ControlNode {
     }
 }
 
+/// Who would get a packet for a cluster.
+pub(in crate::control_node) struct Chosen {
+    /// Nobody, where the proxy answers it itself.
+    pub servers: Vec<MemberSlot>,
+    /// They are asked for the owner of its flow.
+    pub are_asked: bool,
+}
+
 impl Lan {
-    /// Who would get a packet for a cluster: nobody, where the proxy answers it itself. Nothing is changed.
+    /// Who would get a packet for a cluster. Nothing is changed.
     ///
     /// # Errors
     /// Why it would go nowhere.
@@ -167,17 +215,20 @@ impl Lan {
         number: u16,
         vnet: &Vnet,
         frame: &[u8],
-    ) -> Result<Vec<MemberSlot>, DropReason> {
+    ) -> Result<Chosen, DropReason> {
         let cluster = self.clusters.get(usize::from(number)).ok_or(DropReason::UnknownDestination)?;
         let mut proxy = cluster.proxy.for_one(vnet, frame);
-        let names: Vec<MemberSlot> = match proxy.handle(now, vnet, frame) {
-            Verdict::Forward(forward) => forward.hops.as_slice().iter().take(1).copied().collect(),
-            Verdict::Owners => proxy.reachable().collect(),
-            Verdict::Answer(_) => return Ok(Vec::new()),
+        let (names, are_asked): (Vec<MemberSlot>, _) = match proxy.handle(now, vnet, frame) {
+            Verdict::Forward(forward) => {
+                let hops = forward.hops.as_slice();
+                (hops.to_vec(), hops.len() > 1 || !forward.may_refuse)
+            }
+            Verdict::Owners => (proxy.reachable().collect(), true),
+            Verdict::Answer(_) => return Ok(Chosen { servers: Vec::new(), are_asked: false }),
             Verdict::Dropped(reason) => return Err(reason),
         };
-        let slots: Vec<_> = names.into_iter().filter_map(|name| cluster.slot_of(name)).collect();
-        if slots.is_empty() { Err(DropReason::NoServer) } else { Ok(slots) }
+        let servers: Vec<_> = names.into_iter().filter_map(|name| cluster.slot_of(name)).collect();
+        if servers.is_empty() { Err(DropReason::NoServer) } else { Ok(Chosen { servers, are_asked }) }
     }
 }
 

@@ -3,7 +3,8 @@
 use core::time::Duration;
 
 use cluster_proxy::{
-    Balance, CheckConfig, Flow, HashKey, Protocol, ServerConfig, ServiceConfig, ServiceKey, Sticky, Tables,
+    Balance, CheckConfig, Flow, HashKey, Limits, Protocol, ServerConfig, ServiceConfig, ServiceKey, Sticky,
+    Tables,
 };
 use lan_proxy::{Device, Mode};
 use vlan_core::cluster::{CheckKind, CheckResult, DefaultRouter};
@@ -46,7 +47,12 @@ fn cluster_with(nodes: &[u16], check: Option<CheckConfig>) -> ClusterEntry {
         epoch: 1,
     };
     let tables = Tables::new(&config, HashKey([1, 2])).expect("a sound cluster");
-    ClusterEntry { addresses: vec![(ADDRESS.into(), CLUSTER_MAC)], tables, checks: vec![(PORT_80, BY_TCP)] }
+    ClusterEntry {
+        addresses: vec![(ADDRESS.into(), CLUSTER_MAC)],
+        tables,
+        checks: vec![(PORT_80, BY_TCP)],
+        limits: Limits::default(),
+    }
 }
 
 fn clustered(nodes: &[u16], has_uplink: bool) -> ControlNode {
@@ -186,7 +192,7 @@ fn routed_by(nodes: &[u16]) -> Changes {
     };
     let tables = Tables::new(&config, HashKey([1, 2])).expect("a sound cluster");
     let addresses = vec![(ADDRESS.into(), CLUSTER_MAC)];
-    let entry = ClusterEntry { addresses, tables, checks: Vec::new() };
+    let entry = ClusterEntry { addresses, tables, checks: Vec::new(), limits: Default::default() };
     Changes { clusters: vec![(LAN, vec![entry])], ..Changes::default() }
 }
 
@@ -430,7 +436,121 @@ fn a_segment_of_an_unknown_flow_is_for_its_owner_alone_until_all_have_told_their
     client.queue_frame(CLUSTER_MAC, 0, &ack);
     control.pump(later, 1000);
     let got = [frames_of(&mut one), frames_of(&mut two)].concat();
-    assert_eq!(got.iter().map(|(header, _)| header.flags).collect::<Vec<_>>(), [0], "one that may refuse it");
+    let hops: Vec<_> = got.iter().map(|(header, _)| header.hop()).collect();
+    assert_eq!(hops, [Some(0)], "one after the other");
+    ledger_closes(&control);
+}
+
+/// Servers 1 to 3 and a client, 4, that have all told their flows, past the window in which every server is asked.
+fn told_cluster() -> (ControlNode, [End; 3], End, Instant) {
+    let mut config = config();
+    config.lans[0].clusters = vec![cluster(&[1, 2, 3])];
+    let first = config.lans[0].members[0].clone();
+    config.lans[0].members.push(MemberConfig { node: NodeNumber(4), mac: mac(4), ..first });
+    let mut control = ControlNode::new(config);
+    let [one, two, three, client] = members(&mut control, [1, 2, 3, 4]);
+    let mut servers = [one, two, three];
+    for end in &mut servers {
+        end.tell(&mut control, &ControlMessage::FlowsTold { vif: VifNumber(1) });
+    }
+    (control, servers, client, NOW + Duration::from_secs(1))
+}
+
+/// The one frame that one of these has got, with its place among them.
+fn got(ends: &mut [End]) -> Option<(usize, FrameHeader, Vec<u8>)> {
+    let frames = ends.iter_mut().enumerate().flat_map(|(place, end)| {
+        frames_of(end).into_iter().map(move |(header, frame)| (place, header, frame))
+    });
+    let frames: Vec<_> = frames.collect();
+    assert!(frames.len() <= 1, "{frames:?}");
+    frames.into_iter().next()
+}
+
+fn give_back(control: &mut ControlNode, now: Instant, end: &mut End, header: &FrameHeader, frame: &[u8]) {
+    let octets = header.emit(frame.len());
+    let parts = [Part::Private(&octets), Part::Private(frame)];
+    end.association.send(now, RELAY, 0, 0, &parts).expect("room");
+    end.association.publish();
+    control.pump(now, 1000);
+}
+
+#[test]
+fn a_segment_that_servers_give_back_goes_around_as_it_came_and_to_the_first_for_good() {
+    let (mut control, mut servers, mut client, now) = told_cluster();
+    let mut ack = segment(CLUSTER_MAC, (mac(4), ip_of(4)), 7, ACK);
+    // As long as they come, with what its sender has left to others to fill in.
+    ack.resize(60_000, 5);
+    ack[16..18].copy_from_slice(&(60_000_u16 - 14).to_be_bytes());
+    let sent = client.header(CLUSTER_MAC, 0, ack.len());
+    assert_eq!(sent.vnet, SUPER_FRAME);
+    give_back(&mut control, now, &mut client, &sent, &ack);
+    let (mut asked, mut hop) = (Vec::new(), 0);
+    let (first, last) = loop {
+        let (place, header, frame) = got(&mut servers).expect("one server has it");
+        let expected = FrameHeader { flags: header.flags, destination_vif: header.destination_vif, ..sent };
+        assert_eq!(header, expected, "with its number and its state");
+        assert!(frame[6..] == ack[6..] && frame[..6] == mac(1 + place as u16).0);
+        let Some(at) = header.hop() else { break (asked[0], place) };
+        assert_eq!((at, asked.contains(&place)), (hop, false));
+        asked.push(place);
+        hop += 1;
+        give_back(&mut control, now, &mut servers[place], &header, &frame);
+    };
+    assert_eq!((asked.len(), last), (3, first), "the first one's stack may refuse it");
+    let counters = &control.clusters()[0].counters;
+    assert_eq!((counters.given_back.frames, counters.forwarded.frames), (3, 4));
+    ledger_closes(&control);
+}
+
+#[test]
+fn what_a_member_was_not_given_to_pass_on_goes_nowhere() {
+    let (mut control, mut servers, mut client, now) = told_cluster();
+    let ack = segment(CLUSTER_MAC, (mac(4), ip_of(4)), 7, ACK);
+    let sent = client.header(CLUSTER_MAC, 0, ack.len());
+    give_back(&mut control, now, &mut client, &sent, &ack);
+    let (place, header, frame) = got(&mut servers).expect("one server has it");
+    let other = (place + 1) % 3;
+    // Another server, the client, other octets, and an address of no cluster.
+    give_back(&mut control, now, &mut servers[other], &header, &frame);
+    give_back(&mut control, now, &mut client, &header, &frame);
+    for at in [20, 33] {
+        let mut forged = frame.clone();
+        forged[at] ^= 1;
+        give_back(&mut control, now, &mut servers[place], &header, &forged);
+    }
+    give_back(&mut control, now, &mut servers[place], &header, &[]);
+    assert_eq!(got(&mut servers), None);
+    give_back(&mut control, now, &mut servers[place], &header, &frame);
+    assert!(got(&mut servers).is_some());
+    give_back(&mut control, now, &mut servers[place], &header, &frame);
+    assert_eq!(got(&mut servers), None, "once");
+    let lan = control.status().lans.remove(0);
+    assert_eq!(lan.drops.of(DropReason::NotGiven), 6);
+    ledger_closes(&control);
+}
+
+#[test]
+fn segments_that_go_around_keep_their_order() {
+    let (mut control, mut servers, mut client, now) = told_cluster();
+    let ack = |number: u8| {
+        let mut ack = segment(CLUSTER_MAC, (mac(4), ip_of(4)), 7, ACK);
+        ack[41] = number;
+        ack
+    };
+    for number in 0..20 {
+        client.queue_frame(CLUSTER_MAC, 0, &ack(number));
+    }
+    control.pump(now, 1000);
+    for hops in 0..4 {
+        let mut all: Vec<_> = servers.iter_mut().map(frames_of).enumerate().collect();
+        all.retain(|(_, frames)| !frames.is_empty());
+        let [(place, frames)] = &all[..] else { panic!("at one server after {hops} hops") };
+        let numbers: Vec<u8> = frames.iter().map(|(_, frame)| frame[41]).collect();
+        assert_eq!(numbers, (0..20).collect::<Vec<_>>());
+        for (header, frame) in frames.iter().filter(|(header, _)| header.hop().is_some()) {
+            give_back(&mut control, now, &mut servers[*place], header, frame);
+        }
+    }
     ledger_closes(&control);
 }
 

@@ -100,6 +100,7 @@ pub(super) fn counters(status: &control_node::Status) -> impl Iterator<Item = Co
             counter(name("forwarded"), counted.forwarded.frames),
             counter(name("forwarded.claimed"), counted.of_claimed),
             counter(name("asked"), counted.asked.frames),
+            counter(name("given-back"), counted.given_back.frames),
             counter(name("answered"), counted.answered.frames),
             counter(name("chosen"), counted.chosen),
             counter(name("not-remembered"), counted.not_remembered),

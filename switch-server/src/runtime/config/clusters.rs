@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
-use cluster_proxy::{CheckConfig, ClusterConfig, HashKey, ServerConfig, ServiceConfig, ServiceKey, Tables};
+use cluster_proxy::{
+    CheckConfig, ClusterConfig, HashKey, Limits, ServerConfig, ServiceConfig, ServiceKey, Tables,
+};
 use platform::model::{Lan, Service};
 use rvi::packet::session::cluster_key;
 use tracing::error;
@@ -56,6 +58,7 @@ pub(super) fn cluster_entries(
             addresses: cluster.addresses.iter().map(mac).collect(),
             tables: tables.ok()?,
             checks: checks.collect(),
+            limits: Limits::default(),
         })
     };
     lan.clusters.iter().filter_map(entry).collect()
