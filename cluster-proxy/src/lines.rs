@@ -122,6 +122,11 @@ impl Lines {
         Self { lines: vec![line].into_boxed_slice(), has_two: self.has_two, swept: 0 }
     }
 
+    /// Octets of memory.
+    pub fn memory_len(&self) -> usize {
+        size_of_val(&*self.lines)
+    }
+
     /// Asks memory for the lines that a lookup of `hash` reads.
     #[inline]
     pub fn touch(&self, hash: u64) {

@@ -36,6 +36,8 @@ pub(crate) const ASKING_TIME: Duration = Duration::from_millis(250);
 const ASKED_PER_SECOND_MAX: u64 = 50_000;
 /// Segments in a second that servers are given to pass on.
 const PASSED_PER_SECOND_MAX: u64 = 50_000;
+/// Bits of them in a second.
+const PASSED_BITS_PER_SECOND_MAX: u64 = PASSED_PER_SECOND_MAX * 1500 * 8;
 /// ICMP errors about unknown flows in a second, which go to every server.
 const ERRORS_PER_SECOND_MAX: u64 = 1000;
 /// Echo requests that are answered in a second.
@@ -68,7 +70,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { flows_max: 1 << 20, half_open_max: 65_536, fragmented_max: 8192, passed_max: 8192 }
+        Self { flows_max: 1 << 20, half_open_max: 65_536, fragmented_max: 8192, passed_max: 16_384 }
     }
 }
 
@@ -166,7 +168,7 @@ impl ClusterProxy {
             asking_until: None,
             believing_until: None,
             asks: meters(ASKED_PER_SECOND_MAX),
-            passes: meters(PASSED_PER_SECOND_MAX),
+            passes: meters_of(PASSED_PER_SECOND_MAX, Some(PASSED_BITS_PER_SECOND_MAX)),
             errors: meters(ERRORS_PER_SECOND_MAX),
             echoes: meters(ECHOES_PER_SECOND_MAX),
             due: VecDeque::new(),
@@ -349,6 +351,20 @@ impl ClusterProxy {
         self.next_check = due.min();
     }
 
+    /// Octets of memory that it has taken for what packets and claims change.
+    //= spec/cluster.md#memory
+    //# The proxy's memory MUST be fixed by its limits and its configuration, whatever packets and claims arrive.
+    #[must_use]
+    pub fn memory_len(&self) -> usize {
+        let tables = [&self.flows, &self.half_open, &self.fragments].map(Lines::memory_len);
+        let due = self.due.capacity() * size_of::<CheckRequest>();
+        tables.iter().sum::<usize>()
+            + self.given.memory_len()
+            + self.answer.capacity()
+            + due
+            + self.servers.memory_len()
+    }
+
     /// The configuration that it goes by.
     #[must_use]
     pub fn tables(&self) -> &Tables {
@@ -475,12 +491,21 @@ fn short_tick(now: Instant) -> u8 {
 
 /// So many packets a second.
 fn meters(per_second: u64) -> Option<Meters> {
-    let rate = Rate { frames: Some(per_second), bits: None };
+    meters_of(per_second, None)
+}
+
+fn meters_of(per_second: u64, bits: Option<u64>) -> Option<Meters> {
+    let rate = Rate { frames: Some(per_second), bits };
     Meters::new(&RateLimits { total: rate, ..RateLimits::default() })
 }
 
 /// One more packet fits.
 fn admits(meters: &mut Option<Meters>, now: Instant) -> bool {
-    let cost = Cost::of(&Vnet::default(), 0);
+    admits_len(meters, now, 0)
+}
+
+/// The same of one of so many octets.
+fn admits_len(meters: &mut Option<Meters>, now: Instant, len: usize) -> bool {
+    let cost = Cost::of(&Vnet::default(), len);
     meters.as_mut().is_some_and(|meters| meters.take(now, Rated::Unicast, cost).is_ok())
 }

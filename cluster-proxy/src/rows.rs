@@ -44,6 +44,11 @@ impl Rows {
         self.first_two.get(row as usize).copied().unwrap_or_default()
     }
 
+    /// The first two servers of each row.
+    pub fn iter(&self) -> impl Iterator<Item = [Place; 2]> + '_ {
+        self.first_two.iter().copied()
+    }
+
     /// The first two servers of a row for which `is_wanted` holds.
     pub fn first_two_of(
         key: &HashKey,

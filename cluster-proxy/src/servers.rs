@@ -143,6 +143,11 @@ impl Servers {
         self.by_slot.get(&slot).copied()
     }
 
+    /// Octets of memory, of the configured ones and of those that have flows.
+    pub fn memory_len(&self) -> usize {
+        self.servers.len() * size_of::<Server>()
+    }
+
     /// These are the configured ones now, as checked, and `owners` those of them that may own flows. Others keep their flows. Gives the
     /// numbers that stand for another server than before.
     pub fn configure(&mut self, slots: &[MemberSlot], owners: &[MemberSlot]) -> Vec<Index> {

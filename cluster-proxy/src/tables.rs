@@ -3,11 +3,12 @@
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
+use vlan_core::NodeNumber;
 use vlan_core::server::MemberSlot;
 
 use crate::config::{ClusterConfig, ConfigError, ROUTING, ServiceConfig, ServiceKey};
 use crate::hash::HashKey;
-use crate::rows::Rows;
+use crate::rows::{Place, Rows};
 
 /// A checked configuration with the rows of its services. It does not change: a new configuration has new ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +77,19 @@ impl Tables {
     #[must_use]
     pub fn routing(&self) -> Option<&ServiceConfig> {
         self.routing.map(|at| &self.services[at].config)
+    }
+
+    /// The first two servers of each row of a service, in the order of the rows; nothing where there is no such service.
+    //= spec/cluster.md#rows
+    //# The rows of a service MUST follow from the key, the rows' number, the servers' node numbers and their weights alone, whatever the servers' order.
+    pub fn rows(&self, key: ServiceKey) -> impl Iterator<Item = [NodeNumber; 2]> {
+        let table = self.find(key).and_then(|at| self.services.get(at));
+        let node = |table: &ServiceTable, place: Place| {
+            table.config.servers.get(usize::from(place)).map_or(NodeNumber(0), |server| server.node)
+        };
+        table.into_iter().flat_map(move |table| {
+            table.rows.iter().map(move |places| places.map(|place| node(table, place)))
+        })
     }
 
     /// Every real server once, routers among them.

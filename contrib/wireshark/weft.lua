@@ -142,6 +142,7 @@ local messages = {
         { "vif", "u16" }, { "id", "u32" }, { "address", "ip" }, { "port", "u16" },
         { "check_result", "choice", { [4] = { { "http_status", "u16" } } } },
     } },
+    [0xc04a] = { "CLUSTER_ROLE", { { "has_clusters", "bool" } } },
     [0xc03c] = { "LEG_ADDRESSES", { { "offered_leg", "list", offered_leg } } },
     [0xc03d] = { "ARENA_READY", { { "lan_id", "u16" }, { "arena", "u32" } } },
     [0xc060] = { "INTERFACE", {

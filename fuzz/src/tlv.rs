@@ -113,6 +113,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         ControlMessage::Listening(ListeningNotice { vif: VifNumber(1), services: vec![listening] }).emit(),
         ControlMessage::Check(check).emit(),
         ControlMessage::Checked(checked).emit(),
+        ControlMessage::ClusterRole { has: false }.emit(),
     ]);
     seeds
 }

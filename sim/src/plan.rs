@@ -59,7 +59,8 @@ pub enum OutsidePlan {
 }
 
 /// A claim or two for each server, and a handful of half-open flows.
-const TINY_LIMITS: Limits = Limits { flows_max: 1, half_open_max: 1, fragmented_max: 1, passed_max: 1024 };
+pub(crate) const TINY_LIMITS: Limits =
+    Limits { flows_max: 1, half_open_max: 1, fragmented_max: 1, passed_max: 1024 };
 
 /// A cluster of the first LAN.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -319,6 +320,13 @@ impl Plan {
     #[must_use]
     pub fn with_tiny_limits(mut self) -> Self {
         self.cluster.iter_mut().for_each(|cluster| cluster.limits = TINY_LIMITS);
+        self
+    }
+
+    /// The same with so many control nodes, of which the first has the clusters at the start.
+    #[must_use]
+    pub fn with_control_nodes(mut self, control_nodes: usize) -> Self {
+        self.control_nodes = control_nodes;
         self
     }
 

@@ -6,6 +6,7 @@
 
 mod applies;
 mod arenas;
+mod balancers;
 mod beliefs;
 mod calls;
 mod cluster;
@@ -48,6 +49,7 @@ use crate::simulation::Simulation;
 
 pub use converge::Outcome;
 
+use balancers::Balancers;
 use cluster::Cluster;
 use connections::{Connection, ConnectionIndex, Party, Side};
 use control_host::ControlHost;
@@ -139,6 +141,9 @@ pub struct World {
     outside: Option<Outside>,
     /// The first LAN's cluster, if it has one.
     cluster: Option<Cluster>,
+    /// The control node that has the clusters; the others stand by.
+    has_clusters: usize,
+    balancers: Balancers,
     buffer: TransmitBuffer,
     sources: Vec<Source>,
     weather: Weather,
@@ -239,6 +244,8 @@ impl World {
             underlay: Underlay::new(&fabrics, &parties, plan.seed),
             outside: beyond,
             cluster: plan.cluster.clone().map(|cluster| Cluster::new(cluster, plan.lans[0].id)),
+            has_clusters: 0,
+            balancers: Balancers::default(),
             buffer: TransmitBuffer::new(SEGMENTS_MAX, TRANSMIT_OCTETS_MAX),
             sources: Vec::new(),
             weather: Weather::default(),

@@ -472,7 +472,7 @@ impl Node {
         self.interfaces.get_mut(usize::from(vif.0))?.as_mut()
     }
 
-    /// The control node that frames go to: the first that has accepted this node.
+    /// The control node that frames go to, but for those of clusters: the first that has accepted this node.
     fn attached(&self) -> Option<usize> {
         self.control.iter().position(ControlLink::is_attached)
     }
@@ -575,14 +575,12 @@ impl LegState {
 
 impl Node {
     /// Takes the complete list of addresses that the stack has on `vif` now; changes are told to the control
-    /// node (S29, S93, S86).
+    /// nodes (S29, S93, S86).
     pub fn handle_addresses(&mut self, now: Instant, vif: VifNumber, addresses: &[InterfaceAddress]) {
         let Some(interface) = self.interface_mut(vif) else { return };
         let messages = interface.change_addresses(addresses);
-        if let Some(index) = self.attached() {
-            for message in &messages {
-                self.send_control(now, index, message);
-            }
+        for message in &messages {
+            self.tell_all_attached(now, message);
         }
     }
 }

@@ -50,7 +50,8 @@ use vlan_core::{Channel, Instant, LegNumber, MacAddress, NodeNumber, ProcessId, 
 pub use apply::{Changes, LanOptions, MemberOptions};
 pub use arena::{ArenaPolicy, ArenaStatus};
 pub use clusters::{
-    CheckCounters, CheckFailure, ClusterEntry, ClusterStatus, ServerStatus, ServiceStatus, server_name,
+    CheckCounters, CheckFailure, ClusterEntry, ClusterRole, ClusterStatus, ServerStatus, ServiceStatus,
+    server_name,
 };
 pub use config::{ArpMode, ControlNodeConfig, FabricEntry, LanConfig, MemberConfig, NodeEntry};
 pub use event::ControlNodeEvent;
@@ -142,6 +143,7 @@ pub struct ControlNode {
     drops: DropCounters,
     relay: RelayCounters,
     captures: Vec<Capture>,
+    cluster_role: ClusterRole,
     /// The packet for a cluster that is looked at just now.
     cluster_frame: Vec<u8>,
     /// Nodes that drain, and until when at most.
@@ -179,6 +181,7 @@ impl ControlNode {
             drops: DropCounters::default(),
             relay: RelayCounters::default(),
             captures: Vec::new(),
+            cluster_role: ClusterRole::Has,
             cluster_frame: Vec::new(),
             drains: BTreeMap::new(),
             drop_examples: DropExamples::default(),
@@ -463,7 +466,7 @@ impl Lan {
             uplink: None,
             been_outside: Once::default(),
             cluster_addresses: BTreeMap::new(),
-            clusters: lan.clusters.iter().cloned().map(|c| Cluster::new(now, c)).collect(),
+            clusters: lan.clusters.iter().cloned().map(|c| Cluster::new(now, c, ClusterRole::Has)).collect(),
             moves: Moves::default(),
             config: LanConfig { clusters: Vec::new(), ..lan.clone() },
         };

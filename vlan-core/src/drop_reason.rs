@@ -127,6 +127,8 @@ reasons! {
     NotOwner = "not-owner",
     /// Given back by a real server that was not given it to pass it on, or later than it may, or when others may own its flow than did.
     NotGiven = "not-given",
+    /// For a cluster address, at a control node that stands by for its clusters.
+    StandsBy = "stands-by",
 }
 
 impl DropReason {
@@ -177,6 +179,7 @@ impl DropReason {
             Self::ClusterAddress => "spec/cluster.md#who-speaks-for-the-address",
             Self::NotOwner => "spec/cluster.md#asked-servers",
             Self::NotGiven => "spec/cluster.md#segments-that-come-back",
+            Self::StandsBy => "spec/cluster.md#standing-by",
             _ => "",
         }
     }

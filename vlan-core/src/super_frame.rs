@@ -13,7 +13,6 @@ mod sums;
 pub use coalesce::UdpCoalescer;
 pub use intake::{FrameRoom, Intake};
 pub use segment::Segments;
-pub use sums::reopen_sum;
 
 use crate::ethernet::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};
 use crate::limits::ETHERNET_HEADER_LEN;

@@ -12,7 +12,7 @@ use vlan_core::{DropReason, Instant, VifNumber};
 use crate::hash;
 use crate::packet::{self, Content, Read};
 use crate::proxy::verdict::{Forward, Hops, Manner, Verdict};
-use crate::proxy::{ClusterProxy, admits};
+use crate::proxy::{ClusterProxy, admits_len};
 
 /// How long a server may take to give a segment back. What the owner keeps is forgotten then: so many that all that may be given in that
 /// time have room.
@@ -40,6 +40,11 @@ impl Given {
         Self(vec![[Note::default(); WAYS]; lines].into_boxed_slice())
     }
 
+    /// Octets of memory.
+    pub fn memory_len(&self) -> usize {
+        size_of_val(&*self.0)
+    }
+
     /// Remembers a segment by its hash. False: there is no room.
     fn note(&mut self, now: Instant, hash: u64) -> bool {
         let place = self.line(hash).iter_mut().find(|note| note.hash == 0 || note.until < now);
@@ -62,7 +67,7 @@ impl ClusterProxy {
     /// How a frame with this header is given to the servers that a verdict of this proxy has just named. It is remembered where it is to
     /// come back.
     //= spec/cluster.md#segments-that-come-back
-    //# A proxy MUST NOT give more than 50,000 segments a second to be passed on; those beyond that number, those that it has no room to remember, and first fragments, go to all servers of the list that are left at once, for the flow's owner alone.
+    //# A proxy MUST NOT begin to give more than 50,000 segments or 600 Mbit a second to be passed on; those beyond that number, those that it has no room to remember, and first fragments, go to all servers of the list that are left at once, for the flow's owner alone.
     pub fn manner(&mut self, now: Instant, forward: &Forward, header: &FrameHeader, frame: &[u8]) -> Manner {
         if !forward.may_refuse {
             return Manner::OwnerOnly(forward.left());
@@ -74,7 +79,9 @@ impl ClusterProxy {
         let Some((asked, to)) = asked.and_then(|asked| Some((asked, *asked.last()?))) else {
             return Manner::OwnerOnly(Hops::default());
         };
-        let is_noted = admits(&mut self.passes, now) && {
+        // Those on their way have been counted.
+        let is_admitted = forward.hop > 0 || admits_len(&mut self.passes, now, frame.len());
+        let is_noted = is_admitted && {
             let hash = self.hash_of_passed(asked, header, frame);
             self.given.note(now, hash)
         };
@@ -93,10 +100,10 @@ impl ClusterProxy {
         self.counters.given_back.add(frame.len());
         match self.next_hop(now, from, header, frame) {
             Ok((at, hops, hop)) => {
-                if hops.as_slice().len() == 1 {
+                let may_refuse = self.may_refuse(now);
+                if may_refuse && hops.as_slice().len() == 1 {
                     self.count_given(frame, at, &hops);
                 }
-                let may_refuse = self.may_refuse(now);
                 self.forward_at(frame, (hops, hop), may_refuse)
             }
             Err(reason) => self.dropped(reason),

@@ -122,6 +122,7 @@ fn messages() -> Vec<(&'static str, ControlMessage)> {
         ("FLOWS_GONE", M::FlowsGone(flows)),
         ("FLOWS_TOLD", M::FlowsTold { vif }),
         ("LISTENING", M::Listening(ListeningNotice { vif, services: vec![listening] })),
+        ("CLUSTER_ROLE", M::ClusterRole { has: false }),
         ("CHECK", M::Check(check(CheckKind::Tcp))),
         ("CHECK", M::Check(check(CheckKind::Http { path: "/health".into() }))),
         ("CHECKED", M::Checked(checked(CheckResult::Passed))),

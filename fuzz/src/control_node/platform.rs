@@ -79,7 +79,6 @@ fn cluster() -> ClusterEntry {
         weight: node,
     };
     let config = ClusterConfig {
-        routers: Vec::new(),
         addresses: vec![CLUSTER.into()],
         services: vec![ServiceConfig {
             key: ServiceKey { protocol: Protocol::Tcp, port: 80 },

@@ -174,7 +174,7 @@ impl AfXdp {
         let Some(sockets) = self.sockets.sockets_mut() else { return Ok(None) };
         let octets = buffer.room_at(0);
         match sockets.receive(octets) {
-            Ok(Some(len)) => Ok(Some((sums::state_of(&mut octets[..len]), len))),
+            Ok(Some(len)) => Ok(Some((sums::state_of(&octets[..len]), len))),
             Ok(None) => Ok(None),
             Err(error) => Err(self.close(error)),
         }

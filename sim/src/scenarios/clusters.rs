@@ -39,6 +39,32 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         plan: |seed| hashed(seed).with_routers(),
         script: routers_come_and_go,
     },
+    Scenario {
+        name: "calls_by_hash_outlive_a_control_node_for_good",
+        plan: |seed| hashed(seed).with_control_nodes(2),
+        script: one_of_two_is_lost,
+    },
+    Scenario {
+        name: "calls_by_least_connections_outlive_a_control_node_for_good",
+        plan: |seed| least(seed).with_control_nodes(2),
+        script: one_of_two_is_lost,
+    },
+    Scenario {
+        name: "calls_in_turn_outlive_a_control_node_for_good",
+        plan: |seed| in_turn(seed).with_control_nodes(2).with_elsewhere(&[0, 3]),
+        script: one_of_two_is_lost,
+    },
+    Scenario {
+        name: "calls_go_on_when_another_control_node_gets_their_cluster",
+        plan: |seed| in_turn(seed).with_control_nodes(2),
+        script: cluster_is_handed_over,
+    },
+    Scenario { name: "calls_go_on_beside_a_flood", plan: hashed, script: flood },
+    Scenario {
+        name: "a_segment_that_nobody_knows_is_at_four_servers_at_most",
+        plan: of_six,
+        script: few_asked,
+    },
     Scenario { name: "a_server_that_dies_loses_its_calls_and_no_others", plan: least, script: server_dies },
     Scenario {
         name: "calls_that_found_no_room_outlive_changes_of_their_rows",
@@ -57,6 +83,13 @@ fn of(seed: u64, balance: Balance) -> Plan {
     let mut plan = Plan::calm(seed, 5).with_cluster(balance, &[0, 1, 2]);
     // Few other frames: calls are what is looked at.
     plan.traffic.interval = ms(8);
+    plan
+}
+
+/// Six servers and a client.
+fn of_six(seed: u64) -> Plan {
+    let mut plan = Plan::calm(seed, 7).with_cluster(Balance::LeastConnections, &[0, 1, 2, 3, 4, 5]);
+    plan.traffic.interval = ms(20);
     plan
 }
 
@@ -169,7 +202,52 @@ fn routers_come_and_go(world: &mut World) -> Result<(), Violation> {
         world.start_node_again(node);
         world.run_for(ms(60))?;
     }
-    world.expect_routed(30)
+    world.expect_routed(15)
+}
+
+/// Nodes are attached to two control nodes, of which the one with the cluster dies and never comes back.
+fn one_of_two_is_lost(world: &mut World) -> Result<(), Violation> {
+    begin(world)?;
+    let before = world.answered_calls();
+    world.lose_control_for_good(0);
+    world.run_for(ms(3))?;
+    world.give_clusters_to(1);
+    // Who has it by packets alone gives it up after a second.
+    world.run_for(ms(1300))?;
+    world.expect_calls(before + 1)
+}
+
+fn cluster_is_handed_over(world: &mut World) -> Result<(), Violation> {
+    begin(world)?;
+    for control in [1, 0, 1] {
+        let before = world.answered_calls();
+        world.give_clusters_to(control);
+        world.run_for(ms(150))?;
+        world.expect_calls(before + 1)?;
+    }
+    Ok(())
+}
+
+fn flood(world: &mut World) -> Result<(), Violation> {
+    begin(world)?;
+    world.flood_from(4);
+    world.run_for(ms(300))?;
+    world.expect_calls(10)
+}
+
+/// One of six servers is waited for when the control node has started, two drain, and the time in which all are asked is over.
+fn few_asked(world: &mut World) -> Result<(), Violation> {
+    begin(world)?;
+    world.fall_silent();
+    for node in [0, 1] {
+        let now = world.now();
+        world.drain(now, node, true);
+    }
+    world.kill_node_at(5);
+    world.kill_control();
+    world.start_control_again();
+    world.run_for(ms(1000))?;
+    world.expect_few_asked(6, 60)
 }
 
 fn server_dies(world: &mut World) -> Result<(), Violation> {
@@ -256,6 +334,36 @@ mod tests {
         //= type=test
         //# A packet to the MAC of a cluster address that is for none of the cluster's addresses MUST go to the first router of its row that can be reached and does not drain, and be dropped as `unknown-destination` where the cluster has no routers.
         passes("routers_that_share_an_address_come_and_go");
+    }
+
+    #[test]
+    fn calls_by_hash_outlive_a_control_node_for_good() {
+        passes("calls_by_hash_outlive_a_control_node_for_good");
+    }
+
+    #[test]
+    fn calls_by_least_connections_outlive_a_control_node_for_good() {
+        passes("calls_by_least_connections_outlive_a_control_node_for_good");
+    }
+
+    #[test]
+    fn calls_in_turn_outlive_a_control_node_for_good() {
+        passes("calls_in_turn_outlive_a_control_node_for_good");
+    }
+
+    #[test]
+    fn calls_go_on_when_another_control_node_gets_their_cluster() {
+        passes("calls_go_on_when_another_control_node_gets_their_cluster");
+    }
+
+    #[test]
+    fn calls_go_on_beside_a_flood() {
+        passes("calls_go_on_beside_a_flood");
+    }
+
+    #[test]
+    fn a_segment_that_nobody_knows_is_at_four_servers_at_most() {
+        passes("a_segment_that_nobody_knows_is_at_four_servers_at_most");
     }
 
     #[test]

@@ -8,7 +8,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use vlan_core::Instant;
+use vlan_core::{Instant, MacAddress};
 
 use super::cluster::{Cluster, MACS, PLAIN_PORT, STICKY_PORT, UNKNOWN_PORT};
 use super::connections::Party;
@@ -16,6 +16,7 @@ use super::outside::SYSTEM_MAC;
 use super::routed::ROUTED_PORT;
 use super::{Event, World};
 use crate::checker::{StationIndex, Violation};
+use crate::plan::TINY_LIMITS;
 use crate::segment::{Segment, flags};
 use crate::simulation::Simulation;
 
@@ -29,6 +30,8 @@ const TICK: Duration = Duration::from_millis(2);
 const FIRST_PORT: u16 = 20_000;
 /// How long the calls of the end may take: neighbours are asked for again within 150 ms.
 const CALL_MAX: Duration = Duration::from_secs(3);
+/// How long a server may take to tell its flows (`spec/cluster.md`, Time to tell).
+const TELLING_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// How a call stands, as its client knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +55,8 @@ pub(super) struct Call {
     next_syn: Instant,
     /// Its server has answered a segment of it, so it has claimed the call.
     is_claimed: bool,
+    /// Its client has said that it ends, which may be under way for long.
+    is_ending: bool,
     /// Its control node has lost its server since: nobody owned it for a while.
     is_excused: bool,
     /// Number of the last segment, and of the last that was answered: 15 bits.
@@ -87,6 +92,8 @@ impl World {
             return;
         }
         self.send_far_away(now);
+        self.check_balancers();
+        self.go_on_flooding(now);
         self.go_on_with_calls(now, 30);
         if self.open_calls().len() < OPEN_MAX
             && self.chance(40)
@@ -129,6 +136,7 @@ impl World {
             state: State::Opening,
             next_syn: now,
             is_claimed: false,
+            is_ending: false,
             is_excused: false,
             sent: 0,
             answered: 0,
@@ -152,16 +160,17 @@ impl World {
         self.send_segment(now, client, segment);
     }
 
-    fn say(&mut self, now: Instant, number: usize, server: usize, flags: u8) {
+    fn say(&mut self, now: Instant, number: usize, server: usize, said: u8) {
         let Some(call) = self.cluster.as_mut().and_then(|cluster| cluster.calls.get_mut(number)) else {
             return;
         };
         call.sent += 1;
-        let (client, segment) = (call.client, call.segment(number, flags, value_of(server, call.sent)));
+        call.is_ending |= said & flags::FIN != 0;
+        let (client, segment) = (call.client, call.segment(number, said, value_of(server, call.sent)));
         self.send_segment(now, client, segment);
     }
 
-    fn send_segment(&mut self, now: Instant, from: StationIndex, segment: Segment) {
+    pub(super) fn send_segment(&mut self, now: Instant, from: StationIndex, segment: Segment) {
         self.send_segment_by(now, from, segment, segment.destination.ip());
     }
 
@@ -174,8 +183,20 @@ impl World {
         gateway: IpAddr,
     ) {
         let addresses = (segment.source.ip(), gateway);
-        let make = |source, destination| segment.frame(source, destination);
         self.journal.trace(now, format_args!("station {} sends {segment:?}", from.0));
+        self.send_frame_of_station(now, from, addresses, |source, destination| {
+            segment.frame(source, destination)
+        });
+    }
+
+    /// A station sends a frame that `make` makes of its MAC and the receiver's.
+    pub(super) fn send_frame_of_station(
+        &mut self,
+        now: Instant,
+        from: StationIndex,
+        addresses: (IpAddr, IpAddr),
+        make: impl FnOnce(MacAddress, MacAddress) -> Vec<u8>,
+    ) {
         if self.is_outside(from) {
             return self.send_frame_of_outside(now, addresses, make);
         }
@@ -229,7 +250,9 @@ impl World {
         let Some(cluster) = &mut self.cluster else { return };
         let number = segment.call as usize;
         let is_for_cluster = cluster.addresses.contains(&segment.destination.ip());
+        let of_flood = cluster.flood_arrives(segment);
         let answer = match cluster.calls.get(number) {
+            _ if of_flood.is_some() => of_flood.unwrap_or(Ok(None)),
             Some(call) if is_for_cluster && call.own == segment.source => {
                 cluster.server_gets(self.stations[station].node, segment)
             }
@@ -254,6 +277,7 @@ impl World {
         let is_of_cluster = self.stations[station.0].lan == 0;
         let Some(cluster) = self.cluster.as_mut().filter(|_| is_of_cluster) else { return };
         cluster.connections.retain(|(at, _)| *at != node);
+        cluster.forget_taken(node);
         for call in cluster.calls.iter_mut().filter(|call| call.client == station) {
             call.state = State::Over;
         }
@@ -308,7 +332,9 @@ impl World {
                 }
             }
         }
-        let until = self.now() + CALL_MAX;
+        // What the proxy has no room to remember has to wait until all servers have told their flows.
+        let has_no_room = self.plan.cluster.as_ref().is_some_and(|cluster| cluster.limits == TINY_LIMITS);
+        let until = self.now() + CALL_MAX + if has_no_room { TELLING_TIME_MAX } else { Duration::ZERO };
         loop {
             self.run_for(Duration::from_millis(20))?;
             let now = self.now();
@@ -338,7 +364,7 @@ impl World {
         self.judge_sticky(&wanted)
     }
 
-    fn has_live_server(&self) -> bool {
+    pub(super) fn has_live_server(&self) -> bool {
         let serves = |station: &usize| {
             let station = self.stations[*station];
             station.lan == 0 && self.cluster.as_ref().is_some_and(|cluster| cluster.serves(station.node))
@@ -353,7 +379,7 @@ impl World {
         let cluster = self.cluster.as_ref();
         let has_it = cluster.is_some_and(|cluster| cluster.connections.contains(&(server, number)));
         let is_there = self.is_outside(call.client) || !self.removed[call.client.0];
-        call.is_claimed && !call.is_excused && has_it && is_there
+        call.is_claimed && !call.is_ending && !call.is_excused && has_it && is_there
     }
 
     fn judge_sticky(&self, calls: &[usize]) -> Result<(), Violation> {

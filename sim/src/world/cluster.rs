@@ -8,7 +8,7 @@ use cluster_proxy::{
     CheckConfig, ClusterConfig, HashKey, Protocol, ServerConfig, ServiceConfig, ServiceKey, Sticky, Tables,
 };
 use switch_node::node::{AskedCheck, Node};
-use switch_server::control_node::{Changes, ClusterEntry, Command, server_name};
+use switch_server::control_node::{Changes, ClusterEntry, ClusterRole, Command, server_name};
 use vlan_core::cluster::{CheckKind, CheckResult};
 use vlan_core::wire::control::Listening;
 use vlan_core::{Instant, LanId, MacAddress, VifNumber};
@@ -95,7 +95,7 @@ impl Cluster {
     }
 
     /// What control nodes make of it.
-    fn entry(&self, epoch: u64) -> ClusterEntry {
+    fn entry(&self, epoch: u64, is_reversed: bool) -> ClusterEntry {
         let server = |&(node, weight): &(usize, u16)| {
             let node = Plan::number(node);
             ServerConfig { slot: server_name(node), node, weight }
@@ -104,7 +104,7 @@ impl Cluster {
             key: ServiceKey { protocol: Protocol::Tcp, port },
             balance: self.plan.balance,
             sticky,
-            servers: self.plan.servers.iter().map(server).collect(),
+            servers: in_order(self.plan.servers.iter().map(server).collect(), is_reversed),
             check,
         };
         let config = ClusterConfig {
@@ -132,7 +132,35 @@ impl World {
     /// The clusters of a LAN.
     pub(super) fn cluster_entries(&self, lan: usize) -> Vec<ClusterEntry> {
         let cluster = self.cluster.as_ref().filter(|_| lan == 0);
-        cluster.map(|cluster| cluster.entry(self.epoch)).into_iter().collect()
+        cluster.map(|cluster| cluster.entry(self.epoch, false)).into_iter().collect()
+    }
+
+    /// The clusters of the first LAN as a control node has them that starts: each second one has their servers in another order.
+    pub(super) fn cluster_entries_of(&self, control: usize) -> Vec<ClusterEntry> {
+        let is_reversed = control % 2 == 1;
+        self.cluster.as_ref().map(|cluster| cluster.entry(self.epoch, is_reversed)).into_iter().collect()
+    }
+
+    /// What a control node does for the clusters.
+    pub(super) fn cluster_role(&self, control: usize) -> ClusterRole {
+        if self.has_clusters == control { ClusterRole::Has } else { ClusterRole::StandsBy }
+    }
+
+    /// This control node has the clusters from now on, and the others stand by.
+    pub fn give_clusters_to(&mut self, control: usize) {
+        let now = self.now();
+        self.has_clusters = control;
+        self.journal.line(now, format_args!("control node {control} has the clusters"));
+        // Who had them gives them up before another takes them.
+        let mut order: Vec<usize> = (0..self.controls.len()).collect();
+        order.sort_by_key(|of| *of == control);
+        for control in order {
+            let role = self.cluster_role(control);
+            if let Some(machine) = &mut self.controls[control].machine {
+                machine.handle_cluster_role(now, role);
+                self.run_at(Party::Control(control), now);
+            }
+        }
     }
 
     /// The cluster addresses that a station may send from.
@@ -278,4 +306,11 @@ impl World {
         let servers = self.cluster.as_ref()?.plan.servers.clone();
         Some(servers[self.random.below(servers.len() as u64) as usize].0)
     }
+}
+
+fn in_order(mut servers: Vec<ServerConfig>, is_reversed: bool) -> Vec<ServerConfig> {
+    if is_reversed {
+        servers.reverse();
+    }
+    servers
 }

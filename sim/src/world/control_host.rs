@@ -1,5 +1,6 @@
 //! The host of a control node: its runtime's loop in simulated time.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rvi::Region;
@@ -33,7 +34,11 @@ pub(super) struct ControlHost {
     pub is_asked_to_end: bool,
     /// When it has, it is started again.
     pub is_started_again: bool,
+    /// It is not started again, also when everything is healed.
+    pub is_lost_for_good: bool,
     has_left: bool,
+    /// The nodes that it serves.
+    attached: BTreeSet<usize>,
     /// The memory of the arenas that this life has made.
     pub arenas: Vec<Region>,
     /// What has arrived by the fabrics.
@@ -45,7 +50,10 @@ impl World {
     pub(super) fn start_control(&mut self, now: Instant, control: usize) {
         let process = ProcessId(self.random.next_u64());
         let seed = self.random.next_u64();
-        let config = self.control_config(process, seed);
+        let mut config = self.control_config(process, seed);
+        if let Some(lan) = config.lans.first_mut().filter(|lan| lan.id == self.plan.lans[0].id) {
+            lan.clusters = self.cluster_entries_of(control);
+        }
         let host = &mut self.controls[control];
         host.schedule.reborn(process);
         host.schedule.timers_late = self.timers_late;
@@ -55,6 +63,7 @@ impl World {
         host.arenas.clear();
         let mut machine = ControlNode::new(config);
         machine.set_arena_policy(POLICY);
+        machine.handle_cluster_role(now, self.cluster_role(control));
         self.device_found(now, &mut machine);
         if !self.plan.elsewhere.is_empty() {
             let seed = std::array::from_fn(|_| self.random.next_u64() as u8);
@@ -264,25 +273,33 @@ impl World {
             Output::CaptureOver { id, .. } => self.journal.line(now, format_args!("capture {id} is over")),
             Output::Left => self.controls[control].has_left = true,
             Output::Log(event) => {
-                self.note_attachment(now, &event);
+                self.note_attachment(now, control, &event);
                 self.journal.line(now, format_args!("control node {control}: {event}"));
             }
         }
     }
 
-    fn note_attachment(&mut self, now: Instant, event: &ControlNodeEvent) {
+    fn note_attachment(&mut self, now: Instant, control: usize, event: &ControlNodeEvent) {
         let (number, attached) = match event {
             ControlNodeEvent::Attached { node, .. } => (*node, true),
             ControlNodeEvent::Detached { node, .. } => (*node, false),
             _ => return,
         };
-        if !attached {
-            self.excuse_calls_of(usize::from(number.0) - 1);
+        let node = usize::from(number.0) - 1;
+        if attached {
+            self.controls[control].attached.insert(node);
+        } else {
+            self.controls[control].attached.remove(&node);
+            self.excuse_calls_of(node);
         }
+        self.judge_attachment(now);
+    }
+
+    /// Tells the checker whom some control node serves.
+    fn judge_attachment(&mut self, now: Instant) {
         for (place, station) in self.stations.iter().enumerate() {
-            if Plan::number(station.node) == number {
-                self.checker.attach(now, StationIndex(place), attached);
-            }
+            let attached = self.controls.iter().any(|control| control.attached.contains(&station.node));
+            self.checker.attach(now, StationIndex(place), attached);
         }
     }
 
@@ -321,9 +338,8 @@ impl World {
         self.journal.line(now, format_args!("control node {control} dies"));
         self.controls[control].machine = None;
         self.device_lost(now);
-        for place in 0..self.stations.len() {
-            self.checker.attach(now, StationIndex(place), false);
-        }
+        self.controls[control].attached.clear();
+        self.judge_attachment(now);
         self.hang_up_all(Party::Control(control));
     }
 }

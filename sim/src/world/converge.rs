@@ -98,7 +98,8 @@ impl World {
         self.restore_servers();
         self.plan.fault_menu.clear();
         self.journal.line(now, format_args!("everything is healed"));
-        let controls = (0..self.controls.len()).map(Party::Control);
+        let controls = (0..self.controls.len()).filter(|control| !self.controls[*control].is_lost_for_good);
+        let controls = controls.map(Party::Control);
         let parties: Vec<_> = controls.chain((0..self.nodes.len()).map(Party::Node)).collect();
         for party in parties {
             self.relieve(now, party);

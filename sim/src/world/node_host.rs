@@ -281,7 +281,14 @@ impl World {
         outgoing: &Outgoing,
     ) -> Accept {
         match outgoing {
-            Outgoing::Frame(frame) => machine.send_frame(now, vif, &PLAIN, frame),
+            Outgoing::Frame(frame) => {
+                let before = self.relayed_before_answer(machine, vif, frame);
+                let accept = machine.send_frame(now, vif, &PLAIN, frame);
+                if let Some(before) = before {
+                    self.judge_answer(machine, vif, before);
+                }
+                accept
+            }
             Outgoing::Datagram(datagram, _) => {
                 let flow = FlowIndex(datagram.flow as usize);
                 let mtu = self.nodes[node].stacks[&vif.0].config.mtu;

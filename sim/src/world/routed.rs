@@ -73,7 +73,7 @@ impl World {
 
     /// Every member has a way to every station far away, and one alone.
     pub(super) fn everybody_is_routed(&mut self) -> Result<(), Violation> {
-        if !self.cluster.as_ref().is_some_and(Cluster::routes) {
+        if !self.cluster.as_ref().is_some_and(Cluster::routes) || !self.has_live_server() {
             return Ok(());
         }
         let ways =
@@ -126,6 +126,12 @@ impl World {
 }
 
 impl Cluster {
+    /// The next stack of a node may get once more what a former one had.
+    pub(super) fn forget_taken(&mut self, node: usize) {
+        let taken = self.routed.iter_mut().filter(|packet| packet.taken == Some(node));
+        taken.for_each(|packet| packet.taken = None);
+    }
+
     fn router_gets(&mut self, node: usize, segment: &Segment) -> Result<(), String> {
         let is_router = self.routes() && self.serves(node);
         let drains_since = self.draining.get(&node).copied();

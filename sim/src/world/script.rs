@@ -19,6 +19,13 @@ impl World {
         self.kill(now, Party::Control(0));
     }
 
+    /// A control node dies in its next batch that takes something, and is never started again.
+    pub fn lose_control_for_good(&mut self, control: usize) {
+        self.count_death(Fault::ControlCrash, Party::Control(control));
+        self.controls[control].is_lost_for_good = true;
+        self.controls[control].undo_at_death = Some(Undo::Settling);
+    }
+
     /// The control node dies after this many more calls into its machine.
     pub fn kill_control_after_calls(&mut self, calls: u32) {
         self.count_death(Fault::ControlCrash, Party::Control(0));

@@ -7,6 +7,7 @@ use vlan_core::cluster::{CheckResult, FLOWS_MAX, Flow, News, Protocol, ServiceKe
 use vlan_core::wire::control::{
     CheckOrder, Checked, ControlMessage, FlowNotice, Listening, ListeningNotice, ServedCluster,
 };
+use vlan_core::wire::frame::{FrameHeader, FrameKind};
 use vlan_core::{Instant, ProcessId, VifNumber};
 
 use crate::node::control::ControlLink;
@@ -96,6 +97,32 @@ impl Node {
             let CheckOrder { vif, id, address, port, .. } = asked.order;
             let checked = Checked { vif, id, address, port, result };
             self.send_control(now, index, &ControlMessage::Checked(checked));
+        }
+    }
+
+    /// The control node that gets a frame.
+    //= spec/cluster.md#which-control-node
+    //# A node MUST give packets for cluster addresses, and ARP and ND, to the first control node that has accepted it and does not stand by, and everything else to the first that has accepted it.
+    #[inline]
+    pub(super) fn control_node_for(&self, header: &FrameHeader, frame: &[u8]) -> Option<usize> {
+        let first = self.attached()?;
+        if self.control[first].has_clusters {
+            return Some(first);
+        }
+        let has_them = |link: &ControlLink| link.is_attached() && link.has_clusters;
+        let is_for_them = header.kind == FrameKind::Arp
+            || self.interface(header.origin_vif).is_some_and(|i| i.driver.is_for_cluster(frame));
+        self.control.iter().position(has_them).filter(|_| is_for_them).or(Some(first))
+    }
+
+    /// A control node has its clusters from now on, or it stands by.
+    //= spec/cluster.md#asked-again
+    //# A node MUST claim every flow that its stacks own once more at a control node that has just taken its clusters over, and then say that this was all.
+    pub(super) fn handle_cluster_role(&mut self, now: Instant, index: usize, has: bool) {
+        let link = &mut self.control[index];
+        let had = core::mem::replace(&mut link.has_clusters, has);
+        if has && !had && link.is_attached() {
+            self.announce_all_flows(now, index);
         }
     }
 
@@ -215,7 +242,7 @@ impl Node {
         self.tell_flows(now);
     }
 
-    fn tell_all_attached(&mut self, now: Instant, message: &ControlMessage) {
+    pub(super) fn tell_all_attached(&mut self, now: Instant, message: &ControlMessage) {
         for index in 0..self.control.len() {
             if self.control[index].is_attached() {
                 self.send_control(now, index, message);

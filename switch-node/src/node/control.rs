@@ -74,6 +74,8 @@ pub(super) struct ControlLink {
     pub arenas: Arenas,
     /// The interfaces with flows that it is still to be told, and how many of the first of these.
     pub telling: BTreeMap<VifNumber, usize>,
+    /// It does not stand by for its clusters.
+    pub has_clusters: bool,
     pub heard: Instant,
     heartbeat: Heartbeat,
     /// When a registration that has not been answered is given up.
@@ -154,6 +156,7 @@ impl ControlLink {
             resend: VecDeque::new(),
             arenas: Arenas::default(),
             telling: BTreeMap::new(),
+            has_clusters: true,
             heard: Instant::ZERO,
             heartbeat: Heartbeat::default(),
             register_until: None,
@@ -430,6 +433,7 @@ impl Node {
         link.stage = Stage::Down;
         link.register_until = None;
         link.telling.clear();
+        link.has_clusters = true;
         let process = link.process.take().unwrap_or_default();
         link.session = link.session.wrapping_add(1);
         link.peer_session = None;
@@ -521,6 +525,7 @@ impl Node {
                 | ControlMessage::CaptureEnd { .. }),
             ) => self.handle_capture(now, index, message),
             Ok(ControlMessage::Check(order)) => self.handle_check(index, order),
+            Ok(ControlMessage::ClusterRole { has }) => self.handle_cluster_role(now, index, has),
             Ok(ControlMessage::Trace(order)) => self.handle_trace(now, index, &order),
             Ok(message) => self.handle_lan_control(now, index, message),
             Err(_) => self.log(NodeEvent::BadControlMessage { peer: PeerId::ControlNode(index as u8) }),
@@ -582,11 +587,10 @@ impl Node {
 
     /// Sends messages of an earlier session again, as far as the ring takes them.
     pub(super) fn flush_resend(&mut self, now: Instant) {
-        let Some(index) = self.attached() else { return };
         // What any lost control node left goes to the one that is there now.
         for other in 0..self.control.len() {
             while let Some(octets) = self.control[other].resend.pop_front() {
-                if let Err(SendError::Full | SendError::NoLeg) = self.resend(now, index, &octets) {
+                if let Err(SendError::Full | SendError::NoLeg) = self.resend(now, &octets) {
                     self.control[other].resend.push_front(octets);
                     return;
                 }
@@ -594,8 +598,10 @@ impl Node {
         }
     }
 
-    fn resend(&mut self, now: Instant, index: usize, octets: &[u8]) -> Result<(), SendError> {
+    fn resend(&mut self, now: Instant, octets: &[u8]) -> Result<(), SendError> {
         let Ok(header) = FrameHeader::parse(octets, octets.len()) else { return Ok(()) };
+        let frame = octets.get(header.kind.header_len()..).unwrap_or_default();
+        let index = self.control_node_for(&header, frame).ok_or(SendError::NoLeg)?;
         let Some(interface) = self.interface(header.origin_vif) else {
             // It was taken away while a control node had what it sent.
             self.former.drops.add(DropReason::NotMember);

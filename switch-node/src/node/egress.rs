@@ -169,7 +169,7 @@ impl Node {
         frame: &[u8],
         returned: bool,
     ) -> Attempt {
-        let Some(index) = self.attached() else { return Attempt::NoWay };
+        let Some(index) = self.control_node_for(header, frame) else { return Attempt::NoWay };
         let Some(interface) = self.interfaces.get_mut(usize::from(vif.0)).and_then(Option::as_mut) else {
             return Attempt::NoWay;
         };

@@ -105,17 +105,18 @@ impl Node {
         if egress == Egress::Arp {
             trace.step("ARP and ND go to the control node".into(), "spec/arp.md#who-gets-a-message");
             let nowhere = Location::default();
-            self.trace_relay(trace, &header.emit_arp(&nowhere, &nowhere, frame.len()), frame);
+            let octets = header.emit_arp(&nowhere, &nowhere, frame.len());
+            self.trace_relay(trace, self.control_node_for(header, frame), &octets, frame);
         } else {
             let is_bound = matches!(egress, Egress::Relay { peer: Some(_) });
             let (what, rule) = relay_step(driver, is_bound, header);
             trace.step(what, rule);
-            self.trace_relay(trace, &header.emit(frame.len()), frame);
+            self.trace_relay(trace, self.control_node_for(header, frame), &header.emit(frame.len()), frame);
         }
     }
 
-    fn trace_relay(&self, trace: &mut Trace, header: &[u8], frame: &[u8]) {
-        match self.attached() {
+    fn trace_relay(&self, trace: &mut Trace, control_node: Option<usize>, header: &[u8], frame: &[u8]) {
+        match control_node {
             Some(index) => {
                 trace.step(
                     format!("control node {index} has this node attached"),

@@ -16,7 +16,9 @@ use core::net::IpAddr;
 use cluster_proxy::{Balance, ClusterProxy, Limits, ServiceKey, Tables};
 use vlan_core::cluster::CheckKind;
 use vlan_core::server::MemberSlot;
-use vlan_core::wire::control::{FlowNotice, Listening, ListeningNotice, ServedCluster, ServedService};
+use vlan_core::wire::control::{
+    ControlMessage, FlowNotice, Listening, ListeningNotice, ServedCluster, ServedService,
+};
 use vlan_core::{Instant, LanId, MacAddress, NodeNumber, VifNumber};
 
 use super::session::Session;
@@ -49,6 +51,16 @@ pub const fn server_name(node: NodeNumber) -> MemberSlot {
     MemberSlot(node.0)
 }
 
+/// What a control node does for its clusters: one of a platform has them at a time, and the others stand by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClusterRole {
+    /// Its proxies choose, and it speaks for the addresses.
+    #[default]
+    Has,
+    /// Another one does. Its proxies hear of flows, services and checks.
+    StandsBy,
+}
+
 /// A cluster and its proxy.
 pub(super) struct Cluster {
     addresses: Vec<(IpAddr, MacAddress)>,
@@ -64,13 +76,17 @@ struct Server {
     name: MemberSlot,
     /// None while its node is no member.
     slot: Option<MemberSlot>,
+    /// Packets whose flow may be its, or another's.
+    asked: u64,
 }
 
 impl Cluster {
-    /// This control node has the cluster from its start on: the others hear the same claims.
-    pub fn new(now: Instant, entry: ClusterEntry) -> Self {
+    /// The others hear the same claims.
+    pub fn new(now: Instant, entry: ClusterEntry, role: ClusterRole) -> Self {
         let mut proxy = ClusterProxy::new(now, entry.tables, &entry.limits);
-        proxy.handle_takeover(now);
+        if role == ClusterRole::Has {
+            proxy.handle_takeover(now);
+        }
         let (servers, checks) = (Vec::new(), Checks::default());
         let mut new = Self { addresses: entry.addresses, proxy, servers, checks };
         new.checks.configure(&entry.checks, new.proxy.tables());
@@ -90,7 +106,7 @@ impl Cluster {
         let before = core::mem::take(&mut self.servers);
         let of = |name: &MemberSlot| {
             let known = before.iter().find(|server| server.name == *name);
-            known.copied().unwrap_or(Server { name: *name, slot: None })
+            known.copied().unwrap_or(Server { name: *name, slot: None, asked: 0 })
         };
         self.servers = self.proxy.tables().servers().iter().map(of).collect();
     }
@@ -179,7 +195,7 @@ impl ControlNode {
                     cluster.change(now, entry);
                     cluster
                 }
-                None => Cluster::new(now, entry),
+                None => Cluster::new(now, entry, self.cluster_role),
             };
             self.lans[lan].clusters.push(cluster);
         }
@@ -197,6 +213,41 @@ impl ControlNode {
     pub(super) fn begin_clusters(&mut self, now: Instant, lan: usize) {
         self.lans[lan].name_clusters();
         self.place_servers(now, lan);
+        self.announce_clusters(now, lan);
+    }
+
+    /// This control node has its clusters from now on, or stands by for them: the host says which, once control nodes have agreed on it.
+    /// It has them from its start on.
+    //= spec/cluster.md#told-roles
+    //# A control node that stands by MUST say so to each node that it accepts, before the end of its configuration, and every control node MUST say when that changes.
+    pub fn handle_cluster_role(&mut self, now: Instant, role: ClusterRole) {
+        if core::mem::replace(&mut self.cluster_role, role) == role {
+            return;
+        }
+        for cluster in self.lans.iter_mut().flat_map(|lan| &mut lan.clusters) {
+            match role {
+                ClusterRole::Has => cluster.proxy.handle_takeover(now),
+                ClusterRole::StandsBy => cluster.proxy.stand_by(),
+            }
+        }
+        for session in self.sessions.iter_mut().flatten().filter(|session| session.is_registered()) {
+            session.send_control(now, &ControlMessage::ClusterRole { has: role == ClusterRole::Has });
+        }
+        for lan in 0..self.lans.len() {
+            self.announce_clusters(now, lan);
+        }
+        self.publish(now);
+    }
+
+    /// Its role, where that is not what a node takes it for.
+    pub(super) fn tell_cluster_role(&self, now: Instant, session: &mut Session) {
+        if self.cluster_role == ClusterRole::StandsBy {
+            session.send_control(now, &ControlMessage::ClusterRole { has: false });
+        }
+    }
+
+    /// Has all addresses of a LAN's clusters announced outside, which a control node that stands by leaves to the other.
+    fn announce_clusters(&mut self, now: Instant, lan: usize) {
         let addresses: Vec<IpAddr> = self.lans[lan].arp.reserved().map(|(address, _)| address).collect();
         for address in addresses {
             self.announce(now, lan, address);

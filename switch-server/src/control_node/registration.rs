@@ -142,6 +142,7 @@ impl ControlNode {
                 }
             }
         }
+        self.tell_cluster_role(now, session);
         session.send_control(now, &ControlMessage::ConfigurationEnd { epoch: self.config.epoch });
         let name = self.node_name(session.node);
         self.log(ControlNodeEvent::Attached {

@@ -12,8 +12,8 @@ use vlan_core::wire::control::{ControlMessage, TraceOrder, TraceStep};
 use vlan_core::wire::frame::{ARP_HEADER_LEN, FrameHeader, FrameKind};
 use vlan_core::{DropReason, Instant, NodeNumber, VifNumber};
 
-use crate::control_node::ControlNode;
 use crate::control_node::clusters::Chosen;
+use crate::control_node::{ClusterRole, ControlNode};
 
 /// What a control node would do with a message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -167,7 +167,11 @@ impl ControlNode {
         (lan, number): (usize, u16),
         (header, frame): (&FrameHeader, &[u8]),
     ) {
-        match self.lans[lan].choose(now, number, &header.vnet, frame) {
+        let chosen = match self.cluster_role {
+            ClusterRole::Has => self.lans[lan].choose(now, number, &header.vnet, frame),
+            ClusterRole::StandsBy => Err(DropReason::StandsBy),
+        };
+        match chosen {
             Err(reason) => judgement.drop("the cluster's proxy", reason),
             Ok(Chosen { servers, .. }) if servers.is_empty() => {
                 judgement.step("the cluster's proxy answers it".into(), "spec/cluster.md#echo");

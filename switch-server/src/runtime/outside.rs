@@ -9,7 +9,7 @@ use lan_proxy::nic::{self, FrameBuffer, Sent};
 use rustix::io::Errno;
 use tracing::{info, warn};
 use vlan_core::Instant;
-use vlan_core::super_frame::{FrameRoom, Intake, reopen_sum};
+use vlan_core::super_frame::Intake;
 
 use super::devices::Modes;
 use super::legs::{Legs, Source};
@@ -70,7 +70,7 @@ impl Outside {
         for (number, device) in opened {
             match legs.watch(device.as_fd(), Source::Device(usize::from(number.0))) {
                 Ok(()) => {
-                    let mut intake = Intake::default();
+                    let mut intake = Intake::from_outside();
                     intake.handle_readable();
                     let nic = Nic { number, device, intake, modes: Vec::new(), too_long: 0 };
                     machine.handle_device(at, number, nic.state());
@@ -176,11 +176,7 @@ impl Nic {
         let Self { number, device, intake, .. } = self;
         let mut received = 0;
         while received < FRAMES_PER_TURN {
-            let read = |buffer: &mut FrameBuffer| {
-                let arrived = device.receive(buffer)?;
-                Ok(arrived.map(|(vnet, len)| (reopen_sum(&vnet, buffer.octets_mut(len)), len)))
-            };
-            let filled = intake.fill(read, FRAMES_PER_TURN - received);
+            let filled = intake.fill(|buffer| device.receive(buffer), FRAMES_PER_TURN - received);
             while let Some((vnet, frame)) = intake.frame_mut() {
                 machine.handle_outside(at, *number, &vnet, frame);
                 received += intake.take();

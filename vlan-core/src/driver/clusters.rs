@@ -4,7 +4,7 @@ use core::net::IpAddr;
 
 use super::{Driver, Egress};
 use crate::drop_reason::DropReason;
-use crate::ethernet::{ETHERTYPE_ARP, EthernetHeader};
+use crate::ethernet::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, EthernetHeader};
 use crate::security::claims::{self, PLAIN_LEN};
 
 /// Where an ARP message has its operation, and that of a request.
@@ -59,6 +59,21 @@ impl Driver {
         };
         let is_of_cluster = self.is_of_cluster(claims.states) || self.is_of_cluster(claims.source);
         if claims.is_resolution && is_of_cluster { Err(DropReason::ClusterAddress) } else { Ok(()) }
+    }
+
+    /// True for an untagged IP packet to a cluster address of the LAN.
+    #[must_use]
+    pub fn is_for_cluster(&self, frame: &[u8]) -> bool {
+        let destination = match EthernetHeader::parse(frame).map(|ethernet| ethernet.ethertype) {
+            Some(ETHERTYPE_IPV4) => {
+                frame.get(30..).and_then(<[u8]>::first_chunk::<4>).map(|&o| IpAddr::from(o))
+            }
+            Some(ETHERTYPE_IPV6) => {
+                frame.get(38..).and_then(<[u8]>::first_chunk::<16>).map(|&o| IpAddr::from(o))
+            }
+            _ => None,
+        };
+        self.is_of_cluster(destination)
     }
 
     fn is_of_cluster(&self, address: Option<IpAddr>) -> bool {

@@ -5,6 +5,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use super::UdpCoalescer;
+use super::sums::{FinishedSum, reopen};
 use crate::wire::frame::Vnet;
 
 /// Frames put together at the same time, each of another flow.
@@ -33,6 +34,8 @@ struct Parcel<R> {
     frames: usize,
     /// While more may be joined.
     coalescer: Option<UdpCoalescer>,
+    /// What the first frame gets back if it stays alone.
+    finished: Option<FinishedSum>,
 }
 
 /// Where a frame goes that was read.
@@ -54,9 +57,17 @@ pub struct Intake<R> {
     spares: Vec<R>,
     /// The device may have a frame.
     is_readable: bool,
+    /// Sums may be finished.
+    is_outside: bool,
 }
 
 impl<R: FrameRoom> Intake<R> {
+    /// One for what comes from outside: sums may be finished already.
+    #[must_use]
+    pub fn from_outside() -> Self {
+        Self { is_outside: true, ..Self::default() }
+    }
+
     /// The device may have a frame.
     #[inline]
     pub fn handle_readable(&mut self) {
@@ -88,9 +99,12 @@ impl<R: FrameRoom> Intake<R> {
         }
         let ended = self.collect(&mut read, frames_max);
         for parcel in &mut self.parcels {
-            if let Some(coalescer) = parcel.coalescer.take() {
-                parcel.vnet = coalescer.finish(parcel.buffer.octets_mut(parcel.len));
-            }
+            let Some(coalescer) = parcel.coalescer.take() else { continue };
+            let frame = parcel.buffer.octets_mut(parcel.len);
+            parcel.vnet = match parcel.finished.take() {
+                Some(finished) if parcel.frames == 1 => finished.restore(frame),
+                _ => coalescer.finish(frame),
+            };
         }
         ended
     }
@@ -111,6 +125,9 @@ impl<R: FrameRoom> Intake<R> {
                 return result.map(drop);
             };
             frames += 1;
+            let reopened = if self.is_outside { reopen(&vnet, buffer.octets_mut(len)) } else { None };
+            let (mut vnet, finished) =
+                reopened.map_or((vnet, None), |(open, finished)| (open, Some(finished)));
             let coalescer = match self.place(&vnet, buffer.octets(len)) {
                 Place::Joined => {
                     self.spares.push(buffer);
@@ -120,7 +137,10 @@ impl<R: FrameRoom> Intake<R> {
                 Place::Alone => None,
             };
             let is_alone = coalescer.is_none();
-            self.parcels.push_back(Parcel { buffer, vnet, len, frames: 1, coalescer });
+            if let Some(finished) = finished.filter(|_| is_alone) {
+                vnet = finished.restore(buffer.octets_mut(len));
+            }
+            self.parcels.push_back(Parcel { buffer, vnet, len, frames: 1, coalescer, finished });
             if is_alone {
                 break;
             }
@@ -334,5 +354,34 @@ mod tests {
         stack.0.push_back(datagram(1, 3));
         let frames = drain(&mut Intake::default(), &mut stack, 64);
         assert_eq!(frames, [(1, vec![1, 2]), (1, vec![3])]);
+    }
+
+    #[test]
+    fn a_datagram_from_outside_keeps_its_sum_while_it_is_alone() {
+        let finished = |number: u8| {
+            let mut frame = datagram(1, number);
+            let pseudo = crate::checksum::pseudo_header(&frame[22..54], 17, 18);
+            crate::checksum::set_word(&mut frame, 60, 0);
+            let check = !crate::checksum::sum_from(pseudo, &frame[54..]);
+            crate::checksum::set_word(&mut frame, 60, check);
+            frame
+        };
+        let read = |frames: &mut VecDeque<Vec<u8>>, room: &mut Room| {
+            let Some(frame) = frames.pop_front() else { return Ok(None) };
+            room.put(0, &frame);
+            Ok::<_, ()>(Some((Vnet::default(), frame.len())))
+        };
+        let mut intake = Intake::from_outside();
+        for numbers in [&[1][..], &[1, 2, 3]] {
+            let mut frames: VecDeque<_> = numbers.iter().map(|number| finished(*number)).collect();
+            intake.handle_readable();
+            intake.fill(|room| read(&mut frames, room), 64).unwrap();
+            let (vnet, frame) = intake.frame().expect("they are there");
+            match numbers {
+                [only] => assert_eq!((vnet, frame), (Vnet::default(), &finished(*only)[..])),
+                _ => assert_eq!((vnet.gso_type, vnet.flags, frame.len()), (5, Vnet::NEEDS_CSUM, 62 + 30)),
+            }
+            assert_eq!(intake.take(), numbers.len());
+        }
     }
 }

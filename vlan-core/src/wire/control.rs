@@ -155,6 +155,11 @@ pub enum ControlMessage {
     Check(CheckOrder),
     /// Node to control node: what came of it.
     Checked(Checked),
+    /// Control node to node: it has its clusters, or stands by for them.
+    ClusterRole {
+        /// It has them.
+        has: bool,
+    },
     /// Control node to node: another member came or went.
     Member(MemberNotice),
     /// Control node to node: where a MAC is (D2). Its location's RVI is 0 when the pair has no direct RVI.
@@ -292,7 +297,7 @@ kinds! {
     GROUPS = 0xc038, GROUP_POLICY = 0xc039,
     LEG_ADDRESSES = 0xc03c, ARENA_READY = 0xc03d, PROMISCUOUS = 0xc040,
     CLAIMS = 0xc041, FLOWS_GONE = 0xc042, FLOWS_TOLD = 0xc043, LISTENING = 0xc044,
-    CHECK = 0xc045, CHECKED = 0xc046,
+    CHECK = 0xc045, CHECKED = 0xc046, CLUSTER_ROLE = 0xc04a,
     INTERFACE = 0xc060, INTERFACE_REMOVED = 0xc061, CONFIGURATION_END = 0xc062, SENDER = 0xc063, GRANT = 0xc064,
     REVOKE = 0xc065, REVOKED = 0xc066, LEG_CUT = 0xc067, DIRECT_IDLE = 0xc068, DIRECT_LOST = 0xc069,
     LEG_HEALED = 0xc06a,
@@ -352,6 +357,7 @@ messages! {
     LISTENING => Listening(notice: ListeningNotice),
     CHECK => Check(order: CheckOrder),
     CHECKED => Checked(checked: Checked),
+    CLUSTER_ROLE => ClusterRole { has },
     MEMBER => Member(notice: MemberNotice),
     BINDING => Binding { mac, location },
     SENDER => Sender(notice: SenderNotice),

@@ -81,6 +81,9 @@ pub struct Vnet {
 /// Octets of an encoded [`Vnet`].
 pub const VNET_LEN: usize = 10;
 
+/// Octets of the headers of IPv4 and UDP.
+const UDP_HEADERS_LEN_MIN: usize = 28;
+
 impl Vnet {
     /// The frame is to be summed from `csum_start` on.
     pub const NEEDS_CSUM: u8 = 1;
@@ -127,13 +130,15 @@ impl Vnet {
     /// Whether an interface of a LAN with this MTU could have sent a frame of `frame_len` octets with this state.
     ///
     /// # Errors
-    /// `too-long` for a plain frame beyond the MTU, with four octets of slack for one 802.1Q tag as on any Ethernet (IEEE 802.3,
+    /// `too-long` for a plain frame, and for a datagram of a super-frame, beyond the MTU, with four octets of slack for one 802.1Q tag as on any Ethernet (IEEE 802.3,
     /// 3.2.7), and for any beyond [`FRAME_LEN_MAX`]; `malformed` when [`Self::is_valid_for`] says so.
     #[inline]
     pub fn check(&self, mtu: u16, frame_len: usize) -> Result<(), DropReason> {
         let plain_max = usize::from(mtu) + ETHERNET_HEADER_LEN + 4;
         let len_max = if self.gso_type == 0 { plain_max } else { FRAME_LEN_MAX };
-        if frame_len > len_max {
+        // Of UDP each part becomes a packet of its own, wherever it is cut. How long its headers are the state does not say for sure.
+        let part_len = ETHERNET_HEADER_LEN + UDP_HEADERS_LEN_MIN + usize::from(self.gso_size);
+        if frame_len > len_max || self.gso_type & 0x7f == 5 && part_len > plain_max {
             return Err(DropReason::TooLong);
         }
         if self.is_valid_for(frame_len) { Ok(()) } else { Err(DropReason::Malformed) }
@@ -514,5 +519,21 @@ mod tests {
         assert!(!Vnet { gso_type: 9, ..vnet }.is_valid_for(1514));
         assert!(!Vnet { gso_size: 0, ..vnet }.is_valid_for(1514));
         assert!(Vnet::default().is_valid_for(14));
+    }
+
+    #[test]
+    fn no_part_of_a_super_frame_of_datagrams_is_longer_than_its_lan_takes() {
+        let parts = |gso_size| Vnet {
+            flags: Vnet::NEEDS_CSUM,
+            gso_type: 5,
+            // Kernels say here how much lies in their first piece of memory.
+            hdr_len: 4000,
+            gso_size,
+            csum_start: 34,
+            csum_offset: 6,
+        };
+        assert_eq!(parts(1472).check(1500, 8042), Ok(()));
+        assert_eq!(parts(4000).check(1500, 8042), Err(DropReason::TooLong));
+        assert_eq!(parts(4000).check(9000, 8042), Ok(()));
     }
 }

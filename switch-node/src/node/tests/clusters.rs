@@ -4,6 +4,7 @@ use super::*;
 use vlan_core::cluster::{CheckKind, CheckResult, Flow, Protocol};
 use vlan_core::wire::control::{CheckOrder, Checked, FlowNotice, Listening, ListeningNotice, ServedService};
 
+const CLUSTER_MAC: MacAddress = MacAddress([2, 0, 1, 0, 1, 0]);
 const CLUSTER: [u8; 4] = [10, 1, 0, 100];
 const CLIENT: [u8; 4] = [10, 1, 0, 2];
 const ACK: u8 = 16;
@@ -297,4 +298,56 @@ fn a_check_is_made_of_what_is_served_here_and_told_to_the_process_that_asked() {
     node.handle_checked(NOW, &asked[0], result);
     node.publish(NOW);
     assert_eq!(next.told(), []);
+}
+
+/// A node with two control nodes, to which the interface and the cluster are the same.
+fn with_two() -> (Node, [Far; 2]) {
+    let mut node = Node::new(NodeConfig { control_node_legs: vec![vec![LEG]; 2], ..node().config });
+    let mut ends = [0, 1].map(|control| {
+        let mut far =
+            Far::connect(&mut node, PeerId::ControlNode(control), u64::from(control) + 1, &[RELAY, ARP]);
+        far.accept_with(&mut node, vec![served()]);
+        far
+    });
+    let config = node.interfaces().next().expect("an interface").config.clone();
+    let config = InterfaceConfig { cluster_addresses: vec![CLUSTER.into()], ..config };
+    ends.iter_mut().for_each(|end| end.tell(&mut node, &ControlMessage::Interface(config.clone())));
+    ends.iter_mut().for_each(|end| drop(end.told()));
+    (node, ends)
+}
+
+#[test]
+fn packets_for_clusters_go_to_the_control_node_that_has_them_and_others_to_the_first() {
+    //= spec/cluster.md#which-control-node
+    //= type=test
+    //# A node MUST give packets for cluster addresses, and ARP and ND, to the first control node that has accepted it and does not stand by, and everything else to the first that has accepted it.
+    let (mut node, mut ends) = with_two();
+    let mut sent_to = |node: &mut Node, to: [u8; 4]| {
+        let frame = segment((CLUSTER_MAC, OWN), (CLIENT, 7), (to, 80));
+        assert_eq!(node.send_frame(NOW, VIF, &Vnet::default(), &frame), Accept::Taken);
+        node.publish(NOW);
+        ends.iter_mut().map(|end| end.take(10).len()).collect::<Vec<_>>()
+    };
+    assert_eq!(sent_to(&mut node, CLUSTER), [1, 0]);
+    node.handle_cluster_role(NOW, 0, false);
+    assert_eq!(sent_to(&mut node, CLUSTER), [0, 1]);
+    assert_eq!(sent_to(&mut node, [10, 1, 0, 3]), [1, 0]);
+    node.handle_cluster_role(NOW, 1, false);
+    assert_eq!(sent_to(&mut node, CLUSTER), [1, 0], "all stand by");
+}
+
+#[test]
+fn a_control_node_that_takes_its_clusters_over_is_told_all_flows_once_more() {
+    //= spec/cluster.md#asked-again
+    //= type=test
+    //# A node MUST claim every flow that its stacks own once more at a control node that has just taken its clusters over, and then say that this was all.
+    let (mut node, [_one, mut two]) = with_two();
+    two.tell(&mut node, &ControlMessage::ClusterRole { has: false });
+    answer(&mut node, 7);
+    let claims = ControlMessage::Claims(FlowNotice { vif: VIF, flows: vec![flow(7)] });
+    assert_eq!(two.told(), std::slice::from_ref(&claims), "it hears of flows");
+    for expected in [&[claims, ControlMessage::FlowsTold { vif: VIF }][..], &[]] {
+        two.tell(&mut node, &ControlMessage::ClusterRole { has: true });
+        assert_eq!(two.told(), expected, "said twice it is no news");
+    }
 }

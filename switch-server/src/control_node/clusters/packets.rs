@@ -10,7 +10,7 @@ use vlan_core::server::MemberSlot;
 use vlan_core::wire::frame::{FrameHeader, FrameKind, Vnet};
 use vlan_core::{DropReason, Instant, MacAddress};
 
-use super::{Cluster, server_name};
+use super::{Cluster, ClusterRole, server_name};
 use crate::control_node::relay::Inbound;
 use crate::control_node::session::{Account, Session};
 use crate::control_node::uplink::OUTSIDE;
@@ -28,9 +28,16 @@ enum To {
 }
 
 impl Cluster {
+    /// Where a server is that is asked whether it owns a flow.
+    fn ask(&mut self, name: MemberSlot) -> Option<MemberSlot> {
+        let server = self.server_mut(name)?;
+        server.asked += 1;
+        server.slot
+    }
+
     /// These servers have a frame, and the one that owns its flow takes it.
-    fn owners_among(&self, names: &[MemberSlot]) -> To {
-        let slots: Vec<_> = names.iter().filter_map(|name| self.slot_of(*name)).collect();
+    fn ask_all(&mut self, names: &[MemberSlot]) -> To {
+        let slots: Vec<_> = names.iter().filter_map(|name| self.ask(*name)).collect();
         if slots.is_empty() { To::Nobody(DropReason::NoServer) } else { To::Owners(slots) }
     }
 }
@@ -91,6 +98,11 @@ impl ControlNode {
     }
 
     fn ask_proxy(&mut self, now: Instant, inbound: &Inbound<'_>, number: u16, frame: &[u8]) -> To {
+        //= spec/cluster.md#standing-by
+        //# A control node that stands by MUST give no server a packet for a cluster address, answer no ARP or ND request for one, and not announce it; what it is given it MUST drop as `stands-by`.
+        if self.cluster_role == ClusterRole::StandsBy {
+            return To::Nobody(DropReason::StandsBy);
+        }
         let Lan { clusters, routes, .. } = &mut self.lans[inbound.lan];
         let Some(cluster) = clusters.get_mut(usize::from(number)) else {
             return To::Nobody(DropReason::UnknownDestination);
@@ -107,7 +119,7 @@ impl ControlNode {
             Verdict::Forward(forward) => forward,
             Verdict::Owners => {
                 let names: Vec<_> = cluster.proxy.reachable().collect();
-                return cluster.owners_among(&names);
+                return cluster.ask_all(&names);
             }
             Verdict::Answer(answer) => return To::Sender(answer.to_vec()),
             Verdict::Dropped(reason) => return To::Nobody(reason),
@@ -115,11 +127,11 @@ impl ControlNode {
         //= spec/cluster.md#asked-servers
         //# While some server may not have told all its flows, a control node MUST give a segment of an unknown flow to every server of its row that the proxy names, for the flow's owner alone.
         let (to, flags) = match cluster.proxy.manner(now, &forward, header, frame) {
-            Manner::Plain(to) => (to, 0),
-            Manner::PassOn(to, hop) => (to, FrameHeader::flags_of_hop(hop)),
-            Manner::OwnerOnly(servers) => return cluster.owners_among(servers.as_slice()),
+            Manner::Plain(to) => (cluster.slot_of(to), 0),
+            Manner::PassOn(to, hop) => (cluster.ask(to), FrameHeader::flags_of_hop(hop)),
+            Manner::OwnerOnly(servers) => return cluster.ask_all(servers.as_slice()),
         };
-        cluster.slot_of(to).map_or(To::Nobody(DropReason::NoServer), |slot| To::Server(slot, flags))
+        to.map_or(To::Nobody(DropReason::NoServer), |slot| To::Server(slot, flags))
     }
 
     /// Gives a real server a frame, which becomes one for its MAC.

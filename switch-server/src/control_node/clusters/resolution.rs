@@ -6,7 +6,7 @@ use vlan_core::Instant;
 use vlan_core::ethernet::{ETHERTYPE_ARP, EthernetHeader};
 use vlan_core::server::MemberSlot;
 
-use super::server_name;
+use super::{ClusterRole, server_name};
 use crate::control_node::{ControlNode, Lan};
 
 /// Where ARP over Ethernet for IPv4 has its operation, its sender's address and its target's.
@@ -57,6 +57,9 @@ impl ControlNode {
         lan: usize,
         frame: &[u8],
     ) -> bool {
+        if self.cluster_role == ClusterRole::StandsBy {
+            return false;
+        }
         let answer = self.lans[lan].arp.answer_outside(frame);
         if let Some(answer) = &answer {
             self.answer_outside(now, lan, answer);

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-use cluster_proxy::{Balance, ClusterCounters, ServerCounters, ServiceCounters, ServiceKey, Sticky};
+use cluster_proxy::{Balance, ClusterCounters, ServerCounters, ServiceCounters, ServiceKey, Sticky, Tables};
 use vlan_core::{LanId, MacAddress, NodeNumber};
 
 use super::{CheckCounters, CheckFailure, server_name};
@@ -30,6 +30,8 @@ pub struct ServerStatus {
     pub flows: u32,
     /// What of the service it was given.
     pub counters: ServerCounters,
+    /// Packets of the cluster that it was asked about, since their flow may be its.
+    pub asked: u64,
 }
 
 /// A service of a cluster, or its routers.
@@ -60,6 +62,8 @@ pub struct ClusterStatus {
     pub counters: ClusterCounters,
     /// What its checks have come to.
     pub checks: CheckCounters,
+    /// Octets of memory that its proxy has taken.
+    pub memory_octets: usize,
 }
 
 impl ControlNode {
@@ -68,6 +72,11 @@ impl ControlNode {
     pub fn clusters(&self) -> Vec<ClusterStatus> {
         let lans = self.lans.iter();
         lans.flat_map(|lan| lan.clusters.iter().map(|cluster| self.cluster_status(lan, cluster))).collect()
+    }
+
+    /// The tables by which the clusters of all LANs choose.
+    pub fn cluster_tables(&self) -> impl Iterator<Item = &Tables> {
+        self.lans.iter().flat_map(|lan| &lan.clusters).map(|cluster| cluster.proxy.tables())
     }
 
     fn cluster_status(&self, lan: &super::Lan, cluster: &super::Cluster) -> ClusterStatus {
@@ -85,6 +94,7 @@ impl ControlNode {
                 failure: cluster.checks.failure(key, name),
                 flows: cluster.proxy.flows_of(name),
                 counters: cluster.proxy.server_counters(name, key),
+                asked: known.map_or(0, |server| server.asked),
             }
         };
         let tables = cluster.proxy.tables();
@@ -101,6 +111,7 @@ impl ControlNode {
             services: services.collect(),
             counters: cluster.proxy.counters().clone(),
             checks: cluster.checks.counters(),
+            memory_octets: cluster.proxy.memory_len(),
         }
     }
 }

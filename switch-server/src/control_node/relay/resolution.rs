@@ -2,17 +2,16 @@
 
 use arp_server::{ArpVerdict, Owner};
 use rvi::{Message, Part, SharedOctets};
-use vlan_core::Instant;
-use vlan_core::Location;
 use vlan_core::ethernet::EthernetHeader;
 use vlan_core::limits::PRIVATE_HEAD_LEN;
 use vlan_core::server::{CLUSTER, MemberSlot, PortSecurity, Verdict};
 use vlan_core::wire::frame::{FrameHeader, FrameKind, Vnet};
+use vlan_core::{DropReason, Instant, Location};
 
 use super::{Inbound, whole};
 use crate::control_node::session::{Account, Session};
 use crate::control_node::uplink::OUTSIDE;
-use crate::control_node::{ControlNode, ControlNodeEvent};
+use crate::control_node::{ClusterRole, ControlNode, ControlNodeEvent};
 
 impl ControlNode {
     pub(super) fn handle_arp(&mut self, now: Instant, session: &mut Session, inbound: &Inbound<'_>) {
@@ -64,6 +63,10 @@ impl ControlNode {
         }
         let to = match verdict {
             ArpVerdict::Unicast { to, .. } => to,
+            ArpVerdict::Answer { holder: CLUSTER, .. } if self.cluster_role == ClusterRole::StandsBy => {
+                self.lans[lan].server.drop(DropReason::StandsBy);
+                return self.note_drop(now, inbound, DropReason::StandsBy);
+            }
             ArpVerdict::Answer { frame: answer, holder, .. } => {
                 self.answer_arp(now, account, inbound, holder, &answer);
                 return self.copy_answered(now, account, inbound, holder, (frame, &answer));

@@ -761,3 +761,67 @@ fn a_server_that_fails_its_check_gets_no_new_flow_until_it_passes_it_and_no_othe
     let counted = control.clusters()[0].checks;
     assert_eq!((counted.asked, counted.passed, counted.failed), (10, 7, 3));
 }
+
+fn role_told(end: &mut End) -> Vec<bool> {
+    let role = |told| if let ControlMessage::ClusterRole { has } = told { Some(has) } else { None };
+    end.told().into_iter().filter_map(role).collect()
+}
+
+#[test]
+fn a_control_node_that_stands_by_hears_of_flows_gives_nobody_anything_and_answers_for_no_address() {
+    //= spec/cluster.md#standing-by
+    //= type=test
+    //# A control node that stands by MUST give no server a packet for a cluster address, answer no ARP or ND request for one, and not announce it; what it is given it MUST drop as `stands-by`.
+    let mut control = clustered(&[1, 2], true);
+    control.handle_cluster_role(NOW, ClusterRole::StandsBy);
+    sent_outside(&mut control);
+    let [mut one, mut two, mut client] = members(&mut control, [1, 2, 3]);
+    claim(&mut control, &mut two, 7);
+    let from = (mac(3), ip_of(3));
+    let question = arp(MacAddress::BROADCAST, 1, from, (MacAddress::NULL, ADDRESS));
+    let ask = |control: &mut ControlNode, client: &mut End| {
+        client.send_frame(control, &segment(CLUSTER_MAC, from, 7, ACK));
+        client.send_frame(control, &question);
+        frames_of(client)
+    };
+    assert_eq!(ask(&mut control, &mut client), []);
+    assert_eq!((frames_of(&mut one).len(), frames_of(&mut two).len()), (0, 0));
+    let drops = control.status().lans.remove(0).drops;
+    assert_eq!(drops.of(DropReason::StandsBy), 2);
+    let outsider = arp(MacAddress::BROADCAST, 1, (OUTSIDER, OUTSIDE_IP), (MacAddress::NULL, ADDRESS));
+    control.handle_outside(NOW, DEVICE, &Vnet::default(), &mut outsider.clone());
+    control.pump(NOW, 1000);
+    let names_it = |frame: &Vec<u8>| frame.get(28..32) == Some(&ADDRESS);
+    assert!(!sent_outside(&mut control).iter().any(names_it));
+    // The question itself everybody hears, as another one's.
+    frames_of(&mut client);
+    frames_of(&mut two);
+    // What it has heard is worth something when it takes over.
+    control.handle_cluster_role(NOW, ClusterRole::Has);
+    let answers = ask(&mut control, &mut client);
+    assert_eq!(answers.len(), 1, "the answer about its MAC: {answers:?}");
+    let got = frames_of(&mut two);
+    assert_eq!(got.len(), 1);
+    assert_eq!(got[0].0.flags & FrameHeader::OWNER_ONLY, 0, "its owner is known");
+    ledger_closes(&control);
+}
+
+#[test]
+fn nodes_are_told_who_stands_by_and_when_that_changes() {
+    //= spec/cluster.md#told-roles
+    //= type=test
+    //# A control node that stands by MUST say so to each node that it accepts, before the end of its configuration, and every control node MUST say when that changes.
+    let mut control = clustered(&[1], false);
+    let mut one = member(&mut control, 1);
+    assert!(role_told(&mut one).is_empty());
+    for role in [ClusterRole::StandsBy, ClusterRole::StandsBy, ClusterRole::Has] {
+        control.handle_cluster_role(NOW, role);
+    }
+    assert_eq!(role_told(&mut one), [false, true]);
+    control.handle_cluster_role(NOW, ClusterRole::StandsBy);
+    let mut two = End::connect(&mut control, 2, process(2), &ShmConfig::default());
+    let told = two.register(&mut control);
+    let place = |wanted: &ControlMessage| told.iter().position(|told| told == wanted);
+    let said = place(&ControlMessage::ClusterRole { has: false });
+    assert!(said.is_some() && said < place(&ControlMessage::ConfigurationEnd { epoch: 3 }), "{told:?}");
+}

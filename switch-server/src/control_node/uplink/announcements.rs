@@ -8,7 +8,7 @@ use core::time::Duration;
 use vlan_core::Instant;
 
 use super::{InsideOf, Uplinks};
-use crate::control_node::ControlNode;
+use crate::control_node::{ClusterRole, ControlNode};
 
 /// How often something new is said.
 const ROUNDS: u8 = 3;
@@ -113,6 +113,7 @@ impl ControlNode {
 
     /// Says what is due, a few at a time.
     pub(super) fn go_on_announcing(&mut self, now: Instant) {
+        let stands_by = self.cluster_role == ClusterRole::StandsBy;
         let Uplinks { ports, links, own, .. } = &mut self.uplinks;
         for link in links {
             if link.announcements.refresh_at.is_some_and(|due| due <= now) {
@@ -125,6 +126,9 @@ impl ControlNode {
             let inside = InsideOf { lans: &self.lans, lan: link.lan, own, serial: self.config.serial };
             for _ in 0..ANNOUNCEMENTS_PER_PACE {
                 let Some(address) = link.announcements.next(now) else { break };
+                if stands_by && self.lans[link.lan].cluster_mac(address).is_some() {
+                    continue;
+                }
                 link.announcements.not_before = now + PACE;
                 let Some(frame) = self.lans[link.lan].arp.announcement(address) else { continue };
                 // It is said by nobody's frame: what becomes of it is counted by the uplink alone.

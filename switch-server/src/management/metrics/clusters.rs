@@ -120,6 +120,7 @@ mod tests {
             failure: None,
             flows: 6,
             counters: ServerCounters { given: FrameCount { frames: packets, octets: 900 }, chosen: 4 },
+            asked: 0,
         };
         let service = |port: u16| ServiceStatus {
             key: ServiceKey { protocol: Protocol::Tcp, port },
@@ -134,6 +135,7 @@ mod tests {
             services: vec![service(80), service(81)],
             counters: cluster_proxy::ClusterCounters::default(),
             checks: crate::control_node::CheckCounters::default(),
+            memory_octets: 0,
         };
         let mut text = Text::default();
         render(&mut text, &Status { clusters: vec![cluster], ..Status::default() });

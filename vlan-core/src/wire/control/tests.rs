@@ -103,6 +103,7 @@ fn examples() -> Vec<ControlMessage> {
                 listens: true,
             }],
         }),
+        ControlMessage::ClusterRole { has: true },
         ControlMessage::Check(check(CheckKind::Tcp)),
         ControlMessage::Check(check(CheckKind::Http { path: "/health?deep=1".into() })),
         ControlMessage::Checked(checked(CheckResult::Passed)),
