@@ -15,6 +15,7 @@ use vlan_core::{DropReason, Instant, MacAddress, NodeNumber, VifNumber};
 
 use super::World;
 use super::cluster::{Cluster, PLAIN_PORT, STICKY_PORT, UNKNOWN_PORT};
+use super::routed::ROUTED_PORT;
 use crate::checker::{StationIndex, Violation};
 use crate::frame::internet_checksum;
 use crate::segment::{Segment, flags};
@@ -154,7 +155,8 @@ impl World {
     }
 
     fn stray(&mut self, station: usize, port: u16, said: u8, over_ipv4: bool) -> Option<Segment> {
-        let own_port = 1 + self.random.below(PORTS) as u16;
+        // None that packets for others have.
+        let own_port = ROUTED_PORT + 1 + self.random.below(PORTS) as u16;
         let own = self.stations[station];
         let own = if over_ipv4 { own.ipv4.address } else { own.ipv6.address };
         let address = self.cluster.as_ref()?.addresses[usize::from(!over_ipv4)];
