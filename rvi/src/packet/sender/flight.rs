@@ -176,11 +176,11 @@ impl Flight {
         match packet.fate {
             Fate::Arrived => return,
             Fate::Open => {
-                proofs.arrived += 1;
+                proofs.note_arrived(packet.sent_at);
                 self.octets -= if packet.asks { usize::from(packet.len) } else { 0 };
             }
             Fate::Rescued => {
-                proofs.arrived += 1;
+                proofs.note_arrived(packet.sent_at);
                 proofs.spurious += 1;
             }
             Fate::Lost => {
@@ -311,8 +311,8 @@ impl Flight {
         if usize::from(packet.len) > PACKET_LEN_BASE {
             proofs.long_losses.note(number, packet.len);
         }
+        proofs.note_lost(packet.sent_at);
         self.lost += 1;
-        proofs.lost += 1;
     }
 
     /// Takes the pieces off an open packet.

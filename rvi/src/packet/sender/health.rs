@@ -6,6 +6,7 @@ use vlan_core::Instant;
 use vlan_core::random::Random;
 
 use super::detector::{Detector, Opinion};
+use super::fates::Proofs;
 
 /// A leg that was down stays out this long after its first answer ...
 const HOLD_DOWN: Duration = Duration::from_millis(110);
@@ -114,14 +115,14 @@ impl Health {
     }
 
     /// Takes proven fates. True when the state changed.
-    pub(super) fn record(&mut self, now: Instant, arrived: u32, lost: u32, is_delayed: bool) -> bool {
-        if arrived > 0 {
+    pub(super) fn record(&mut self, now: Instant, proofs: &Proofs, is_delayed: bool) -> bool {
+        if proofs.arrived > 0 {
             self.note_answer(now);
         }
-        if lost > 0 {
+        if proofs.lost > 0 {
             self.last_loss = Some(now);
         }
-        self.detector.record(now, arrived, lost, is_delayed);
+        self.detector.record(now, proofs, is_delayed);
         self.judge(now)
     }
 
@@ -302,15 +303,15 @@ mod tests {
 
     fn good() -> Health {
         let mut health = Health::new(Instant::ZERO, false, IDLE_PROBE);
-        assert!(health.record(Instant::ZERO, 1, 0, false));
+        assert!(health.record(Instant::ZERO, &Proofs::of_one(Instant::ZERO, true), false));
         health
     }
 
     /// One proven fate in each bin, from `from_us` on, until the state changes; says when.
-    fn feed(health: &mut Health, from_us: u64, arrived: u32, lost: u32) -> u64 {
+    fn feed(health: &mut Health, from_us: u64, has_arrived: bool) -> u64 {
         for bin in 0..100_000 {
             let now = from_us + bin * 200;
-            if health.record(at(now), arrived, lost, false) {
+            if health.record(at(now), &Proofs::of_one(at(now), has_arrived), false) {
                 return now - from_us;
             }
         }
@@ -324,18 +325,18 @@ mod tests {
     #[test]
     fn a_leg_is_suspect_then_down_and_good_when_its_score_is_gone() {
         let mut health = good();
-        assert_eq!(feed(&mut health, 1_000, 0, 1), 400, "two bins of nothing but loss");
+        assert_eq!(feed(&mut health, 1_000, false), 400, "two bins of nothing but loss");
         assert_eq!(health.state(), PacketLegState::Suspect);
         let score = health.score();
         assert!((4710..4710 + 2358).contains(&score), "{score}");
-        feed(&mut health, 2_000, 1, 0);
+        feed(&mut health, 2_000, true);
         assert_eq!((health.state(), health.score()), (PacketLegState::Good, 0));
-        feed(&mut health, 10_000, 0, 1);
-        let down_after = feed(&mut health, 11_000, 0, 1);
+        feed(&mut health, 10_000, false);
+        let down_after = feed(&mut health, 11_000, false);
         assert_eq!(health.state(), PacketLegState::Down);
         assert!(down_after <= 14 * 200, "{down_after} us");
         assert!(health.score() >= 35_840);
-        feed(&mut health, 20_000, 1, 0);
+        feed(&mut health, 20_000, true);
         assert_eq!((health.state(), health.score()), (PacketLegState::Good, 0));
     }
 
@@ -346,18 +347,18 @@ mod tests {
         let mut times = std::vec::Vec::new();
         for _ in 0..9 {
             while health.state() != PacketLegState::Down {
-                now += 1_000 + feed(&mut health, now, 0, 1);
+                now += 1_000 + feed(&mut health, now, false);
             }
-            let out = feed(&mut health, now, 1, 0);
+            let out = feed(&mut health, now, true);
             times.push(out / 1000);
             now += out + 1_000;
         }
         assert_eq!(times, [110, 220, 440, 880, 1760, 3520, 7040, 10_000, 10_000]);
         now += 60_000_000;
         while health.state() != PacketLegState::Down {
-            now += 1_000 + feed(&mut health, now, 0, 1);
+            now += 1_000 + feed(&mut health, now, false);
         }
-        assert_eq!(feed(&mut health, now, 1, 0) / 1000, 110, "an hour of peace is forgiven");
+        assert_eq!(feed(&mut health, now, true) / 1000, 110, "an hour of peace is forgiven");
     }
 
     //= spec/packet-sender.md#probes
@@ -379,14 +380,14 @@ mod tests {
         }
         assert!(gaps.len() > 90, "no two associations probe in step");
         let mut to_control_node = Health::new(last, false, IDLE_PROBE / 10);
-        assert!(to_control_node.record(last, 1, 0, false));
+        assert!(to_control_node.record(last, &Proofs::of_one(last, true), false));
         to_control_node.next_probe(last, true, &mut random);
         let next = to_control_node.probe_deadline().expect("idle legs are probed");
         assert!((75..125).contains(&next.since(last).as_millis()));
 
         let mut now = last.as_nanos() / 1000;
         while health.state() != PacketLegState::Down {
-            now += 1_000 + feed(&mut health, now, 0, 1);
+            now += 1_000 + feed(&mut health, now, false);
         }
         let mut gaps = std::vec::Vec::new();
         let mut probe = health.probe_deadline().expect("dead legs are probed");
@@ -406,7 +407,7 @@ mod tests {
     #[test]
     fn a_suspect_leg_is_probed_less_and_less_while_nothing_answers() {
         let (mut random, mut health) = (Random::new(3), good());
-        let begun = 1_000 + feed(&mut health, 1_000, 0, 1);
+        let begun = 1_000 + feed(&mut health, 1_000, false);
         assert_eq!(health.state(), PacketLegState::Suspect);
         health.set_silent(at(begun), true);
         let mut probe = health.probe_deadline().expect("suspect legs are probed");
@@ -426,7 +427,7 @@ mod tests {
     #[test]
     fn a_suspect_leg_that_does_not_answer_is_probed_less_and_less_until_it_does() {
         let (mut random, mut health) = (Random::new(3), good());
-        let begun = at(1_000 + feed(&mut health, 1_000, 0, 1));
+        let begun = at(1_000 + feed(&mut health, 1_000, false));
         let mut probe = begun;
         let mut gaps = std::vec::Vec::new();
         for _ in 0..130 {
@@ -438,7 +439,7 @@ mod tests {
         assert!(gaps[..100].iter().all(|gap| *gap == 200), "once a bin for 20 ms: {gaps:?}");
         assert_eq!(gaps[100..104], [200, 400, 800, 1600]);
         assert_eq!(gaps[120..], [250_000; 10]);
-        health.record(probe, 1, 0, false);
+        health.record(probe, &Proofs::of_one(probe, true), false);
         health.next_probe(probe, true, &mut random);
         assert_eq!(health.probe_deadline(), Some(probe + SUSPECT_PROBE));
     }
@@ -486,7 +487,7 @@ mod tests {
     fn an_idle_relay_leg_is_not_probed() {
         let mut health = Health::new(Instant::ZERO, true, IDLE_PROBE);
         assert_eq!(health.probe_deadline(), Some(Instant::ZERO));
-        health.record(Instant::ZERO, 1, 0, false);
+        health.record(Instant::ZERO, &Proofs::of_one(Instant::ZERO, true), false);
         assert_eq!(health.probe_deadline(), None);
     }
 }

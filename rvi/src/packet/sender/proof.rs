@@ -106,7 +106,7 @@ impl Sender {
         let is_delayed = leg.rtt.is_delayed(now);
         let (next, largest) = (leg.flight.next_number(), largest.unwrap_or(0));
         leg.window.record(proofs.arrived, proofs.lost, largest, next, is_delayed);
-        let is_changed = leg.health.record(now, proofs.arrived, proofs.lost, is_delayed);
+        let is_changed = leg.health.record(now, proofs, is_delayed);
         leg.judge_lengths(now, proofs);
         leg.forget(now);
         if proofs.arrived > 0 {
