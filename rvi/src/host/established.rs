@@ -77,8 +77,7 @@ impl EstablishedLeg {
         let mut buffer = [0; DATAGRAM_LEN_MAX];
         let mut doorbells = 0;
         while doorbells < DOORBELLS_PER_CALL {
-            let room = if self.role == Role::TowardsControlNode { Room::OneDescriptor } else { Room::Octets };
-            match self.socket.receive(&mut buffer, room) {
+            match self.socket.receive(&mut buffer, self.room()) {
                 Ok(Received::Nothing) => break,
                 Ok(Received::Datagram { len, descriptor }) => {
                     let datagram = &buffer[..len];
@@ -94,48 +93,32 @@ impl EstablishedLeg {
         if doorbells == 0 { Datagram::Nothing } else { Datagram::Doorbell }
     }
 
+    /// Arenas and ends of legs come with a descriptor, and who has no room for one takes neither.
+    //= spec/leg-setup.md#arenas
+    //# A node MUST take an arena only from its control node's leg.
+    //= spec/leg-setup.md#introductions
+    //# A node MUST take the end of a leg to a peer only from its control node's leg.
+    fn room(&self) -> Room {
+        match self.role {
+            Role::TowardsControlNode => Room::OneDescriptor,
+            Role::Plain => Room::Octets,
+        }
+    }
+
     //= spec/leg-setup.md#other-datagrams
     //# A datagram of any other form than those expected at that point MUST end the leg or its set-up.
     fn handle_datagram(&mut self, datagram: &[u8], descriptor: Option<OwnedFd>) -> Datagram {
         let taken = match ArenaOffer::parse(datagram) {
-            Some(offer) => self.arena(offer, datagram, descriptor),
-            None => self.peer_end(datagram, descriptor).map(|(end, socket)| Datagram::PeerEnd(end, socket)),
+            Some(offer) => match descriptor {
+                Some(memory) => Ok(Datagram::Arena(offer, memory)),
+                None => Err(LegViolation::NoDescriptor),
+            },
+            None => peer_end(datagram, descriptor).map(|(end, socket)| Datagram::PeerEnd(end, socket)),
         };
         taken.unwrap_or_else(|violation| {
             self.socket.shut();
             Datagram::Violation(violation)
         })
-    }
-
-    //= spec/leg-setup.md#arenas
-    //# A node MUST take an arena only from its control node's leg.
-    fn arena(
-        &self,
-        offer: ArenaOffer,
-        datagram: &[u8],
-        descriptor: Option<OwnedFd>,
-    ) -> Result<Datagram, LegViolation> {
-        if self.role != Role::TowardsControlNode {
-            descriptor.into_iter().for_each(super::descriptor::discard);
-            return Err(unexpected(datagram));
-        }
-        Ok(Datagram::Arena(offer, descriptor.ok_or(LegViolation::NoDescriptor)?))
-    }
-
-    //= spec/leg-setup.md#introductions
-    //# A node MUST take the end of a leg to a peer only from its control node's leg.
-    fn peer_end(
-        &self,
-        datagram: &[u8],
-        descriptor: Option<OwnedFd>,
-    ) -> Result<(PeerEnd, LegSocket), LegViolation> {
-        let end = PeerEnd::parse(datagram).filter(|_| self.role == Role::TowardsControlNode);
-        let Some(end) = end else {
-            descriptor.into_iter().for_each(super::descriptor::discard);
-            return Err(unexpected(datagram));
-        };
-        let socket = LegSocket::from_received(descriptor.ok_or(LegViolation::NoDescriptor)?)?;
-        Ok((end, socket))
     }
 
     /// Wakes the peer.
@@ -182,6 +165,16 @@ impl AsFd for EstablishedLeg {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
+}
+
+/// The end of a leg to a peer that `datagram` and its descriptor are.
+fn peer_end(datagram: &[u8], descriptor: Option<OwnedFd>) -> Result<(PeerEnd, LegSocket), LegViolation> {
+    let Some(end) = PeerEnd::parse(datagram) else {
+        descriptor.into_iter().for_each(super::descriptor::discard);
+        return Err(unexpected(datagram));
+    };
+    let socket = LegSocket::from_received(descriptor.ok_or(LegViolation::NoDescriptor)?)?;
+    Ok((end, socket))
 }
 
 #[cfg(test)]
@@ -242,7 +235,7 @@ mod tests {
         assert!(matches!(node.receive(), Datagram::Violation(LegViolation::Descriptors)));
         let (peer, mut node) = legs(Role::Plain);
         peer.socket.send(END.emit().as_slice(), None).unwrap();
-        assert!(matches!(node.receive(), Datagram::Violation(LegViolation::Unexpected { kind: 4, .. })));
+        assert!(matches!(node.receive(), Datagram::Violation(LegViolation::NoDescriptor)));
         assert!(matches!(node.receive(), Datagram::Closed));
     }
 
