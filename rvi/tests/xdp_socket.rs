@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType};
 use rvi::SharedOctets;
@@ -57,16 +58,37 @@ fn any_socket() -> OwnedFd {
 }
 
 fn set_mtu(mtu: i32) {
+    configure(&any_socket(), libc::SIOCSIFMTU as libc::Ioctl, |to| to.ifru_mtu = mtu);
+}
+
+/// Makes one request about the device.
+fn configure(
+    descriptor: &OwnedFd,
+    request: libc::Ioctl,
+    fill: impl FnOnce(&mut libc::__c_anonymous_ifr_ifru),
+) {
     // SAFETY: integers and octets, for which zeroes are a valid value.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    for (to, from) in request.ifr_name.iter_mut().zip(DEVICE.bytes()) {
+    let mut ifreq: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in ifreq.ifr_name.iter_mut().zip(DEVICE.bytes()) {
         *to = from as libc::c_char;
     }
-    request.ifr_ifru.ifru_mtu = mtu;
-    // SAFETY: the request reads the name and the MTU in an ifreq, which `request` is.
-    let done =
-        unsafe { libc::ioctl(any_socket().as_raw_fd(), libc::SIOCSIFMTU as libc::Ioctl, &raw const request) };
+    fill(&mut ifreq.ifr_ifru);
+    // SAFETY: each of these requests reads an ifreq, which this is, and writes nothing beyond it.
+    let done = unsafe { libc::ioctl(descriptor.as_raw_fd(), request, &raw mut ifreq) };
     assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
+}
+
+/// A device of several queues, and the test's end of each.
+fn queues_of_a_device<const N: usize>() -> [OwnedFd; N] {
+    std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1").unwrap();
+    let queues = [(); N].map(|()| {
+        let tap = rustix::fs::open("/dev/net/tun", OFlags::RDWR | OFlags::NONBLOCK, Mode::empty()).unwrap();
+        let flags = (libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_MULTI_QUEUE) as libc::c_short;
+        configure(&tap, libc::TUNSETIFF as libc::Ioctl, |to| to.ifru_flags = flags);
+        tap
+    });
+    packet_socket::set_up(&any_socket(), DEVICE).unwrap();
+    queues
 }
 
 fn wait_for(descriptor: &impl AsFd) {
@@ -199,6 +221,37 @@ fn nobody_else_hears_what_arrives_until_the_sockets_are_closed() {
         wait_for(&listener);
         assert_eq!(rustix::io::read(&listener, &mut heard), Ok(60));
         assert_eq!(heard[..60], frame(7, 60));
+    });
+}
+
+#[test]
+fn every_queue_has_a_socket_and_one_sends_in_order() {
+    //= spec/xdp.md#whose-frames
+    //= type=test
+    //# Where sockets take all frames of a device, every queue MUST have one, and a frame that finds none MUST be dropped rather than
+    //# left to this host's own stack.
+    //= spec/xdp.md#turns
+    //= type=test
+    //# After 64 frames of one queue the next one that has any MUST have its turn.
+    as_root("every_queue_has_a_socket_and_one_sends_in_order", || {
+        let queues = queues_of_a_device::<4>();
+        let mut sockets = open();
+        let of_queue = |queue: usize, turns: usize| (queue * 1000..queue * 1000 + 64 * turns);
+        // A flood on the first, a turn's worth on the others.
+        for number in of_queue(0, 4).chain((1..4).flat_map(|queue| of_queue(queue, 1))) {
+            let frame = frame(number, 60);
+            assert_eq!(rustix::io::write(&queues[number / 1000], &frame), Ok(frame.len()));
+        }
+        let in_turn = of_queue(0, 1).chain((1..4).flat_map(|queue| of_queue(queue, 1))).chain(64..256);
+        in_turn.for_each(|number| assert_eq!(receive(&mut sockets), frame(number, 60)));
+        for number in 0..400 {
+            assert_eq!(sockets.send(&frame(number, 60)), Ok(Queued::Taken));
+            assert_eq!(sockets.flush(), Ok(true));
+            let mut sent = [0; 100];
+            wait_for(&queues[0]);
+            assert_eq!(rustix::io::read(&queues[0], &mut sent), Ok(60));
+            assert_eq!(sent[..60], frame(number, 60));
+        }
     });
 }
 

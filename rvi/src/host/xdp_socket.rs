@@ -31,6 +31,8 @@ use redirect::{Program, Redirect};
 
 /// Queues of a device that can be had: each takes 10 MiB.
 pub const QUEUES_MAX: u32 = 32;
+/// Frames of one queue before the next has its turn.
+const FRAMES_PER_TURN: u32 = 64;
 
 /// How long the sockets of a process that has ended may hold a device.
 const TAKEN_DOWN_MAX: Duration = Duration::from_millis(500);
@@ -183,8 +185,9 @@ pub struct XdpSockets {
     /// Dropped first, so that no frame comes to a socket that is being closed.
     redirect: Redirect,
     queues: Vec<Queue>,
-    /// The queue that is asked next.
+    /// The queue that is asked next, and how many frames it has given in this turn.
     turn: usize,
+    given: u32,
     readable: OwnedFd,
     has_frags: bool,
     /// The device has not had room for all that was to go.
@@ -223,7 +226,7 @@ impl XdpSockets {
             let data = epoll::EventData::new_u64(u64::from(number));
             epoll::add(&readable, queue, data, epoll::EventFlags::IN).map_err(XdpOpenError::of("epoll"))?;
         }
-        Ok(Self { redirect, queues, turn: 0, readable, has_frags, is_full: false })
+        Ok(Self { redirect, queues, turn: 0, given: 0, readable, has_frags, is_full: false })
     }
 
     /// How the frames come here, in words, for who reads the log.
@@ -244,19 +247,29 @@ impl XdpSockets {
         (!self.has_frags).then_some(CHUNK_LEN - HEADROOM_LEN)
     }
 
-    /// Copies the next frame to `out` and says how long it is; `None` when there is none now. Each queue has its turn.
+    /// Copies the next frame to `out` and says how long it is; `None` when there is none now.
     ///
     /// # Errors
     /// When the sockets are not to be used any more.
+    //= spec/xdp.md#turns
+    //# After 64 frames of one queue the next one that has any MUST have its turn.
     pub fn receive(&mut self, out: &mut [u8]) -> Result<Option<usize>, XdpError> {
+        if self.given == FRAMES_PER_TURN {
+            self.pass_turn();
+        }
         for _ in 0..self.queues.len() {
             let received = self.queues[self.turn].receive(out)?;
             if received.is_some() {
+                self.given += 1;
                 return Ok(received);
             }
-            self.turn = (self.turn + 1) % self.queues.len();
+            self.pass_turn();
         }
         Ok(None)
+    }
+
+    fn pass_turn(&mut self) {
+        (self.turn, self.given) = ((self.turn + 1) % self.queues.len(), 0);
     }
 
     /// Takes a frame that is to go.
