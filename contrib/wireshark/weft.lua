@@ -167,6 +167,7 @@ local messages = {
     [0xc065] = { "REVOKE", { { "rvi", "u32" }, { "peer", "u16" }, { "revoke_reason", "u8" } } },
     [0xc066] = { "REVOKED", { { "rvi", "u32" } } },
     [0xc067] = { "LEG_CUT", { { "peer", "u16" }, { "leg", "u8" } } },
+    [0xc04b] = { "LEG_MISSING", { { "peer", "u16" }, { "process", "u64" }, { "leg", "u8" } } },
     [0xc06a] = { "LEG_HEALED", { { "peer", "u16" }, { "leg", "u8" } } },
     [0xc068] = { "DIRECT_IDLE", { { "rvi", "u32" } } },
     [0xc069] = { "DIRECT_LOST", { { "peer", "u16" }, { "process", "u64" } } },

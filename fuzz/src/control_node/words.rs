@@ -103,6 +103,9 @@ pub(super) fn control_message(script: &mut Script<'_>, node: NodeNumber) -> Opti
         13 => ControlMessage::FlowsGone(FlowNotice { vif, flows: flows(script)? }),
         14 => ControlMessage::FlowsTold { vif },
         15 => service_state(script, vif)?,
+        9 if script.flag()? => {
+            ControlMessage::LegMissing { peer, process: ProcessId(u64::from(peer.0)), leg: script.below(3)? }
+        }
         9 => ControlMessage::Fault(Fault::new(None, FaultDirection::Out, "off")?),
         _ => {
             let held = HeldDirect {

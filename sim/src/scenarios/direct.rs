@@ -37,6 +37,11 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         script: late_introductions,
     },
     Scenario {
+        name: "a_leg_that_gets_lost_alone_is_introduced_again",
+        plan: |seed| Plan::calm(seed, 3),
+        script: a_leg_gets_lost,
+    },
+    Scenario {
         name: "a_node_that_is_asked_to_end_costs_nobody_anything",
         plan: |seed| Plan::calm(seed, 3),
         script: node_leaves,
@@ -177,6 +182,13 @@ fn late_introductions(world: &mut World) -> Result<(), Violation> {
     Ok(())
 }
 
+/// One leg of two hangs up, as when its peer breaks a rule or memory is short. Whether it comes back is judged last.
+fn a_leg_gets_lost(world: &mut World) -> Result<(), Violation> {
+    boot_to_direct(world)?;
+    world.hang_up_leg(0, 1, 1);
+    world.run_for(ms(50))
+}
+
 fn node_leaves(world: &mut World) -> Result<(), Violation> {
     boot_to_direct(world)?;
     for round in 0..4 {
@@ -246,6 +258,15 @@ mod tests {
     #[test]
     fn a_cut_and_a_heal_lose_nothing() {
         passes("a_cut_and_a_heal_lose_nothing");
+    }
+
+    //= spec/driver.md#missing-legs
+    //= type=test
+    //# A node MUST tell its control node of a leg of shared memory that was introduced and has been missing for three seconds, and
+    //# again after twice the time, up to 24 s, while it stays so.
+    #[test]
+    fn a_leg_that_gets_lost_alone_is_introduced_again() {
+        passes("a_leg_that_gets_lost_alone_is_introduced_again");
     }
 
     /// A node has frames of another's stack before it has made its own device.

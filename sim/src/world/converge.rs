@@ -1,10 +1,13 @@
 //! The end of a run: heal everything, then all must be well within a bound (I-8), and every frame accounted for.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rvi::packet::sender::PacketLegState;
 use rvi::packet::wire::PacketLeg;
-use vlan_core::{DropReason, Instant, NodeNumber};
+use switch_server::control_node::RviState;
+use vlan_core::wire::control::LegKind;
+use vlan_core::{DropReason, Instant, LegNumber, NodeNumber};
 
 use super::World;
 use super::connections::Party;
@@ -150,12 +153,12 @@ impl World {
     fn all_legs_come_back(&mut self) -> Result<(), Violation> {
         let until = self.now() + BACK_MAX;
         loop {
-            let away = self.legs_away();
-            if away.is_empty() {
+            let (away, missing) = (self.legs_away(), self.shared_legs_missing());
+            if away.is_empty() && missing.is_empty() {
                 return Ok(());
             }
             if self.now() >= until {
-                return Err(self.stuck(format!("packet legs that do not come back: {away:?}")));
+                return Err(self.stuck(format!("legs that do not come back: {away:?}, {missing:?}")));
             }
             self.run_for(Duration::from_millis(10))?;
         }
@@ -174,6 +177,28 @@ impl World {
             }
         }
         away
+    }
+
+    /// Legs of shared memory that a control node has introduced, and that one end has not: of which node, to which other.
+    fn shared_legs_missing(&self) -> BTreeSet<(NodeNumber, NodeNumber, LegNumber)> {
+        let machine_of = |node: NodeNumber| {
+            let index = (0..self.nodes.len()).find(|&index| Plan::number(index) == node)?;
+            let is_judged = self.plan.hostile != Some(index);
+            self.nodes[index].machine.as_ref().filter(|machine| is_judged && machine.is_attached())
+        };
+        let mut missing = BTreeSet::new();
+        for rvi in
+            self.controls.iter().filter_map(|control| control.machine.as_ref()).flat_map(|m| m.status().rvis)
+        {
+            let (Some(a), Some(b)) = (machine_of(rvi.a), machine_of(rvi.b)) else { continue };
+            let shared =
+                rvi.legs.iter().filter(|leg| rvi.state == RviState::Granted && leg.kind == LegKind::Unix);
+            for leg in shared.map(|leg| leg.leg) {
+                missing.extend((!a.has_shared_leg_to(rvi.b, leg)).then_some((rvi.a, rvi.b, leg)));
+                missing.extend((!b.has_shared_leg_to(rvi.a, leg)).then_some((rvi.b, rvi.a, leg)));
+            }
+        }
+        missing
     }
 
     /// Every pair of every LAN gets a datagram through both ways, over IPv4 and IPv6.

@@ -2,6 +2,7 @@
 
 mod barriers;
 mod control_loss;
+mod introduced;
 mod link;
 
 use alloc::vec::Vec;
@@ -76,7 +77,7 @@ impl Node {
             shm.refuse();
             return false;
         };
-        link.note_leg(leg);
+        link.note_leg(now, leg);
         let was_up = link.association.is_up();
         link.packets.is_started = true;
         link.association.handle_leg_up(now, leg, shm);
@@ -106,6 +107,7 @@ impl Node {
             return;
         }
         let end = link.association.handle_leg_gone(now, leg);
+        link.introduced.handle_gone(now, leg);
         let left = link.leaving.iter().position(|&(left, _)| left == leg);
         if let Some(left) = left {
             link.leaving.remove(left);
@@ -154,10 +156,10 @@ impl Node {
         self.leave_direct_leg(now, node, leg);
     }
 
-    /// The administrator has healed a leg.
-    pub(super) fn heal_direct_leg(&mut self, node: NodeNumber, leg: LegNumber) {
+    /// Both ends have been introduced for a leg, perhaps because the administrator has healed it.
+    pub(super) fn heal_direct_leg(&mut self, now: Instant, node: NodeNumber, leg: LegNumber) {
         if let Some(link) = self.direct_to(node).and_then(|place| self.direct[place].as_mut()) {
-            link.heal_leg(leg);
+            link.heal_leg(now, leg);
         }
     }
 
@@ -287,6 +289,7 @@ impl Node {
                 }
             }
             self.report_idle(now, place);
+            self.report_missing(now, place);
             let Some(link) = &self.direct[place] else { continue };
             let overdue = link.leaving.iter().filter(|&&(_, until)| until <= now).map(|&(leg, _)| leg);
             for leg in overdue.collect::<Vec<_>>() {
@@ -312,6 +315,18 @@ impl Node {
         } else if due {
             // No control node: ask again when as much time has passed.
             link.idle.1 = now;
+        }
+    }
+
+    /// Tells the control node about legs that were introduced and are not there.
+    fn report_missing(&mut self, now: Instant, place: usize) {
+        let attached = self.attached();
+        let Some(link) = self.direct[place].as_mut().filter(|link| !link.closing) else { return };
+        let (peer, process) = (link.node, link.process);
+        while let Some(leg) = self.direct[place].as_mut().and_then(|link| link.next_missing(now)) {
+            if let Some(index) = attached {
+                self.send_control(now, index, &ControlMessage::LegMissing { peer, process, leg: leg.0 });
+            }
         }
     }
 

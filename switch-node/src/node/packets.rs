@@ -73,6 +73,13 @@ impl Node {
         link.into_iter().flat_map(|link| link.association.packet_legs())
     }
 
+    /// True when the direct association to `node` has shared memory as its leg `leg`.
+    #[must_use]
+    pub fn has_shared_leg_to(&self, node: NodeNumber, leg: LegNumber) -> bool {
+        let link = self.direct_to(node).and_then(|place| self.direct[place].as_ref());
+        link.is_some_and(|link| link.association.legs().any(|status| status.number == leg))
+    }
+
     /// Octets of the longest packet that goes by a leg, all headers below the packet's own left out: what the host's
     /// route carries. Associations that are there are told too: a route may become narrower under them.
     pub fn set_packet_len_max(&mut self, leg: LegNumber, octets: usize) {

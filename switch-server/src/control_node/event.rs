@@ -45,6 +45,15 @@ pub enum ControlNodeEvent {
         /// The older process.
         process: ProcessId,
     },
+    /// An end of a direct association lacks a leg of shared memory: both are introduced again.
+    LegMissing {
+        /// Which end.
+        node: NodeNumber,
+        /// The other one.
+        peer: NodeNumber,
+        /// The leg.
+        leg: LegNumber,
+    },
     /// A direct RVI was granted to a pair that had none.
     Granted {
         /// One node.
@@ -146,6 +155,9 @@ impl fmt::Display for ControlNodeEvent {
             Self::Refused { name, node, reason } => write!(f, "{name} (node {node}) refused: {reason}"),
             Self::Fenced { node, process } => {
                 write!(f, "process {:016x} of node {node} fenced: a newer one serves the node", process.0)
+            }
+            Self::LegMissing { node, peer, leg } => {
+                write!(f, "node {node} lacks leg {leg} to node {peer}: both are introduced again")
             }
             Self::Granted { a, b, rvi } => write!(f, "direct RVI {rvi} granted to nodes {a} and {b}"),
             Self::Revoked { a, b, reason } => {

@@ -84,9 +84,17 @@ pub(super) struct Pair {
     pub rvis: Vec<PairRvi>,
     pub state: PairState,
     pub legs: BTreeMap<LegNumber, PairLeg>,
+    /// When its ends were introduced last.
+    introduced_at: Option<Instant>,
 }
 
 impl Pair {
+    /// One without RVIs and legs.
+    fn new(processes: [ProcessId; 2], epoch: PairEpoch) -> Self {
+        let (rvis, legs) = (Vec::new(), BTreeMap::new());
+        Self { processes, epoch, rvis, state: PairState::Granted, legs, introduced_at: None }
+    }
+
     /// The lowest channel that it does not use.
     fn free_channel(&self) -> Option<Channel> {
         (1..=255).map(Channel).find(|channel| self.rvis.iter().all(|rvi| rvi.channel != *channel))
@@ -215,8 +223,7 @@ impl ControlNode {
                 return;
             }
             let epoch = self.pairs.next_epoch();
-            let (rvis, legs) = (Vec::new(), BTreeMap::new());
-            self.pairs.pairs.insert(key, Pair { processes, epoch, rvis, state: PairState::Granted, legs });
+            self.pairs.pairs.insert(key, Pair::new(processes, epoch));
         }
         let Some(pair) = self.pairs.pairs.get(&key) else { return };
         let is_known = pair.rvis.iter().any(|rvi| rvi.lan == lan && rvi.slots == slots);

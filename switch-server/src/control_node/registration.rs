@@ -91,6 +91,10 @@ impl ControlNode {
             ControlMessage::DirectLost { peer, process } => {
                 self.direct_lost(now, (session.node, session.process), (peer, process));
             }
+            ControlMessage::LegMissing { peer, process, leg } => {
+                let (own, other) = ((session.node, session.process), (peer, process));
+                self.handle_missing_leg(now, own, other, LegNumber(leg));
+            }
             ControlMessage::Traced(traced) => {
                 self.outputs.push_back(Output::Traced { node: session.node, traced });
             }

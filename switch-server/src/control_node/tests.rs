@@ -138,10 +138,15 @@ impl End {
     }
 
     fn tell(&mut self, control: &mut ControlNode, message: &ControlMessage) -> Vec<ControlMessage> {
-        self.association.send_control(NOW, &message.emit()).expect("room");
-        self.association.publish();
+        self.say(message);
         control.pump(NOW, 1000);
         self.told()
+    }
+
+    /// Says it, and the control node has not looked yet.
+    fn say(&mut self, message: &ControlMessage) {
+        self.association.send_control(NOW, &message.emit()).expect("room");
+        self.association.publish();
     }
 
     fn register(&mut self, control: &mut ControlNode) -> Vec<ControlMessage> {

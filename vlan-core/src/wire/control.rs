@@ -194,6 +194,15 @@ pub enum ControlMessage {
         /// The leg.
         leg: u8,
     },
+    /// Node to control node: the leg of shared memory for which both ends were introduced is not here, or not any more.
+    LegMissing {
+        /// The node at the other end.
+        peer: NodeNumber,
+        /// Its process, as far as this node knows it.
+        process: ProcessId,
+        /// The leg.
+        leg: u8,
+    },
     /// Control node to node: what there is of the leg on this fabric of the association with `peer` may be used again.
     LegHealed {
         /// The node at the other end.
@@ -297,7 +306,7 @@ kinds! {
     GROUPS = 0xc038, GROUP_POLICY = 0xc039,
     LEG_ADDRESSES = 0xc03c, ARENA_READY = 0xc03d, PROMISCUOUS = 0xc040,
     CLAIMS = 0xc041, FLOWS_GONE = 0xc042, FLOWS_TOLD = 0xc043, LISTENING = 0xc044,
-    CHECK = 0xc045, CHECKED = 0xc046, CLUSTER_ROLE = 0xc04a,
+    CHECK = 0xc045, CHECKED = 0xc046, CLUSTER_ROLE = 0xc04a, LEG_MISSING = 0xc04b,
     INTERFACE = 0xc060, INTERFACE_REMOVED = 0xc061, CONFIGURATION_END = 0xc062, SENDER = 0xc063, GRANT = 0xc064,
     REVOKE = 0xc065, REVOKED = 0xc066, LEG_CUT = 0xc067, DIRECT_IDLE = 0xc068, DIRECT_LOST = 0xc069,
     LEG_HEALED = 0xc06a,
@@ -365,6 +374,7 @@ messages! {
     REVOKE => Revoke { rvi, peer, reason },
     REVOKED => Revoked { rvi },
     LEG_CUT => LegCut { peer, leg },
+    LEG_MISSING => LegMissing { peer, process, leg },
     LEG_HEALED => LegHealed { peer, leg },
     FAULT => Fault(fault: Fault),
     CAPTURE => Capture(order: CaptureOrder),

@@ -10,6 +10,7 @@ use vlan_core::limits::DIRECT_IDLE;
 use vlan_core::wire::control::{GrantedAssociation, GrantedLeg};
 use vlan_core::{Channel, Instant, LanId, LegNumber, NodeNumber, PairEpoch, ProcessId, RviNumber, VifNumber};
 
+use super::introduced::IntroducedLegs;
 use crate::node::association;
 use crate::node::control::Heartbeat;
 use crate::node::packets::LinkPackets;
@@ -37,6 +38,7 @@ pub(in crate::node) struct DirectLink {
     cut: Vec<GrantedLeg>,
     /// Legs of shared memory that it has or had. A hang-up of another is one of an earlier association's.
     legs_had: Vec<LegNumber>,
+    pub(super) introduced: IntroducedLegs,
     pub(super) rvis: Vec<DirectRvi>,
     /// Place in `rvis` by channel; 255 is none.
     pub(super) by_channel: [u8; 256],
@@ -66,6 +68,7 @@ impl DirectLink {
             granted: GrantedAssociation { epoch, ..GrantedAssociation::default() },
             cut: Vec::new(),
             legs_had: Vec::new(),
+            introduced: IntroducedLegs::default(),
             rvis: Vec::new(),
             by_channel: [u8::MAX; 256],
             leaving: Vec::new(),
@@ -94,11 +97,13 @@ impl DirectLink {
         let is_named = |leg: &GrantedLeg| association.legs.iter().any(|named| named.leg == leg.leg);
         former.legs.retain(|leg| !is_named(leg));
         self.cut.retain(|leg| !is_named(leg));
+        association.legs.iter().for_each(|leg| self.introduced.withdraw(leg.leg));
         self.granted.legs.append(&mut former.legs);
     }
 
-    /// Nothing is sent by a packet leg that is cut.
+    /// Nothing is sent by a packet leg that is cut, and shared memory is not missed.
     pub(super) fn cut_leg(&mut self, leg: LegNumber) {
+        self.introduced.withdraw(leg);
         let is_cut = |granted: &mut GrantedLeg| granted.leg == leg;
         self.cut.extend(self.granted.legs.extract_if(.., is_cut));
     }
@@ -106,18 +111,26 @@ impl DirectLink {
     /// What is sent by packets may go by that leg again, if it was cut.
     //= spec/driver.md#cut-packet-legs
     //# A node MUST go on sending by a packet leg that was cut when it is granted again or a control node says that the leg is healed.
-    pub(super) fn heal_leg(&mut self, leg: LegNumber) {
+    pub(super) fn heal_leg(&mut self, now: Instant, leg: LegNumber) {
+        self.introduced.add(now, leg);
         let is_healed = |cut: &mut GrantedLeg| cut.leg == leg;
         self.granted.legs.extend(self.cut.extract_if(.., is_healed));
     }
 
     /// A leg of shared memory comes up, in the place of any earlier one of its name: what was still to be waited for of that
     /// one is not any more.
-    pub(super) fn note_leg(&mut self, leg: LegNumber) {
+    pub(super) fn note_leg(&mut self, now: Instant, leg: LegNumber) {
+        self.introduced.handle_up(now, leg);
         self.leaving.retain(|&(left, _)| left != leg);
         if !self.has_had(leg) {
             self.legs_had.push(leg);
         }
+    }
+
+    /// The next leg of shared memory to be told of as missing.
+    pub(super) fn next_missing(&mut self, now: Instant) -> Option<LegNumber> {
+        let legs = &self.association;
+        self.introduced.next_missing(now, |leg| legs.legs().any(|status| status.number == leg))
     }
 
     pub(super) fn has_had(&self, leg: LegNumber) -> bool {
@@ -171,6 +184,7 @@ impl DirectLink {
         let idle = (!self.idle_told).then(|| self.idle.1 + DIRECT_IDLE);
         let closes = self.packets.closes_at.filter(|_| self.closing);
         let timers = leaving.chain(self.association.poll_timeout()).chain(idle).chain(closes);
-        timers.chain(self.heartbeat.poll_timeout()).min()
+        let introduced = self.introduced.poll_timeout().filter(|_| !self.closing);
+        timers.chain(self.heartbeat.poll_timeout()).chain(introduced).min()
     }
 }

@@ -58,6 +58,30 @@ fn a_leg_is_not_hung_up_for_an_earlier_one_of_its_name() {
 }
 
 #[test]
+fn a_control_node_is_told_of_a_leg_that_was_introduced_and_is_missing() {
+    let mut node = node();
+    let mut control = Far::control(&mut node, 1);
+    let peer = direct(&mut node, &mut control);
+    let (of, leg) = (NodeNumber(2), LEG.0 + 1);
+    let mut missing_after = |node: &mut Node, seconds| {
+        node.handle_timeout(NOW + Duration::from_secs(seconds));
+        node.publish(NOW + Duration::from_secs(seconds));
+        let told = control.told();
+        told.contains(&ControlMessage::LegMissing { peer: of, process: ProcessId(22), leg })
+    };
+    node.heal_direct_leg(NOW, of, LEG);
+    node.heal_direct_leg(NOW, of, LegNumber(leg));
+    assert!(node.poll_timeout().is_some_and(|at| at <= NOW + Duration::from_secs(3)));
+    assert!(!missing_after(&mut node, 2));
+    assert!(missing_after(&mut node, 3));
+    assert!(!missing_after(&mut node, 5));
+    assert!(missing_after(&mut node, 6));
+    node.cut_direct_leg(NOW, of, LegNumber(leg));
+    assert!(!missing_after(&mut node, 90));
+    drop(peer);
+}
+
+#[test]
 fn an_rvi_that_is_granted_again_has_other_legs_and_keeps_its_way() {
     //= spec/driver.md#packet-legs-behind-shared-memory
     //= type=test

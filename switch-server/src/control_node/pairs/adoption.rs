@@ -103,7 +103,7 @@ impl ControlNode {
         }
         let state = PairState::Adopting { claimed: [false; 2] };
         let (epoch, rvis, legs) = (held.epoch, Vec::new(), held_legs(held).collect());
-        self.pairs.pairs.insert(key, Pair { processes, epoch, rvis, state, legs });
+        self.pairs.pairs.insert(key, Pair { rvis, state, legs, ..Pair::new(processes, epoch) });
         true
     }
 

@@ -2,21 +2,48 @@
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use rvi::packet::session;
 use vlan_core::wire::control::{ControlMessage, Grant, GrantedAssociation, GrantedLeg, LegAddress, LegKind};
 use vlan_core::{Instant, LegNumber, NodeNumber, ProcessId, PublicKey, SecretKey};
 
-use super::{PairKey, PairLeg, PairRvi, PairState};
+use super::{PairKey, PairLeg, PairRvi, PairState, key, order};
 use crate::control_node::session::Session;
 use crate::control_node::{ControlNode, ControlNodeEvent, NodeEntry, Output};
 
 type Legs = BTreeMap<LegNumber, PairLeg>;
 
+/// Between two introductions of a pair because a leg is missing.
+const INTRODUCTION_PAUSE: Duration = Duration::from_secs(1);
+
 impl ControlNode {
     /// A leg of a node has come up, or it has said where its packet legs end: its pairs may gain legs.
     pub(in crate::control_node) fn legs_changed(&mut self, node: NodeNumber) {
         self.pairs.stale.extend(self.pairs.keys_of(node));
+    }
+
+    /// An end of a pair lacks a leg of shared memory for which both were introduced.
+    //= spec/server.md#missing-legs
+    //# When an end of a direct association says that a leg of shared memory is missing, a control node MUST introduce both ends
+    //# again, once a second at most.
+    pub(in crate::control_node) fn handle_missing_leg(
+        &mut self,
+        now: Instant,
+        (node, process): (NodeNumber, ProcessId),
+        (peer, peer_process): (NodeNumber, ProcessId),
+        leg: LegNumber,
+    ) {
+        let (key, end) = key(node, peer);
+        let Some(pair) = self.pairs.pairs.get_mut(&key) else { return };
+        let is_ours = pair.state == PairState::Granted && pair.processes == order(end, process, peer_process);
+        let is_early = pair.introduced_at.is_some_and(|at| now.since(at) < INTRODUCTION_PAUSE);
+        if !is_ours || is_early || pair.legs.get(&leg) != Some(&PairLeg::Unix) {
+            return;
+        }
+        pair.legs.remove(&leg);
+        self.pairs.stale.insert(key);
+        self.log(ControlNodeEvent::LegMissing { node, peer, leg });
     }
 
     /// Gives the ends of a pair the grants and the legs that they lack.
@@ -42,6 +69,9 @@ impl ControlNode {
         let untold: Vec<PairRvi> = pair.rvis.iter().filter(|rvi| !rvi.is_told).copied().collect();
         if let Some(pair) = self.pairs.pairs.get_mut(&key) {
             pair.legs = legs;
+            if !introduced.is_empty() {
+                pair.introduced_at = Some(now);
+            }
             pair.rvis.iter_mut().for_each(|rvi| (rvi.is_granted, rvi.is_told) = (true, true));
         }
         for rvi in &untold {

@@ -1,6 +1,7 @@
 //! Which legs a pair gets, and what its ends are told of them.
 
 use super::*;
+use core::time::Duration;
 use vlan_core::wire::control::{Fault, FaultDirection, GrantedAssociation};
 use vlan_core::{EtherAddress, EtherPort};
 
@@ -224,6 +225,38 @@ fn a_pair_moves_to_shared_memory_when_both_are_attached_by_it() {
         ];
         assert_eq!(end.told(), [cut, healed]);
     }
+}
+
+#[test]
+fn both_ends_are_introduced_again_when_one_lacks_a_leg() {
+    //= spec/server.md#missing-legs
+    //= type=test
+    //# When an end of a direct association says that a leg of shared memory is missing, a control node MUST introduce both ends
+    //# again, once a second at most.
+    let mut config = config();
+    config.nodes.iter_mut().for_each(|entry| entry.legs = vec![vec![LegKind::Unix], vec![LegKind::Udp]]);
+    let (mut control, [mut one, mut two], _) = udp_pair(config);
+    assert_eq!(introduced(&mut control), [A]);
+    let missing =
+        |process, leg: LegNumber| ControlMessage::LegMissing { peer: NodeNumber(1), process, leg: leg.0 };
+    let mut again_after = |millis, message: &ControlMessage| {
+        two.say(message);
+        control.pump(NOW + Duration::from_millis(millis), 1000);
+        introduced(&mut control)
+    };
+    assert_eq!(again_after(500, &missing(process(1), A)), [], "just introduced");
+    assert_eq!(again_after(1000, &missing(ProcessId(999), A)), [], "another process");
+    assert_eq!(again_after(1000, &missing(process(1), B)), [], "of no shared memory");
+    assert_eq!(again_after(1000, &missing(process(1), A)), [A]);
+    assert_eq!(again_after(1900, &missing(process(1), A)), [], "just introduced");
+    assert_eq!(again_after(2000, &missing(process(1), A)), [A]);
+    let healed = ControlMessage::LegHealed { peer: NodeNumber(2), leg: A.0 };
+    assert_eq!(one.told().iter().filter(|message| **message == healed).count(), 2);
+    let (a, b) = (NodeNumber(1), NodeNumber(2));
+    control.handle_command(NOW, Command::Cut { a, b, leg: Some(A) });
+    two.say(&missing(process(1), A));
+    control.pump(NOW + Duration::from_secs(5), 1000);
+    assert_eq!(introduced(&mut control), [], "it is cut");
 }
 
 #[test]

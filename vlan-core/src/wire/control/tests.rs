@@ -152,6 +152,7 @@ fn examples() -> Vec<ControlMessage> {
         ControlMessage::Revoke { rvi: RviNumber(7), peer: NodeNumber(2), reason: RevokeReason::Cut },
         ControlMessage::Revoked { rvi: RviNumber(7) },
         ControlMessage::LegCut { peer: NodeNumber(2), leg: 1 },
+        ControlMessage::LegMissing { peer: NodeNumber(2), process: ProcessId(8), leg: 1 },
         ControlMessage::LegHealed { peer: NodeNumber(2), leg: 1 },
         fault(None, FaultDirection::Both, "off"),
         fault(Some(LegNumber(1)), FaultDirection::In, "loss=5%,delay=2ms"),
