@@ -2,7 +2,9 @@
 
 use anyhow::{Context, Result, ensure};
 use e2e::Lab;
-use e2e::pair::{PAIRS, RATE, expect_nothing_lost, flow, streams, wait_for_direct};
+use e2e::pair::{PAIRS, RATE, expect_nothing_lost, flow, legs, streams, wait_for_direct, wait_for_legs};
+use rustix::net::Shutdown;
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
 #[test]
 fn direct_traffic_goes_on_while_the_control_node_is_dead_and_when_it_comes_back() -> Result<()> {
@@ -96,6 +98,47 @@ fn a_killed_node_comes_back_and_its_peers_memory_too() -> Result<()> {
         Ok(now.0 <= before.0 && now.1 <= before.1 + (4 << 20))
     })?;
     lab.stop()
+}
+
+#[test]
+fn a_leg_that_is_lost_alone_comes_back_with_nothing_lost() -> Result<()> {
+    const BOTH: [[&str; 2]; 2] = [["a", "unix"], ["b", "unix"]];
+    let lab = Lab::start("two-lans.toml", "e2eleg", &[])?;
+    let streams = streams(&lab, RATE)?;
+    flow(&lab, &streams, 1000)?;
+    wait_for_legs(&lab, &BOTH)?;
+    flow(&lab, &streams, 1000)?;
+    for which in 0..2 {
+        sever(lab.pid("web1")?, lab.pid("web2")?, which)?;
+        lab.wait_for("a leg to be down", || Ok(legs(&lab)?.iter().any(|leg| leg[2] != "up")))?;
+        flow(&lab, &streams, 2000)?;
+        wait_for_legs(&lab, &BOTH)?;
+        flow(&lab, &streams, 2000)?;
+    }
+    ensure!(lab.log().contains("both are introduced again"), "{}", lab.log());
+    expect_nothing_lost(streams)?;
+    lab.stop()
+}
+
+/// Shuts one of the sockets between two processes down. Both live, and have what they had in the memory that they share.
+fn sever(process: u32, peer: u32, which: usize) -> Result<()> {
+    // Each line: kind, state, two queues, own place and number, the peer's, users.
+    let sockets = e2e::run(5, &["ss", "-xpnH"])?.ok()?;
+    let sockets: Vec<Vec<&str>> = sockets.lines().map(|line| line.split_whitespace().collect()).collect();
+    let descriptor_of = |socket: &[&str], process: u32| -> Option<i32> {
+        let (_, user) = socket.last()?.split_once(&format!("pid={process},fd="))?;
+        user.split([',', ')']).next()?.parse().ok()
+    };
+    let joins = |socket: &&Vec<&str>| {
+        let is_far_end = |far: &&Vec<&str>| far.get(5) == socket.get(7) && descriptor_of(far, peer).is_some();
+        descriptor_of(socket, process).is_some() && sockets.iter().any(|far| is_far_end(&far))
+    };
+    let socket = sockets.iter().filter(joins).nth(which).context("no such socket")?;
+    let number = descriptor_of(socket, process).context("it has no descriptor")?;
+    let process = Pid::from_raw(process.cast_signed()).context("no process")?;
+    let process = pidfd_open(process, PidfdFlags::empty())?;
+    let socket = pidfd_getfd(process, number, PidfdGetfdFlags::empty())?;
+    Ok(rustix::net::shutdown(socket, Shutdown::Both)?)
 }
 
 /// Open descriptors and shared memory in octets of a process.
