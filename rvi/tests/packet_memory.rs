@@ -49,6 +49,11 @@ impl ChannelWindows for InOrder {
 fn an_idle_transport_with_two_legs_takes_less_than_eight_kib() {
     let mut world = World::new(&config(), 1, &[0, 1]);
     world.stream(&[0, 1], Duration::from_micros(20), 1400, Duration::from_millis(50));
+    // Many messages that wait at once, short and long: each end has buffers to give back for all of them.
+    for end in [0, 1] {
+        (0..64).for_each(|lane| world.wish(end, lane, 1400));
+        (0..4).for_each(|lane| world.wish(end, lane, 60_000));
+    }
     world.run_to_the_end(Duration::from_millis(50));
     let busy = held();
     world.run_for(Duration::from_secs(5));
