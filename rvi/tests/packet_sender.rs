@@ -87,10 +87,15 @@ impl Bench {
 
     /// Legs whose first probe was answered after 40 us.
     fn good(scheduler: PacketScheduler, legs: &[u8]) -> Self {
+        Self::good_after(Duration::from_micros(40), scheduler, legs)
+    }
+
+    /// Legs whose first probe was answered after `trip`.
+    fn good_after(trip: Duration, scheduler: PacketScheduler, legs: &[u8]) -> Self {
         let mut bench = Self::new(scheduler, legs);
         let probes = bench.flush(at(0));
         let blocks: Vec<_> = probes.iter().map(|probe| (probe.header.leg.number(), 0, 0)).collect();
-        bench.ack(at(40), legs[0], &blocks).expect("good acks");
+        bench.ack(at(0) + trip, legs[0], &blocks).expect("good acks");
         for &number in legs {
             assert_eq!(bench.state(number), PacketLegState::Good);
         }
@@ -309,33 +314,41 @@ fn after_a_timeout_the_oldest_pieces_go_by_the_other_leg_with_a_question() {
 //# When a leg goes down, everything sent by it that is not proven MUST go again by another leg.
 #[test]
 fn everything_unproven_leaves_a_leg_that_goes_down() {
-    let mut bench = Bench::good(PacketScheduler::Alternate, &[0, 1]);
-    let mut now = 1000;
-    // Leg 0 loses all, leg 1 nothing.
-    let mut highest = 0;
-    for step in 0.. {
-        for _ in 0..2 {
-            bench.send(at(now), DATA, step % 64, 300);
-        }
-        let packets = bench.flush(at(now));
-        let of_leg = |packet: &&Sent| packet.header.leg == leg(1);
-        highest = packets.iter().filter(of_leg).map(|p| p.header.number).max().unwrap_or(highest);
-        bench.ack(at(now + 40), 1, &[(1, 0, highest), (0, 0, 0)]).expect("good acks");
+    const TRIP_US: u64 = 5000;
+    const DEATH_US: u64 = 4 * TRIP_US;
+    let mut bench = Bench::good_after(Duration::from_micros(TRIP_US), PacketScheduler::Alternate, &[0, 1]);
+    // From its death on leg 0 loses all; leg 1 loses nothing.
+    let mut sent: Vec<(u64, Sent)> = Vec::new();
+    let mut now = TRIP_US;
+    loop {
         now += 100;
         bench.transport.handle_timeout(at(now), &mut || true);
         if bench.state(0) == PacketLegState::Down {
             break;
         }
-        assert!(now < 20_000, "the dead leg is found");
+        bench.send(at(now), DATA, 0, 100);
+        bench.send(at(now), DATA, 1, 100);
+        sent.extend(bench.flush(at(now)).into_iter().map(|packet| (now, packet)));
+        let last_by = |number, until| {
+            let by_leg = sent.iter().filter(|(at, sent)| sent.header.leg == leg(number) && *at <= until);
+            by_leg.last().map_or(0, |(_, sent)| sent.header.number)
+        };
+        let told = now - TRIP_US;
+        let blocks = [(1, 0, last_by(1, told)), (0, 0, last_by(0, told.min(DEATH_US)))];
+        bench.ack(at(now), 1, &blocks).expect("good acks");
     }
-    assert!(now <= 1000 + 6000, "after {} us", now - 1000);
-    let packets = bench.flush(at(now));
-    highest =
-        packets.iter().filter(|p| p.header.leg == leg(1)).map(|p| p.header.number).max().unwrap_or(highest);
-    bench.ack(at(now + 40), 1, &[(1, 0, highest), (0, 0, 0)]).expect("good acks");
-    let dead = bench.transport.leg_status().find(|status| status.leg == leg(0)).expect("leg 0");
-    let probe = (LEN_MAX / 2) as u64;
-    assert!((dead.in_flight as u64) < probe, "only a probe may be out on it: {dead:?}");
+    // An ack tells of it a round trip later, and of a packet when it should have arrived.
+    assert!(now <= DEATH_US + TRIP_US * 9 / 4 + 6000, "after {} us", now - DEATH_US);
+    let waiting = |sent: &[(u64, Sent)]| {
+        let by_leg = |number, from| {
+            let packets = sent.iter().filter(move |(at, sent)| sent.header.leg == leg(number) && *at > from);
+            packets.flat_map(|(_, sent)| sent.data()).map(|record| record.mseq).collect::<BTreeSet<u32>>()
+        };
+        by_leg(0, DEATH_US).difference(&by_leg(1, 0)).count()
+    };
+    assert!(waiting(&sent) > 20, "{} of a round trip's messages have no proof", waiting(&sent));
+    sent.extend(bench.flush(at(now)).into_iter().map(|packet| (now, packet)));
+    assert_eq!(waiting(&sent), 0);
     let mut events = std::iter::from_fn(|| bench.transport.poll_event());
     assert!(events.any(|event| event == TransportEvent::LegState(leg(0), PacketLegState::Down)));
 }
