@@ -353,6 +353,35 @@ fn everything_unproven_leaves_a_leg_that_goes_down() {
     assert!(events.any(|event| event == TransportEvent::LegState(leg(0), PacketLegState::Down)));
 }
 
+//= spec/packet-sender.md#round-trips
+//= type=test
+//# A sender MUST measure a round trip only with a packet that asked for an ack, and only when the ack says for how long it
+//# was kept back.
+#[test]
+fn a_round_trip_is_measured_with_a_question_whose_ack_tells_for_how_long_it_was_kept() {
+    let mut bench = Bench::good(PacketScheduler::Failover, &[0]);
+    let trip = |bench: &Bench| bench.transport.leg_status().next().expect("leg 0").rtt_ns;
+    assert_eq!(trip(&bench), 40_000);
+    let header = bench.header(leg(0), PacketFlags { ack_now: true, has_ack: false }, 0);
+    bench.transport.handle_packet(at(100), &header, &[], &Nothing).expect("a question");
+    let packets = bench.flush(at(100));
+    assert!(packets.len() == 1 && !packets[0].header.wants_answer() && packets[0].records.is_empty());
+    bench.ack(at(300_000), 0, &[(0, 0, 1)]).expect("good acks");
+    assert_eq!(trip(&bench), 40_000, "an ack of nothing but an ack");
+    // Round trips of 40 us and 8 more: each counts for an eighth.
+    let acks = [(u16::MAX, 70_000, 40_000), (u16::MAX - 1, 65_534 + 48, 41_000), (0, 49, 42_000)];
+    for (number, (delay_us, took_us, expected)) in (2..).zip(acks) {
+        let sent = 1_000_000 * number;
+        bench.send(at(sent), DATA, 0, 100);
+        assert_eq!(bench.flush(at(sent)).len(), 1);
+        let mut ranges = AckRanges::default();
+        assert!(ranges.push(0, number));
+        let block = AckBlock { leg: leg(0), delay_us, rx_count: 0, largest: number, ts_echo: 0, ranges };
+        bench.ack_blocks(at(sent + took_us), 0, &[block]).expect("good acks");
+        assert_eq!(trip(&bench), expected, "kept back for {delay_us} us");
+    }
+}
+
 //= spec/packet-sender.md#acks-of-nothing
 //= type=test
 //# An ack of a packet that was never sent MUST end the session, and nothing of it may be applied.
