@@ -100,12 +100,15 @@ impl World {
 
     fn with_packets(seed: u64) -> Self {
         let mut world = Self::new(seed);
-        for end in 0..2 {
-            let config = endpoint_config(end, LEGS);
-            let now = world.instant();
-            world.ends[end].set_packets(now, config);
-        }
+        world.set_packets();
         world
+    }
+
+    fn set_packets(&mut self) {
+        let now = self.instant();
+        for (index, end) in self.ends.iter_mut().enumerate() {
+            end.set_packets(now, endpoint_config(index, LEGS));
+        }
     }
 
     fn instant(&self) -> Instant {
@@ -285,6 +288,28 @@ fn what_follows_a_message_of_a_closed_channel_comes_once_it_is_open_again() {
     }
     world.run(Duration::from_millis(5));
     assert_eq!(world.received[1][10..], [(0, 101, 40)]);
+    assert_eq!(world.ends[1].take_refused(), 1);
+    world.exchange(10);
+}
+
+#[test]
+fn what_comes_for_a_channel_that_is_yet_to_open_is_not_refused() {
+    //= spec/packet.md#channels-yet-to-open
+    //= type=test
+    //# A receiver MUST hold a message of a channel that has not been open in the association until it is.
+    let mut world = World::new(9);
+    world.ends[1] = Association::new(&AssociationConfig::default());
+    world.ends[1].open_channel(Channel(CHANNEL.0 + 1));
+    world.set_packets();
+    world.run(Duration::from_millis(5));
+    for id in 0..3 {
+        world.send(0, 0, id, 40).expect("room");
+    }
+    world.run(Duration::from_millis(5));
+    assert_eq!((world.received[1].len(), world.ends[1].take_refused()), (0, 0));
+    world.ends[1].open_channel(CHANNEL);
+    world.run(Duration::from_millis(5));
+    assert_eq!(world.received[1], [(0, 0, 40), (0, 1, 40), (0, 2, 40)]);
     world.exchange(10);
 }
 

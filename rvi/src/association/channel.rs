@@ -148,6 +148,13 @@ impl ChannelState {
         self.seen.insert(mseq) == WindowVerdict::New
     }
 
+    /// The same for a number that came in packets: their peer is told the lowest missing one.
+    pub(super) fn is_new_in_packets(&mut self, mseq: u32) -> bool {
+        let is_new = self.is_new(mseq);
+        self.find_lowest();
+        is_new
+    }
+
     /// True for a number that was seen before.
     pub(super) fn has_seen(&self, mseq: u32) -> bool {
         self.seen.contains(mseq)

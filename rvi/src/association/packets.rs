@@ -233,10 +233,9 @@ impl Association {
             let message = packets.poll_message(&Windows(&self.channels));
             let mut has_freed = false;
             while let Some((channel, mseq)) = packets.transport_mut().receiver_mut().poll_refused() {
-                if let Some(state) = self.channels.of_mut(channel) {
-                    state.is_new(mseq);
-                    state.find_lowest();
-                }
+                let state = self.channels.of_mut(channel);
+                let is_new = state.is_none_or(|state| state.is_new_in_packets(mseq));
+                self.refused_messages += u64::from(is_new);
                 // Its channel may be open again, and what follows there waits for it.
                 packets.transport_mut().receiver_mut().handle_delivered(
                     channel,
@@ -250,9 +249,8 @@ impl Association {
             }
         };
         let state = self.channels.of_mut(message.channel)?;
-        let is_new = state.is_new(message.mseq);
+        let is_new = state.is_new_in_packets(message.mseq);
         debug_assert!(is_new, "the receiver hands out what its windows do not have");
-        state.find_lowest();
         self.packet_messages += 1;
         let (leg, channel, len) = (number(message.leg), message.channel, message.octets.len());
         let rest = scratch.take_private(&message.octets);
