@@ -28,9 +28,12 @@ struct Lan {
 }
 
 impl Lan {
-    /// Three members that take arenas, the third with rings of a size.
     fn new(shm: &ShmConfig) -> Self {
-        let mut control = control_node();
+        Self::of(control_node(), shm)
+    }
+
+    /// Three members that take arenas, the third with rings of a size.
+    fn of(mut control: ControlNode, shm: &ShmConfig) -> Self {
         let large = ShmConfig::default();
         let connect =
             |node| End::connect(&mut control, node, process(node), if node == 3 { shm } else { &large });
@@ -45,12 +48,17 @@ impl Lan {
 
     fn with_arena(shm: &ShmConfig) -> Self {
         let mut lan = Self::new(shm);
-        let config = lan.wanted().expect("a burst is worth an arena");
-        lan.give(&config);
-        for node in [1, 2, 3] {
-            lan.ready(node, config.number);
-        }
+        lan.get_ready();
         lan
+    }
+
+    /// The LAN gets an arena that all members read.
+    fn get_ready(&mut self) {
+        let config = self.wanted().expect("a burst is worth an arena");
+        self.give(&config);
+        for node in [1, 2, 3] {
+            self.ready(node, config.number);
+        }
     }
 
     /// One broadcast of the first end.
@@ -263,6 +271,24 @@ fn only_what_everybody_gets_goes_in() {
     // A short one too: in order with the others.
     lan.broadcast(60);
     assert_eq!(lan.arena().used, used + 128);
+}
+
+#[test]
+fn what_comes_from_outside_is_copied_to_everybody() {
+    //= spec/arena.md#frames-without-numbers
+    //= type=test
+    //# A control node MUST NOT put a frame into an arena that comes from outside.
+    let mut lan = Lan::of(uplink::filtered(), &ShmConfig::default());
+    lan.get_ready();
+    let before = lan.arena();
+    let body = uplink::packet(uplink::OUTSIDE_IP, [255; 4], FRAME_LEN as u16);
+    let mut frame = uplink::frame(MacAddress::BROADCAST, uplink::OUTSIDER, 0x0800, &body);
+    lan.control.handle_outside(LATER, uplink::DEVICE, &Vnet::default(), &mut frame);
+    lan.control.pump(LATER, 1000);
+    assert_eq!([1, 2, 3].map(|node| lan.take(node)), [(); 3].map(|()| vec![Came::Copy(0)]));
+    assert_eq!((lan.arena().used, lan.arena().references), (before.used, before.references));
+    lan.broadcast(FRAME_LEN);
+    assert_eq!(lan.arena().references, before.references + 2, "what a member sends goes in still");
 }
 
 #[test]

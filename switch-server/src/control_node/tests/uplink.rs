@@ -6,11 +6,11 @@ mod changes;
 use super::*;
 use lan_proxy::{Device, Mode};
 
-const DEVICE: DeviceNumber = DeviceNumber(0);
+pub(super) const DEVICE: DeviceNumber = DeviceNumber(0);
 const SYSTEM: MacAddress = MacAddress([2, 0, 1, 0, 0, 0x77]);
 /// A station outside.
-const OUTSIDER: MacAddress = MacAddress([0x52, 0, 0, 0, 0, 9]);
-const OUTSIDE_IP: [u8; 4] = [10, 1, 0, 200];
+pub(super) const OUTSIDER: MacAddress = MacAddress([0x52, 0, 0, 0, 0, 9]);
+pub(super) const OUTSIDE_IP: [u8; 4] = [10, 1, 0, 200];
 
 fn bridged(mode: Mode) -> ControlNode {
     let mut config = config();
@@ -23,7 +23,7 @@ fn bridged(mode: Mode) -> ControlNode {
     control
 }
 
-fn filtered() -> ControlNode {
+pub(super) fn filtered() -> ControlNode {
     bridged(Mode::Filtered { system: SYSTEM })
 }
 
@@ -47,7 +47,7 @@ fn comes_in(control: &mut ControlNode, frame: &[u8]) {
     control.pump(NOW, 1000);
 }
 
-fn frame(to: MacAddress, from: MacAddress, ethertype: u16, body: &[u8]) -> Vec<u8> {
+pub(super) fn frame(to: MacAddress, from: MacAddress, ethertype: u16, body: &[u8]) -> Vec<u8> {
     [&to.0[..], &from.0, &ethertype.to_be_bytes(), body].concat()
 }
 
@@ -61,7 +61,7 @@ fn arp(operation: u8, sender: (MacAddress, [u8; 4]), target: (MacAddress, [u8; 4
 }
 
 /// An IPv4 packet with `len` octets behind its header, which may not be fragmented.
-fn packet(from: [u8; 4], to: [u8; 4], len: u16) -> Vec<u8> {
+pub(super) fn packet(from: [u8; 4], to: [u8; 4], len: u16) -> Vec<u8> {
     let total = (20 + len).to_be_bytes();
     let mut header = [0x45, 0, total[0], total[1], 0, 0, 0x40, 0, 64, 253, 0, 0];
     let sum = header.chunks(2).chain(from.chunks(2)).chain(to.chunks(2));
