@@ -183,7 +183,8 @@ impl End {
         let mut frame = vec![0; len];
         frame[..6].copy_from_slice(&to.0);
         frame[6..12].copy_from_slice(&mac(self.node).0);
-        frame[12] = 8;
+        // An IP packet without options: frames of other kinds are looked at one by one.
+        (frame[12], frame[14]) = (8, 0x45);
         self.queue_frame(to, flags, &frame);
     }
 

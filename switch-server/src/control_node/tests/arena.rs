@@ -125,7 +125,7 @@ impl Lan {
             (header.kind, header.origin, header.destination_vif),
             (FrameKind::Group, NodeNumber(1), VifNumber(0))
         );
-        assert!(octets[32..].starts_with(&[0xff; 6]) && octets[32 + 14..].iter().all(|octet| *octet == 0));
+        assert!(octets[32..].starts_with(&[0xff; 6]) && octets[32 + 15..].iter().all(|octet| *octet == 0));
         Came::Reference(header.bseq)
     }
 
