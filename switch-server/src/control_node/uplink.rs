@@ -192,7 +192,7 @@ impl ControlNode {
         }
         let inside = InsideOf { lans: &self.lans, lan, own, serial: self.config.serial };
         let outward = link.proxy.outward(now, &inbound.header.vnet, frame, &inside, |vnet, octets| {
-            port.push(vnet, octets);
+            port.push(lan, vnet, octets);
         });
         match outward {
             Outward::Sent => taps.take(now, self.lans[lan].config.id, true, frame),
@@ -213,7 +213,8 @@ impl ControlNode {
         let port = &mut ports[link.device];
         let inside = InsideOf { lans: &self.lans, lan, own, serial: self.config.serial };
         // What becomes of it is counted by the uplink alone.
-        link.proxy.outward(now, &Vnet::default(), answer, &inside, |vnet, octets| port.push(vnet, octets));
+        let mut push = |vnet: &Vnet, octets: &[u8]| port.push(lan, vnet, octets);
+        link.proxy.outward(now, &Vnet::default(), answer, &inside, &mut push);
     }
 
     /// Does for uplinks what is due.

@@ -134,7 +134,7 @@ impl ControlNode {
                 // It is said by nobody's frame: what becomes of it is counted by the uplink alone.
                 let port = &mut ports[link.device];
                 link.proxy.outward(now, &Default::default(), &frame, &inside, |vnet, octets| {
-                    port.push(vnet, octets);
+                    port.push(link.lan, vnet, octets);
                 });
             }
         }

@@ -33,13 +33,20 @@ impl Uplinks {
         let link = self.links.iter().position(|link| link.lan == place);
         let Some(config) = lan.config.uplink.clone() else {
             if let Some(link) = link {
-                self.links.remove(link);
+                let link = self.links.remove(link);
+                self.ports[link.device].drop_of(place);
             }
             return;
         };
         let found = self.port(config.device).state.map_or(UNKNOWN_DEVICE, |state| state.device);
         match link {
-            Some(link) => self.links[link].change(config, found),
+            Some(link) => {
+                let link = &mut self.links[link];
+                let former = link.device;
+                if link.change(config, found) {
+                    self.ports[former].drop_of(place);
+                }
+            }
             None => self.links.extend(Uplink::new(place, config, (found, lan.config.mtu), self.seed)),
         }
     }
@@ -92,10 +99,12 @@ impl Uplink {
         Some(Self { lan, device, config, proxy: proxy.ok()?, announcements: Announcements::default() })
     }
 
-    /// Has another configuration. What it has counted stays, and what is known of the network outside as long as it is the same one.
-    fn change(&mut self, config: UplinkConfig, device: Device) {
+    /// Has another configuration. What it has counted stays, and what is known of the network outside as long as it is the same one. True
+    /// when frames go another way from now on.
+    fn change(&mut self, config: UplinkConfig, device: Device) -> bool {
         let of = |config: &UplinkConfig| (config.mode, config.vid, config.device);
-        if of(&config) != of(&self.config) {
+        let is_another = of(&config) != of(&self.config);
+        if is_another {
             // The platform file's check refuses what a proxy refuses, and devices that are too small have no carrier.
             let _ = self.proxy.change(config.mode, config.vid);
             let _ = self.proxy.set_device(device);
@@ -103,6 +112,7 @@ impl Uplink {
         }
         self.device = usize::from(config.device.0);
         self.config = config;
+        is_another
     }
 }
 

@@ -43,8 +43,15 @@ pub(super) struct Port {
 /// Frames in the order in which they came, one behind the other in one piece of memory.
 #[derive(Default)]
 struct Queue {
-    frames: VecDeque<(Vnet, usize)>,
+    frames: VecDeque<Waiting>,
     octets: VecDeque<u8>,
+}
+
+struct Waiting {
+    /// Place of the LAN whose uplink it goes by.
+    lan: usize,
+    vnet: Vnet,
+    len: usize,
 }
 
 impl Port {
@@ -55,13 +62,13 @@ impl Port {
     //= spec/uplink.md#full-devices
     //# What a device does not take at once MUST wait in the order in which it came, up to 4 MiB and 4096 frames; what finds no room
     //# MUST be dropped as `egress-full`.
-    pub fn push(&mut self, vnet: &Vnet, frame: &[u8]) {
+    pub fn push(&mut self, lan: usize, vnet: &Vnet, frame: &[u8]) {
         let Queue { frames, octets } = &mut self.waiting;
         if frames.len() == WAITING_FRAMES_MAX || octets.len() + frame.len() > WAITING_OCTETS_MAX {
             self.drops.add(DropReason::EgressFull);
             return;
         }
-        frames.push_back((*vnet, frame.len()));
+        frames.push_back(Waiting { lan, vnet: *vnet, len: frame.len() });
         octets.extend(frame);
     }
 
@@ -71,7 +78,7 @@ impl Port {
     }
 
     fn first(&mut self) -> Option<(Vnet, &[u8])> {
-        let &(vnet, len) = self.waiting.frames.front()?;
+        let &Waiting { vnet, len, .. } = self.waiting.frames.front()?;
         let octets = &mut self.waiting.octets;
         if octets.as_slices().0.len() < len {
             octets.make_contiguous();
@@ -80,8 +87,27 @@ impl Port {
     }
 
     fn remove_first(&mut self) {
-        if let Some((_, len)) = self.waiting.frames.pop_front() {
+        if let Some(Waiting { len, .. }) = self.waiting.frames.pop_front() {
             self.waiting.octets.drain(..len);
+        }
+    }
+
+    /// The way by which frames of a LAN were to go is another one: what waits states MAC addresses that may be hidden now, or has a tag
+    /// that may be another LAN's.
+    //= spec/uplink.md#frames-of-a-former-way
+    //# When the uplink of a LAN goes, or has another mode, tag or device, what waits of the LAN MUST be dropped as `no-carrier`.
+    pub fn drop_of(&mut self, lan: usize) {
+        let Queue { frames, octets } = core::mem::take(&mut self.waiting);
+        let mut octets = octets.into_iter();
+        for frame in frames {
+            let own = octets.by_ref().take(frame.len);
+            if frame.lan == lan {
+                own.for_each(drop);
+                self.drops.add(DropReason::NoCarrier);
+            } else {
+                self.waiting.octets.extend(own);
+                self.waiting.frames.push_back(frame);
+            }
         }
     }
 
@@ -202,14 +228,14 @@ mod tests {
         let mut port = Port::default();
         let long = vec![7; 60_000];
         for _ in 0..WAITING_FRAMES_MAX + 3 {
-            port.push(&Vnet::default(), &[1, 2, 3]);
+            port.push(0, &Vnet::default(), &[1, 2, 3]);
         }
         assert_eq!((port.waiting(), port.drops.of(DropReason::EgressFull)), (WAITING_FRAMES_MAX, 3));
         while port.first().is_some() {
             port.remove_first();
         }
         for number in 0..80_u8 {
-            port.push(&Vnet { gso_size: number.into(), ..Vnet::default() }, &long);
+            port.push(0, &Vnet { gso_size: number.into(), ..Vnet::default() }, &long);
         }
         assert_eq!(port.waiting(), WAITING_OCTETS_MAX / 60_000);
         for number in 0..5_u8 {
@@ -217,10 +243,31 @@ mod tests {
             assert_eq!(first, Some((number.into(), 60_000)));
             port.remove_first();
             // So that what lies in memory in two pieces is met too.
-            port.push(&Vnet { gso_size: 80 + u16::from(number), ..Vnet::default() }, &long);
+            port.push(0, &Vnet { gso_size: 80 + u16::from(number), ..Vnet::default() }, &long);
         }
         assert_eq!(port.first().map(|(vnet, _)| vnet.gso_size), Some(5));
         port.clear();
         assert_eq!((port.waiting(), port.first()), (0, None));
+    }
+
+    #[test]
+    fn what_waits_of_one_lan_is_dropped_and_the_others_stays_in_order() {
+        //= spec/uplink.md#frames-of-a-former-way
+        //= type=test
+        //# When the uplink of a LAN goes, or has another mode, tag or device, what waits of the LAN MUST be dropped as `no-carrier`.
+        let mut port = Port::default();
+        for number in 0..30_u8 {
+            port.push(usize::from(number % 3), &Vnet::default(), &vec![number; usize::from(number)]);
+        }
+        port.drop_of(1);
+        assert_eq!((port.waiting(), port.drops.of(DropReason::NoCarrier)), (20, 10));
+        for number in (0..30_u8).filter(|number| number % 3 != 1) {
+            assert_eq!(
+                port.first().map(|(_, frame)| frame.to_vec()),
+                Some(vec![number; usize::from(number)])
+            );
+            port.remove_first();
+        }
+        assert_eq!(port.waiting(), 0);
     }
 }

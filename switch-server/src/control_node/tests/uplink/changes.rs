@@ -116,6 +116,29 @@ fn another_tag_or_device_holds_at_once_and_lans_may_swap_theirs() {
 }
 
 #[test]
+fn what_waits_for_a_device_does_not_go_by_a_way_that_is_another_one_by_then() {
+    //= spec/uplink.md#frames-of-a-former-way
+    //= type=test
+    //# When the uplink of a LAN goes, or has another mode, tag or device, what waits of the LAN MUST be dropped as `no-carrier`.
+    let tagged = |vid| UplinkConfig { vid: Vid::new(vid), ..uplink(Mode::Unfiltered, DEVICE) };
+    let filtered = uplink(Mode::Filtered { system: SYSTEM }, DEVICE);
+    for next in [Some(tagged(8)), Some(filtered), None] {
+        let (mut control, mut ends) = without();
+        // Another LAN's uplink stays there.
+        let mut lan = config().lans.remove(0);
+        (lan.id, lan.members, lan.uplink) = (LanId(99), vec![], Some(tagged(9)));
+        control.handle_command(NOW, applied(Changes { added_lans: vec![lan], ..Changes::default() }));
+        to_uplink(&mut control, Some(tagged(7)));
+        set_carrier(&mut control, true);
+        sent(&mut control);
+        outward(&mut ends[0], &mut control);
+        to_uplink(&mut control, next.clone());
+        assert_eq!(sent(&mut control).len(), 0, "{next:?}");
+        assert_eq!(control.uplinks().1[usize::from(DEVICE.0)].drops.of(DropReason::NoCarrier), 1);
+    }
+}
+
+#[test]
 fn outside_is_told_who_is_where_when_an_uplink_begins_or_is_changed() {
     //= spec/uplink.md#announcements
     //= type=test
