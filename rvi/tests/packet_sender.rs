@@ -330,8 +330,8 @@ fn everything_unproven_leaves_a_leg_that_goes_down() {
         bench.send(at(now), DATA, 1, 100);
         sent.extend(bench.flush(at(now)).into_iter().map(|packet| (now, packet)));
         let last_by = |number, until| {
-            let by_leg = sent.iter().filter(|(at, sent)| sent.header.leg == leg(number) && *at <= until);
-            by_leg.last().map_or(0, |(_, sent)| sent.header.number)
+            let mut by_leg = sent.iter().filter(|(at, sent)| sent.header.leg == leg(number) && *at <= until);
+            by_leg.next_back().map_or(0, |(_, sent)| sent.header.number)
         };
         let told = now - TRIP_US;
         let blocks = [(1, 0, last_by(1, told)), (0, 0, last_by(0, told.min(DEATH_US)))];

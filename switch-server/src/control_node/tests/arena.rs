@@ -48,12 +48,12 @@ impl Lan {
 
     fn with_arena(shm: &ShmConfig) -> Self {
         let mut lan = Self::new(shm);
-        lan.get_ready();
+        lan.provide_arena();
         lan
     }
 
     /// The LAN gets an arena that all members read.
-    fn get_ready(&mut self) {
+    fn provide_arena(&mut self) {
         let config = self.wanted().expect("a burst is worth an arena");
         self.give(&config);
         for node in [1, 2, 3] {
@@ -279,7 +279,7 @@ fn what_comes_from_outside_is_copied_to_everybody() {
     //= type=test
     //# A control node MUST NOT put a frame into an arena that comes from outside.
     let mut lan = Lan::of(uplink::filtered(), &ShmConfig::default());
-    lan.get_ready();
+    lan.provide_arena();
     let before = lan.arena();
     let body = uplink::packet(uplink::OUTSIDE_IP, [255; 4], FRAME_LEN as u16);
     let mut frame = uplink::frame(MacAddress::BROADCAST, uplink::OUTSIDER, 0x0800, &body);
