@@ -236,7 +236,7 @@ fn every_queue_has_a_socket_and_one_sends_in_order() {
     as_root("every_queue_has_a_socket_and_one_sends_in_order", || {
         let queues = queues_of_a_device::<4>();
         let mut sockets = open();
-        let of_queue = |queue: usize, turns: usize| (queue * 1000..queue * 1000 + 64 * turns);
+        let of_queue = |queue: usize, turns: usize| queue * 1000..queue * 1000 + 64 * turns;
         // A flood on the first, a turn's worth on the others.
         for number in of_queue(0, 4).chain((1..4).flat_map(|queue| of_queue(queue, 1))) {
             let frame = frame(number, 60);
