@@ -153,7 +153,9 @@ mod tests {
         let mut o = [0; 8];
         header.emit(&mut o);
         assert_eq!(TlvHeader::parse(&o, 92), Ok(header));
-        assert_eq!(TlvHeader::parse(&o, 93), Err(TlvError::LengthMismatch { needed: 92, len: 93 }));
+        for len in [91, 93] {
+            assert_eq!(TlvHeader::parse(&o, len), Err(TlvError::LengthMismatch { needed: 92, len }));
+        }
         assert_eq!(TlvHeader::parse(&o[..7], 92), Err(TlvError::Truncated { needed: 8, len: 7 }));
         o[3] = 0;
         assert_eq!(TlvHeader::parse(&o, 60), Err(TlvError::HeaderTooShort { header_len: 0 }));
