@@ -191,7 +191,7 @@ fn messages() -> Vec<(&'static str, ControlMessage)> {
         ("REVOKED", M::Revoked { rvi }),
         ("LEG_CUT", M::LegCut { peer, leg: 1 }),
         ("LEG_MISSING", M::LegMissing { peer, process, leg: 1 }),
-        ("LEG_HEALED", M::LegHealed { peer, leg: 1 }),
+        ("LEG_INTRODUCED", M::LegIntroduced { peer, leg: 1 }),
         ("DIRECT_IDLE", M::DirectIdle { rvi }),
         ("DIRECT_LOST", M::DirectLost { peer, process }),
         (

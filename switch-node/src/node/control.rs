@@ -578,7 +578,9 @@ impl Node {
                 self.send_control(now, index, &ControlMessage::Revoked { rvi });
             }
             ControlMessage::LegCut { peer, leg } => self.cut_direct_leg(now, peer, LegNumber(leg)),
-            ControlMessage::LegHealed { peer, leg } => self.heal_direct_leg(now, peer, LegNumber(leg)),
+            ControlMessage::LegIntroduced { peer, leg } => {
+                self.handle_introduced_leg(now, peer, LegNumber(leg))
+            }
             _ => self.log(NodeEvent::BadControlMessage { peer: PeerId::ControlNode(index as u8) }),
         }
     }

@@ -156,10 +156,11 @@ impl Node {
         self.leave_direct_leg(now, node, leg);
     }
 
-    /// Both ends have been introduced for a leg, perhaps because the administrator has healed it.
-    pub(super) fn heal_direct_leg(&mut self, now: Instant, node: NodeNumber, leg: LegNumber) {
+    /// Both ends have been introduced for a leg, perhaps because the administrator has healed it: it may be missed from now on, and
+    /// one that was cut is used again.
+    pub(super) fn handle_introduced_leg(&mut self, now: Instant, node: NodeNumber, leg: LegNumber) {
         if let Some(link) = self.direct_to(node).and_then(|place| self.direct[place].as_mut()) {
-            link.heal_leg(now, leg);
+            link.handle_introduced_leg(now, leg);
         }
     }
 

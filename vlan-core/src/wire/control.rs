@@ -203,8 +203,9 @@ pub enum ControlMessage {
         /// The leg.
         leg: u8,
     },
-    /// Control node to node: what there is of the leg on this fabric of the association with `peer` may be used again.
-    LegHealed {
+    /// Control node to node: both ends were introduced for this leg of shared memory. What there is of a packet leg of that
+    /// number may be used again, if it was cut.
+    LegIntroduced {
         /// The node at the other end.
         peer: NodeNumber,
         /// The leg.
@@ -309,7 +310,7 @@ kinds! {
     CHECK = 0xc045, CHECKED = 0xc046, CLUSTER_ROLE = 0xc04a, LEG_MISSING = 0xc04b,
     INTERFACE = 0xc060, INTERFACE_REMOVED = 0xc061, CONFIGURATION_END = 0xc062, SENDER = 0xc063, GRANT = 0xc064,
     REVOKE = 0xc065, REVOKED = 0xc066, LEG_CUT = 0xc067, DIRECT_IDLE = 0xc068, DIRECT_LOST = 0xc069,
-    LEG_HEALED = 0xc06a,
+    LEG_INTRODUCED = 0xc06a,
     BARRIER = 0x806a, BARRIER_ECHO = 0x806b, RELAY_DRAINED = 0x806c, FAULT = 0xc06d,
     GROUP_LIMITS = 0xc06e,
     DIRECT_DONE = 0xc0a0,
@@ -375,7 +376,7 @@ messages! {
     REVOKED => Revoked { rvi },
     LEG_CUT => LegCut { peer, leg },
     LEG_MISSING => LegMissing { peer, process, leg },
-    LEG_HEALED => LegHealed { peer, leg },
+    LEG_INTRODUCED => LegIntroduced { peer, leg },
     FAULT => Fault(fault: Fault),
     CAPTURE => Capture(order: CaptureOrder),
     CAPTURE_CREDIT => CaptureCredit { id, octets },

@@ -110,8 +110,9 @@ impl DirectLink {
 
     /// What is sent by packets may go by that leg again, if it was cut.
     //= spec/driver.md#cut-packet-legs
-    //# A node MUST go on sending by a packet leg that was cut when it is granted again or a control node says that the leg is healed.
-    pub(super) fn heal_leg(&mut self, now: Instant, leg: LegNumber) {
+    //# A node MUST go on sending by a packet leg that was cut when it is granted again or a control node says that both ends were
+    //# introduced for it.
+    pub(super) fn handle_introduced_leg(&mut self, now: Instant, leg: LegNumber) {
         self.introduced.add(now, leg);
         let is_healed = |cut: &mut GrantedLeg| cut.leg == leg;
         self.granted.legs.extend(self.cut.extract_if(.., is_healed));

@@ -69,8 +69,8 @@ fn a_control_node_is_told_of_a_leg_that_was_introduced_and_is_missing() {
         let told = control.told();
         told.contains(&ControlMessage::LegMissing { peer: of, process: ProcessId(22), leg })
     };
-    node.heal_direct_leg(NOW, of, LEG);
-    node.heal_direct_leg(NOW, of, LegNumber(leg));
+    node.handle_introduced_leg(NOW, of, LEG);
+    node.handle_introduced_leg(NOW, of, LegNumber(leg));
     assert!(node.poll_timeout().is_some_and(|at| at <= NOW + Duration::from_secs(3)));
     assert!(!missing_after(&mut node, 2));
     assert!(missing_after(&mut node, 3));

@@ -257,13 +257,14 @@ fn a_packet_leg_behind_shared_memory_serves_until_its_association_ends() {
 fn a_packet_leg_that_was_cut_is_back_when_it_is_healed_whether_or_not_shared_memory_comes() {
     //= spec/driver.md#cut-packet-legs
     //= type=test
-    //# A node MUST go on sending by a packet leg that was cut when it is granted again or a control node says that the leg is healed.
+    //# A node MUST go on sending by a packet leg that was cut when it is granted again or a control node says that both ends were
+    //# introduced for it.
     let mut node = node();
     let mut control = Far::control(&mut node, 1);
     let mut far = FarPackets::connect(&mut node, &mut control);
     let shared = Far::connect(&mut node, PEER_OF_LEGS, 22, &[DIRECT]);
     let cut = ControlMessage::LegCut { peer: NodeNumber(2), leg: LEG.0 };
-    let healed = ControlMessage::LegHealed { peer: NodeNumber(2), leg: LEG.0 };
+    let healed = ControlMessage::LegIntroduced { peer: NodeNumber(2), leg: LEG.0 };
     control.tell(&mut node, &cut);
     drop(shared);
     node.handle_leg_gone(NOW, PEER_OF_LEGS, ProcessId(22), LEG);

@@ -37,7 +37,6 @@ impl ControlNode {
         self.pairs.stale.insert(key);
     }
 
-    /// Passes a fault on to one node, or to all that are attached.
     /// How many attached nodes have a packet leg `leg`, or any: `node` alone, or all.
     #[must_use]
     pub fn nodes_with_packet_legs(&self, node: Option<NodeNumber>, leg: Option<LegNumber>) -> u32 {
@@ -48,6 +47,7 @@ impl ControlNode {
         self.sessions.iter().flatten().filter(is_meant).count() as u32
     }
 
+    /// Passes a fault on to one node, or to all that are attached.
     pub(in crate::control_node) fn fault(&mut self, now: Instant, node: Option<NodeNumber>, fault: Fault) {
         let message = ControlMessage::Fault(fault);
         for session in self.sessions.iter_mut().flatten().filter(|session| session.is_registered()) {

@@ -83,11 +83,11 @@ impl ControlNode {
         if let (true, Some(rvi)) = (is_new, due.first()) {
             self.log(ControlNodeEvent::Granted { a: key.0, b: key.1, rvi: rvi.number });
         }
-        //= spec/server.md#healed-legs
-        //# A control node that introduces both ends of a pair for a leg MUST tell them that the leg is healed.
+        //= spec/server.md#introduced-legs
+        //# A control node that introduces both ends of a pair for a leg MUST tell them so.
         for leg in &introduced {
-            self.send_to_node(now, key.0, &ControlMessage::LegHealed { peer: key.1, leg: leg.0 });
-            self.send_to_node(now, key.1, &ControlMessage::LegHealed { peer: key.0, leg: leg.0 });
+            self.send_to_node(now, key.0, &ControlMessage::LegIntroduced { peer: key.1, leg: leg.0 });
+            self.send_to_node(now, key.1, &ControlMessage::LegIntroduced { peer: key.0, leg: leg.0 });
         }
         self.outputs.extend(introduced.iter().map(introduce));
     }

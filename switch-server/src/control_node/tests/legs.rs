@@ -209,9 +209,9 @@ fn a_pair_moves_to_shared_memory_when_both_are_attached_by_it() {
     for end in &mut ends {
         assert_eq!(addresses(&grants(&end.told())[0].association), []);
     }
-    //= spec/server.md#healed-legs
+    //= spec/server.md#introduced-legs
     //= type=test
-    //# A control node that introduces both ends of a pair for a leg MUST tell them that the leg is healed.
+    //# A control node that introduces both ends of a pair for a leg MUST tell them so.
     let [a, b] = [1, 2].map(NodeNumber);
     control.handle_command(NOW, Command::Cut { a, b, leg: Some(B) });
     control.handle_command(NOW, Command::Heal { a, b, leg: Some(B) });
@@ -221,7 +221,7 @@ fn a_pair_moves_to_shared_memory_when_both_are_attached_by_it() {
         let of = (peer, B.0);
         let [cut, healed] = [
             ControlMessage::LegCut { peer: of.0, leg: of.1 },
-            ControlMessage::LegHealed { peer: of.0, leg: of.1 },
+            ControlMessage::LegIntroduced { peer: of.0, leg: of.1 },
         ];
         assert_eq!(end.told(), [cut, healed]);
     }
@@ -250,7 +250,7 @@ fn both_ends_are_introduced_again_when_one_lacks_a_leg() {
     assert_eq!(again_after(1000, &missing(process(1), A)), [A]);
     assert_eq!(again_after(1900, &missing(process(1), A)), [], "just introduced");
     assert_eq!(again_after(2000, &missing(process(1), A)), [A]);
-    let healed = ControlMessage::LegHealed { peer: NodeNumber(2), leg: A.0 };
+    let healed = ControlMessage::LegIntroduced { peer: NodeNumber(2), leg: A.0 };
     assert_eq!(one.told().iter().filter(|message| **message == healed).count(), 2);
     let (a, b) = (NodeNumber(1), NodeNumber(2));
     control.handle_command(NOW, Command::Cut { a, b, leg: Some(A) });

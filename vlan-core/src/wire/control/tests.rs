@@ -153,7 +153,7 @@ fn examples() -> Vec<ControlMessage> {
         ControlMessage::Revoked { rvi: RviNumber(7) },
         ControlMessage::LegCut { peer: NodeNumber(2), leg: 1 },
         ControlMessage::LegMissing { peer: NodeNumber(2), process: ProcessId(8), leg: 1 },
-        ControlMessage::LegHealed { peer: NodeNumber(2), leg: 1 },
+        ControlMessage::LegIntroduced { peer: NodeNumber(2), leg: 1 },
         fault(None, FaultDirection::Both, "off"),
         fault(Some(LegNumber(1)), FaultDirection::In, "loss=5%,delay=2ms"),
         fault(Some(LegNumber(0)), FaultDirection::Out, ""),
