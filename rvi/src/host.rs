@@ -35,7 +35,7 @@ mod wire;
 pub mod xdp_socket;
 
 pub use crate::keys::{KEY_LEN, PrivateKey, PublicKey};
-pub use established::{DOORBELLS_PER_CALL, Datagram, EstablishedLeg};
+pub use established::{Datagram, EstablishedLeg};
 pub use handshake::{HandshakeError, Initiator, Responder, Seal};
 pub use keys::{KeyError, load_public, load_secret, random_octets, random_u64};
 pub use leg_socket::{LegSocket, LegViolation, ReceiveError, Received, Room, SendError};

@@ -13,6 +13,7 @@
 //! | `poller.rs`, `spin.rs`, `give_way.rs`, `pause.rs` | waiting, and letting others run |
 //! | `ready.rs`, `signals.rs` | telling a supervisor, and being told to end |
 
+mod batch;
 mod checks;
 mod closing;
 pub mod cut;

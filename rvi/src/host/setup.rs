@@ -9,7 +9,7 @@ use std::path::Path;
 use rustix::io::Errno;
 use vlan_core::{LegNumber, NodeNumber, PairEpoch, ProcessId};
 
-use super::established::{self, DOORBELLS_PER_CALL, EstablishedLeg, Role};
+use super::established::{self, EstablishedLeg, Role};
 use super::handshake::{HandshakeError, Initiator, Responder, Seal};
 use super::keys::random_u64;
 use super::leg_socket::{self, LegSocket, LegViolation, ReceiveError, Received, Room, SendError};
@@ -23,6 +23,10 @@ use crate::{Region, SessionTag, ShmConfig, ShmLeg, ShmLegError};
 /// How long the set-up of one leg may take before its host gives it up. It takes four datagrams between two
 /// processes of one machine; two seconds are for a machine that is starting a whole cabinet at once.
 pub const SETUP_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// Doorbells passed over while one datagram of a set-up is received: one that floods gets no more of our time than this per
+/// wake-up.
+const DOORBELLS_PER_CALL: usize = 16;
 
 /// The leg did not come up; its socket is closed.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -27,8 +27,6 @@ use crate::agent::pump::clock;
 use crate::agent::tap::{Tap, TapBuffer, Written};
 use crate::node::{Accept, AskedCheck, Delivery, FrameSink, Node};
 
-/// Frames of one interface that go into one batch.
-const BATCH_FRAMES_MAX: usize = 64;
 /// Octets of one interface that go into one batch: two super-frames, so that the receiver starts on the first
 /// while the third is being read.
 const BATCH_OCTETS_MAX: usize = 128 * 1024;
@@ -111,8 +109,8 @@ impl Ports {
 
     /// Gives the next batch of every stack's frames to `node`; returns how many it took.
     #[inline]
-    pub fn send_frames(&mut self, now: Instant, node: &mut Node, poller: &Poller) -> usize {
-        self.ports_mut().map(|port| port.send_frames(now, node, poller)).sum()
+    pub fn send_frames(&mut self, now: Instant, node: &mut Node, poller: &Poller, most: usize) -> usize {
+        self.ports_mut().map(|port| port.send_frames(now, node, poller, most)).sum()
     }
 
     /// The TAP of `vif` has a frame, or (`has_ended`) is broken.
@@ -454,7 +452,7 @@ impl Port {
     }
 
     #[inline]
-    fn send_frames(&mut self, now: Instant, node: &mut Node, poller: &Poller) -> usize {
+    fn send_frames(&mut self, now: Instant, node: &mut Node, poller: &Poller, most: usize) -> usize {
         if self.pause.until().is_some_and(|until| until > now) {
             return 0;
         }
@@ -463,8 +461,8 @@ impl Port {
         }
         let (mut frames, mut octets) = (0, 0);
         let mut batch = node.batch(now, self.vif);
-        while frames < BATCH_FRAMES_MAX && octets < BATCH_OCTETS_MAX {
-            if let Err(error) = self.intake.fill(|buffer| self.tap.read(buffer), BATCH_FRAMES_MAX - frames) {
+        while frames < most && octets < BATCH_OCTETS_MAX {
+            if let Err(error) = self.intake.fill(|buffer| self.tap.read(buffer), most - frames) {
                 // The device is down or gone; the poller says which.
                 debug!(interface = self.config.name, %error, "nothing read from the device");
             }

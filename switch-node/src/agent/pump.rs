@@ -8,6 +8,7 @@ use rvi::host::packets::{NarrowRoute, PacketSockets};
 use tracing::{debug, error, info, warn};
 use vlan_core::Instant;
 
+use crate::agent::batch::BatchLen;
 use crate::agent::legs::Legs;
 use crate::agent::netlink::AddressMonitor;
 use crate::agent::poller::{Poller, Source};
@@ -49,6 +50,7 @@ pub(super) struct Pump {
 #[derive(Default)]
 pub(super) struct PumpState {
     spin: Spin,
+    batch: BatchLen,
     round: u32,
     /// Something happened that the next round must publish before the pump may sleep.
     is_unsettled: bool,
@@ -64,7 +66,7 @@ impl Pump {
         loop {
             let now = clock();
             let is_leaving = self.node.is_leaving();
-            let sent = if is_leaving { 0 } else { self.ports.send_frames(now, &mut self.node, &self.poller) };
+            let sent = if is_leaving { 0 } else { self.send_frames(now) };
             let packets = self.packets.as_mut().map_or(0, |packets| packets.receive(now, &mut self.node));
             let received = packets + self.node.receive(now, RECEIVE_BUDGET, &mut self.ports);
             self.handle_timeouts(now);
@@ -85,6 +87,13 @@ impl Pump {
                 return Ok(End::Left);
             }
         }
+    }
+
+    fn send_frames(&mut self, now: Instant) -> usize {
+        let most = self.state.batch.frames();
+        let sent = self.ports.send_frames(now, &mut self.node, &self.poller, most);
+        self.state.batch.handle_batch(sent);
+        sent
     }
 
     fn ring_doorbells(&mut self) {
@@ -186,6 +195,7 @@ impl Pump {
         }
         let slept = self.sleep(now, is_waiting);
         self.node.wake();
+        self.state.batch.handle_sleep();
         slept
     }
 
