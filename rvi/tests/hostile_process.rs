@@ -287,11 +287,12 @@ fn take_leg(listener: &LegListener, key: &PrivateKey, known: &PublicKey) -> (Est
     }
 }
 
-/// How long a busy machine has to run the hostile process at all.
-const BUSY_FOR: std::time::Duration = std::time::Duration::from_secs(30);
+/// How long a busy machine has in each life of the hostile process to run it at all. A cautious life never does what is found
+/// impossible, so this is short; there are lives enough.
+const BUSY_FOR: std::time::Duration = std::time::Duration::from_secs(2);
 
-/// Receives from the hostile process until its memory is found impossible, or for `steps` rounds; longer as long as it has
-/// done nothing at all.
+/// Receives from the hostile process until its memory is found impossible, or for `steps` rounds; longer as long as no life
+/// has done everything yet.
 fn serve(victim: &mut Victim, leg: &mut EstablishedLeg, random: &mut Random, seen: &mut Seen, steps: usize) {
     let faults = seen.faults.iter().sum::<u64>();
     let (start, mut step) = (std::time::Instant::now(), 0);
